@@ -1,0 +1,237 @@
+//! The facade: what every listener calls.
+
+mod produce;
+mod recovery;
+mod topics;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use stratalog_proto::{Code, Error, Offset, PartitionId, ProducerId, ShardId};
+use stratalog_query::{Engine, PartitionInfo, TopicInfo};
+use stratalog_storage::{Lane, SegmentMeta};
+
+use crate::fetch::{FetchRequest, FetchedPartition, fetch};
+use crate::identity::DirLock;
+use crate::meta::{Meta, Topics};
+use crate::metrics::{Figures, Metrics, ShardFigures};
+use crate::offsets::{OffsetAt, offset_at};
+use crate::options::BrokerOptions;
+use crate::rows::Rows;
+use crate::shard::{Admission, Shard};
+
+pub use produce::Produced;
+
+/// The metadata group; the others are the shards.
+const META: ShardId = ShardId(0);
+
+/// What a [`Broker::drop_before`] removed, or would remove.
+#[derive(Clone, Debug)]
+pub struct Dropped {
+    /// The segments.
+    pub segments: Vec<(ShardId, Arc<SegmentMeta>)>,
+    /// Rows in them.
+    pub rows: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// From the start of the Drop commands to their application, without the seal before.
+    pub elapsed: Duration,
+}
+
+/// One node's broker.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), stratalog_proto::Error> {
+/// use stratalog_broker::{Broker, BrokerOptions};
+///
+/// let broker = Broker::start(BrokerOptions::new("/var/lib/stratalog")).await?;
+/// broker.create_topic("events", 0, Default::default()).await?;
+/// broker.stop().await;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Broker {
+    options: BrokerOptions,
+    stopping: AtomicBool,
+    metrics: Metrics,
+    topics: Arc<Topics>,
+    /// One change of topics at a time.
+    changing_topics: tokio::sync::Mutex<()>,
+    admission: Arc<Admission>,
+    engine: Arc<Engine>,
+    rows: Arc<Rows>,
+    shards: BTreeMap<ShardId, Arc<Shard>>,
+    meta: Meta,
+    lane: Arc<Lane>,
+    /// Last, so that no other process begins while this one may still write.
+    _lock: Arc<DirLock>,
+}
+
+impl Broker {
+    /// Stops: refuses new work, answers what is in flight, stops the groups and flushes the log.
+    pub async fn stop(&self) {
+        if self.stopping.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.rows.stop().await;
+        futures::future::join_all(self.shards.values().map(|shard| shard.stop())).await;
+        self.meta.stop().await;
+        let lane = Arc::clone(&self.lane);
+        if let Err(error) = tokio::task::spawn_blocking(move || lane.close()).await {
+            tracing::warn!(%error, "the log was not closed cleanly; the next start checks its end");
+        }
+    }
+
+    /// Whether the broker serves.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] while it stops; [`Code::NotLeader`] for a shard that has no leader here.
+    pub fn ready(&self) -> Result<(), Error> {
+        if self.stopping.load(Ordering::SeqCst) {
+            return Err(Error::new(Code::Unavailable, "the node is stopping"));
+        }
+        match self.shards.values().find(|shard| !shard.is_leader()) {
+            Some(shard) => Err(Error::new(Code::NotLeader, format!("this node does not lead shard {}", shard.id()))),
+            None => Ok(()),
+        }
+    }
+
+    /// All topics, in the order of names.
+    pub fn topics(&self) -> Vec<Arc<TopicInfo>> {
+        self.topics.list()
+    }
+
+    /// One topic.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], with the nearest name there is.
+    pub fn topic(&self, name: &str) -> Result<Arc<TopicInfo>, Error> {
+        self.topics.get(name)
+    }
+
+    /// The partitions of a topic, ascending.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`].
+    pub fn partitions(&self, name: &str) -> Result<Vec<PartitionInfo>, Error> {
+        let topic = self.topics.get(name)?;
+        let info = |(number, shard): (u32, &ShardId)| {
+            let partition = PartitionId(number);
+            self.shard(*shard)?.read(|state| {
+                let state = state.partition(topic.id, partition)?;
+                Some(PartitionInfo {
+                    partition,
+                    shard: *shard,
+                    log_start: state.log_start(),
+                    high_watermark: state.high_watermark(),
+                    bytes: state.bytes(),
+                })
+            })
+        };
+        Ok((0..).zip(&topic.shards).filter_map(info).collect())
+    }
+
+    /// A new idempotent producer: its id, and its first epoch.
+    ///
+    /// # Errors
+    /// [`Code::Timeout`], [`Code::Unavailable`].
+    pub async fn init_producer(&self) -> Result<(ProducerId, i16), Error> {
+        Ok((self.meta.producer_id().await?, 0))
+    }
+
+    /// Reads record batches; waits up to `max_wait` until there is one.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`]. Whatever concerns one partition is in its result.
+    pub async fn fetch(&self, request: FetchRequest) -> Result<Vec<FetchedPartition>, Error> {
+        let topic = self.topics.get(&request.topic)?;
+        if request.partitions.len() > topic.partitions as usize {
+            let message = format!("a fetch names each partition once; `{}` has {}", topic.name, topic.partitions);
+            return Err(Error::new(Code::InvalidRequest, message));
+        }
+        let fetched = fetch(&topic, &self.shards, &request).await;
+        let batches = fetched.iter().filter_map(|partition| partition.result.as_ref().ok()).flatten();
+        self.metrics.fetched(batches.map(|batch| batch.header.len() + batch.body.len()).sum());
+        Ok(fetched)
+    }
+
+    /// An offset of each partition, ascending.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`]; those of reading the log.
+    pub async fn list_offsets(&self, name: &str, at: OffsetAt) -> Result<Vec<(PartitionId, Offset)>, Error> {
+        let topic = self.topics.get(name)?;
+        let mut offsets = Vec::with_capacity(topic.shards.len());
+        for (number, shard) in (0..).zip(&topic.shards) {
+            if let Some(shard) = self.shard(*shard) {
+                let partition = PartitionId(number);
+                offsets.push((partition, offset_at(&topic, shard, partition, at).await?));
+            }
+        }
+        Ok(offsets)
+    }
+
+    /// The live column segments of a topic, by shard and id.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`].
+    pub fn segments(&self, name: &str) -> Result<Vec<(ShardId, Arc<SegmentMeta>)>, Error> {
+        let topic = self.topics.get(name)?;
+        let mut segments = Vec::new();
+        for (id, shard) in &self.shards {
+            shard.read(|state| {
+                let live = state.manifest().topic(topic.id).into_iter().flat_map(|live| live.segments.values());
+                segments.extend(live.map(|meta| (*id, Arc::clone(meta))));
+            });
+        }
+        Ok(segments)
+    }
+
+    /// Seals what is in the tail, then drops every column segment whose time bucket ends at or before `before_ns`. With
+    /// `dry_run` it seals, and says what it would drop.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`]; those of sealing and of proposing.
+    pub async fn drop_before(&self, name: &str, before_ns: i64, dry_run: bool) -> Result<Dropped, Error> {
+        let topic = self.topics.get(name)?;
+        let dropped = self.rows.drop_before(&topic, before_ns, dry_run).await?;
+        let sum = |f: fn(&SegmentMeta) -> u64| dropped.segments.iter().map(|(_, meta)| f(meta)).sum();
+        let (rows, bytes) = (sum(|meta| meta.rows), sum(|meta| meta.bytes));
+        Ok(Dropped { rows, bytes, elapsed: dropped.elapsed, segments: dropped.segments })
+    }
+
+    /// SQL and search.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Metrics as OpenMetrics text.
+    pub fn metrics(&self) -> String {
+        let mut figures: Vec<_> = self.shards.values().map(|shard| figures_of(shard)).collect();
+        figures.push(ShardFigures {
+            shard: META,
+            applied: self.meta.applied().0,
+            leader: self.meta.is_leader(),
+            producers: 0,
+            segments: 0,
+        });
+        self.metrics.text(&Figures {
+            shards: figures,
+            lane: self.lane.stats(),
+            rows: self.rows.stats(),
+            topics: self.topics.list().len(),
+            buffered_bytes: self.admission.used_bytes(),
+        })
+    }
+
+    fn shard(&self, id: ShardId) -> Option<&Arc<Shard>> {
+        self.shards.get(&id)
+    }
+}
+
+fn figures_of(shard: &Shard) -> ShardFigures {
+    let (producers, segments) = shard.read(|state| (state.producers(), state.manifest().segment_ids().count()));
+    ShardFigures { shard: shard.id(), applied: shard.applied().0, leader: shard.is_leader(), producers, segments }
+}

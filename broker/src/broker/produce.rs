@@ -1,0 +1,151 @@
+//! Produce: what is checked before a record batch is proposed.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use stratalog_proto::batch::{Batch, BatchHeader};
+use stratalog_proto::config::TopicConfig;
+use stratalog_proto::entry::Append;
+use stratalog_proto::{Code, Error, Offset, PartitionId, Token};
+use stratalog_query::TopicInfo;
+
+use super::Broker;
+use crate::outcome::CommandResult;
+
+/// An acknowledged record batch: fsynced on a majority (L1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Produced {
+    /// Offset of its first record. A batch that was sent before has the offset that it got then.
+    pub base_offset: Offset,
+    /// A query that is given this waits until it sees the batch.
+    pub token: Token,
+}
+
+impl Broker {
+    /// Appends one record batch, whole and unchanged, and returns once it is durable.
+    ///
+    /// # Errors
+    /// The batch is refused: [`Code::UnknownTopic`], [`Code::UnknownPartition`], [`Code::MessageTooLarge`],
+    /// [`Code::CorruptBatch`], [`Code::InvalidRequest`], [`Code::NotBuilt`] for transactions,
+    /// [`Code::OutOfOrderSequence`], [`Code::ProducerFenced`], [`Code::ProducerLimit`]. It was not written, and may be
+    /// sent again: [`Code::Overloaded`], [`Code::StorageFull`], [`Code::NotLeader`], [`Code::Unavailable`]. Its outcome
+    /// is unknown: [`Code::Timeout`].
+    pub async fn produce(&self, topic: &str, partition: PartitionId, batch: Bytes) -> Result<Produced, Error> {
+        let started = Instant::now();
+        let bytes = batch.len();
+        let produced = self.append(topic, partition, batch).await;
+        let outcome = produced.as_ref().map(|(_, records)| *records);
+        self.metrics.produced(started.elapsed(), bytes, outcome);
+        produced.map(|(produced, _)| produced)
+    }
+
+    async fn append(&self, topic: &str, partition: PartitionId, batch: Bytes) -> Result<(Produced, u32), Error> {
+        let topic = self.topics.get(topic)?;
+        let shard = topic.shards.get(partition.0 as usize).and_then(|id| self.shard(*id));
+        let shard = shard.ok_or_else(|| no_partition(&topic, partition))?;
+        let batch = check(batch, &topic.config)?;
+        let records = batch.record_count();
+        let append = Append { topic: topic.id, partition, batch: batch.bytes().clone() };
+        drop(batch);
+        let (index, result) = shard.append(append, self.rows.admit(shard.id(), topic.id)).await?;
+        let CommandResult::Appended { base_offset, .. } = result else {
+            return Err(Error::new(Code::Internal, format!("an append was answered with {result:?}")));
+        };
+        Ok((Produced { base_offset, token: Token { shard: shard.id(), index } }, records))
+    }
+}
+
+/// Checks what a client sent: its size before anything else, then that it is one whole batch, then its flags.
+fn check(batch: Bytes, config: &TopicConfig) -> Result<Batch, Error> {
+    if batch.len() > config.max_message_bytes as usize {
+        let message = format!(
+            "a record batch of {} bytes is over the topic's max.message.bytes of {}; send smaller batches",
+            batch.len(),
+            config.max_message_bytes
+        );
+        return Err(Error::new(Code::MessageTooLarge, message));
+    }
+    let batch = Batch::parse(batch)?;
+    check_flags(batch.header())?;
+    Ok(batch)
+}
+
+fn check_flags(header: &BatchHeader) -> Result<(), Error> {
+    if header.is_control() {
+        return Err(Error::new(Code::InvalidRequest, "a client cannot write control batches"));
+    }
+    if header.is_transactional() {
+        return Err(Error::new(Code::NotBuilt, "transactions are not built yet; produce without transactional.id"));
+    }
+    Ok(())
+}
+
+fn no_partition(topic: &TopicInfo, partition: PartitionId) -> Error {
+    let (name, count) = (&topic.name, topic.partitions);
+    Error::new(Code::UnknownPartition, format!("topic `{name}` has {count} partitions, and no partition {partition}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use stratalog_proto::ProducerId;
+    use stratalog_proto::batch::{BatchBuilder, Compression};
+
+    use super::*;
+
+    fn batch(producer: Option<(i64, i16, i32)>) -> Vec<u8> {
+        let mut builder = BatchBuilder::new(Compression::None);
+        if let Some((id, epoch, sequence)) = producer {
+            builder = builder.producer(ProducerId(id), epoch, sequence);
+        }
+        builder.push(1, None, Some(b"x"), &[]);
+        builder.finish().to_vec()
+    }
+
+    /// Sets attribute bits, and the checksum that goes with them.
+    fn with_attributes(mut bytes: Vec<u8>, bits: u8) -> Vec<u8> {
+        bytes[22] |= bits;
+        let crc = crc32c_of(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        bytes
+    }
+
+    /// CRC32C, bit by bit: enough for a test.
+    fn crc32c_of(bytes: &[u8]) -> u32 {
+        let fold = |crc: u32, byte: &u8| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82F6_3B78 & 0u32.wrapping_sub(crc & 1)))
+        };
+        !bytes.iter().fold(!0, fold)
+    }
+
+    fn code(bytes: Vec<u8>) -> Option<Code> {
+        check(bytes.into(), &TopicConfig::default()).err().map(|error| error.code)
+    }
+
+    #[test]
+    fn plain_and_idempotent_batches_pass() {
+        assert_eq!(code(batch(None)), None);
+        assert_eq!(code(batch(Some((7, 0, 0)))), None);
+    }
+
+    #[test]
+    fn control_and_transactional_batches_are_refused() {
+        assert_eq!(code(with_attributes(batch(None), 0x20)), Some(Code::InvalidRequest));
+        assert_eq!(code(with_attributes(batch(None), 0x10)), Some(Code::NotBuilt));
+    }
+
+    #[test]
+    fn a_producer_without_epoch_or_sequence_is_refused() {
+        for producer in [(7, -1, 0), (7, 0, -1)] {
+            assert_eq!(code(batch(Some(producer))), Some(Code::CorruptBatch), "{producer:?}");
+        }
+    }
+
+    #[test]
+    fn damaged_and_oversized_batches_are_refused() {
+        let mut damaged = batch(None);
+        *damaged.last_mut().unwrap() ^= 1;
+        assert_eq!(code(damaged), Some(Code::CorruptBatch));
+        assert_eq!(code(vec![0; 2 << 20]), Some(Code::MessageTooLarge));
+        assert_eq!(code(vec![]), Some(Code::CorruptBatch));
+    }
+}

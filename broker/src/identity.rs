@@ -1,0 +1,184 @@
+//! Who a data directory is, and that only one process uses it.
+//!
+//! `node.toml` is written once, when the directory is new, and never changed. Its keys are a subset of TOML: one
+//! `key = value` a line, `#` starts a comment.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use stratalog_proto::{Code, Error, NodeId};
+use stratalog_storage::{Io, OpenMode, write_durably};
+use uuid::Uuid;
+
+const IDENTITY_FILE: &str = "node.toml";
+const LOCK_FILE: &str = "LOCK";
+const FORMAT_VERSION: u32 = 1;
+/// The file has a few lines; anything larger is not ours.
+const MAX_IDENTITY_BYTES: u64 = 4_096;
+/// The most shards of a node.
+pub(crate) const MAX_SHARDS: u32 = 1_024;
+
+/// What `node.toml` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The cluster that the directory belongs to.
+    pub(crate) cluster: Uuid,
+    /// The node.
+    pub(crate) node: NodeId,
+    /// New with each new directory: a wiped node is not the node that it was.
+    pub(crate) incarnation: Uuid,
+    /// Shards, without the metadata group.
+    pub(crate) shards: u32,
+}
+
+/// Keeps other processes out of a data directory until it is dropped.
+#[derive(Debug)]
+pub(crate) struct DirLock {
+    _file: File,
+}
+
+/// Locks a directory that exists.
+///
+/// # Errors
+/// [`Code::Unavailable`], naming the directory, if another process has it; [`Code::Io`].
+pub(crate) fn lock(dir: &Path) -> Result<DirLock, Error> {
+    let failed = |error: std::io::Error| {
+        Error::new(Code::Io, format!("cannot lock the data directory {}: {error}", dir.display()))
+    };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE)).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(DirLock { _file: file }),
+        Err(TryLockError::WouldBlock) => {
+            let message = format!(
+                "the data directory {} is in use by another stratalog process; stop it, or choose another directory",
+                dir.display()
+            );
+            Err(Error::new(Code::Unavailable, message))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Reads the identity of a directory; a directory without data gets a new one, with `shards` shards.
+///
+/// # Errors
+/// [`Code::CorruptData`] if there is data and no identity, or one that cannot be read; [`Code::NewerVersion`];
+/// [`Code::InvalidConfig`] for a number of shards out of bounds; [`Code::Io`].
+pub(crate) fn load_or_create(io: &dyn Io, dir: &Path, shards: u32) -> Result<Identity, Error> {
+    let path = dir.join(IDENTITY_FILE);
+    let failed = |error: std::io::Error| Error::new(Code::Io, format!("{}: {error}", path.display()));
+    if io.exists(&path).map_err(failed)? {
+        let file = io.open(&path, OpenMode::Read).map_err(failed)?;
+        let len = file.len().map_err(failed)?;
+        if len > MAX_IDENTITY_BYTES {
+            return Err(unreadable(&path, "it is too large"));
+        }
+        let bytes = file.view(0..len).map_err(failed)?;
+        return Identity::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| within(&path, error));
+    }
+    if io.exists(&dir.join("lanes")).map_err(failed)? {
+        return Err(unreadable(&path, "it is missing, and the directory has data; restore it from a copy"));
+    }
+    if !(1..=MAX_SHARDS).contains(&shards) {
+        let message = format!("a data directory has 1 to {MAX_SHARDS} shards, not {shards}");
+        return Err(Error::new(Code::InvalidConfig, message));
+    }
+    let identity = Identity { cluster: Uuid::now_v7(), node: NodeId(1), incarnation: Uuid::now_v7(), shards };
+    write_durably(io, &path, &[identity.to_text().as_bytes()]).map_err(failed)?;
+    Ok(identity)
+}
+
+impl Identity {
+    fn to_text(&self) -> String {
+        format!(
+            "# Identity of this Stratalog data directory. Written once; changing it makes the data unusable.\n\
+             format_version = {FORMAT_VERSION}\n\
+             cluster_id = \"{}\"\n\
+             node_id = {}\n\
+             incarnation = \"{}\"\n\
+             shards = {}\n",
+            self.cluster, self.node, self.incarnation, self.shards
+        )
+    }
+
+    fn parse(text: &str) -> Result<Self, Error> {
+        let value = |key: &str| {
+            let lines = text.lines().filter_map(|line| line.split('#').next()?.split_once('='));
+            let mut found =
+                lines.filter(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().trim_matches('"'));
+            found.next().ok_or_else(|| malformed(&format!("it has no `{key}`")))
+        };
+        let number = |key: &str| value(key)?.parse::<u64>().map_err(|_| malformed(&format!("`{key}` is not a number")));
+        let uuid = |key: &str| value(key)?.parse::<Uuid>().map_err(|_| malformed(&format!("`{key}` is not a UUID")));
+        let version = number("format_version")?;
+        if version != u64::from(FORMAT_VERSION) {
+            let message = format!("it has format version {version}, this version of Stratalog knows {FORMAT_VERSION}");
+            return Err(Error::new(Code::NewerVersion, message));
+        }
+        let shards = u32::try_from(number("shards")?).ok().filter(|shards| (1..=MAX_SHARDS).contains(shards));
+        Ok(Self {
+            cluster: uuid("cluster_id")?,
+            node: NodeId(number("node_id")?),
+            incarnation: uuid("incarnation")?,
+            shards: shards.ok_or_else(|| malformed("`shards` is out of bounds"))?,
+        })
+    }
+}
+
+/// Where a shard's column segments are.
+pub(crate) fn segments_dir(dir: &Path, shard: u32) -> PathBuf {
+    dir.join("shards").join(format!("{shard:04}")).join("segments")
+}
+
+fn malformed(what: &str) -> Error {
+    Error::new(Code::CorruptData, what)
+}
+
+fn unreadable(path: &Path, what: &str) -> Error {
+    within(path, malformed(what))
+}
+
+fn within(path: &Path, error: Error) -> Error {
+    let message = format!("{} identifies the data directory and cannot be used: {}", path.display(), error.message);
+    Error::new(error.code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use stratalog_storage::RealDisk;
+
+    use super::*;
+
+    #[test]
+    fn an_identity_is_made_once_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = load_or_create(&RealDisk, dir.path(), 3).unwrap();
+        assert_eq!(load_or_create(&RealDisk, dir.path(), 8).unwrap(), first);
+        assert_eq!(first.shards, 3);
+    }
+
+    #[test]
+    fn data_without_an_identity_is_not_taken_for_a_new_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("lanes")).unwrap();
+        assert_eq!(load_or_create(&RealDisk, dir.path(), 1).unwrap_err().code, Code::CorruptData);
+    }
+
+    #[test]
+    fn a_second_user_is_refused_by_name_until_the_first_lets_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = lock(dir.path()).unwrap();
+        let error = lock(dir.path()).unwrap_err();
+        assert!(error.message.contains(&dir.path().display().to_string()), "{error}");
+        drop(first);
+        lock(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_newer_or_broken_identity_is_an_error() {
+        let code = |text: &str| Identity::parse(text).unwrap_err().code;
+        assert_eq!(code("format_version = 2"), Code::NewerVersion);
+        assert_eq!(code("format_version = 1\nshards = 4"), Code::CorruptData);
+        assert_eq!(code(""), Code::CorruptData);
+    }
+}

@@ -1,0 +1,29 @@
+//! The broker: shards and the metadata group behind Raft, produce and fetch, and the rows that are made from the log.
+//!
+//! [`Broker`] is the whole of it for a listener: every protocol produces, fetches and queries through it. Inside,
+//! `raft/` is the only room that names the consensus library; `meta/` and `shard/` hold the replicated state as pure
+//! cores (`apply` is a function of state and entry, A1) with a thin runtime around each; `rows/` turns applied batches
+//! into rows, the tail and column segments.
+//!
+//! Invariants kept here: L1 (an acknowledgement means fsynced), L2 (dense offsets, never reused), L3 (no read above the
+//! high watermark), A1 (apply is pure), S2 (a Seal applies only on what it was built on).
+
+mod broker;
+mod fatal;
+mod fetch;
+mod identity;
+mod meta;
+mod metrics;
+mod offsets;
+mod options;
+mod outcome;
+mod raft;
+mod rows;
+mod shard;
+
+pub use broker::{Broker, Dropped, Produced};
+pub use fetch::{FetchRequest, FetchedBatch, FetchedPartition};
+pub use offsets::OffsetAt;
+pub use options::BrokerOptions;
+pub use rows::RowsOptions;
+pub use stratalog_storage::{SegmentKind, SegmentMeta};

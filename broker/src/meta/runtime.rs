@@ -1,0 +1,168 @@
+//! The running metadata group.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use stratalog_proto::config::TopicConfig;
+use stratalog_proto::entry::{Command, Entry};
+use stratalog_proto::{Code, Error, ProducerId, RaftIndex, ShardId, TenantId, TopicId, internal};
+use stratalog_query::TopicInfo;
+use tokio::sync::watch;
+
+use super::placement::place;
+use super::state::MetaState;
+use crate::outcome::{CommandResult, Results};
+use crate::raft::{Group, GroupLog, Machine};
+use crate::shard::{Admission, Batcher};
+
+/// Producer ids that are reserved at once; those left at a restart are never used.
+const PRODUCER_ID_BLOCK: u32 = 1_000;
+
+/// The metadata group of the node.
+pub(crate) struct Meta {
+    machine: Arc<MetaMachine>,
+    group: Arc<Group>,
+    batcher: Batcher,
+    /// Reserved producer ids, half open.
+    producer_ids: Mutex<std::ops::Range<i64>>,
+    /// One reservation at a time.
+    reserving: tokio::sync::Mutex<()>,
+}
+
+impl Meta {
+    /// Starts the group over its recovered log, makes it lead, and returns when everything in the log is applied.
+    ///
+    /// # Errors
+    /// [`Code::Timeout`] if that takes longer than `recovery_timeout`.
+    pub(crate) async fn start(
+        log: GroupLog,
+        admission: Arc<Admission>,
+        recovery_timeout: Duration,
+    ) -> Result<Self, Error> {
+        let machine = Arc::new(MetaMachine::default());
+        let group = Arc::new(Group::start(log, Arc::clone(&machine) as _).await?);
+        group.lead(recovery_timeout).await?;
+        let last_time_ns = machine.state.read().time_ns();
+        let batcher = Batcher::start(Arc::clone(&group), admission, last_time_ns);
+        Ok(Self { machine, group, batcher, producer_ids: Mutex::new(0..0), reserving: tokio::sync::Mutex::new(()) })
+    }
+
+    /// All topics, those included whose shards do not host them yet.
+    pub(crate) fn topics(&self) -> Vec<Arc<TopicInfo>> {
+        self.machine.state.read().topics().cloned().collect()
+    }
+
+    /// The last applied index.
+    pub(crate) fn applied(&self) -> RaftIndex {
+        *self.machine.applied.borrow()
+    }
+
+    /// Whether this replica leads.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.group.is_leader()
+    }
+
+    /// Adds a topic under a new id, its partitions spread over `shards`.
+    ///
+    /// # Errors
+    /// The refusal of the command, see [`MetaState`]; else as [`Shard::propose`](crate::shard::Shard::propose).
+    pub(crate) async fn create_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        config: &TopicConfig,
+        shards: &[ShardId],
+    ) -> Result<Arc<TopicInfo>, Error> {
+        let id = TopicId::new();
+        let placed = place(partitions, shards, &self.machine.state.read().load());
+        let create = internal::CreateTopic {
+            topic: id.to_bytes(),
+            tenant: TenantId::default().0,
+            name: name.to_owned(),
+            config: Some(config.to_internal()),
+            shards: placed.iter().map(|shard| shard.0).collect(),
+        };
+        self.batcher.propose(Command::CreateTopic(create)).await?;
+        self.topic(id)
+    }
+
+    /// Replaces a topic's settings.
+    ///
+    /// # Errors
+    /// As [`create_topic`](Self::create_topic).
+    pub(crate) async fn alter_topic(&self, id: TopicId, config: &TopicConfig) -> Result<Arc<TopicInfo>, Error> {
+        let alter = internal::AlterTopic { topic: id.to_bytes(), config: Some(config.to_internal()) };
+        self.batcher.propose(Command::AlterTopic(alter)).await?;
+        self.topic(id)
+    }
+
+    /// Removes a topic. Its shards forget it afterwards.
+    ///
+    /// # Errors
+    /// As [`create_topic`](Self::create_topic).
+    pub(crate) async fn delete_topic(&self, id: TopicId) -> Result<(), Error> {
+        let delete = internal::DeleteTopic { topic: id.to_bytes() };
+        self.batcher.propose(Command::DeleteTopic(delete)).await.map(|_| ())
+    }
+
+    /// A producer id that was never given before.
+    ///
+    /// # Errors
+    /// As [`Shard::propose`](crate::shard::Shard::propose).
+    pub(crate) async fn producer_id(&self) -> Result<ProducerId, Error> {
+        let _one = self.reserving.lock().await;
+        if let Some(id) = self.producer_ids.lock().next() {
+            return Ok(ProducerId(id));
+        }
+        let reserve = internal::AllocateProducerIds { count: PRODUCER_ID_BLOCK };
+        let (_, reserved) = self.batcher.propose(Command::AllocateProducerIds(reserve)).await?;
+        let CommandResult::ProducerIds(first) = reserved else {
+            return Err(Error::new(Code::Internal, format!("producer ids were answered with {reserved:?}")));
+        };
+        *self.producer_ids.lock() = first.0 + 1..first.0 + i64::from(PRODUCER_ID_BLOCK);
+        Ok(first)
+    }
+
+    /// Stops proposing, then the group.
+    pub(crate) async fn stop(&self) {
+        self.batcher.stop().await;
+        self.group.stop().await;
+    }
+
+    fn topic(&self, id: TopicId) -> Result<Arc<TopicInfo>, Error> {
+        let gone = || Error::new(Code::UnknownTopic, "the topic was deleted at the same time");
+        self.machine.state.read().topics().find(|topic| topic.id == id).cloned().ok_or_else(gone)
+    }
+}
+
+/// The shards of a topic, each with the partitions that it hosts, ascending.
+pub(crate) fn partitions_by_shard(topic: &TopicInfo) -> BTreeMap<ShardId, Vec<u32>> {
+    let mut by_shard = BTreeMap::<ShardId, Vec<u32>>::new();
+    for (partition, shard) in (0..).zip(&topic.shards) {
+        by_shard.entry(*shard).or_default().push(partition);
+    }
+    by_shard
+}
+
+struct MetaMachine {
+    state: RwLock<MetaState>,
+    applied: watch::Sender<RaftIndex>,
+}
+
+impl Default for MetaMachine {
+    fn default() -> Self {
+        Self { state: RwLock::default(), applied: watch::Sender::new(RaftIndex(0)) }
+    }
+}
+
+impl Machine for MetaMachine {
+    fn apply(&self, index: RaftIndex, entry: &Entry) -> Result<Results, Error> {
+        self.state.write().apply(index, entry)
+    }
+
+    fn advance(&self, index: RaftIndex) {
+        self.applied.send_replace(index);
+    }
+}

@@ -1,0 +1,202 @@
+//! The replicated state of the metadata group, and how each command changes it. Pure, as all apply is (A1).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use stratalog_proto::config::{TopicConfig, check_topic_name};
+use stratalog_proto::entry::{Command, Entry};
+use stratalog_proto::{Code, Error, ProducerId, RaftIndex, ShardId, TenantId, TopicId, internal};
+use stratalog_query::TopicInfo;
+
+use crate::outcome::{CommandResult, Results};
+
+/// The most partitions of a topic.
+pub(crate) const MAX_PARTITIONS: u32 = 10_000;
+/// The most topics.
+const MAX_TOPICS: usize = 100_000;
+/// The most producer ids that one command reserves.
+const MAX_PRODUCER_IDS: u32 = 1 << 20;
+
+/// Topics and counters of the cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct MetaState {
+    topics: BTreeMap<TopicId, Arc<TopicInfo>>,
+    names: BTreeMap<(TenantId, String), TopicId>,
+    next_producer: i64,
+    time_ns: i64,
+}
+
+impl MetaState {
+    /// All topics, ascending by id.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &Arc<TopicInfo>> {
+        self.topics.values()
+    }
+
+    /// The newest entry time, in nanoseconds.
+    pub(crate) fn time_ns(&self) -> i64 {
+        self.time_ns
+    }
+
+    /// Partitions of each shard.
+    pub(crate) fn load(&self) -> BTreeMap<ShardId, usize> {
+        let mut load = BTreeMap::new();
+        for shard in self.topics.values().flat_map(|topic| &topic.shards) {
+            *load.entry(*shard).or_insert(0) += 1;
+        }
+        load
+    }
+
+    /// Applies one entry. A command that is refused changes nothing.
+    ///
+    /// # Errors
+    /// The entry cannot be applied by this version, or is not an entry: the replica has to stop.
+    pub(crate) fn apply(&mut self, _index: RaftIndex, entry: &Entry) -> Result<Results, Error> {
+        self.time_ns = self.time_ns.max(entry.time_ns());
+        let mut results = Vec::with_capacity(entry.len());
+        for command in entry.commands() {
+            match self.command(command?) {
+                Err(error) if error.code == Code::NewerVersion => return Err(error),
+                result => results.push(result),
+            }
+        }
+        Ok(results)
+    }
+
+    fn command(&mut self, command: Command) -> Result<CommandResult, Error> {
+        match command {
+            Command::CreateTopic(create) => self.create_topic(&create),
+            Command::AlterTopic(alter) => self.alter_topic(&alter),
+            Command::DeleteTopic(delete) => self.delete_topic(&delete),
+            Command::AllocateProducerIds(allocate) => self.allocate_producer_ids(allocate.count),
+            Command::Append(_)
+            | Command::Seal(_)
+            | Command::Drop(_)
+            | Command::PutTopic(_)
+            | Command::RemoveTopic(_) => {
+                Err(Error::new(Code::InvalidRequest, "a command of a shard was proposed to the metadata group"))
+            }
+        }
+    }
+
+    fn create_topic(&mut self, create: &internal::CreateTopic) -> Result<CommandResult, Error> {
+        let id = topic_id(&create.topic)?;
+        check_topic_name(&create.name)?;
+        let config = config(create.config.as_ref())?;
+        let tenant = TenantId(create.tenant);
+        let key = (tenant, create.name.clone());
+        if self.names.contains_key(&key) {
+            return Err(Error::new(Code::TopicExists, format!("there is already a topic `{}`", create.name)));
+        }
+        if self.topics.contains_key(&id) {
+            return Err(Error::new(Code::Conflict, format!("topic id {id} is taken; try again")));
+        }
+        let partitions = u32::try_from(create.shards.len()).unwrap_or(u32::MAX);
+        if !(1..=MAX_PARTITIONS).contains(&partitions) || self.topics.len() >= MAX_TOPICS {
+            let message =
+                format!("a topic has 1 to {MAX_PARTITIONS} partitions, and there are at most {MAX_TOPICS} topics");
+            return Err(Error::new(Code::InvalidRequest, message));
+        }
+        let shards = create.shards.iter().map(|shard| ShardId(*shard)).collect();
+        let topic = TopicInfo { id, tenant, name: create.name.clone(), partitions, config, shards };
+        self.names.insert(key, id);
+        self.topics.insert(id, Arc::new(topic));
+        Ok(CommandResult::Done)
+    }
+
+    fn alter_topic(&mut self, alter: &internal::AlterTopic) -> Result<CommandResult, Error> {
+        let id = topic_id(&alter.topic)?;
+        let config = config(alter.config.as_ref())?;
+        let topic = self.topics.get_mut(&id).ok_or_else(|| unknown(id))?;
+        Arc::make_mut(topic).config = config;
+        Ok(CommandResult::Done)
+    }
+
+    fn delete_topic(&mut self, delete: &internal::DeleteTopic) -> Result<CommandResult, Error> {
+        let id = topic_id(&delete.topic)?;
+        let topic = self.topics.remove(&id).ok_or_else(|| unknown(id))?;
+        self.names.remove(&(topic.tenant, topic.name.clone()));
+        Ok(CommandResult::Done)
+    }
+
+    fn allocate_producer_ids(&mut self, count: u32) -> Result<CommandResult, Error> {
+        let first = self.next_producer;
+        match first.checked_add(i64::from(count)) {
+            Some(next) if (1..=MAX_PRODUCER_IDS).contains(&count) => {
+                self.next_producer = next;
+                Ok(CommandResult::ProducerIds(ProducerId(first)))
+            }
+            _ => Err(Error::new(Code::InvalidRequest, format!("{count} producer ids cannot be reserved at once"))),
+        }
+    }
+}
+
+fn topic_id(bytes: &[u8]) -> Result<TopicId, Error> {
+    let malformed = || Error::new(Code::CorruptData, "the topic id of a command does not have 16 bytes");
+    TopicId::from_slice(bytes).ok_or_else(malformed)
+}
+
+fn config(config: Option<&internal::TopicConfig>) -> Result<TopicConfig, Error> {
+    let config = config.ok_or_else(|| Error::new(Code::CorruptData, "a topic command came without settings"))?;
+    TopicConfig::from_internal(config)
+}
+
+fn unknown(id: TopicId) -> Error {
+    Error::new(Code::UnknownTopic, format!("there is no topic with id {id}: it was deleted"))
+}
+
+#[cfg(test)]
+mod tests {
+    use stratalog_proto::entry::EntryBuilder;
+
+    use super::*;
+
+    fn create(name: &str, shards: &[u32]) -> (TopicId, Command) {
+        let id = TopicId::new();
+        let create = internal::CreateTopic {
+            topic: id.to_bytes(),
+            tenant: 0,
+            name: name.to_owned(),
+            config: Some(TopicConfig::default().to_internal()),
+            shards: shards.to_vec(),
+        };
+        (id, Command::CreateTopic(create))
+    }
+
+    fn apply(state: &mut MetaState, commands: &[Command]) -> Vec<Result<CommandResult, Code>> {
+        let mut entry = EntryBuilder::with_capacity(0);
+        commands.iter().for_each(|command| entry.push(command));
+        let entry = Entry::parse(entry.finish(1)).unwrap();
+        let results = state.apply(RaftIndex(1), &entry).unwrap();
+        results.into_iter().map(|result| result.map_err(|error| error.code)).collect()
+    }
+
+    #[test]
+    fn a_name_created_again_is_a_new_id() {
+        let mut state = MetaState::default();
+        let (first, create_first) = create("t", &[1, 2]);
+        let (second, create_second) = create("t", &[1]);
+        let delete = Command::DeleteTopic(internal::DeleteTopic { topic: first.to_bytes() });
+        let done = Ok(CommandResult::Done);
+        let results = apply(&mut state, &[create_first, create_second.clone(), delete.clone(), create_second, delete]);
+        assert_eq!(results, [done.clone(), Err(Code::TopicExists), done.clone(), done, Err(Code::UnknownTopic)]);
+        assert_eq!(state.topics().map(|topic| topic.id).collect::<Vec<_>>(), [second]);
+        assert_eq!(state.load(), BTreeMap::from([(ShardId(1), 1)]));
+    }
+
+    #[test]
+    fn producer_ids_are_never_given_twice() {
+        let mut state = MetaState::default();
+        let allocate = |count| Command::AllocateProducerIds(internal::AllocateProducerIds { count });
+        let results = apply(&mut state, &[allocate(10), allocate(0), allocate(5), allocate(u32::MAX), allocate(1)]);
+        let ids = |first| Ok(CommandResult::ProducerIds(ProducerId(first)));
+        assert_eq!(results, [ids(0), Err(Code::InvalidRequest), ids(10), Err(Code::InvalidRequest), ids(15)]);
+    }
+
+    #[test]
+    fn malformed_topics_are_refused_whole() {
+        let mut state = MetaState::default();
+        let results = apply(&mut state, &[create("../x", &[1]).1, create("ok", &[]).1]);
+        assert_eq!(results, [Err(Code::InvalidTopicName), Err(Code::InvalidRequest)]);
+        assert_eq!(state.topics().count(), 0);
+    }
+}

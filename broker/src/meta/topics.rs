@@ -1,0 +1,130 @@
+//! The topics that can be used on this node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use stratalog_proto::{Code, Error, TopicId};
+use stratalog_query::TopicInfo;
+
+use crate::rows::Directory;
+
+/// Topics by name. A version counts the changes; it is part of a query's fence.
+#[derive(Default)]
+pub(crate) struct Topics {
+    visible: RwLock<Visible>,
+}
+
+#[derive(Default)]
+struct Visible {
+    version: u64,
+    by_name: BTreeMap<String, Arc<TopicInfo>>,
+    by_id: BTreeMap<TopicId, Arc<TopicInfo>>,
+}
+
+impl Topics {
+    /// Makes a topic usable, or replaces what is known of it.
+    pub(crate) fn publish(&self, topic: Arc<TopicInfo>) {
+        let mut visible = self.visible.write();
+        visible.version += 1;
+        visible.by_name.insert(topic.name.clone(), Arc::clone(&topic));
+        visible.by_id.insert(topic.id, topic);
+    }
+
+    /// Takes a topic away.
+    pub(crate) fn retract(&self, topic: &TopicInfo) {
+        let mut visible = self.visible.write();
+        visible.version += 1;
+        visible.by_id.remove(&topic.id);
+        if visible.by_name.get(&topic.name).is_some_and(|named| named.id == topic.id) {
+            visible.by_name.remove(&topic.name);
+        }
+    }
+
+    /// All topics, in the order of names.
+    pub(crate) fn list(&self) -> Vec<Arc<TopicInfo>> {
+        self.visible.read().by_name.values().cloned().collect()
+    }
+
+    /// A topic by its id.
+    pub(crate) fn by_id(&self, id: TopicId) -> Option<Arc<TopicInfo>> {
+        self.visible.read().by_id.get(&id).cloned()
+    }
+
+    /// The number of changes so far.
+    pub(crate) fn version(&self) -> u64 {
+        self.visible.read().version
+    }
+
+    /// A topic by its name.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], with the nearest name there is.
+    pub(crate) fn get(&self, name: &str) -> Result<Arc<TopicInfo>, Error> {
+        let visible = self.visible.read();
+        visible.by_name.get(name).cloned().ok_or_else(|| unknown(name, visible.by_name.keys()))
+    }
+}
+
+impl Directory for Topics {
+    fn version(&self) -> u64 {
+        Topics::version(self)
+    }
+
+    fn topics(&self) -> Vec<Arc<TopicInfo>> {
+        self.list()
+    }
+}
+
+fn unknown<'a>(name: &str, names: impl Iterator<Item = &'a String>) -> Error {
+    let shown: String = name.chars().take(60).flat_map(char::escape_default).collect();
+    let nearest = names
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .filter(|(distance, known)| *distance <= known.len().max(3) / 3 + 1)
+        .min();
+    let hint = match nearest {
+        Some((_, known)) => format!("; did you mean `{known}`?"),
+        None => "; create it first".to_owned(),
+    };
+    Error::new(Code::UnknownTopic, format!("there is no topic `{shown}`{hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use stratalog_proto::TenantId;
+
+    use super::*;
+
+    fn topic(name: &str) -> Arc<TopicInfo> {
+        let config = Default::default();
+        Arc::new(TopicInfo {
+            id: TopicId::new(),
+            tenant: TenantId(0),
+            name: name.to_owned(),
+            partitions: 0,
+            config,
+            shards: vec![],
+        })
+    }
+
+    #[test]
+    fn an_unknown_topic_suggests_the_nearest_name() {
+        let topics = Topics::default();
+        topics.publish(topic("orders"));
+        topics.publish(topic("metrics"));
+        let message = |name| topics.get(name).unwrap_err().message;
+        assert!(message("order").contains("`orders`"), "{}", message("order"));
+        assert!(!message("zzzzzzzz").contains("did you mean"));
+    }
+
+    #[test]
+    fn retracting_an_old_topic_keeps_the_new_one_of_its_name() {
+        let topics = Topics::default();
+        let (old, new) = (topic("t"), topic("t"));
+        topics.publish(Arc::clone(&old));
+        topics.publish(Arc::clone(&new));
+        topics.retract(&old);
+        assert_eq!(topics.get("t").unwrap().id, new.id);
+        assert_eq!(topics.version(), 3);
+    }
+}

@@ -1,0 +1,270 @@
+//! Counters of the node, as OpenMetrics text.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use stratalog_proto::{Error, ShardId};
+use stratalog_storage::LaneStats;
+
+use crate::rows::RowsStats;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShardLabel {
+    shard: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabel {
+    code: String,
+}
+
+type ShardGauge = Family<ShardLabel, Gauge<i64, AtomicI64>>;
+
+/// What is read at a scrape.
+pub(crate) struct Figures {
+    pub(crate) shards: Vec<ShardFigures>,
+    pub(crate) lane: LaneStats,
+    pub(crate) rows: RowsStats,
+    pub(crate) topics: usize,
+    pub(crate) buffered_bytes: usize,
+}
+
+/// What a shard shows at a scrape.
+pub(crate) struct ShardFigures {
+    pub(crate) shard: ShardId,
+    pub(crate) applied: u64,
+    pub(crate) leader: bool,
+    pub(crate) producers: usize,
+    pub(crate) segments: usize,
+}
+
+/// The metrics of a broker.
+pub(crate) struct Metrics {
+    registry: Registry,
+    produced_records: Counter,
+    produced_bytes: Counter,
+    produce_seconds: Histogram,
+    produce_errors: Family<CodeLabel, Counter>,
+    fetched_bytes: Counter,
+    buffered_bytes: Gauge<i64, AtomicI64>,
+    applied: ShardGauge,
+    leader: ShardGauge,
+    producers: ShardGauge,
+    segments: ShardGauge,
+    topics: Gauge<i64, AtomicI64>,
+    lane: LaneCounters,
+    rows: RowsCounters,
+}
+
+/// The lane counts for itself; at a scrape its counters are brought up to what it says.
+#[derive(Default)]
+struct LaneCounters {
+    groups: Counter,
+    frames: Counter,
+    bytes: Counter,
+    sync_seconds: Counter<f64, AtomicU64>,
+    last: Mutex<LaneStats>,
+}
+
+/// Rows as the materializers and the sealer count them.
+#[derive(Default)]
+struct RowsCounters {
+    tail_rows: Gauge<i64, AtomicI64>,
+    tail_bytes: Gauge<i64, AtomicI64>,
+    lag_entries: Gauge<i64, AtomicI64>,
+    lag_seconds: Gauge<f64, AtomicU64>,
+    made: Counter,
+    dead: Counter,
+    parsed_bytes: Counter,
+    sealed: Counter,
+    segments: Counter,
+    seal_failures: Counter,
+    last: Mutex<RowsStats>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("stratalog");
+        let metrics = Self {
+            produced_records: Counter::default(),
+            produced_bytes: Counter::default(),
+            // 0.1 ms to about 26 s.
+            produce_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 19)),
+            produce_errors: Family::default(),
+            fetched_bytes: Counter::default(),
+            buffered_bytes: Gauge::default(),
+            applied: Family::default(),
+            leader: Family::default(),
+            producers: Family::default(),
+            segments: Family::default(),
+            topics: Gauge::default(),
+            lane: LaneCounters::default(),
+            rows: RowsCounters::default(),
+            registry: Registry::default(),
+        };
+        metrics.register_produce(&mut registry);
+        metrics.register_state(&mut registry);
+        metrics.register_lane(&mut registry);
+        metrics.rows.register(registry.sub_registry_with_prefix("rows"));
+        Self { registry, ..metrics }
+    }
+
+    fn register_produce(&self, registry: &mut Registry) {
+        registry.register("produced_records", "Records acknowledged", self.produced_records.clone());
+        registry.register_with_unit(
+            "produced",
+            "Record batches acknowledged",
+            Unit::Bytes,
+            self.produced_bytes.clone(),
+        );
+        let what = "From the arrival of a record batch to its acknowledgement";
+        registry.register_with_unit("produce", what, Unit::Seconds, self.produce_seconds.clone());
+        registry.register("produce_errors", "Record batches that were not acknowledged", self.produce_errors.clone());
+        registry.register_with_unit("fetched", "Record batches read", Unit::Bytes, self.fetched_bytes.clone());
+        let what = "Record batches on their way to the log";
+        registry.register_with_unit("produce_buffer", what, Unit::Bytes, self.buffered_bytes.clone());
+    }
+
+    fn register_state(&self, registry: &mut Registry) {
+        registry.register("topics", "Topics", self.topics.clone());
+        registry.register(
+            "applied_index",
+            "The last applied Raft index; shard 0 is the metadata",
+            self.applied.clone(),
+        );
+        registry.register("leader", "1 where this node leads the shard", self.leader.clone());
+        registry.register("producers", "Idempotent producers remembered, by partition", self.producers.clone());
+        registry.register("segments", "Live column segments", self.segments.clone());
+    }
+
+    fn register_lane(&self, registry: &mut Registry) {
+        let lane = registry.sub_registry_with_prefix("lane");
+        lane.register("flush_groups", "Writes of the log, each with one fdatasync", self.lane.groups.clone());
+        lane.register("frames", "Frames written to the log", self.lane.frames.clone());
+        lane.register_with_unit("written", "Bytes written to the log", Unit::Bytes, self.lane.bytes.clone());
+        lane.register_with_unit("sync", "Time spent in fdatasync", Unit::Seconds, self.lane.sync_seconds.clone());
+    }
+
+    /// Counts one produce.
+    pub(crate) fn produced(&self, took: Duration, bytes: usize, outcome: Result<u32, &Error>) {
+        match outcome {
+            Ok(records) => {
+                self.produced_records.inc_by(u64::from(records));
+                self.produced_bytes.inc_by(bytes as u64);
+                self.produce_seconds.observe(took.as_secs_f64());
+            }
+            Err(error) => {
+                let label = CodeLabel { code: error.code.name().to_owned() };
+                self.produce_errors.get_or_create(&label).inc();
+            }
+        }
+    }
+
+    /// Counts what a fetch answered.
+    pub(crate) fn fetched(&self, bytes: usize) {
+        self.fetched_bytes.inc_by(bytes as u64);
+    }
+
+    /// OpenMetrics text, with the figures of the moment.
+    pub(crate) fn text(&self, figures: &Figures) -> String {
+        for shard in &figures.shards {
+            let label = ShardLabel { shard: shard.shard.0 };
+            self.applied.get_or_create(&label).set(shard.applied as i64);
+            self.leader.get_or_create(&label).set(i64::from(shard.leader));
+            self.producers.get_or_create(&label).set(shard.producers as i64);
+            self.segments.get_or_create(&label).set(shard.segments as i64);
+        }
+        self.topics.set(figures.topics as i64);
+        self.buffered_bytes.set(figures.buffered_bytes as i64);
+        self.lane.update(figures.lane);
+        self.rows.update(figures.rows);
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
+}
+
+impl LaneCounters {
+    fn update(&self, now: LaneStats) {
+        let mut last = self.last.lock();
+        self.groups.inc_by(now.groups - last.groups);
+        self.frames.inc_by(now.frames - last.frames);
+        self.bytes.inc_by(now.bytes - last.bytes);
+        self.sync_seconds.inc_by((now.sync_ns - last.sync_ns) as f64 / 1e9);
+        *last = now;
+    }
+}
+
+impl RowsCounters {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("tail", "Rows that are not in a segment yet", self.tail_rows.clone());
+        registry.register_with_unit("tail", "Memory of the tail", Unit::Bytes, self.tail_bytes.clone());
+        let what = "Raft entries applied and not yet visible as rows";
+        registry.register("lag_entries", what, self.lag_entries.clone());
+        let what = "How far the slowest shard's rows are behind its log";
+        registry.register_with_unit("lag", what, Unit::Seconds, self.lag_seconds.clone());
+        registry.register("made", "Rows made of records", self.made.clone());
+        registry.register("dead", "Rows whose value did not parse", self.dead.clone());
+        registry.register_with_unit("parsed", "Record batches made into rows", Unit::Bytes, self.parsed_bytes.clone());
+        registry.register("sealed", "Rows sealed into column segments", self.sealed.clone());
+        registry.register("segments_sealed", "Column segments made", self.segments.clone());
+        registry.register("seal_failures", "Seals that did not apply", self.seal_failures.clone());
+    }
+
+    fn update(&self, now: RowsStats) {
+        let mut last = self.last.lock();
+        self.tail_rows.set(now.tail_rows as i64);
+        self.tail_bytes.set(now.tail_bytes as i64);
+        self.lag_entries.set(now.lag_entries as i64);
+        self.lag_seconds.set(now.lag.as_secs_f64());
+        self.made.inc_by(now.rows_made.saturating_sub(last.rows_made));
+        self.dead.inc_by(now.dead_rows_made.saturating_sub(last.dead_rows_made));
+        self.parsed_bytes.inc_by(now.bytes_parsed.saturating_sub(last.bytes_parsed));
+        self.sealed.inc_by(now.rows_sealed.saturating_sub(last.rows_sealed));
+        self.segments.inc_by(now.segments_sealed.saturating_sub(last.segments_sealed));
+        self.seal_failures.inc_by(now.seal_failures.saturating_sub(last.seal_failures));
+        *last = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stratalog_proto::Code;
+
+    use super::*;
+
+    #[test]
+    fn a_scrape_is_openmetrics_text_and_counts_once() {
+        let metrics = Metrics::new();
+        metrics.produced(Duration::from_millis(1), 100, Ok(7));
+        metrics.produced(Duration::from_millis(1), 100, Err(&Error::new(Code::Overloaded, "full")));
+        let figures = Figures {
+            shards: vec![ShardFigures { shard: ShardId(2), applied: 9, leader: true, producers: 0, segments: 0 }],
+            lane: LaneStats { groups: 3, ..LaneStats::default() },
+            rows: RowsStats { tail_rows: 5, ..RowsStats::default() },
+            topics: 1,
+            buffered_bytes: 0,
+        };
+        metrics.text(&figures);
+        let text = metrics.text(&figures);
+        for line in [
+            "stratalog_produced_records_total 7",
+            "stratalog_produced_bytes_total 100",
+            "stratalog_produce_errors_total{code=\"OVERLOADED\"} 1",
+            "stratalog_applied_index{shard=\"2\"} 9",
+            "stratalog_lane_flush_groups_total 3",
+            "stratalog_rows_tail 5",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

@@ -1,0 +1,59 @@
+//! What a broker is started with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stratalog_query::EngineOptions;
+use stratalog_storage::{Io, LaneOptions, RealDisk};
+
+use crate::rows::RowsOptions;
+
+/// Settings of a broker. [`BrokerOptions::new`] gives each a default.
+#[derive(Clone, Debug)]
+pub struct BrokerOptions {
+    /// Everything that is kept on disk. Locked while the broker runs.
+    pub data_dir: PathBuf,
+    /// Shards of a new data directory; a directory that exists keeps the number it was made with.
+    pub shards: u32,
+    /// Partitions of a topic that is created without a number.
+    pub default_partitions: u32,
+    /// The write-ahead log.
+    pub lane: LaneOptions,
+    /// Bytes of record batches that may be on their way to the log; beyond, producers wait.
+    pub produce_buffer_bytes: usize,
+    /// How long a produce waits for room in that buffer before it is refused with `OVERLOADED`.
+    pub produce_wait: Duration,
+    /// How long a produce waits for its acknowledgement before it ends with `TIMEOUT`, its outcome unknown.
+    pub produce_timeout: Duration,
+    /// Bytes of recently written log that each shard keeps in memory, for consumers and rows that follow closely.
+    pub log_cache_bytes: usize,
+    /// How long a start may take to apply the log and to rebuild the tail.
+    pub recovery_timeout: Duration,
+    /// How rows are made and sealed.
+    pub rows: RowsOptions,
+    /// How queries run.
+    pub engine: EngineOptions,
+    /// The disk.
+    pub disk: Arc<dyn Io>,
+}
+
+impl BrokerOptions {
+    /// The defaults, on the real disk.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            shards: 4,
+            default_partitions: 4,
+            lane: LaneOptions::default(),
+            produce_buffer_bytes: 64 << 20,
+            produce_wait: Duration::from_secs(5),
+            produce_timeout: Duration::from_secs(30),
+            log_cache_bytes: 16 << 20,
+            recovery_timeout: Duration::from_secs(600),
+            rows: RowsOptions::default(),
+            engine: EngineOptions::default(),
+            disk: Arc::new(RealDisk),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! What a command answers once it is applied.
+
+use std::sync::Arc;
+
+use stratalog_proto::{Error, Offset, ProducerId};
+use stratalog_storage::SegmentMeta;
+
+/// The answer of a command that took effect.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum CommandResult {
+    /// The batch has these offsets.
+    Appended {
+        /// Of its first record.
+        base_offset: Offset,
+        /// It had been appended before, and this is where (idempotent produce).
+        duplicate: bool,
+    },
+    /// The segments live no longer.
+    Dropped(Vec<Arc<SegmentMeta>>),
+    /// The first of a reserved run of producer ids.
+    ProducerIds(ProducerId),
+    /// It took effect; there is nothing to say.
+    Done,
+}
+
+/// The answers of one entry's commands, in order. A command that was refused changed nothing (S2).
+pub(crate) type Results = Vec<Result<CommandResult, Error>>;

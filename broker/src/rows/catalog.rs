@@ -1,0 +1,148 @@
+//! What queries see: topics from the metadata, rows from the shards.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use stratalog_proto::{Code, Error, SegmentId, ShardId, Token, TopicId};
+use stratalog_query::{Catalog, PartitionInfo, ShardSnapshot, TopicInfo, TopicSnapshot, merge_schemas};
+use stratalog_storage::SegmentMeta;
+
+use super::parse::empty_schema;
+use super::runtime::Rows;
+use super::shard_rows::ShardRows;
+
+/// The topics of the cluster, as metadata knows them.
+pub(crate) trait Directory: Send + Sync + 'static {
+    /// Grows with every change of a topic.
+    fn version(&self) -> u64;
+
+    /// Every topic, in the order of names.
+    fn topics(&self) -> Vec<Arc<TopicInfo>>;
+}
+
+/// Merged schemas of the segments of each topic.
+#[derive(Default)]
+pub(super) struct Schemas {
+    of_segments: Mutex<HashMap<TopicId, (HashSet<SegmentId>, SchemaRef)>>,
+    /// Grows when one of them changes.
+    epoch: AtomicU64,
+}
+
+impl Schemas {
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// The schema of everything in the snapshots. Reads the footers of segments that were not open yet: blocks.
+    fn merged(&self, topic: TopicId, shards: &[ShardSnapshot]) -> Result<SchemaRef, Error> {
+        let of_segments = match self.cached(topic, shards) {
+            Some(schema) => schema,
+            None => self.merge_segments(topic, shards)?,
+        };
+        let chunks = shards.iter().flat_map(|shard| &shard.tail).map(|chunk| chunk.rows.schema());
+        let distinct: HashSet<SchemaRef> = chunks.collect();
+        if distinct.iter().all(|schema| *schema == of_segments) {
+            return Ok(of_segments);
+        }
+        Ok(merge_schemas(distinct.iter().chain([&of_segments]).map(|schema| &**schema)))
+    }
+
+    /// The schema that was merged from just these segments.
+    fn cached(&self, topic: TopicId, shards: &[ShardSnapshot]) -> Option<SchemaRef> {
+        let cache = self.of_segments.lock();
+        let (known, schema) = cache.get(&topic)?;
+        let count: usize = shards.iter().map(|shard| shard.segments.len()).sum();
+        let mut segments = shards.iter().flat_map(|shard| &shard.segments);
+        (known.len() == count && segments.all(|segment| known.contains(&segment.meta.id))).then(|| schema.clone())
+    }
+
+    fn merge_segments(&self, topic: TopicId, shards: &[ShardSnapshot]) -> Result<SchemaRef, Error> {
+        let mut distinct = HashSet::from([empty_schema()]);
+        let mut ids = HashSet::new();
+        for segment in shards.iter().flat_map(|shard| &shard.segments) {
+            distinct.insert(segment.reader()?.schema().clone());
+            ids.insert(segment.meta.id);
+        }
+        let schema = merge_schemas(distinct.iter().map(|schema| &**schema));
+        let before = self.of_segments.lock().insert(topic, (ids, schema.clone()));
+        if before.is_none_or(|(_, before)| before != schema) {
+            self.epoch.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(schema)
+    }
+
+    /// Forgets topics that are no more.
+    pub(super) fn retain(&self, topics: &HashSet<TopicId>) {
+        self.of_segments.lock().retain(|topic, _| topics.contains(topic));
+    }
+}
+
+#[async_trait]
+impl Catalog for Rows {
+    fn version(&self) -> u64 {
+        self.directory.version() + self.schemas.epoch()
+    }
+
+    fn topics(&self) -> Vec<Arc<TopicInfo>> {
+        self.directory.topics()
+    }
+
+    fn partitions(&self, topic: &TopicInfo) -> Vec<PartitionInfo> {
+        let mut partitions: Vec<_> = self.shards_of(topic).flat_map(|shard| shard.log.partitions(topic.id)).collect();
+        partitions.sort_unstable_by_key(|info| info.partition);
+        partitions
+    }
+
+    fn segments(&self, topic: &TopicInfo) -> Vec<(ShardId, Arc<SegmentMeta>)> {
+        let segments = self.shards_of(topic).flat_map(|shard| {
+            let id = shard.log.id();
+            shard.segments(topic.id).into_iter().map(move |meta| (id, meta))
+        });
+        segments.collect()
+    }
+
+    async fn snapshot(&self, topic: &TopicInfo, tokens: &[Token], deadline: Instant) -> Result<TopicSnapshot, Error> {
+        for shard in self.shards_of(topic) {
+            let awaited = tokens.iter().filter(|token| token.shard == shard.log.id()).max_by_key(|token| token.index);
+            if let Some(token) = awaited {
+                wait_for(shard, *token, topic, deadline).await?;
+            }
+        }
+        let shards: Vec<_> = self.shards_of(topic).map(|shard| shard.snapshot(topic.id)).collect();
+        let (schemas, id) = (self.schemas.clone(), topic.id);
+        let merged = tokio::task::spawn_blocking(move || schemas.merged(id, &shards).map(|schema| (schema, shards)));
+        let merged = merged.await.unwrap_or_else(|panic| {
+            Err(Error::new(Code::Internal, format!("cannot read the schema of topic `{}`: {panic}", topic.name)))
+        });
+        let (schema, shards) = merged?;
+        Ok(TopicSnapshot { topic: Arc::new(topic.clone()), schema, version: self.version(), shards })
+    }
+}
+
+/// Waits until the token's record is visible (Q1).
+async fn wait_for(shard: &ShardRows, token: Token, topic: &TopicInfo, deadline: Instant) -> Result<(), Error> {
+    let mut materialized = shard.tail.watch_materialized();
+    let visible = materialized.wait_for(|index| *index >= token.index);
+    match tokio::time::timeout_at(deadline.into(), visible).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(Error::new(Code::Unavailable, "the node is stopping")),
+        Err(_) => {
+            let message = format!(
+                "topic `{}` does not show the token {}:{} in time: shard {} has applied {} and shows {}; \
+                 ask again later, or without the token",
+                topic.name,
+                token.shard,
+                token.index,
+                token.shard,
+                shard.log.applied(),
+                shard.tail.materialized(),
+            );
+            Err(Error::new(Code::QueryDeadline, message))
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What rows are made from: a shard's log and replicated state, as this room sees them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use stratalog_proto::config::TopicConfig;
+use stratalog_proto::entry::Command;
+use stratalog_proto::{Error, Offset, PartitionId, RaftIndex, ShardId, TopicId, TopicPartition};
+use stratalog_query::PartitionInfo;
+use stratalog_storage::{Io, Manifest, SegmentMeta};
+use tokio::sync::watch;
+
+use crate::outcome::CommandResult;
+use crate::shard::{Applied, Shard, ShardState};
+
+/// Called with segments that are no longer in the manifest.
+pub(crate) type RemovedListener = Box<dyn Fn(&[Arc<SegmentMeta>]) + Send + Sync>;
+
+/// A topic that a shard hosts.
+#[derive(Clone, Debug)]
+pub(crate) struct HostedTopic {
+    pub(crate) id: TopicId,
+    pub(crate) config: TopicConfig,
+    /// Everything at or below it is in segments.
+    pub(crate) row_frontier: RaftIndex,
+    /// Whether a batch lies above the row frontier.
+    pub(crate) has_unsealed: bool,
+}
+
+impl HostedTopic {
+    /// The topics of a shard, ascending by id.
+    pub(super) fn all(state: &ShardState) -> Vec<Self> {
+        let hosted = state.topics().map(|(id, topic)| {
+            let row_frontier = state.manifest().topic(id).map_or(RaftIndex(0), |live| live.row_frontier);
+            let has_unsealed = topic.partitions().any(|(_, p)| p.first_offset_above(row_frontier) < p.high_watermark());
+            Self { id, config: topic.config.clone(), row_frontier, has_unsealed }
+        });
+        hosted.collect()
+    }
+}
+
+/// One shard. Implemented by [`Shard`], and in tests by one without Raft.
+#[async_trait]
+pub(crate) trait RowLog: Send + Sync + 'static {
+    fn id(&self) -> ShardId;
+
+    /// The last applied index.
+    fn applied(&self) -> RaftIndex;
+
+    /// Changes with the applied index.
+    fn watch_applied(&self) -> watch::Receiver<RaftIndex>;
+
+    /// Whether this replica may seal and drop.
+    fn is_leader(&self) -> bool;
+
+    /// As [`Shard::batches_after`]. Blocks.
+    fn batches_after(&self, after: RaftIndex, max_bytes: usize) -> Result<Applied, Error>;
+
+    /// Every topic that the shard hosts.
+    fn topics(&self) -> Vec<HostedTopic>;
+
+    /// The live segments and frontiers, now.
+    fn manifest(&self) -> Manifest;
+
+    /// The partitions of a topic in this shard, ascending.
+    fn partitions(&self, topic: TopicId) -> Vec<PartitionInfo>;
+
+    /// The offsets of a topic in all its partitions here that were assigned at or below `index`.
+    fn offsets_through(&self, topic: TopicId, index: RaftIndex) -> u64;
+
+    /// As [`Shard::propose`].
+    async fn propose(&self, command: Command) -> Result<CommandResult, Error>;
+
+    /// From now on, `listener` hears of removed segments.
+    fn on_segments_removed(&self, listener: RemovedListener);
+
+    /// Where the shard's column segments are.
+    fn segments_dir(&self) -> &Path;
+
+    /// The disk.
+    fn io(&self) -> &Arc<dyn Io>;
+
+    /// As [`Shard::record`]. Blocks.
+    fn record(&self, tp: TopicPartition, offset: Offset) -> Result<Option<Bytes>, Error>;
+}
+
+#[async_trait]
+impl RowLog for Shard {
+    fn id(&self) -> ShardId {
+        Shard::id(self)
+    }
+
+    fn applied(&self) -> RaftIndex {
+        Shard::applied(self)
+    }
+
+    fn watch_applied(&self) -> watch::Receiver<RaftIndex> {
+        Shard::watch_applied(self)
+    }
+
+    fn is_leader(&self) -> bool {
+        Shard::is_leader(self)
+    }
+
+    fn batches_after(&self, after: RaftIndex, max_bytes: usize) -> Result<Applied, Error> {
+        Shard::batches_after(self, after, max_bytes)
+    }
+
+    fn topics(&self) -> Vec<HostedTopic> {
+        self.read(HostedTopic::all)
+    }
+
+    fn manifest(&self) -> Manifest {
+        self.read(|state| state.manifest().clone())
+    }
+
+    fn partitions(&self, topic: TopicId) -> Vec<PartitionInfo> {
+        self.read(|state| {
+            let partitions = state.topic(topic).into_iter().flat_map(|topic| topic.partitions());
+            let info = partitions.map(|(partition, state)| PartitionInfo {
+                partition,
+                shard: Shard::id(self),
+                log_start: state.log_start(),
+                high_watermark: state.high_watermark(),
+                bytes: state.bytes(),
+            });
+            info.collect()
+        })
+    }
+
+    fn offsets_through(&self, topic: TopicId, index: RaftIndex) -> u64 {
+        self.read(|state| {
+            let partitions = state.topic(topic).into_iter().flat_map(|topic| topic.partitions());
+            partitions.map(|(_, partition)| partition.first_offset_above(index).0).sum()
+        })
+    }
+
+    async fn propose(&self, command: Command) -> Result<CommandResult, Error> {
+        Shard::propose(self, command).await
+    }
+
+    fn on_segments_removed(&self, listener: RemovedListener) {
+        Shard::on_segments_removed(self, listener);
+    }
+
+    fn segments_dir(&self) -> &Path {
+        Shard::segments_dir(self)
+    }
+
+    fn io(&self) -> &Arc<dyn Io> {
+        Shard::io(self)
+    }
+
+    fn record(&self, tp: TopicPartition, offset: Offset) -> Result<Option<Bytes>, Error> {
+        Shard::record(self, tp, offset)
+    }
+}
+
+/// Counts by partition.
+pub(super) type PartitionCounts = BTreeMap<PartitionId, u64>;

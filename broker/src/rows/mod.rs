@@ -1,0 +1,36 @@
+//! Rows: what the log means. Derived state, all of it: it can be rebuilt from the log at any time.
+//!
+//! - `parse/` makes rows of record batches (pure), `unify` brings row batches of different schemas together;
+//! - the [`materializer`] pulls applied batches of a shard and publishes their rows in its [`tail`];
+//! - `seal/` moves the tail of a topic into column segments, [`retention`] decides which of those go, [`files`] keeps
+//!   their handles and removes what no manifest names;
+//! - [`Rows`] runs all of it, answers to queries as their catalogue, and throttles produce when rows fall behind.
+//!
+//! Invariants kept here: S1 (every data record is a row exactly once, or counted as rowless; [`shard_rows::Coverage`] accounts for
+//! it), S2 (a seal's files count only once its command applied), S3 (a segment lies in one bucket, or says that it is
+//! mixed), Q1 (a snapshot is one prefix of every partition, and includes its tokens), X1 (no value stops a shard).
+
+mod admission;
+mod catalog;
+mod files;
+mod log;
+mod materializer;
+mod options;
+mod parse;
+mod retention;
+mod runtime;
+mod seal;
+mod shard_rows;
+mod tail;
+mod unify;
+mod usage;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use catalog::Directory;
+pub(crate) use log::RowLog;
+pub use options::RowsOptions;
+pub(crate) use runtime::{Rows, RowsStats};

@@ -1,0 +1,49 @@
+//! How rows are made, held and sealed.
+
+use std::time::Duration;
+
+/// Limits of the tail, and when it is sealed. The same for all shards of a node unless a line says otherwise.
+#[derive(Clone, Debug)]
+pub struct RowsOptions {
+    /// A topic's tail in one shard is sealed at so many bytes of memory.
+    pub seal_bytes: usize,
+    /// It is sealed at so many rows.
+    pub seal_rows: usize,
+    /// It is sealed when its oldest row is this old.
+    pub seal_age: Duration,
+    /// A topic's tail in one shard may take so many bytes; a produce to it waits beyond.
+    pub topic_tail_bytes: usize,
+    /// All tails of the node may take so many bytes. From half of it on the largest are sealed early; a produce waits
+    /// beyond it; at twice as much no further rows are made until a seal has made room.
+    pub tail_budget_bytes: usize,
+    /// A produce waits while the rows of its shard lag this far behind its log.
+    pub max_lag: Duration,
+    /// How long a produce waits for room before it is refused, retriably.
+    pub throttle_wait: Duration,
+    /// Bytes of record batches that are made into rows at once, per shard.
+    pub pull_bytes: usize,
+    /// Memory of a text index while it is built.
+    pub index_budget_bytes: usize,
+    /// Seals that are built at once.
+    pub parallel_seals: usize,
+    /// How often expired segments are looked for.
+    pub retention_interval: Duration,
+}
+
+impl Default for RowsOptions {
+    fn default() -> Self {
+        Self {
+            seal_bytes: 64 << 20,
+            seal_rows: 1_000_000,
+            seal_age: Duration::from_secs(300),
+            topic_tail_bytes: 256 << 20,
+            tail_budget_bytes: 512 << 20,
+            max_lag: Duration::from_secs(10),
+            throttle_wait: Duration::from_secs(5),
+            pull_bytes: 4 << 20,
+            index_budget_bytes: 64 << 20,
+            parallel_seals: 2,
+            retention_interval: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A JSON object, streamed into the columns of its fields: no tree of values, and nothing allocated for a field that
+//! was met before.
+//!
+//! The parser delimits and checks each value; what a number or a string says is read from its text here. The parser's
+//! own floats can be off by one unit in the last place, and it reads integers beyond 64 bits as floats: neither would
+//! keep the value. Objects are scanned once for each level that they lie deep, hence [`MAX_DEPTH`].
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use super::column::Value;
+use super::fields::{Fields, NodeId, ROOT};
+
+/// An object that lies deeper is kept as its text.
+const MAX_DEPTH: usize = 32;
+
+/// Puts the fields of one JSON object into `fields`.
+///
+/// Nested objects become dotted fields, arrays the text of themselves; null and empty objects are no value. Of a key
+/// that comes twice, the last value wins.
+///
+/// # Errors
+/// Why this is not one JSON object. What was put until then has to be rolled back.
+pub(super) fn read(value: &[u8], fields: &mut Fields) -> Result<(), String> {
+    let text =
+        std::str::from_utf8(value).map_err(|e| format!("the value is not UTF-8 from byte {} on", e.valid_up_to()))?;
+    read_object(text, ObjectVisitor { fields, parent: ROOT, depth: 1 }).map_err(|error| {
+        let another_type = error.classify() == Category::Data && !text.trim_start().starts_with('{');
+        let what = if another_type { "a JSON object" } else { "JSON" };
+        format!("the value is not {what}: {error}")
+    })
+}
+
+fn read_object(text: &str, visitor: ObjectVisitor<'_>) -> serde_json::Result<()> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    deserializer.deserialize_map(visitor)?;
+    deserializer.end()
+}
+
+struct ObjectVisitor<'a> {
+    fields: &'a mut Fields,
+    parent: NodeId,
+    depth: usize,
+}
+
+impl<'de> Visitor<'de> for ObjectVisitor<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { fields, parent, depth } = self;
+        let mut expected = 0;
+        while let Some(place) = map.next_key_seed(KeySeed { fields, parent, expected: &mut expected })? {
+            let text = map.next_value::<&'de RawValue>()?.get();
+            match place {
+                Place::Node(node) => put(fields, node, depth, text).map_err(A::Error::custom)?,
+                Place::Rest(key) => fields.rest(parent, &key).push_str(text),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the value of a key goes.
+enum Place {
+    Node(NodeId),
+    Rest(Box<str>),
+}
+
+struct KeySeed<'a> {
+    fields: &'a mut Fields,
+    parent: NodeId,
+    expected: &'a mut usize,
+}
+
+impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
+    type Value = Place;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Place, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for KeySeed<'_> {
+    type Value = Place;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Place, E> {
+        let node = self.fields.child(self.parent, key, self.expected);
+        Ok(node.map_or_else(|| Place::Rest(key.into()), Place::Node))
+    }
+}
+
+/// Puts a value, by its text: the parser has found it to be JSON.
+fn put(fields: &mut Fields, node: NodeId, depth: usize, text: &str) -> serde_json::Result<()> {
+    match text.as_bytes().first() {
+        Some(b'"') => return put_string(fields, node, text),
+        Some(b'{') if depth < MAX_DEPTH => {
+            return read_object(text, ObjectVisitor { fields, parent: node, depth: depth + 1 });
+        }
+        Some(b'{' | b'[') => fields.put_json(node, text),
+        Some(b't') => fields.put(node, Value::Bool(true)),
+        Some(b'f') => fields.put(node, Value::Bool(false)),
+        Some(b'n') | None => {}
+        Some(_) => fields.put(node, number(text)),
+    }
+    Ok(())
+}
+
+fn put_string(fields: &mut Fields, node: NodeId, text: &str) -> serde_json::Result<()> {
+    if text.as_bytes().contains(&b'\\') {
+        let unescaped: String = serde_json::from_str(text)?;
+        fields.put(node, Value::Text(&unescaped));
+    } else {
+        fields.put(node, Value::Text(&text[1..text.len() - 1]));
+    }
+    Ok(())
+}
+
+/// The number in the narrowest form that keeps it.
+fn number(text: &str) -> Value<'_> {
+    let is_integer = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    if is_integer && text != "-0" {
+        return text.parse().map_or(Value::Digits(text), Value::Int);
+    }
+    match text.parse::<f64>() {
+        Ok(float) if float.is_finite() => Value::Float(float),
+        _ => Value::Digits(text),
+    }
+}

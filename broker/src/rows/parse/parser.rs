@@ -1,0 +1,146 @@
+//! A run of applied batches of one topic, as closed chunks.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use stratalog_proto::batch::{Batch, BatchHeader, Records};
+use stratalog_proto::config::{Format, TopicConfig};
+use stratalog_proto::{Offset, PartitionId, RaftIndex};
+use stratalog_query::TailChunk;
+
+use super::chunk::ChunkBuilder;
+use super::system::Place;
+use crate::shard::AppliedBatch;
+
+/// The most that one record batch may decompress to.
+const MAX_BATCH_CONTENT_BYTES: usize = 256 << 20;
+
+/// What a run of batches became: every offset of them is a row or is counted (S1).
+#[derive(Default)]
+pub(in crate::rows) struct Parsed {
+    /// Closed chunks, ascending by index.
+    pub(in crate::rows) chunks: Vec<TailChunk>,
+    /// Offsets that became no row.
+    pub(in crate::rows) rowless: BTreeMap<PartitionId, u64>,
+    /// Rows, dead ones included.
+    pub(in crate::rows) rows: u64,
+    /// Rows whose value did not parse.
+    pub(in crate::rows) dead_rows: u64,
+}
+
+/// Makes rows of batches of one topic, which ascend by index.
+pub(in crate::rows) fn parse<'a>(config: &TopicConfig, batches: impl IntoIterator<Item = &'a AppliedBatch>) -> Parsed {
+    let mut parser = Parser { config, open: None, parsed: Parsed::default() };
+    batches.into_iter().for_each(|batch| parser.push(batch));
+    parser.close();
+    parser.parsed
+}
+
+struct Parser<'a> {
+    config: &'a TopicConfig,
+    open: Option<Open<'a>>,
+    parsed: Parsed,
+}
+
+/// The chunk that takes the next row.
+struct Open<'a> {
+    builder: ChunkBuilder<'a>,
+    first_index: RaftIndex,
+    last_index: RaftIndex,
+}
+
+impl<'a> Parser<'a> {
+    fn push(&mut self, applied: &AppliedBatch) {
+        match Batch::parse_trusted(applied.batch.clone()) {
+            Ok(batch) if self.config.format == Format::Raw || batch.header().is_control() => {
+                *self.parsed.rowless.entry(applied.partition).or_default() += u64::from(batch.record_count());
+            }
+            Ok(batch) => self.push_records(applied, batch.record_count(), decode(&batch)),
+            Err(error) => {
+                self.push_records(applied, claimed_records(applied), Err(error.to_string()));
+            }
+        }
+    }
+
+    /// One row for each of `count` offsets. From the first record that cannot be read on, they are dead.
+    fn push_records(&mut self, applied: &AppliedBatch, count: u32, records: Result<Records, String>) {
+        let mut unreadable = records.as_ref().err().cloned();
+        let mut records = records.ok();
+        for delta in 0..count {
+            let place = Place {
+                partition: applied.partition,
+                offset: Offset(applied.base_offset.0 + u64::from(delta)),
+                ingested_ns: applied.entry_time_ns,
+            };
+            self.push_record(applied.index, place, records.as_mut(), &mut unreadable);
+        }
+    }
+
+    /// A record at which the parser panics becomes a dead row: it must not stop the shard, here or on the next leader.
+    fn push_record(
+        &mut self,
+        index: RaftIndex,
+        place: Place,
+        records: Option<&mut Records>,
+        unreadable: &mut Option<String>,
+    ) {
+        let builder = self.builder(index);
+        if unreadable.is_none() {
+            let step = AssertUnwindSafe(|| match records.and_then(Iterator::next) {
+                Some(Ok(record)) => {
+                    builder.push(place, &record);
+                    Ok(())
+                }
+                Some(Err(error)) => Err(error.to_string()),
+                None => Err("it has fewer records than its header says".to_owned()),
+            });
+            match catch_unwind(step) {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => *unreadable = Some(reason),
+                Err(_) => {
+                    tracing::error!(partition = %place.partition, offset = %place.offset, "X1: the parser panicked");
+                    builder.rollback();
+                    builder.push_unreadable(place, "the parser failed at this record; please report it as a defect");
+                }
+            }
+        }
+        if let Some(reason) = unreadable {
+            builder.push_unreadable(place, &format!("the record batch does not decode: {reason}"));
+        }
+        if builder.is_full() {
+            self.close();
+        }
+    }
+
+    fn builder(&mut self, index: RaftIndex) -> &mut ChunkBuilder<'a> {
+        let config = self.config;
+        let open = self.open.get_or_insert_with(|| Open {
+            builder: ChunkBuilder::new(config),
+            first_index: index,
+            last_index: index,
+        });
+        debug_assert!(open.last_index <= index, "batches ascend by index");
+        open.last_index = index;
+        &mut open.builder
+    }
+
+    fn close(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        self.parsed.rows += open.builder.rows() as u64;
+        self.parsed.dead_rows += open.builder.dead_rows();
+        let rows = open.builder.finish();
+        let bytes = rows.get_array_memory_size();
+        self.parsed.chunks.push(TailChunk { first_index: open.first_index, last_index: open.last_index, rows, bytes });
+    }
+}
+
+fn decode(batch: &Batch) -> Result<Records, String> {
+    catch_unwind(|| batch.records(MAX_BATCH_CONTENT_BYTES))
+        .map_err(|_| "the decoder failed; please report it as a defect".to_owned())?
+        .map_err(|error| error.to_string())
+}
+
+/// The offsets that apply gave to a batch that does not parse.
+fn claimed_records(applied: &AppliedBatch) -> u32 {
+    BatchHeader::read(&applied.batch).map_or(0, |header| u32::try_from(header.record_count).unwrap_or(0))
+}

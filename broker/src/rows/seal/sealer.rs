@@ -1,0 +1,189 @@
+//! The sealer: picks what is due, builds on blocking threads, proposes, and lets go of the tail or of the files.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use stratalog_proto::entry::Command;
+use stratalog_proto::{Code, Error, RaftIndex, TopicId, internal};
+use stratalog_storage::SegmentMeta;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{Job, build, due};
+use crate::rows::options::RowsOptions;
+use crate::rows::shard_rows::ShardRows;
+use crate::rows::tail::Capture;
+use crate::rows::usage::Usage;
+
+/// How often it is looked for what is due.
+const TICK: Duration = Duration::from_millis(100);
+/// How long to wait after a seal that failed.
+const BACKOFF: Duration = Duration::from_secs(5);
+
+/// Seals topics of all shards.
+pub(in crate::rows) struct Sealer {
+    options: RowsOptions,
+    usage: Arc<Usage>,
+    builds: Semaphore,
+    /// Segments that came to count.
+    pub(in crate::rows) segments: AtomicU64,
+    /// Rows in them.
+    pub(in crate::rows) rows: AtomicU64,
+    /// Seals that did not come to count.
+    pub(in crate::rows) failures: AtomicU64,
+}
+
+impl Sealer {
+    pub(in crate::rows) fn new(options: RowsOptions, usage: Arc<Usage>) -> Self {
+        Self {
+            builds: Semaphore::new(options.parallel_seals.max(1)),
+            options,
+            usage,
+            segments: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    /// Seals what is due in one shard, until it is stopped.
+    pub(in crate::rows) async fn run(self: Arc<Self>, shard: Arc<ShardRows>, stop: CancellationToken) {
+        let mut pause = TICK;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return,
+            }
+            pause = TICK;
+            for topic in self.due(&shard) {
+                if let Err(error) = self.seal(&shard, topic).await {
+                    let shard = shard.log.id();
+                    tracing::warn!(%shard, %topic, code = %error.code, %error, "a seal failed; its rows stay in the tail");
+                    pause = BACKOFF;
+                }
+            }
+        }
+    }
+
+    fn due(&self, shard: &ShardRows) -> Vec<TopicId> {
+        if !shard.log.is_leader() {
+            return Vec::new();
+        }
+        due(&shard.tail.fill(), self.usage.bytes(), &self.options)
+    }
+
+    /// Seals all that is in the tail of a topic; whether there was anything.
+    ///
+    /// Runs to its end even if the caller goes away.
+    ///
+    /// # Errors
+    /// Why the rows are still in the tail.
+    pub(in crate::rows) async fn seal(self: &Arc<Self>, shard: &Arc<ShardRows>, topic: TopicId) -> Result<bool, Error> {
+        let (sealer, shard) = (self.clone(), shard.clone());
+        let sealing = tokio::spawn(async move {
+            let _one_at_a_time = shard.sealing.lock().await;
+            let Some(captured) = shard.tail.capture(topic, || frontier(&shard, topic)) else { return Ok(false) };
+            let sealed = sealer.seal_captured(&shard, topic, captured).await;
+            if sealed.is_err() {
+                sealer.failures.fetch_add(1, Ordering::Relaxed);
+            }
+            sealed.map(|()| true)
+        });
+        sealing.await.unwrap_or_else(|panic| Err(Error::new(Code::Internal, format!("a seal failed: {panic}"))))
+    }
+
+    async fn seal_captured(&self, shard: &Arc<ShardRows>, topic: TopicId, captured: Capture) -> Result<(), Error> {
+        let built = self.build(shard, topic, &captured).await;
+        let segments = built.inspect_err(|_| shard.tail.release(topic, &captured))?;
+        let proposed = shard.log.propose(Command::Seal(command(topic, &captured, &segments))).await;
+        let applied = frontier(shard, topic).is_some_and(|frontier| frontier >= captured.next);
+        match proposed {
+            Ok(_) => self.sealed(shard, topic, &captured, &segments),
+            // Whoever moved the frontier was us: one seal of a shard is under way at a time.
+            Err(error) if is_unknown(error.code) && applied => {
+                tracing::info!(%error, "a seal applied although its outcome was unknown");
+                self.sealed(shard, topic, &captured, &segments);
+            }
+            // It may still apply: its files stay, and the tail until the frontier moves. At worst they are garbage that
+            // the next start collects.
+            Err(error) if is_unknown(error.code) => return Err(error),
+            Err(error) => {
+                shard.tail.release(topic, &captured);
+                discard(shard, segments).await;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn build(
+        &self,
+        shard: &Arc<ShardRows>,
+        topic: TopicId,
+        captured: &Capture,
+    ) -> Result<Vec<SegmentMeta>, Error> {
+        let hosted = shard.log.topics().into_iter().find(|hosted| hosted.id == topic);
+        let hosted = hosted.ok_or_else(|| {
+            Error::new(
+                Code::UnknownTopic,
+                format!("cannot seal topic {topic}: it is no longer in shard {}", shard.log.id()),
+            )
+        })?;
+        let job = Job {
+            io: shard.log.io().clone(),
+            dir: shard.log.segments_dir().to_owned(),
+            shard: shard.log.id(),
+            topic,
+            bucket_ns: hosted.config.bucket_ns,
+            index_budget_bytes: self.options.index_budget_bytes,
+            chunks: captured.chunks.clone(),
+        };
+        let _permit = self.builds.acquire().await.map_err(|_| Error::new(Code::Unavailable, "the node is stopping"))?;
+        match tokio::task::spawn_blocking(move || build(&job)).await {
+            Ok(Ok(segments)) => Ok(segments),
+            Ok(Err(failed)) => {
+                discard(shard, failed.written).await;
+                Err(failed.error)
+            }
+            Err(panic) => {
+                Err(Error::new(Code::Internal, format!("building segments of topic {topic} failed: {panic}")))
+            }
+        }
+    }
+
+    fn sealed(&self, shard: &ShardRows, topic: TopicId, captured: &Capture, segments: &[SegmentMeta]) {
+        shard.tail.settle(topic, captured.next);
+        let rows: u64 = segments.iter().map(|meta| meta.rows).sum();
+        self.segments.fetch_add(segments.len() as u64, Ordering::Relaxed);
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        tracing::debug!(shard = %shard.log.id(), %topic, next = %captured.next, segments = segments.len(), rows, "sealed");
+    }
+}
+
+fn frontier(shard: &ShardRows, topic: TopicId) -> Option<RaftIndex> {
+    shard.log.manifest().topic(topic).map(|live| live.row_frontier)
+}
+
+fn command(topic: TopicId, captured: &Capture, segments: &[SegmentMeta]) -> internal::Seal {
+    let rowless = captured.rowless.iter();
+    internal::Seal {
+        topic: topic.to_bytes(),
+        expect: captured.expect.0,
+        next: captured.next.0,
+        segments: segments.iter().map(internal::SegmentMeta::from).collect(),
+        rowless: rowless
+            .map(|(partition, value)| internal::PartitionCount { partition: partition.0, value: *value })
+            .collect(),
+    }
+}
+
+/// Whether a proposal that ended like this may have been applied, or may yet be.
+fn is_unknown(code: Code) -> bool {
+    matches!(code, Code::Timeout | Code::Unavailable | Code::NotLeader | Code::Internal | Code::Cancelled)
+}
+
+async fn discard(shard: &Arc<ShardRows>, segments: Vec<SegmentMeta>) {
+    let files = shard.files.clone();
+    // A file that stays behind is collected at the next start.
+    let _ = tokio::task::spawn_blocking(move || files.discard(&segments)).await;
+}

@@ -1,0 +1,144 @@
+//! The rows of one shard: its log, its tail and its segment files, and what follows from the three together.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, TopicId, TopicPartition};
+use stratalog_query::{RawRecords, ShardSnapshot};
+use stratalog_storage::SegmentMeta;
+
+use super::files::SegmentFiles;
+use super::log::RowLog;
+use super::materializer::{Progress, start_of_tail};
+use super::tail::Tail;
+use super::usage::Usage;
+
+/// One shard's rows.
+pub(super) struct ShardRows {
+    pub(super) log: Arc<dyn RowLog>,
+    pub(super) tail: Arc<Tail>,
+    pub(super) files: Arc<SegmentFiles>,
+    pub(super) progress: Arc<Progress>,
+    /// Held while a topic of the shard is sealed: one at a time.
+    pub(super) sealing: tokio::sync::Mutex<()>,
+}
+
+/// Where the offsets of a topic in a shard are (S1): all at or below the fence are in exactly one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Coverage {
+    /// Offsets assigned at or below the fence.
+    pub(crate) offsets: u64,
+    /// Rows that went to column segments, dropped ones included.
+    pub(crate) sealed_rows: u64,
+    /// Rows in the tail.
+    pub(crate) tail_rows: u64,
+    /// Offsets without a row: control batches and `raw` topics.
+    pub(crate) rowless: u64,
+    /// Rows in live segments.
+    pub(crate) live_rows: u64,
+}
+
+impl Coverage {
+    /// S1: rows + rowless = offsets.
+    pub(crate) fn holds(&self) -> bool {
+        self.sealed_rows + self.tail_rows + self.rowless == self.offsets && self.live_rows <= self.sealed_rows
+    }
+}
+
+impl ShardRows {
+    /// The rows of a shard whose log is applied, with an empty tail that starts at the row frontiers.
+    pub(super) fn new(log: Arc<dyn RowLog>, usage: Arc<Usage>) -> Self {
+        let tail = Tail::new(start_of_tail(&*log), usage);
+        for topic in log.topics() {
+            tail.count_sealed(topic.id, log.offsets_through(topic.id, topic.row_frontier));
+        }
+        let files = SegmentFiles::new(log.io().clone(), log.segments_dir(), log.id());
+        Self {
+            log,
+            tail: Arc::new(tail),
+            files: Arc::new(files),
+            progress: Arc::default(),
+            sealing: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The rows of a topic, now: the tail's lock is taken first, then the manifest read, so that a seal that applies in
+    /// between can neither hide a row nor show it twice (S1).
+    pub(super) fn snapshot(&self, topic: TopicId) -> ShardSnapshot {
+        let raw = Arc::new(LogRecords { log: self.log.clone(), topic });
+        self.tail.read(topic, |tail| {
+            let (segments, frontier) = self.files.resolve(|| {
+                let manifest = self.log.manifest();
+                let live = manifest.topic(topic);
+                let metas = live.map(|live| live.segments.values().cloned().collect()).unwrap_or_default();
+                (metas, live.map_or(RaftIndex(0), |live| live.row_frontier))
+            });
+            let fence = tail.materialized;
+            ShardSnapshot {
+                shard: self.log.id(),
+                fence,
+                lag: self.log.applied().0.saturating_sub(fence.0),
+                segments,
+                tail: tail.chunks.iter().filter(|chunk| chunk.first_index > frontier).cloned().collect(),
+                raw,
+            }
+        })
+    }
+
+    /// Waits until everything that is applied now is visible.
+    ///
+    /// # Errors
+    /// [`Code::Timeout`] at the deadline.
+    pub(super) async fn caught_up(&self, deadline: Instant) -> Result<(), Error> {
+        let target = self.log.applied();
+        let mut materialized = self.tail.watch_materialized();
+        let caught_up = materialized.wait_for(|index| *index >= target);
+        if tokio::time::timeout_at(deadline.into(), caught_up).await.is_ok() {
+            return Ok(());
+        }
+        let (shard, at) = (self.log.id(), self.tail.materialized());
+        let message = format!("the rows of shard {shard} are made up to index {at}, not yet to {target}; try again");
+        Err(Error::new(Code::Timeout, message))
+    }
+
+    /// The live segments of a topic.
+    pub(super) fn segments(&self, topic: TopicId) -> Vec<Arc<SegmentMeta>> {
+        let manifest = self.log.manifest();
+        manifest.topic(topic).map(|live| live.segments.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Accounts for every offset of a topic.
+    pub(super) fn coverage(&self, topic: TopicId) -> Coverage {
+        self.tail.read(topic, |tail| Coverage {
+            offsets: self.log.offsets_through(topic, tail.materialized),
+            sealed_rows: tail.counts.sealed_rows,
+            tail_rows: tail.counts.tail_rows,
+            rowless: tail.counts.rowless,
+            live_rows: self.settled_rows(topic, tail.chunks.first().map(|chunk| chunk.first_index)),
+        })
+    }
+
+    /// Rows of live segments; 0 while a seal is in the manifest whose rows are still in the tail as well.
+    fn settled_rows(&self, topic: TopicId, tail_begins: Option<RaftIndex>) -> u64 {
+        let manifest = self.log.manifest();
+        let live = manifest.topic(topic);
+        let live = live.filter(|live| tail_begins.is_none_or(|begins| live.row_frontier < begins));
+        live.map_or(0, |live| live.segments.values().map(|meta| meta.rows).sum())
+    }
+}
+
+/// `_raw`, read from the log.
+struct LogRecords {
+    log: Arc<dyn RowLog>,
+    topic: TopicId,
+}
+
+impl RawRecords for LogRecords {
+    fn raw(&self, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error> {
+        let record = |(partition, offset): &(PartitionId, Offset)| {
+            self.log.record(TopicPartition { topic: self.topic, partition: *partition }, *offset)
+        };
+        rows.iter().map(record).collect()
+    }
+}

@@ -1,0 +1,191 @@
+//! Turns commands into entries: at once while little is in flight, else many commands an entry.
+//!
+//! The queue is what makes one fsync serve many producers: while [`MAX_ENTRIES`] entries or [`MAX_BYTES`] bytes are on
+//! their way to the disk, commands collect, and the next entry takes all of them.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures::stream::{FuturesUnordered, StreamExt};
+use stratalog_proto::entry::{Append, Command, ENTRY_HEADER_BYTES, EntryBuilder};
+use stratalog_proto::{Code, Error, TopicPartition};
+use tokio::sync::{Mutex, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::admission::{Admission, Order};
+use super::queue::{Answer, Answering, Queue, Waiting, closing};
+use crate::raft::{Group, Submitted};
+
+/// Entries in flight at which commands begin to collect.
+const MAX_ENTRIES: usize = 4;
+/// Bytes in flight at which commands begin to collect; also about the largest entry.
+const MAX_BYTES: usize = 4 << 20;
+/// How long a stop waits for what is in flight.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
+/// Proposes the commands of one group.
+pub(crate) struct Batcher {
+    group: Arc<Group>,
+    admission: Arc<Admission>,
+    order: Order,
+    queue: Arc<Queue>,
+    stop: CancellationToken,
+    task: Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+impl Batcher {
+    /// Starts proposing. `last_time_ns` is the time of the group's last entry: later ones are never older.
+    pub(crate) fn start(group: Arc<Group>, admission: Arc<Admission>, last_time_ns: i64) -> Self {
+        let queue = Arc::new(Queue::open());
+        let stop = CancellationToken::new();
+        let pump = Pump {
+            entry_bytes: MAX_BYTES.min(group.log().max_entry_bytes() - ENTRY_HEADER_BYTES),
+            group: Arc::clone(&group),
+            queue: Arc::clone(&queue),
+            stop: stop.clone(),
+            time_ns: last_time_ns,
+        };
+        let task = Mutex::new(Some(tokio::spawn(pump.run())));
+        Self { group, admission, order: Order::new(), queue, stop, task }
+    }
+
+    /// Proposes a record batch, behind all earlier ones of its partition, once `gate` lets it pass and there is room.
+    ///
+    /// # Errors
+    /// Those of `gate`; else see [`Shard::append`](super::Shard::append).
+    pub(crate) async fn append(&self, append: Append, gate: impl Future<Output = Result<(), Error>>) -> Answer {
+        let tp = TopicPartition { topic: append.topic, partition: append.partition };
+        let command = Command::Append(append);
+        let bytes = command.encoded_len();
+        self.check_size(bytes)?;
+        let turn = self.order.turn(tp, &self.admission).await?;
+        gate.await?;
+        let permit = self.admission.admit(bytes, self.group.log()).await?;
+        let answer = self.queue.push(command, Some(permit))?;
+        drop(turn);
+        self.wait(answer).await
+    }
+
+    /// Proposes a command other than a record batch. It never waits for room: Seal and Drop are what makes room.
+    ///
+    /// # Errors
+    /// See [`Shard::propose`](super::Shard::propose).
+    pub(crate) async fn propose(&self, command: Command) -> Answer {
+        self.check_size(command.encoded_len())?;
+        self.wait(self.queue.push(command, None)?).await
+    }
+
+    async fn wait(&self, answer: oneshot::Receiver<Answer>) -> Answer {
+        let deadline = self.admission.deadline();
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(no_answer(&"the shard stopped")),
+            Err(_) => Err(no_answer(&format_args!("none came in {deadline:?}"))),
+        }
+    }
+
+    fn check_size(&self, bytes: usize) -> Result<(), Error> {
+        let most = self.group.log().max_entry_bytes() - ENTRY_HEADER_BYTES;
+        if bytes <= most {
+            return Ok(());
+        }
+        let message = format!("a command of {bytes} bytes does not fit the log, which takes at most {most} at once");
+        Err(Error::new(Code::MessageTooLarge, message))
+    }
+
+    /// Answers what is in flight, refuses what waits and whatever comes later.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.lock().await.take()
+            && tokio::time::timeout(STOP_WAIT, task).await.is_err()
+        {
+            tracing::warn!(shard = %self.group.log().shard(), "stopping with writes that have no answer yet");
+        }
+    }
+}
+
+impl Drop for Batcher {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// The task that makes entries.
+struct Pump {
+    group: Arc<Group>,
+    queue: Arc<Queue>,
+    stop: CancellationToken,
+    time_ns: i64,
+    entry_bytes: usize,
+}
+
+impl Pump {
+    async fn run(mut self) {
+        let mut in_flight = FuturesUnordered::new();
+        let mut bytes_in_flight = 0;
+        loop {
+            let mut room = in_flight.len() < MAX_ENTRIES && bytes_in_flight < MAX_BYTES;
+            while room {
+                let commands = self.queue.take(self.entry_bytes);
+                if commands.is_empty() {
+                    break;
+                }
+                let (entry, answers) = self.build(commands);
+                let bytes = entry.len();
+                bytes_in_flight += bytes;
+                let submitted = self.group.submit(entry).await;
+                in_flight.push(answer_all(submitted, answers, bytes));
+                room = in_flight.len() < MAX_ENTRIES && bytes_in_flight < MAX_BYTES;
+            }
+            tokio::select! {
+                _ = self.queue.arrived.notified(), if room => {}
+                Some(bytes) = in_flight.next() => bytes_in_flight -= bytes,
+                _ = self.stop.cancelled() => break,
+            }
+        }
+        self.queue.close().into_iter().for_each(|waiting| waiting.answering.send(Err(closing())));
+        while in_flight.next().await.is_some() {}
+    }
+
+    /// One entry of the commands, stamped with a time that never goes back.
+    fn build(&mut self, commands: Vec<Waiting>) -> (Bytes, Vec<Answering>) {
+        self.time_ns = self.time_ns.max(now_ns());
+        let mut entry = EntryBuilder::with_capacity(commands.iter().map(|waiting| waiting.bytes).sum());
+        let mut answers = Vec::with_capacity(commands.len());
+        for waiting in commands {
+            entry.push(&waiting.command);
+            answers.push(waiting.answering);
+        }
+        (entry.finish(self.time_ns), answers)
+    }
+}
+
+/// Waits for an entry and gives each command its own answer; the bytes that are no longer in flight.
+async fn answer_all(submitted: Result<Submitted, Error>, answers: Vec<Answering>, bytes: usize) -> usize {
+    let outcome = match submitted {
+        Ok(submitted) => submitted.outcome().await,
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Ok((index, results)) => {
+            assert_eq!(results.len(), answers.len(), "A1: each command of entry {index} has one result");
+            let pairs = answers.into_iter().zip(results);
+            pairs.for_each(|(answering, result)| answering.send(result.map(|result| (index, result))));
+        }
+        Err(error) => answers.into_iter().for_each(|answering| answering.send(Err(error.clone()))),
+    }
+    bytes
+}
+
+/// Nanoseconds since the epoch by this node's clock.
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn no_answer(why: &dyn std::fmt::Display) -> Error {
+    let message =
+        format!("a write has no answer ({why}): it may or may not have happened; an idempotent retry is safe");
+    Error::new(Code::Timeout, message)
+}

@@ -1,0 +1,249 @@
+//! Idempotent producers: what a shard remembers of them to append each batch once.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use stratalog_proto::batch::BatchHeader;
+use stratalog_proto::config::SECOND_NS;
+use stratalog_proto::{Code, Error, Offset, ProducerId, RaftIndex, TopicId, TopicPartition};
+
+/// A producer that appended nothing to a partition for this long, in entry time, is forgotten there; one that is
+/// active within it never is.
+pub(crate) const PRODUCER_EXPIRY_NS: i64 = (24 * 3_600 * SECOND_NS) as i64;
+/// Batches of a producer that are remembered in each partition, as many as Kafka's clients keep in flight.
+pub(crate) const REMEMBERED_BATCHES: usize = 5;
+/// The most (producer, partition) pairs in a shard. At the cap new pairs are refused rather than active ones forgotten.
+pub(crate) const MAX_PRODUCERS: usize = 100_000;
+/// Expired pairs are looked for once in this many entries.
+const SWEEP_EVERY: u64 = 4_096;
+
+/// A batch that was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Remembered {
+    first: i32,
+    last: i32,
+    base_offset: Offset,
+}
+
+/// One producer in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ProducerState {
+    epoch: i16,
+    last_time_ns: i64,
+    recent: VecDeque<Remembered>,
+}
+
+/// What to do with a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Append it.
+    New,
+    /// It is there already, at this offset.
+    Duplicate(Offset),
+}
+
+/// All producers of a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Producers {
+    pairs: BTreeMap<(TopicPartition, ProducerId), ProducerState>,
+    swept_at: RaftIndex,
+    cap: usize,
+}
+
+impl Producers {
+    /// None yet; at most `cap` pairs.
+    pub(super) fn new(cap: usize) -> Self {
+        Self { pairs: BTreeMap::new(), swept_at: RaftIndex(0), cap }
+    }
+
+    /// Decides on a batch by its sequence numbers.
+    ///
+    /// A producer that is not known here may begin anywhere: it was idle past the expiry, or the topic is new.
+    ///
+    /// # Errors
+    /// [`Code::ProducerFenced`], [`Code::OutOfOrderSequence`], [`Code::ProducerLimit`].
+    pub(super) fn check(&self, tp: TopicPartition, header: &BatchHeader, now_ns: i64) -> Result<Verdict, Error> {
+        if header.producer_id < 0 {
+            return Ok(Verdict::New);
+        }
+        let known = self.pairs.get(&(tp, ProducerId(header.producer_id)));
+        match known.filter(|state| !state.expired(now_ns)) {
+            Some(state) => state.check(header),
+            None if known.is_none() && self.pairs.len() >= self.cap => Err(limit(self.cap)),
+            None => Ok(Verdict::New),
+        }
+    }
+
+    /// Remembers a batch that was appended.
+    pub(super) fn remember(&mut self, tp: TopicPartition, header: &BatchHeader, now_ns: i64, base_offset: Offset) {
+        if header.producer_id < 0 {
+            return;
+        }
+        let epoch = header.producer_epoch;
+        let fresh = || ProducerState { epoch, last_time_ns: now_ns, recent: VecDeque::new() };
+        let state = self.pairs.entry((tp, ProducerId(header.producer_id))).or_insert_with(fresh);
+        if state.epoch != epoch || state.expired(now_ns) {
+            *state = fresh();
+        }
+        state.last_time_ns = now_ns;
+        state.recent.truncate(REMEMBERED_BATCHES - 1);
+        let last = sequence_after(header.base_sequence, header.record_count - 1);
+        state.recent.push_front(Remembered { first: header.base_sequence, last, base_offset });
+    }
+
+    /// Forgets expired producers, every [`SWEEP_EVERY`] entries: a function of index and entry time only (A1).
+    pub(super) fn sweep(&mut self, index: RaftIndex, now_ns: i64) {
+        if index.0 - self.swept_at.0 >= SWEEP_EVERY {
+            self.swept_at = index;
+            self.pairs.retain(|_, state| !state.expired(now_ns));
+        }
+    }
+
+    /// Forgets a topic.
+    pub(super) fn remove_topic(&mut self, topic: TopicId) {
+        self.pairs.retain(|(tp, _), _| tp.topic != topic);
+    }
+
+    /// The number of pairs.
+    pub(super) fn len(&self) -> usize {
+        self.pairs.len()
+    }
+}
+
+impl ProducerState {
+    fn expired(&self, now_ns: i64) -> bool {
+        now_ns.saturating_sub(self.last_time_ns) >= PRODUCER_EXPIRY_NS
+    }
+
+    fn check(&self, header: &BatchHeader) -> Result<Verdict, Error> {
+        if header.producer_epoch < self.epoch {
+            return Err(fenced(header, self.epoch));
+        }
+        if header.producer_epoch > self.epoch {
+            return if header.base_sequence == 0 { Ok(Verdict::New) } else { Err(out_of_order(header, 0)) };
+        }
+        let last = sequence_after(header.base_sequence, header.record_count - 1);
+        if let Some(same) = self.recent.iter().find(|r| r.first == header.base_sequence && r.last == last) {
+            return Ok(Verdict::Duplicate(same.base_offset));
+        }
+        let expected = self.recent.front().map_or(0, |newest| sequence_after(newest.last, 1));
+        if header.base_sequence == expected { Ok(Verdict::New) } else { Err(out_of_order(header, expected)) }
+    }
+}
+
+/// Sequence numbers go from `i32::MAX` back to 0.
+fn sequence_after(sequence: i32, count: i32) -> i32 {
+    ((i64::from(sequence) + i64::from(count)) % (i64::from(i32::MAX) + 1)) as i32
+}
+
+fn fenced(header: &BatchHeader, epoch: i16) -> Error {
+    let message = format!(
+        "producer {} sent epoch {}, and epoch {epoch} is active: another instance of it has taken over; stop this one",
+        header.producer_id, header.producer_epoch
+    );
+    Error::new(Code::ProducerFenced, message)
+}
+
+fn out_of_order(header: &BatchHeader, expected: i32) -> Error {
+    let message = format!(
+        "producer {} sent a batch with sequence {}, {expected} is next: a batch before it is missing, or it is a \
+         duplicate of one sent more than {REMEMBERED_BATCHES} batches ago",
+        header.producer_id, header.base_sequence
+    );
+    Error::new(Code::OutOfOrderSequence, message)
+}
+
+fn limit(cap: usize) -> Error {
+    let message = format!("the shard already remembers {cap} active producers; reuse producers, or retry later");
+    Error::new(Code::ProducerLimit, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use stratalog_proto::PartitionId;
+
+    fn tp() -> TopicPartition {
+        TopicPartition { topic: TopicId(Uuid::nil()), partition: PartitionId(0) }
+    }
+
+    fn header(producer: i64, epoch: i16, base_sequence: i32, records: i32) -> BatchHeader {
+        BatchHeader {
+            base_offset: 0,
+            batch_length: 0,
+            leader_epoch: 0,
+            magic: 2,
+            crc: 0,
+            attributes: 0,
+            last_offset_delta: records - 1,
+            base_timestamp_ms: 0,
+            max_timestamp_ms: 0,
+            producer_id: producer,
+            producer_epoch: epoch,
+            base_sequence,
+            record_count: records,
+        }
+    }
+
+    /// Checks and, if it is new, remembers at offset = sequence.
+    fn send(producers: &mut Producers, h: &BatchHeader, now: i64) -> Result<Verdict, Code> {
+        let verdict = producers.check(tp(), h, now).map_err(|e| e.code)?;
+        if verdict == Verdict::New {
+            producers.remember(tp(), h, now, Offset(h.base_sequence as u64));
+        }
+        Ok(verdict)
+    }
+
+    #[test]
+    fn a_retry_of_each_of_the_last_five_batches_is_a_duplicate() {
+        let mut producers = Producers::new(10);
+        for n in 0..6 {
+            assert_eq!(send(&mut producers, &header(1, 0, n * 3, 3), 0), Ok(Verdict::New));
+        }
+        for n in 1..6 {
+            assert_eq!(send(&mut producers, &header(1, 0, n * 3, 3), 0), Ok(Verdict::Duplicate(Offset(n as u64 * 3))));
+        }
+        assert_eq!(send(&mut producers, &header(1, 0, 0, 3), 0), Err(Code::OutOfOrderSequence));
+        assert_eq!(send(&mut producers, &header(1, 0, 19, 1), 0), Err(Code::OutOfOrderSequence));
+    }
+
+    #[test]
+    fn sequences_wrap_at_the_end_of_i32() {
+        let mut producers = Producers::new(10);
+        assert_eq!(send(&mut producers, &header(1, 0, i32::MAX - 1, 2), 0), Ok(Verdict::New));
+        assert_eq!(send(&mut producers, &header(1, 0, 0, 2), 0), Ok(Verdict::New));
+        assert_eq!(sequence_after(i32::MAX, 1), 0);
+        assert_eq!(sequence_after(i32::MAX - 1, 3), 1);
+    }
+
+    #[test]
+    fn a_newer_epoch_fences_the_older_and_starts_at_zero() {
+        let mut producers = Producers::new(10);
+        send(&mut producers, &header(1, 0, 0, 2), 0).unwrap();
+        assert_eq!(send(&mut producers, &header(1, 1, 2, 1), 0), Err(Code::OutOfOrderSequence));
+        assert_eq!(send(&mut producers, &header(1, 1, 0, 1), 0), Ok(Verdict::New));
+        assert_eq!(send(&mut producers, &header(1, 0, 2, 1), 0), Err(Code::ProducerFenced));
+    }
+
+    #[test]
+    fn at_the_cap_new_producers_are_refused_until_others_expire() {
+        let mut producers = Producers::new(2);
+        send(&mut producers, &header(1, 0, 0, 1), 0).unwrap();
+        send(&mut producers, &header(2, 0, 0, 1), 5).unwrap();
+        assert_eq!(send(&mut producers, &header(3, 0, 0, 1), 5), Err(Code::ProducerLimit));
+        assert_eq!(send(&mut producers, &header(1, 0, 1, 1), 5), Ok(Verdict::New));
+        producers.sweep(RaftIndex(SWEEP_EVERY), 4 + PRODUCER_EXPIRY_NS);
+        assert_eq!(producers.len(), 2);
+        producers.sweep(RaftIndex(2 * SWEEP_EVERY), 5 + PRODUCER_EXPIRY_NS);
+        assert_eq!(send(&mut producers, &header(3, 0, 0, 1), 5 + PRODUCER_EXPIRY_NS), Ok(Verdict::New));
+    }
+
+    #[test]
+    fn an_expired_producer_may_begin_anywhere() {
+        let mut producers = Producers::new(1);
+        send(&mut producers, &header(1, 0, 0, 1), 0).unwrap();
+        assert_eq!(send(&mut producers, &header(1, 0, 9, 1), PRODUCER_EXPIRY_NS), Ok(Verdict::New));
+        assert_eq!(send(&mut producers, &header(1, 0, 10, 1), PRODUCER_EXPIRY_NS), Ok(Verdict::New));
+    }
+}

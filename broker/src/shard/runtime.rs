@@ -1,0 +1,137 @@
+//! The runtime of one shard: what the rest of the broker holds.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use stratalog_proto::entry::{Append, Command};
+use stratalog_proto::{Error, RaftIndex, ShardId};
+use stratalog_storage::{Io, SegmentMeta};
+use tokio::sync::watch;
+
+use super::admission::Admission;
+use super::batcher::Batcher;
+use super::machine::ShardMachine;
+use super::state::ShardState;
+use crate::outcome::CommandResult;
+use crate::raft::{Group, GroupLog};
+
+/// What a shard is started with.
+pub(crate) struct ShardOptions {
+    pub(crate) id: ShardId,
+    pub(crate) io: Arc<dyn Io>,
+    /// Where the shard's column segments are.
+    pub(crate) segments_dir: PathBuf,
+    /// Bytes of commands that may wait, shared by all shards.
+    pub(crate) admission: Arc<Admission>,
+    /// How long the log of a restart may take to apply.
+    pub(crate) recovery_timeout: Duration,
+}
+
+/// One Raft group with its applied state.
+pub(crate) struct Shard {
+    id: ShardId,
+    io: Arc<dyn Io>,
+    segments_dir: PathBuf,
+    machine: Arc<ShardMachine>,
+    log: GroupLog,
+    group: Arc<Group>,
+    batcher: Batcher,
+}
+
+impl Shard {
+    /// Starts the group over its recovered log, makes it lead, and returns when everything in the log is applied.
+    ///
+    /// # Errors
+    /// [`Code::Timeout`](stratalog_proto::Code::Timeout) if the log is not applied in `recovery_timeout`.
+    pub(crate) async fn start(options: ShardOptions, log: GroupLog) -> Result<Arc<Self>, Error> {
+        let machine = Arc::new(ShardMachine::new());
+        let group = Arc::new(Group::start(log.clone(), Arc::clone(&machine) as _).await?);
+        group.lead(options.recovery_timeout).await?;
+        let last_time_ns = machine.read(ShardState::time_ns);
+        let batcher = Batcher::start(Arc::clone(&group), options.admission, last_time_ns);
+        Ok(Arc::new(Self {
+            id: options.id,
+            io: options.io,
+            segments_dir: options.segments_dir,
+            machine,
+            log,
+            group,
+            batcher,
+        }))
+    }
+
+    /// The shard's number.
+    pub(crate) fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// The last applied index: the fence of all its partitions.
+    pub(crate) fn applied(&self) -> RaftIndex {
+        self.machine.applied()
+    }
+
+    /// Changes each time an entry is applied.
+    pub(crate) fn watch_applied(&self) -> watch::Receiver<RaftIndex> {
+        self.machine.watch_applied()
+    }
+
+    /// Whether this replica leads.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.group.is_leader()
+    }
+
+    /// A short read of the state, under its lock: no IO and no waiting inside.
+    pub(crate) fn read<R>(&self, f: impl FnOnce(&ShardState) -> R) -> R {
+        self.machine.read(f)
+    }
+
+    /// Proposes a command other than a record batch, and waits until it is applied here.
+    ///
+    /// # Errors
+    /// The refusal of the command itself; [`Timeout`](stratalog_proto::Code::Timeout) if its outcome is unknown;
+    /// [`Unavailable`](stratalog_proto::Code::Unavailable) if the shard stops, and it did not happen.
+    pub(crate) async fn propose(&self, command: Command) -> Result<CommandResult, Error> {
+        self.batcher.propose(command).await.map(|(_, result)| result)
+    }
+
+    /// Proposes a record batch, once `gate` lets it pass and there is room, and waits until it is applied here: the
+    /// index at which it was, and its answer. Batches of a partition keep the order of these calls.
+    ///
+    /// # Errors
+    /// As [`propose`](Self::propose); those of `gate`; [`Overloaded`](stratalog_proto::Code::Overloaded) and
+    /// [`StorageFull`](stratalog_proto::Code::StorageFull) if it was not admitted: it did not happen.
+    pub(crate) async fn append(
+        &self,
+        append: Append,
+        gate: impl Future<Output = Result<(), Error>>,
+    ) -> Result<(RaftIndex, CommandResult), Error> {
+        self.batcher.append(append, gate).await
+    }
+
+    /// Calls `listener` with the segments that an applied command removed from the manifest, outside of all locks.
+    pub(crate) fn on_segments_removed(&self, listener: impl Fn(&[Arc<SegmentMeta>]) + Send + Sync + 'static) {
+        self.machine.on_segments_removed(Box::new(listener));
+    }
+
+    /// Where the shard's column segments are.
+    pub(crate) fn segments_dir(&self) -> &Path {
+        &self.segments_dir
+    }
+
+    /// The disk.
+    pub(crate) fn io(&self) -> &Arc<dyn Io> {
+        &self.io
+    }
+
+    /// The log, for reading applied entries.
+    pub(super) fn log(&self) -> &GroupLog {
+        &self.log
+    }
+
+    /// Stops proposing, then the group. Nothing is acknowledged afterwards.
+    pub(crate) async fn stop(&self) {
+        self.batcher.stop().await;
+        self.group.stop().await;
+    }
+}

@@ -1,0 +1,129 @@
+//! From fetched batches to records.
+
+use bytes::Bytes;
+use stratalog_proto::batch::{Batch, BatchError, Record, Records};
+use stratalog_proto::{Code, Offset, PartitionId};
+
+use super::ConsumedRecord;
+use super::positions::Position;
+use crate::ClientError;
+
+/// The most memory that the records of one batch may take: a compressed batch has at most 16 MiB.
+const MAX_RECORDS_BYTES: usize = 256 << 20;
+
+/// Appends the records of a batch that lie within `position` to `out`, and moves the position behind the batch.
+///
+/// The first batch of a fetch may start below the offset that was asked for: what comes before is skipped. Markers of
+/// the log itself are skipped as well. Of a batch with an error nothing is appended.
+pub(super) fn decode(
+    partition: PartitionId,
+    bytes: Bytes,
+    position: &mut Position,
+    out: &mut Vec<ConsumedRecord>,
+) -> Result<(), ClientError> {
+    let asked = position.next;
+    let corrupt = |error: BatchError| {
+        let message = format!("partition {partition}, batch at or before offset {asked}: {error}");
+        ClientError::new(Code::CorruptBatch, message)
+    };
+    let batch = Batch::parse(bytes).map_err(corrupt)?;
+    let base = base_offset(partition, &batch)?;
+    if !batch.header().is_control() {
+        let before = out.len();
+        let records = batch.records(MAX_RECORDS_BYTES).map_err(corrupt)?;
+        read_into(partition, base, records, position, out).map_err(|error| {
+            out.truncate(before);
+            corrupt(error)
+        })?;
+    }
+    position.next = position.next.max(Offset(base + u64::from(batch.record_count())));
+    Ok(())
+}
+
+fn read_into(
+    partition: PartitionId,
+    base: u64,
+    records: Records,
+    position: &Position,
+    out: &mut Vec<ConsumedRecord>,
+) -> Result<(), BatchError> {
+    for record in records {
+        let record = record?;
+        let offset = Offset(base + record.offset_delta as u64);
+        if offset >= position.next && position.end.is_none_or(|end| offset < end) {
+            out.push(consumed(partition, offset, record));
+        }
+    }
+    Ok(())
+}
+
+fn base_offset(partition: PartitionId, batch: &Batch) -> Result<u64, ClientError> {
+    let base = batch.header().base_offset;
+    let in_range = base.checked_add(i64::from(batch.record_count())).is_some();
+    u64::try_from(base).ok().filter(|_| in_range).ok_or_else(|| {
+        ClientError::new(Code::CorruptBatch, format!("partition {partition}: a batch with base offset {base}"))
+    })
+}
+
+fn consumed(partition: PartitionId, offset: Offset, record: Record) -> ConsumedRecord {
+    let headers = record.headers.iter().map(|header| (header.key_text().into_owned(), header.value));
+    ConsumedRecord {
+        partition,
+        offset,
+        timestamp_ms: record.timestamp_ms,
+        headers: headers.collect(),
+        key: record.key,
+        value: record.value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stratalog_proto::batch::{BatchBuilder, Compression};
+
+    use super::*;
+
+    fn batch_at(base: u64, count: u64) -> Bytes {
+        let mut builder = BatchBuilder::new(Compression::None);
+        (base..base + count).for_each(|n| builder.push(0, None, Some(n.to_string().as_bytes()), &[]));
+        let (header, body) = Batch::parse(builder.finish()).unwrap().patched(Offset(base), 1);
+        [header, body].concat().into()
+    }
+
+    fn offsets(batch: Bytes, position: &mut Position) -> Vec<u64> {
+        let mut out = Vec::new();
+        decode(PartitionId(0), batch, position, &mut out).unwrap();
+        out.iter().map(|record| record.offset.0).collect()
+    }
+
+    #[test]
+    fn records_below_the_asked_offset_are_skipped() {
+        let mut position = Position { next: Offset(12), end: None };
+        assert_eq!(offsets(batch_at(10, 4), &mut position), [12, 13]);
+        assert_eq!(position.next, Offset(14));
+    }
+
+    #[test]
+    fn records_at_or_above_the_end_are_skipped() {
+        let mut position = Position { next: Offset(10), end: Some(Offset(12)) };
+        assert_eq!(offsets(batch_at(10, 4), &mut position), [10, 11]);
+        assert!(position.is_done());
+    }
+
+    #[test]
+    fn a_batch_wholly_below_the_position_does_not_move_it_back() {
+        let mut position = Position { next: Offset(50), end: None };
+        assert!(offsets(batch_at(10, 4), &mut position).is_empty());
+        assert_eq!(position.next, Offset(50));
+    }
+
+    #[test]
+    fn a_damaged_batch_is_an_error() {
+        let mut bytes = batch_at(0, 2).to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        let mut position = Position { next: Offset(0), end: None };
+        let error = decode(PartitionId(3), bytes.into(), &mut position, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.code(), Code::CorruptBatch);
+        assert!(error.message().contains("partition 3"), "{error}");
+    }
+}

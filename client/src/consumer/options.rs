@@ -1,0 +1,62 @@
+//! What to read.
+
+use std::time::Duration;
+
+use stratalog_proto::{Offset, PartitionId};
+
+/// Where to start, in each partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Start {
+    /// At the oldest record.
+    #[default]
+    Earliest,
+    /// Behind the newest record.
+    Latest,
+    /// At this offset.
+    Offset(Offset),
+    /// At the first record whose timestamp is at or after this, in nanoseconds since the epoch.
+    Time(i64),
+}
+
+/// Where to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Stop {
+    /// Wait for more.
+    #[default]
+    Never,
+    /// At the high watermarks seen at the start.
+    AtEnd,
+}
+
+/// How to read a topic.
+#[derive(Clone, Debug)]
+pub struct ConsumerOptions {
+    /// Where to start.
+    pub start: Start,
+    /// Which partitions; `None` is all of them.
+    pub partitions: Option<Vec<PartitionId>>,
+    /// About how many bytes one fetch brings, as they lie in the log; at most 32 MiB.
+    pub max_bytes: u32,
+    /// How long a fetch waits for something to be there.
+    pub max_wait: Duration,
+    /// How many fetched answers may wait for the reader.
+    pub prefetch: usize,
+    /// Where to stop.
+    pub stop: Stop,
+    /// How long to go on trying while no node answers.
+    pub patience: Duration,
+}
+
+impl Default for ConsumerOptions {
+    fn default() -> Self {
+        Self {
+            start: Start::default(),
+            partitions: None,
+            max_bytes: 4 << 20,
+            max_wait: Duration::from_millis(500),
+            prefetch: 2,
+            stop: Stop::default(),
+            patience: Duration::from_secs(30),
+        }
+    }
+}

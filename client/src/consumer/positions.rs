@@ -1,0 +1,94 @@
+//! Where a consumer stands.
+
+use std::collections::BTreeMap;
+
+use stratalog_proto::v1::list_offsets_request::At;
+use stratalog_proto::{Code, Offset, PartitionId, v1};
+
+use super::{ConsumerOptions, Start, Stop};
+use crate::retry::reading;
+use crate::{Client, ClientError};
+
+/// Where one partition stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    /// The next offset to read.
+    pub(super) next: Offset,
+    /// The first offset that is not read; `None` reads on for ever.
+    pub(super) end: Option<Offset>,
+}
+
+impl Position {
+    pub(super) fn is_done(&self) -> bool {
+        self.end.is_some_and(|end| self.next >= end)
+    }
+}
+
+/// Where each partition stands.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Positions(BTreeMap<PartitionId, Position>);
+
+impl Positions {
+    /// Finds where to start and where to stop.
+    pub(super) async fn resolve(client: &Client, topic: &str, options: &ConsumerOptions) -> Result<Self, ClientError> {
+        let described = client.describe_topic(topic).await?;
+        let count = described.topic.map_or(0, |topic| topic.partitions);
+        let partitions = select_partitions(topic, count, options.partitions.as_deref())?;
+        let starts = match options.start {
+            Start::Offset(offset) => partitions.iter().map(|partition| (*partition, offset)).collect(),
+            Start::Earliest => list_offsets(client, topic, At::Earliest(true)).await?,
+            Start::Latest => list_offsets(client, topic, At::Latest(true)).await?,
+            Start::Time(ns) => list_offsets(client, topic, At::TimeNs(ns)).await?,
+        };
+        let ends = match options.stop {
+            Stop::Never => None,
+            Stop::AtEnd => Some(list_offsets(client, topic, At::Latest(true)).await?),
+        };
+        let position = |partition: PartitionId| -> Result<_, ClientError> {
+            let end = ends.as_ref().map(|ends| offset_of(ends, topic, partition)).transpose()?;
+            Ok((partition, Position { next: offset_of(&starts, topic, partition)?, end }))
+        };
+        partitions.into_iter().map(position).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Partitions that still have something to read, with their next offsets.
+    pub(super) fn wanted(&self) -> Vec<v1::FetchPartition> {
+        let open = self.0.iter().filter(|(_, position)| !position.is_done());
+        open.map(|(partition, position)| v1::FetchPartition { partition: partition.0, offset: position.next.0 })
+            .collect()
+    }
+
+    /// The partition's position, to read and to move.
+    pub(super) fn get_mut(&mut self, partition: PartitionId) -> Option<&mut Position> {
+        self.0.get_mut(&partition)
+    }
+}
+
+/// The partitions of a topic, or those asked for.
+fn select_partitions(topic: &str, count: u32, asked: Option<&[PartitionId]>) -> Result<Vec<PartitionId>, ClientError> {
+    let Some(asked) = asked else { return Ok((0..count).map(PartitionId).collect()) };
+    if let Some(missing) = asked.iter().find(|partition| partition.0 >= count) {
+        let message = format!("topic {topic} has no partition {missing}; it has {count}, numbered from 0");
+        return Err(ClientError::new(Code::UnknownPartition, message));
+    }
+    Ok(asked.to_vec())
+}
+
+fn offset_of(
+    offsets: &BTreeMap<PartitionId, Offset>,
+    topic: &str,
+    partition: PartitionId,
+) -> Result<Offset, ClientError> {
+    let message = || format!("the node knows no offset of partition {partition} of topic {topic}; try again");
+    offsets.get(&partition).copied().ok_or_else(|| ClientError::new(Code::Unavailable, message()))
+}
+
+async fn list_offsets(client: &Client, topic: &str, at: At) -> Result<BTreeMap<PartitionId, Offset>, ClientError> {
+    let call = || {
+        let mut service = client.log_service();
+        let request = v1::ListOffsetsRequest { topic: topic.to_owned(), at: Some(at) };
+        async move { service.list_offsets(request).await }
+    };
+    let offsets = reading(call).await?.offsets;
+    Ok(offsets.into_iter().map(|found| (PartitionId(found.partition), Offset(found.offset))).collect())
+}

@@ -1,0 +1,263 @@
+//! The task that sends batches, hears answers, and connects again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use stratalog_proto::{Code, Error, PartitionId, v1};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::identity::new_identity;
+use super::queue::Ticket;
+use super::seal::seal;
+use super::shared::{Shared, State};
+use super::verdict::Verdict;
+use crate::retry::backoff;
+use crate::{Client, ClientError};
+
+/// Requests without an answer; more batches wait, and grow meanwhile.
+const MAX_REQUESTS: usize = 16;
+/// A request takes batches of several partitions up to about this size.
+const REQUEST_BYTES: usize = 4 << 20;
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Without anything to wait for, the sender looks up this often.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The task that sends.
+pub(super) struct Sender {
+    client: Client,
+    shared: Arc<Shared>,
+    next_request: u64,
+    /// Connections lost since the last answer.
+    failures: u32,
+}
+
+/// One produce stream, and what was sent on it.
+struct Link {
+    requests: mpsc::Sender<v1::ProduceRequest>,
+    answers: Streaming<v1::ProduceResponse>,
+    unanswered: BTreeMap<u64, Unanswered>,
+}
+
+struct Unanswered {
+    batches: Vec<(PartitionId, Ticket)>,
+    sent_at: Instant,
+}
+
+impl Sender {
+    pub(super) fn new(client: Client, shared: Arc<Shared>) -> Self {
+        Self { client, shared, next_request: 0, failures: 0 }
+    }
+
+    /// Sends until the producer is closed and nothing is on its way any more.
+    pub(super) async fn run(mut self) {
+        while self.has_work().await {
+            let Err(error) = self.stream().await else { return };
+            self.failures += 1;
+            tracing::debug!(topic = self.shared.topic, failures = self.failures, %error, "the produce stream was lost");
+            self.connection_lost(error.into());
+            tokio::time::sleep(backoff(self.failures)).await;
+        }
+    }
+
+    /// Waits until a record is there; false once there will be none.
+    async fn has_work(&self) -> bool {
+        loop {
+            {
+                let mut state = self.shared.lock();
+                expire(&mut state, Instant::now());
+                if !state.is_empty() {
+                    return true;
+                }
+                if state.closing {
+                    return false;
+                }
+            }
+            self.shared.wake.notified().await;
+        }
+    }
+
+    async fn stream(&mut self) -> Result<(), ClientError> {
+        let link = self.open().await?;
+        self.serve(link).await
+    }
+
+    async fn open(&self) -> Result<Link, ClientError> {
+        let (requests, receiver) = mpsc::channel(MAX_REQUESTS);
+        let mut service = self.client.log_service();
+        let opened = tokio::time::timeout(OPEN_TIMEOUT, service.produce(ReceiverStream::new(receiver))).await;
+        let opened = opened.map_err(|_| {
+            let message = format!("{} did not open a produce stream in {OPEN_TIMEOUT:?}", self.client.endpoint());
+            ClientError::new(Code::Unavailable, message)
+        })?;
+        Ok(Link { requests, answers: opened?.into_inner(), unanswered: BTreeMap::new() })
+    }
+
+    /// Sends and hears until all is done, or the connection is lost.
+    async fn serve(&mut self, mut link: Link) -> Result<(), ClientError> {
+        loop {
+            self.renew_identities().await?;
+            self.send_due(&mut link).await?;
+            let Some(next) = self.next_event(&link) else { return Ok(()) };
+            tokio::select! {
+                answer = link.answers.message() => match answer? {
+                    Some(answer) => self.answered(&mut link, answer)?,
+                    None => return Err(ClientError::new(Code::Unavailable, "the node closed the produce stream")),
+                },
+                () = self.shared.wake.notified() => {}
+                () = tokio::time::sleep_until(next.into()) => self.look_at_the_clock(&link)?,
+            }
+        }
+    }
+
+    /// When to look at the queues again if nothing happens; `None` when all is done.
+    fn next_event(&self, link: &Link) -> Option<Instant> {
+        let state = self.shared.lock();
+        if state.closing && state.is_empty() {
+            return None;
+        }
+        let may_send = link.unanswered.len() < MAX_REQUESTS;
+        let due = state.queues.values().filter_map(|queue| queue.due().filter(|_| may_send));
+        let expires = state.queues.values().filter_map(|queue| queue.expires());
+        let hung = link.unanswered.values().map(|request| request.sent_at + self.hung_after());
+        due.chain(expires).chain(hung).min().or_else(|| Some(Instant::now() + IDLE))
+    }
+
+    /// A node that answers nothing for so long is as good as gone, whatever its connection says.
+    fn hung_after(&self) -> Duration {
+        self.shared.limits.deadline + Duration::from_secs(1)
+    }
+
+    fn look_at_the_clock(&self, link: &Link) -> Result<(), ClientError> {
+        let now = Instant::now();
+        expire(&mut self.shared.lock(), now);
+        let hung = link.unanswered.values().any(|request| request.sent_at + self.hung_after() <= now);
+        if hung {
+            let message = format!("{} does not answer on the produce stream", self.client.endpoint());
+            return Err(ClientError::new(Code::Unavailable, message));
+        }
+        Ok(())
+    }
+
+    /// Sends what is due, as few requests as possible.
+    async fn send_due(&mut self, link: &mut Link) -> Result<(), ClientError> {
+        while link.unanswered.len() < MAX_REQUESTS {
+            let mut request = self.next_request();
+            let mut sent = Vec::new();
+            self.fill(&mut request, &mut sent);
+            if sent.is_empty() {
+                return Ok(());
+            }
+            let unanswered = Unanswered { batches: sent, sent_at: Instant::now() };
+            link.unanswered.insert(request.request_id, unanswered);
+            // There is a place in the channel for each unanswered request.
+            let gone = link.requests.try_send(request).is_err();
+            if gone {
+                return Err(ClientError::new(Code::Unavailable, "the node no longer reads the produce stream"));
+            }
+            // Compressing took time: let answers and callers have theirs.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    fn next_request(&mut self) -> v1::ProduceRequest {
+        self.next_request += 1;
+        v1::ProduceRequest { request_id: self.next_request, topic: self.shared.topic.clone(), batches: Vec::new() }
+    }
+
+    /// Takes at most one batch of each partition that has one due.
+    fn fill(&self, request: &mut v1::ProduceRequest, sent: &mut Vec<(PartitionId, Ticket)>) {
+        let now = Instant::now();
+        let due = |state: &State| -> Vec<PartitionId> {
+            let queues = state.queues.iter();
+            queues.filter(|(_, queue)| queue.due().is_some_and(|at| at <= now)).map(|(id, _)| *id).collect()
+        };
+        let partitions = due(&self.shared.lock());
+        let mut bytes = 0;
+        for partition in partitions {
+            if bytes >= REQUEST_BYTES {
+                return;
+            }
+            let Some((ticket, batch)) = self.take(partition, now) else { continue };
+            bytes += batch.len();
+            sent.push((partition, ticket));
+            request.batches.push(v1::PartitionBatch { partition: partition.0, batch });
+        }
+    }
+
+    /// Takes the next batch of a partition and compresses it outside of the lock.
+    fn take(&self, partition: PartitionId, now: Instant) -> Option<(Ticket, Bytes)> {
+        let departure = {
+            let mut state = self.shared.lock();
+            let departure = state.queues.get_mut(&partition)?.depart(now)?;
+            state.departed(partition);
+            departure
+        };
+        let ticket = departure.ticket;
+        let bytes = seal(departure);
+        self.shared.lock().queues.get_mut(&partition)?.keep(ticket, bytes.clone());
+        Some((ticket, bytes))
+    }
+
+    fn answered(&mut self, link: &mut Link, answer: v1::ProduceResponse) -> Result<(), ClientError> {
+        let Some(request) = link.unanswered.remove(&answer.request_id) else {
+            let message = format!("the node answered request {}, which was not sent", answer.request_id);
+            return Err(ClientError::new(Code::Internal, message));
+        };
+        let matches = request.batches.len() == answer.results.len()
+            && request
+                .batches
+                .iter()
+                .zip(&answer.results)
+                .all(|((partition, _), result)| partition.0 == result.partition);
+        if !matches {
+            let message = format!("the answer to request {} names other partitions", answer.request_id);
+            // So that these batches, too, are settled when the connection is given up.
+            link.unanswered.insert(answer.request_id, request);
+            return Err(ClientError::new(Code::Internal, message));
+        }
+        self.failures = 0;
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        for ((partition, ticket), result) in request.batches.into_iter().zip(answer.results) {
+            let verdict = Verdict::of(result, now);
+            if let Verdict::Acked(ack) = &verdict {
+                state.acked(ack.token);
+            }
+            if let Some(queue) = state.queues.get_mut(&partition) {
+                queue.settle(ticket, verdict, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a new producer id to partitions whose sequence was broken by a batch that was given up.
+    async fn renew_identities(&self) -> Result<(), ClientError> {
+        loop {
+            let wanting = {
+                let state = self.shared.lock();
+                state.queues.iter().find(|(_, queue)| queue.wants_identity()).map(|(partition, _)| *partition)
+            };
+            let Some(partition) = wanting else { return Ok(()) };
+            let identity = new_identity(&self.client).await?;
+            if let Some(queue) = self.shared.lock().queues.get_mut(&partition) {
+                queue.renew(identity);
+            }
+        }
+    }
+
+    fn connection_lost(&self, error: Error) {
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        state.queues.values_mut().for_each(|queue| queue.connection_lost(&error, now));
+        expire(&mut state, now);
+    }
+}
+
+fn expire(state: &mut State, now: Instant) {
+    state.queues.values_mut().for_each(|queue| queue.expire(now));
+}

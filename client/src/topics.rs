@@ -1,0 +1,99 @@
+//! Topics, their segments and their retention.
+
+use std::collections::HashMap;
+
+use stratalog_proto::v1;
+
+use crate::retry::reading;
+use crate::{Client, ClientError};
+
+impl Client {
+    /// Creates a topic; 0 partitions stands for the server's default. Settings are pairs such as
+    /// `("retention", "7d")`.
+    ///
+    /// # Errors
+    /// `TopicExists`, `InvalidTopicName`, `InvalidConfig`.
+    pub async fn create_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        settings: &[(String, String)],
+    ) -> Result<v1::Topic, ClientError> {
+        let request = v1::CreateTopicRequest { name: name.to_owned(), partitions, config: pairs(settings) };
+        Ok(self.topics_service().create_topic(request).await?.into_inner())
+    }
+
+    /// All topics.
+    ///
+    /// # Errors
+    /// If no node answers.
+    pub async fn topics(&self) -> Result<Vec<v1::Topic>, ClientError> {
+        let call = || {
+            let mut service = self.topics_service();
+            async move { service.list_topics(v1::ListTopicsRequest {}).await }
+        };
+        Ok(reading(call).await?.topics)
+    }
+
+    /// A topic and its partitions.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, which suggests the nearest name.
+    pub async fn describe_topic(&self, name: &str) -> Result<v1::DescribeTopicResponse, ClientError> {
+        let call = || {
+            let (mut service, name) = (self.topics_service(), name.to_owned());
+            async move { service.describe_topic(v1::DescribeTopicRequest { name }).await }
+        };
+        reading(call).await
+    }
+
+    /// Changes settings of a topic; those not named stay.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `InvalidConfig`.
+    pub async fn alter_topic(&self, name: &str, settings: &[(String, String)]) -> Result<v1::Topic, ClientError> {
+        let request = v1::AlterTopicRequest { name: name.to_owned(), config: pairs(settings) };
+        Ok(self.topics_service().alter_topic(request).await?.into_inner())
+    }
+
+    /// Deletes a topic with everything in it.
+    ///
+    /// # Errors
+    /// `UnknownTopic`.
+    pub async fn delete_topic(&self, name: &str) -> Result<(), ClientError> {
+        let request = v1::DeleteTopicRequest { name: name.to_owned() };
+        self.topics_service().delete_topic(request).await?;
+        Ok(())
+    }
+
+    /// The column segments of a topic.
+    ///
+    /// # Errors
+    /// `UnknownTopic`.
+    pub async fn segments(&self, topic: &str) -> Result<Vec<v1::Segment>, ClientError> {
+        let call = || {
+            let (mut service, topic) = (self.topics_service(), topic.to_owned());
+            async move { service.list_segments(v1::ListSegmentsRequest { topic }).await }
+        };
+        Ok(reading(call).await?.segments)
+    }
+
+    /// Drops every column segment whose time bucket ends at or before `before_ns`, nanoseconds since the epoch. A dry
+    /// run lists them and drops nothing.
+    ///
+    /// # Errors
+    /// `UnknownTopic`.
+    pub async fn drop_before(
+        &self,
+        topic: &str,
+        before_ns: i64,
+        dry_run: bool,
+    ) -> Result<v1::DropBeforeResponse, ClientError> {
+        let request = v1::DropBeforeRequest { topic: topic.to_owned(), before_ns, dry_run };
+        Ok(self.topics_service().drop_before(request).await?.into_inner())
+    }
+}
+
+fn pairs(settings: &[(String, String)]) -> HashMap<String, String> {
+    settings.iter().cloned().collect()
+}

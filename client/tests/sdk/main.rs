@@ -1,0 +1,7 @@
+//! The SDK against a node that is only a log in memory, and fails as it is told to.
+
+mod connection;
+mod consumer;
+mod node;
+mod producer;
+mod query;

@@ -1,0 +1,103 @@
+//! The gateway: what its protocols share, and how they are put together.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stratalog_broker::Broker;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::Bodies;
+use crate::metrics::Metrics;
+use crate::{grpc, http};
+
+/// Bounds on what peers may send, hold and wait for.
+#[derive(Clone, Debug)]
+pub struct GatewayOptions {
+    /// The largest body of an HTTP request, in bytes after decompression.
+    pub max_body_bytes: usize,
+    /// Bytes that the bodies of all HTTP requests may hold together; beyond it requests are refused, retriably.
+    pub body_budget_bytes: usize,
+    /// How long a client may take to send a body, or the head of a request.
+    pub read_timeout: Duration,
+    /// Deadline of a request that is not a query; queries have the engine's.
+    pub request_timeout: Duration,
+    /// How long a client may take nothing of a streamed answer before its query is cancelled.
+    pub stall_timeout: Duration,
+    /// Connections per listener.
+    pub max_connections: usize,
+    /// How long requests may go on after shutdown began.
+    pub drain_timeout: Duration,
+}
+
+impl Default for GatewayOptions {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 32 << 20,
+            body_budget_bytes: 256 << 20,
+            read_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(30),
+            max_connections: 4_096,
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The protocols of one node. A clone is another handle to the same gateway.
+#[derive(Clone)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+/// What the handlers of every protocol see.
+pub(crate) struct Shared {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) options: GatewayOptions,
+    pub(crate) metrics: Metrics,
+    pub(crate) bodies: Bodies,
+    /// Cancelled when shutdown begins: streams that a client would keep open for ever end themselves.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Gateway {
+    /// A gateway in front of `broker`.
+    pub fn new(broker: Arc<Broker>, options: GatewayOptions) -> Self {
+        let shared = Shared {
+            broker,
+            metrics: Metrics::new(),
+            bodies: Bodies::new(
+                options.max_body_bytes,
+                options.body_budget_bytes.max(options.max_body_bytes),
+                options.read_timeout,
+            ),
+            stopping: CancellationToken::new(),
+            options,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The gRPC services.
+    pub fn grpc(&self) -> tonic::service::Routes {
+        grpc::routes(&self.shared)
+    }
+
+    /// The HTTP API.
+    pub fn http(&self) -> axum::Router {
+        http::router(&self.shared)
+    }
+
+    pub(crate) fn options(&self) -> &GatewayOptions {
+        &self.shared.options
+    }
+
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.shared.stopping
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("options", self.options()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,49 @@
+//! Between the messages of `stratalog.v1` and the words of the broker.
+
+use std::collections::HashMap;
+
+use stratalog_proto::{Code, Error, RaftIndex, ShardId, Token, v1};
+use stratalog_query::{PartitionInfo, TopicInfo};
+
+pub(super) fn topic(info: &TopicInfo) -> v1::Topic {
+    v1::Topic {
+        id: info.id.to_bytes(),
+        name: info.name.clone(),
+        partitions: info.partitions,
+        config: Some(info.config.to_v1()),
+    }
+}
+
+pub(super) fn partition(info: &PartitionInfo) -> v1::Partition {
+    v1::Partition {
+        partition: info.partition.0,
+        shard: info.shard.0,
+        log_start: info.log_start.0,
+        high_watermark: info.high_watermark.0,
+        bytes: info.bytes,
+    }
+}
+
+pub(super) fn token(token: Token) -> v1::Token {
+    v1::Token { shard: token.shard.0, index: token.index.0 }
+}
+
+pub(super) fn tokens(tokens: &[v1::Token]) -> Vec<Token> {
+    tokens.iter().map(|token| Token { shard: ShardId(token.shard), index: RaftIndex(token.index) }).collect()
+}
+
+/// Settings in the order of their keys, so that the same request always fails at the same one.
+pub(super) fn settings(config: HashMap<String, String>) -> Vec<(String, String)> {
+    let mut settings: Vec<_> = config.into_iter().collect();
+    settings.sort();
+    settings
+}
+
+/// `count` checked against the most that a request may name.
+pub(super) fn bounded(what: &str, count: usize, most: usize) -> Result<(), Error> {
+    if count > most {
+        let message = format!("a request names at most {most} {what}, not {count}; send several requests");
+        return Err(Error::new(Code::InvalidRequest, message));
+    }
+    Ok(())
+}

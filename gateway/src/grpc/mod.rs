@@ -1,0 +1,68 @@
+//! gRPC: the services `Topics`, `Log` and `Query` of `stratalog.v1`.
+
+mod convert;
+mod fetch;
+mod intake;
+mod log;
+mod produce;
+mod query;
+mod topics;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use stratalog_proto::Error;
+use stratalog_proto::v1::log_server::LogServer;
+use stratalog_proto::v1::query_server::QueryServer;
+use stratalog_proto::v1::topics_server::TopicsServer;
+use tonic::service::Routes;
+use tonic::{Response, Status};
+
+use crate::gateway::Shared;
+
+/// The largest produce request, in bytes: the largest `max.message.bytes` and room around it.
+const MAX_PRODUCE_BYTES: usize = (16 << 20) + (64 << 10);
+/// The largest of all other requests, in bytes.
+const MAX_REQUEST_BYTES: usize = 1 << 20;
+
+/// The services. Requests are not accepted compressed: record batches are compressed already, and a message that is not
+/// decompressed cannot be a bomb.
+pub(crate) fn routes(shared: &Arc<Shared>) -> Routes {
+    let service = Service { shared: shared.clone() };
+    let mut routes = Routes::new(TopicsServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(LogServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(QueryServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES));
+    fetch::route(service, routes.axum_router_mut());
+    intake::route(shared.clone(), routes.axum_router_mut());
+    routes
+}
+
+/// The implementation of every service.
+#[derive(Clone)]
+struct Service {
+    shared: Arc<Shared>,
+}
+
+impl Service {
+    /// Counts a call and turns its error into a status.
+    async fn call<T>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Response<T>, Status> {
+        let result = call.await;
+        self.shared.metrics.grpc(method, result.as_ref().map_or_else(|error| error.code.name(), |_| "OK"));
+        match result {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(error) => Err(status(method, error)),
+        }
+    }
+}
+
+/// The status of an error; defects of ours are logged here, where they leave the node.
+fn status(method: &'static str, error: Error) -> Status {
+    if error.code == stratalog_proto::Code::Internal {
+        tracing::error!(method, message = %error.message, "a gRPC call failed inside");
+    }
+    error.into()
+}

@@ -1,0 +1,102 @@
+//! The service `Topics`.
+
+use stratalog_proto::config::{TopicConfig, check_topic_name};
+use stratalog_proto::v1::topics_server::Topics;
+use stratalog_proto::v1::{
+    AlterTopicRequest, CreateTopicRequest, DeleteTopicRequest, DeleteTopicResponse, DescribeTopicRequest,
+    DescribeTopicResponse, DropBeforeRequest, DropBeforeResponse, ListSegmentsRequest, ListSegmentsResponse,
+    ListTopicsRequest, ListTopicsResponse, Topic,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Service, convert};
+use crate::segments::to_v1;
+
+#[tonic::async_trait]
+impl Topics for Service {
+    async fn create_topic(&self, request: Request<CreateTopicRequest>) -> Result<Response<Topic>, Status> {
+        let request = request.into_inner();
+        self.call("CreateTopic", async {
+            check_topic_name(&request.name)?;
+            let mut config = TopicConfig::default();
+            for (key, value) in convert::settings(request.config) {
+                config.set(&key, &value)?;
+            }
+            let topic = self.shared.broker.create_topic(&request.name, request.partitions, config).await?;
+            Ok(convert::topic(&topic))
+        })
+        .await
+    }
+
+    async fn list_topics(&self, _request: Request<ListTopicsRequest>) -> Result<Response<ListTopicsResponse>, Status> {
+        self.call("ListTopics", async {
+            let topics = self.shared.broker.topics().iter().map(|topic| convert::topic(topic)).collect();
+            Ok(ListTopicsResponse { topics })
+        })
+        .await
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<DescribeTopicRequest>,
+    ) -> Result<Response<DescribeTopicResponse>, Status> {
+        let name = request.into_inner().name;
+        self.call("DescribeTopic", async {
+            check_topic_name(&name)?;
+            let topic = self.shared.broker.topic(&name)?;
+            let partitions = self.shared.broker.partitions(&name)?.iter().map(convert::partition).collect();
+            Ok(DescribeTopicResponse { topic: Some(convert::topic(&topic)), partitions })
+        })
+        .await
+    }
+
+    async fn alter_topic(&self, request: Request<AlterTopicRequest>) -> Result<Response<Topic>, Status> {
+        let AlterTopicRequest { name, config } = request.into_inner();
+        self.call("AlterTopic", async {
+            check_topic_name(&name)?;
+            let topic = self.shared.broker.alter_topic(&name, &convert::settings(config)).await?;
+            Ok(convert::topic(&topic))
+        })
+        .await
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<DeleteTopicRequest>,
+    ) -> Result<Response<DeleteTopicResponse>, Status> {
+        let name = request.into_inner().name;
+        self.call("DeleteTopic", async {
+            check_topic_name(&name)?;
+            self.shared.broker.delete_topic(&name).await?;
+            Ok(DeleteTopicResponse {})
+        })
+        .await
+    }
+
+    async fn list_segments(
+        &self,
+        request: Request<ListSegmentsRequest>,
+    ) -> Result<Response<ListSegmentsResponse>, Status> {
+        let topic = request.into_inner().topic;
+        self.call("ListSegments", async {
+            check_topic_name(&topic)?;
+            Ok(ListSegmentsResponse { segments: to_v1(&self.shared.broker.segments(&topic)?) })
+        })
+        .await
+    }
+
+    async fn drop_before(&self, request: Request<DropBeforeRequest>) -> Result<Response<DropBeforeResponse>, Status> {
+        let DropBeforeRequest { topic, before_ns, dry_run } = request.into_inner();
+        self.call("DropBefore", async {
+            check_topic_name(&topic)?;
+            let dropped = self.shared.broker.drop_before(&topic, before_ns, dry_run).await?;
+            Ok(DropBeforeResponse {
+                dropped: to_v1(&dropped.segments),
+                rows: dropped.rows,
+                bytes: dropped.bytes,
+                elapsed_us: dropped.elapsed.as_micros() as u64,
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,73 @@
+//! The HTTP API, `docs/HTTP.md` for users. One file per group of requests; what they share is in `error`, `media`,
+//! `body`, `params` and `answer`.
+
+mod answer;
+mod body;
+mod error;
+mod guard;
+mod health;
+mod media;
+mod params;
+mod produce;
+mod query;
+mod read;
+mod segments;
+mod suggest;
+mod topics;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use tower_http::decompression::RequestDecompressionLayer;
+
+pub(crate) use body::Bodies;
+pub(crate) use error::error_value;
+pub(crate) use read::rfc3339_ms;
+
+use crate::gateway::Shared;
+use error::HttpError;
+
+/// What handlers see.
+pub(crate) type App = Arc<Shared>;
+
+/// Every route of the API.
+pub(crate) fn router(app: &App) -> Router {
+    let bounded = Router::new()
+        .route("/", get(health::about))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .route("/v1/topics", get(topics::list).post(topics::create))
+        .route("/v1/topics/{topic}", get(topics::describe).patch(topics::alter).delete(topics::delete))
+        .route("/v1/topics/{topic}/records", get(read::read).post(produce::produce))
+        .route("/v1/topics/{topic}/offsets", get(read::offsets))
+        .route("/v1/topics/{topic}/segments", get(segments::list))
+        .route("/v1/topics/{topic}/retention/drop", post(segments::drop_before))
+        .route_layer(from_fn_with_state(app.clone(), guard::deadline));
+    // Queries have the deadline of the engine, which may be longer.
+    let queries = Router::new().route("/v1/sql", post(query::sql)).route("/v1/search", post(query::search));
+    bounded
+        .merge(queries)
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .with_state(app.clone())
+        // `Bodies` is the limit, after decompression.
+        .layer(DefaultBodyLimit::disable())
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(from_fn(guard::same_origin))
+        .layer(from_fn_with_state(app.clone(), guard::observe))
+}
+
+async fn not_found(uri: Uri) -> HttpError {
+    let path: String = uri.path().chars().take(100).collect();
+    HttpError::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}; GET / lists what there is"))
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> HttpError {
+    let path: String = uri.path().chars().take(100).collect();
+    HttpError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} does not take {method}; see the Allow header"))
+}

@@ -1,0 +1,154 @@
+//! Topics: list, create, describe, alter, delete.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use stratalog_proto::config::{TOPIC_CONFIG_KEYS, TopicConfig, check_topic_name, format_duration_ns};
+use stratalog_proto::{Code, Error};
+use stratalog_query::{PartitionInfo, TopicInfo};
+
+use super::App;
+use super::body::Payload;
+use super::error::HttpError;
+use super::params::{NoParams, Params, TopicName};
+
+/// Settings in one request; there are far fewer keys.
+const MAX_SETTINGS: usize = 100;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateBody {
+    name: String,
+    /// 0 or absent: the server's default.
+    #[serde(default)]
+    partitions: u32,
+    #[serde(default)]
+    config: BTreeMap<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AlterBody {
+    config: BTreeMap<String, Value>,
+}
+
+/// `GET /v1/topics`
+pub(super) async fn list(State(app): State<App>, Params(NoParams {}): Params<NoParams>) -> Json<Value> {
+    let topics: Vec<Value> = app.broker.topics().iter().map(|topic| topic_value(topic)).collect();
+    Json(json!({"topics": topics}))
+}
+
+/// `POST /v1/topics`
+pub(super) async fn create(
+    State(app): State<App>,
+    Params(NoParams {}): Params<NoParams>,
+    payload: Payload,
+) -> Result<(StatusCode, Json<Value>), HttpError> {
+    let body: CreateBody = payload.json()?;
+    check_topic_name(&body.name)?;
+    let mut config = TopicConfig::default();
+    for (key, value) in settings(body.config)? {
+        config.set(&key, &value)?;
+    }
+    let topic = app.broker.create_topic(&body.name, body.partitions, config).await?;
+    Ok((StatusCode::CREATED, Json(topic_value(&topic))))
+}
+
+/// `GET /v1/topics/{topic}`
+pub(super) async fn describe(
+    State(app): State<App>,
+    TopicName(name): TopicName,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Json<Value>, HttpError> {
+    let mut value = topic_value(&*app.broker.topic(&name)?);
+    let partitions = app.broker.partitions(&name)?;
+    value["partition_details"] = partitions.iter().map(partition_value).collect();
+    Ok(Json(value))
+}
+
+/// `PATCH /v1/topics/{topic}`
+pub(super) async fn alter(
+    State(app): State<App>,
+    TopicName(name): TopicName,
+    Params(NoParams {}): Params<NoParams>,
+    payload: Payload,
+) -> Result<Json<Value>, HttpError> {
+    let body: AlterBody = payload.json()?;
+    let topic = app.broker.alter_topic(&name, &settings(body.config)?).await?;
+    Ok(Json(topic_value(&topic)))
+}
+
+/// `DELETE /v1/topics/{topic}`
+pub(super) async fn delete(
+    State(app): State<App>,
+    TopicName(name): TopicName,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<StatusCode, HttpError> {
+    app.broker.delete_topic(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Settings as the broker takes them: text. Numbers are taken as they are written, null as empty.
+fn settings(config: BTreeMap<String, Value>) -> Result<Vec<(String, String)>, Error> {
+    if config.len() > MAX_SETTINGS {
+        let keys = TOPIC_CONFIG_KEYS.join(", ");
+        return Err(Error::new(
+            Code::InvalidConfig,
+            format!("{} settings are too many; the settings are {keys}", config.len()),
+        ));
+    }
+    let text = |key: &str, value: Value| match value {
+        Value::String(text) => Ok(text),
+        Value::Null => Ok(String::new()),
+        Value::Number(number) => Ok(number.to_string()),
+        other => Err(Error::new(
+            Code::InvalidConfig,
+            format!("topic setting `{}` cannot be `{other}`: write text or a number", key.escape_default()),
+        )),
+    };
+    config.into_iter().map(|(key, value)| Ok((key.clone(), text(&key, value)?))).collect()
+}
+
+fn topic_value(topic: &TopicInfo) -> Value {
+    let config = &topic.config;
+    json!({
+        "name": topic.name,
+        "id": topic.id.to_string(),
+        "partitions": topic.partitions,
+        "config": {
+            "format": config.format.name(),
+            "time.field": config.time_field,
+            "bucket": format_duration_ns(config.bucket_ns),
+            "retention": config.retention_ns.map(format_duration_ns),
+            "max.message.bytes": config.max_message_bytes,
+        },
+    })
+}
+
+fn partition_value(partition: &PartitionInfo) -> Value {
+    json!({
+        "partition": partition.partition.0,
+        "shard": partition.shard.0,
+        "log_start": partition.log_start.0,
+        "high_watermark": partition.high_watermark.0,
+        "bytes": partition.bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_text_numbers_or_null() {
+        let config = serde_json::from_str(r#"{"bucket":"1h","max.message.bytes":2048,"retention":null}"#).unwrap();
+        let expected = [("bucket", "1h"), ("max.message.bytes", "2048"), ("retention", "")];
+        assert_eq!(settings(config).unwrap(), expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        let nested = serde_json::from_str(r#"{"bucket":{"a":1}}"#).unwrap();
+        assert_eq!(settings(nested).unwrap_err().code, Code::InvalidConfig);
+    }
+}

@@ -1,0 +1,25 @@
+//! One module per foreign protocol: gRPC for the SDK, HTTP for everything that speaks JSON.
+//!
+//! - `grpc`: the services `Topics`, `Log` and `Query` of `stratalog.v1`; record batches pass through unchanged.
+//! - `http`: REST over HTTP/1.1, described for users in `docs/HTTP.md`.
+//! - `ingest`: from the body of an HTTP request to record batches.
+//! - `rows`: from the rows of an answer to JSON, NDJSON, CSV or an Arrow stream, and the task that pumps them.
+//!
+//! All of them call the same [`stratalog_broker::Broker`]; none has a private path to storage. What comes in is bounded
+//! before memory is taken for it (X1): bodies after decompression, counts, the requests in flight of a stream, and the
+//! time a peer may take. A short answer never looks like a whole one: an answer that fails half way ends the stream with
+//! an error, and its statistics, which come last, are missing.
+
+mod gateway;
+mod grpc;
+mod http;
+mod ingest;
+mod metrics;
+mod records;
+mod rows;
+mod segments;
+mod serve;
+
+pub use gateway::{Gateway, GatewayOptions};
+pub use rows::{JsonRows, unique_names};
+pub use serve::{serve_grpc, serve_http};

@@ -1,0 +1,10 @@
+//! The gateway in front of a real broker, driven over real sockets.
+
+mod grpc_log;
+mod grpc_query;
+mod http_bad_input;
+mod http_query;
+mod http_records;
+mod http_topics;
+mod lifecycle;
+mod node;

@@ -1,0 +1,342 @@
+//! The command line: what can be asked, with help and examples. It holds no behaviour.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The address that clients use when none is given.
+pub(crate) const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7070";
+
+/// Write events and telemetry to a replicated log; replay, query, search and drop the same records.
+#[derive(Debug, Parser)]
+#[command(name = "stratalog", version, propagate_version = true, max_term_width = 110, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the server or the local machine refused or failed; nothing is half done unless the message says so
+  2  the command line or the configuration is not valid
+  3  the server could not be reached
+  4  no answer in time: whether it happened is unknown";
+
+/// Options that every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// gRPC address of a node
+    #[arg(long, global = true, env = "STRATALOG_ENDPOINT", value_name = "URL", default_value = DEFAULT_ENDPOINT)]
+    pub(crate) endpoint: String,
+    /// How rows are printed; the default is a table (`consume`: the values alone, a line each)
+    #[arg(long, short, global = true, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<OutputFormat>,
+}
+
+/// How rows are printed. `docs/CLI.md` documents the JSON of each command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// Aligned columns, for people
+    Table,
+    /// One JSON document
+    Json,
+    /// One JSON object a line
+    Ndjson,
+    /// Comma-separated values with a header line
+    Csv,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node
+    Serve(Serve),
+    /// See the whole product work in a minute, on generated or on your own data
+    Quickstart(Quickstart),
+    /// Create, list, describe, alter or delete topics
+    #[command(subcommand)]
+    Topic(Topic),
+    /// Write NDJSON or lines of text to a topic
+    Produce(Produce),
+    /// Replay the records of a topic
+    Consume(Consume),
+    /// Ask with SQL; without a query, interactively
+    Sql(Sql),
+    /// Find records by their text
+    Search(Search),
+    /// List the live segments of a topic
+    Segments(Segments),
+    /// Drop old rows by the segment
+    #[command(subcommand)]
+    Retention(Retention),
+    /// Print a completion script for a shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stratalog serve
+  stratalog serve --data /var/lib/stratalog
+  STRATALOG_ROWS__SEAL_AGE=5s stratalog serve --config stratalog.toml
+  stratalog serve --config stratalog.toml --check")]
+pub(crate) struct Serve {
+    /// Settings, in TOML (docs/CONFIG.md); environment and flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// gRPC listener
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) grpc: Option<String>,
+    /// HTTP listener
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<String>,
+    /// Allow a listener outside loopback, though there is neither TLS nor authentication
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Print the settings that would be used, and end
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stratalog quickstart
+  stratalog quickstart --exit --events 30000
+  stratalog quickstart --input access.ndjson --time-field timestamp --data ./my-data")]
+pub(crate) struct Quickstart {
+    /// Keep the data here; otherwise it is deleted at the end
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// How many events are generated
+    #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub(crate) events: u64,
+    /// Use these NDJSON records instead of generated ones
+    #[arg(long, value_name = "FILE", conflicts_with = "events")]
+    pub(crate) input: Option<PathBuf>,
+    /// The field of your records that holds the event time
+    #[arg(long, value_name = "FIELD", requires = "input")]
+    pub(crate) time_field: Option<String>,
+    /// End after the tour instead of serving on
+    #[arg(long)]
+    pub(crate) exit: bool,
+    /// gRPC listener; a free port is taken if the default one is in use
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) grpc: Option<String>,
+    /// HTTP listener; a free port is taken if the default one is in use
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Topic {
+    /// Create a topic
+    #[command(after_help = "\
+Examples:
+  stratalog topic create logs --time-field timestamp --retention 7d
+  stratalog topic create access --format text --partitions 8
+  stratalog topic create events --set max.message.bytes=4194304")]
+    Create(TopicCreate),
+    /// List the topics
+    List,
+    /// Show a topic's settings and partitions
+    Describe {
+        /// The topic
+        name: String,
+    },
+    /// Change a topic's settings
+    #[command(after_help = "Example:\n  stratalog topic alter logs --set retention=30d")]
+    Alter {
+        /// The topic
+        name: String,
+        /// A setting: retention, bucket, time.field, max.message.bytes
+        #[arg(long = "set", value_name = "KEY=VALUE", required = true, value_parser = key_value)]
+        set: Vec<(String, String)>,
+    },
+    /// Delete a topic and all its records
+    Delete {
+        /// The topic
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopicCreate {
+    /// 1 to 249 of a-z A-Z 0-9 . _ -
+    pub(crate) name: String,
+    /// Number of partitions; the server's default if not given
+    #[arg(long, value_name = "N")]
+    pub(crate) partitions: Option<u32>,
+    /// How a value becomes a row: json, text or raw
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// The JSON field that holds the event time; otherwise the record's timestamp
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) time_field: Option<String>,
+    /// Width of a time bucket, such as 1h
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) bucket: Option<String>,
+    /// How long rows are kept, such as 7d; otherwise for ever
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) retention: Option<String>,
+    /// Any setting by its key
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each line is one record. Without files, or for `-`, lines are read from standard input.
+
+Examples:
+  stratalog produce logs app.ndjson
+  zcat access.log.gz | stratalog produce access -
+  stratalog produce orders orders.ndjson --key-field customer.id")]
+pub(crate) struct Produce {
+    /// The topic
+    pub(crate) topic: String,
+    /// Files to read
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The JSON field whose value becomes the record's key; records of one key keep their order
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) key_field: Option<String>,
+    /// Write all records to this partition
+    #[arg(long, value_name = "P", conflicts_with = "key_field")]
+    pub(crate) partition: Option<u32>,
+    /// none, gzip, snappy, lz4 or zstd
+    #[arg(long, value_name = "CODEC", default_value = "lz4")]
+    pub(crate) compression: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --output, each record's value is written as it was produced, followed by a line feed.
+--from takes earliest, latest, an offset, or a time such as 2026-11-21T08:00:00Z or -2h.
+
+Examples:
+  stratalog consume logs --count 10
+  stratalog consume logs --from -1h --follow
+  stratalog consume logs --partition 0 --from 1500 --output ndjson")]
+pub(crate) struct Consume {
+    /// The topic
+    pub(crate) topic: String,
+    /// Where to start
+    #[arg(long, value_name = "FROM", default_value = "earliest", allow_hyphen_values = true)]
+    pub(crate) from: String,
+    /// This partition only
+    #[arg(long, value_name = "P")]
+    pub(crate) partition: Option<u32>,
+    /// Wait for more at the end instead of ending
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// End after this many records
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) count: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A topic is a table. Without a query an interactive session starts; `\\h` helps there.
+
+Examples:
+  stratalog sql \"SELECT service, count(*) FROM logs GROUP BY service ORDER BY 2 DESC\"
+  stratalog sql \"SELECT _time, message FROM logs WHERE MATCH('timeout') ORDER BY _time DESC LIMIT 10\"
+  stratalog sql -f report.sql --output csv
+  stratalog sql \"SELECT * FROM system.topics\"")]
+pub(crate) struct Sql {
+    /// The query
+    #[arg(conflicts_with = "file")]
+    pub(crate) query: Option<String>,
+    /// Read the query from a file (`-`: standard input)
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Give up after this time, such as 30s
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Words are combined with AND unless OR or NOT stands between them; see docs/SEARCH.md.
+Times are RFC 3339 (UTC if no zone is given), or relative to now: -2h.
+
+Examples:
+  stratalog search logs 'connection reset'
+  stratalog search logs 'level:error AND \"could not connect\" NOT service:test*' --since 1h
+  stratalog search logs 'status:>=500' --from 2026-11-21T08:00 --to 2026-11-21T09:00 --limit 20")]
+pub(crate) struct Search {
+    /// The topic
+    pub(crate) topic: String,
+    /// The query
+    pub(crate) query: String,
+    /// Only the last while, such as 1h
+    #[arg(long, value_name = "DURATION", conflicts_with = "from")]
+    pub(crate) since: Option<String>,
+    /// Event time at or after this
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) from: Option<String>,
+    /// Event time before this
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) to: Option<String>,
+    /// At most this many hits, newest first
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Segments {
+    /// The topic
+    pub(crate) topic: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Retention {
+    /// Drop every segment whose time bucket ends at or before a time
+    #[command(after_help = "\
+Rows leave SQL and search at once, and the files' space is given back when their last reader is done.
+
+Examples:
+  stratalog retention drop logs --before 2026-11-21T08:00:00Z --dry-run
+  stratalog retention drop logs --before -7d")]
+    Drop {
+        /// The topic
+        topic: String,
+        /// RFC 3339 (UTC if no zone is given), or relative to now: -7d
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        before: String,
+        /// Only list what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,52 @@
+//! One file a command. Each is a client like any other: it talks gRPC to a node.
+
+mod consume;
+mod produce;
+mod repl;
+mod retention;
+mod search;
+mod segments;
+mod sql;
+mod topic;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command, Global, OutputFormat};
+use crate::failure::Failure;
+
+pub(crate) use sql::{print_answer, stats_line};
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// What `main` prints and exits with.
+pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
+    let global = cli.global;
+    match cli.command {
+        Command::Serve(serve) => crate::serve::run(&serve).await,
+        Command::Quickstart(quickstart) => crate::quickstart::run(&quickstart).await,
+        Command::Topic(command) => topic::run(&global, command).await,
+        Command::Produce(command) => produce::run(&global, &command).await,
+        Command::Consume(command) => consume::run(&global, &command).await,
+        Command::Sql(command) => sql::run(&global, &command).await,
+        Command::Search(command) => search::run(&global, &command).await,
+        Command::Segments(command) => segments::run(&global, &command.topic).await,
+        Command::Retention(command) => retention::run(&global, &command).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "stratalog", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+impl Global {
+    /// A connection to the node.
+    async fn client(&self) -> Result<stratalog_client::Client, Failure> {
+        Ok(stratalog_client::Client::connect(&self.endpoint).await?)
+    }
+
+    /// The format of rows; a table if none was asked for.
+    fn format(&self) -> OutputFormat {
+        self.output.unwrap_or(OutputFormat::Table)
+    }
+}

@@ -1,0 +1,27 @@
+//! `stratalog search`.
+
+use stratalog_proto::v1;
+
+use super::print_answer;
+use crate::cli::{Global, Search};
+use crate::failure::Failure;
+use crate::times::{now_ns, parse_duration, parse_time_ns};
+
+pub(super) async fn run(global: &Global, command: &Search) -> Result<(), Failure> {
+    let since = command.since.as_deref().map(parse_duration).transpose()?;
+    let from_ns = match since {
+        Some(ns) => Some(now_ns().saturating_sub_unsigned(ns)),
+        None => command.from.as_deref().map(parse_time_ns).transpose()?,
+    };
+    let request = v1::SearchRequest {
+        topic: command.topic.clone(),
+        query: command.query.clone(),
+        from_ns,
+        to_ns: command.to.as_deref().map(parse_time_ns).transpose()?,
+        limit: command.limit,
+        tokens: Vec::new(),
+        timeout_ms: 0,
+    };
+    let answer = global.client().await?.search(request).await?;
+    print_answer(global.format(), answer).await
+}

@@ -1,0 +1,269 @@
+//! The settings of a node: one documented structure, from a file, the environment and flags, in rising order of
+//! precedence. This is the only place that reads any of them. `docs/CONFIG.md` describes each key.
+
+mod load;
+mod units;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use stratalog_broker::{BrokerOptions, RowsOptions};
+use stratalog_query::EngineOptions;
+
+use crate::failure::Failure;
+
+pub(crate) use load::load;
+use units::{Bytes, Span};
+
+/// Every setting of a node.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    /// Where everything is kept.
+    pub(crate) data_dir: PathBuf,
+    /// Allows listeners outside loopback, though there is neither TLS nor authentication yet.
+    pub(crate) insecure: bool,
+    pub(crate) grpc: Listener,
+    pub(crate) http: HttpListener,
+    pub(crate) log: Log,
+    pub(crate) cluster: Cluster,
+    pub(crate) topics: Topics,
+    pub(crate) produce: Produce,
+    pub(crate) rows: Rows,
+    pub(crate) query: Query,
+}
+
+/// `[grpc]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listener {
+    /// Address and port.
+    pub(crate) listen: String,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HttpListener {
+    /// Address and port.
+    pub(crate) listen: String,
+    /// The largest request body, after decompression.
+    pub(crate) max_body: Bytes,
+}
+
+/// `[log]`: what the node says about itself.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`, or directives such as `info,stratalog_broker=debug`.
+    pub(crate) level: String,
+    /// `text` or `json`.
+    pub(crate) format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `[cluster]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Cluster {
+    /// Raft groups of a new data directory; fixed from then on.
+    pub(crate) shards: u32,
+}
+
+/// `[topics]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Topics {
+    /// Partitions of a topic that is created without a number.
+    pub(crate) partitions: u32,
+}
+
+/// `[produce]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Produce {
+    /// Bytes of record batches that may wait for the log in each shard before produce is refused.
+    pub(crate) buffer: Bytes,
+}
+
+/// `[rows]`: from records to queryable segments.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Rows {
+    /// A topic's tail is sealed when it holds this much in a shard.
+    pub(crate) seal_bytes: Bytes,
+    /// A topic's tail is sealed when its oldest row has waited this long.
+    pub(crate) seal_age: Span,
+    /// Memory for all tails of the node; above it the largest is sealed, then produce is slowed.
+    pub(crate) tail_budget: Bytes,
+}
+
+/// `[query]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Query {
+    /// Memory that all running queries share.
+    pub(crate) memory: Bytes,
+    /// Deadline of a query that names none.
+    pub(crate) timeout: Span,
+    /// The longest deadline that a query may name.
+    pub(crate) max_timeout: Span,
+}
+
+const MIB: u64 = 1 << 20;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_dir: "stratalog-data".into(),
+            insecure: false,
+            grpc: Listener { listen: "127.0.0.1:7070".to_owned() },
+            http: HttpListener::default(),
+            log: Log::default(),
+            cluster: Cluster::default(),
+            topics: Topics::default(),
+            produce: Produce::default(),
+            rows: Rows::default(),
+            query: Query::default(),
+        }
+    }
+}
+
+impl Default for HttpListener {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8080".to_owned(), max_body: Bytes(32 * MIB) }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self { shards: 4 }
+    }
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self { partitions: 4 }
+    }
+}
+
+impl Default for Produce {
+    fn default() -> Self {
+        Self { buffer: Bytes(32 * MIB) }
+    }
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self {
+            seal_bytes: Bytes(64 * MIB),
+            seal_age: Span(Duration::from_secs(60)),
+            tail_budget: Bytes(512 * MIB),
+        }
+    }
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self {
+            memory: Bytes(1024 * MIB),
+            timeout: Span(Duration::from_secs(60)),
+            max_timeout: Span(Duration::from_secs(600)),
+        }
+    }
+}
+
+impl Settings {
+    /// Checks what the types cannot: bounds, and that nobody listens outside loopback unawares.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`], naming the key, the value and what is allowed.
+    pub(crate) fn validate(&self) -> Result<(), Failure> {
+        bounded("cluster.shards", u64::from(self.cluster.shards), 1, 256)?;
+        bounded("topics.partitions", u64::from(self.topics.partitions), 1, 10_000)?;
+        bounded("http.max_body", self.http.max_body.0, 1 << 10, 1 << 30)?;
+        bounded("produce.buffer", self.produce.buffer.0, 1 << 20, 1 << 34)?;
+        bounded("rows.seal_bytes", self.rows.seal_bytes.0, 1 << 16, 1 << 30)?;
+        bounded("rows.tail_budget", self.rows.tail_budget.0, 1 << 20, 1 << 38)?;
+        bounded("query.memory", self.query.memory.0, 1 << 20, 1 << 40)?;
+        if self.query.timeout.0 > self.query.max_timeout.0 {
+            return Err(Failure::Usage("query.timeout is longer than query.max_timeout".to_owned()));
+        }
+        self.grpc_addr()?;
+        self.http_addr()?;
+        Ok(())
+    }
+
+    /// Where gRPC listens.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] for an address that does not resolve, or one outside loopback without `insecure`.
+    pub(crate) fn grpc_addr(&self) -> Result<SocketAddr, Failure> {
+        self.address("grpc.listen", &self.grpc.listen)
+    }
+
+    /// Where HTTP listens.
+    ///
+    /// # Errors
+    /// As [`Settings::grpc_addr`].
+    pub(crate) fn http_addr(&self) -> Result<SocketAddr, Failure> {
+        self.address("http.listen", &self.http.listen)
+    }
+
+    fn address(&self, key: &str, text: &str) -> Result<SocketAddr, Failure> {
+        let resolved = text.to_socket_addrs().ok().and_then(|mut found| found.next());
+        let address = resolved.ok_or_else(|| {
+            Failure::Usage(format!("{key} = \"{text}\" is not an address and a port, such as 127.0.0.1:7070"))
+        })?;
+        if address.ip().is_loopback() || self.insecure {
+            return Ok(address);
+        }
+        Err(Failure::Usage(format!(
+            "{key} = \"{text}\" would listen outside loopback, and TLS and authentication are not built yet: anyone who \
+             reaches it could read and delete everything. Listen on 127.0.0.1, or say --insecure to allow it"
+        )))
+    }
+
+    /// What the broker is started with.
+    pub(crate) fn broker_options(&self) -> BrokerOptions {
+        BrokerOptions {
+            shards: self.cluster.shards,
+            default_partitions: self.topics.partitions,
+            produce_buffer_bytes: self.produce.buffer.0 as usize,
+            rows: RowsOptions {
+                seal_bytes: self.rows.seal_bytes.0 as usize,
+                seal_age: self.rows.seal_age.0,
+                tail_budget_bytes: self.rows.tail_budget.0 as usize,
+                ..RowsOptions::default()
+            },
+            engine: EngineOptions {
+                memory_bytes: self.query.memory.0 as usize,
+                default_timeout: self.query.timeout.0,
+                max_timeout: self.query.max_timeout.0,
+                ..EngineOptions::default()
+            },
+            ..BrokerOptions::new(self.data_dir.clone())
+        }
+    }
+}
+
+fn bounded(key: &str, value: u64, low: u64, high: u64) -> Result<(), Failure> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!("{key} = {value} is out of bounds: it is {low} to {high}")))
+}

@@ -1,0 +1,35 @@
+//! The `stratalog` binary: configuration, wiring and the command line. Only this crate reads config files, the
+//! environment and signals.
+
+mod cli;
+mod commands;
+mod config;
+mod failure;
+mod output;
+mod progress;
+mod quickstart;
+mod serve;
+mod times;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&failure::Failure::io("start", "the runtime's threads", &error)),
+    };
+    match runtime.block_on(commands::run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn fail(failure: &failure::Failure) -> ExitCode {
+    if !matches!(failure, failure::Failure::ReaderLeft) {
+        eprintln!("error: {failure}");
+    }
+    failure.exit_code()
+}

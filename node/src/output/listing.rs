@@ -1,0 +1,127 @@
+//! Small tables that a command makes itself, and single objects.
+
+use std::io::Write;
+
+use serde_json::{Map, Value};
+
+use super::new_table;
+use crate::cli::OutputFormat;
+use crate::failure::Failure;
+
+/// Named columns and rows of JSON values; each format prints the same values.
+pub(crate) struct Listing {
+    columns: Vec<&'static str>,
+    rows: Vec<Vec<Value>>,
+}
+
+impl Listing {
+    /// An empty listing with these columns, which are also the keys of its JSON.
+    pub(crate) fn new(columns: &[&'static str]) -> Self {
+        Self { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    ///
+    /// # Panics
+    /// If it has not one value a column.
+    pub(crate) fn push(&mut self, row: Vec<Value>) {
+        assert_eq!(row.len(), self.columns.len(), "one value a column");
+        self.rows.push(row);
+    }
+
+    /// The rows as JSON objects.
+    pub(crate) fn objects(&self) -> Vec<Value> {
+        let object = |row: &Vec<Value>| {
+            let pairs = self.columns.iter().map(|c| (*c).to_owned()).zip(row.iter().cloned());
+            Value::Object(pairs.collect())
+        };
+        self.rows.iter().map(object).collect()
+    }
+
+    /// Prints the listing.
+    ///
+    /// # Errors
+    /// If standard output does not take it.
+    pub(crate) fn print(&self, format: OutputFormat) -> Result<(), Failure> {
+        let mut out = std::io::stdout().lock();
+        match format {
+            OutputFormat::Table => writeln!(out, "{}", self.table())?,
+            OutputFormat::Json => writeln!(out, "{:#}", Value::Array(self.objects()))?,
+            OutputFormat::Ndjson => {
+                for object in self.objects() {
+                    writeln!(out, "{object}")?;
+                }
+            }
+            OutputFormat::Csv => {
+                writeln!(out, "{}", self.columns.join(","))?;
+                for row in &self.rows {
+                    let cells: Vec<String> = row.iter().map(|value| csv_cell(&plain(value))).collect();
+                    writeln!(out, "{}", cells.join(","))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn table(&self) -> comfy_table::Table {
+        let mut table = new_table();
+        table.set_header(&self.columns);
+        for row in &self.rows {
+            table.add_row(row.iter().map(cell));
+        }
+        table
+    }
+}
+
+/// Prints one object: a table of its keys and values, or its JSON, or one CSV line under its keys.
+///
+/// # Errors
+/// If standard output does not take it.
+pub(crate) fn print_object(format: OutputFormat, object: &Map<String, Value>) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match format {
+        OutputFormat::Table => {
+            let mut table = new_table();
+            for (key, value) in object {
+                table.add_row([comfy_table::Cell::new(key), cell(value)]);
+            }
+            writeln!(out, "{table}")?;
+        }
+        OutputFormat::Json => writeln!(out, "{:#}", Value::Object(object.clone()))?,
+        OutputFormat::Ndjson => writeln!(out, "{}", Value::Object(object.clone()))?,
+        OutputFormat::Csv => {
+            let keys: Vec<&str> = object.keys().map(String::as_str).collect();
+            let cells: Vec<String> = object.values().map(|value| csv_cell(&plain(value))).collect();
+            writeln!(out, "{}\n{}", keys.join(","), cells.join(","))?;
+        }
+    }
+    Ok(())
+}
+
+fn cell(value: &Value) -> comfy_table::Cell {
+    let cell = comfy_table::Cell::new(plain(value));
+    if value.is_number() { cell.set_alignment(comfy_table::CellAlignment::Right) } else { cell }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn csv_cell(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_quotes_what_needs_it() {
+        assert_eq!(csv_cell("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(csv_cell("plain"), "plain");
+    }
+}

@@ -1,0 +1,163 @@
+//! A running node: broker, listeners, and a clean stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use stratalog_broker::Broker;
+use stratalog_gateway::{Gateway, GatewayOptions, serve_grpc, serve_http};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Serve;
+use crate::config::{LogFormat, Settings, load};
+use crate::failure::Failure;
+use crate::output::human_duration;
+
+/// `stratalog serve`: runs until SIGTERM or SIGINT.
+pub(crate) async fn run(flags: &Serve) -> Result<(), Failure> {
+    let settings = load(flags)?;
+    if flags.check {
+        let text = toml::to_string(&settings).expect("settings are plain values");
+        println!("{text}");
+        return Ok(());
+    }
+    start_log(&settings)?;
+    let mut node = Node::start(&settings, Ports::AsGiven).await?;
+    println!("stratalog {} serves {}", env!("CARGO_PKG_VERSION"), settings.data_dir.display());
+    println!("  gRPC  http://{}", node.grpc);
+    println!("  HTTP  http://{}", node.http);
+    tokio::select! {
+        why = stop_signal() => tracing::info!(signal = why?, "stopping"),
+        listener = node.ended() => tracing::error!(listener, "a listener ended: stopping"),
+    }
+    node.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Starts the node's own log, on standard error.
+///
+/// # Errors
+/// [`Failure::Usage`] for a level that does not parse.
+pub(crate) fn start_log(settings: &Settings) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&settings.log.level)
+        .map_err(|error| Failure::Usage(format!("log.level = \"{}\" is not a level: {error}", settings.log.level)))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.log.format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+/// Whether a port that is in use is an error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ports {
+    /// Exactly the ports of the settings.
+    AsGiven,
+    /// A free port where the given one is in use.
+    AnyIfTaken,
+}
+
+/// A node that serves.
+pub(crate) struct Node {
+    /// Where gRPC listens.
+    pub(crate) grpc: SocketAddr,
+    /// Where HTTP listens.
+    pub(crate) http: SocketAddr,
+    broker: Arc<Broker>,
+    stopping: watch::Sender<bool>,
+    listeners: [JoinHandle<()>; 2],
+}
+
+impl Node {
+    /// Binds the listeners, recovers the data directory and serves.
+    ///
+    /// # Errors
+    /// An address or a data directory that is in use, or data that does not recover.
+    pub(crate) async fn start(settings: &Settings, ports: Ports) -> Result<Self, Failure> {
+        let grpc = bind("gRPC", settings.grpc_addr()?, ports).await?;
+        let http = bind("HTTP", settings.http_addr()?, ports).await?;
+        let (grpc_addr, http_addr) = (local(&grpc)?, local(&http)?);
+        let started = Instant::now();
+        let broker = Broker::start(settings.broker_options()).await?;
+        tracing::info!(
+            data = %settings.data_dir.display(), grpc = %grpc_addr, http = %http_addr,
+            took = human_duration(started.elapsed()), "serving"
+        );
+        let options = GatewayOptions { max_body_bytes: settings.http.max_body.0 as usize, ..GatewayOptions::default() };
+        let gateway = Gateway::new(broker.clone(), options);
+        let (stopping, stop) = watch::channel(false);
+        let grpc_task = tokio::spawn(report("gRPC", serve_grpc(gateway.clone(), grpc, stopped(stop.clone()))));
+        let http_task = tokio::spawn(report("HTTP", serve_http(gateway, http, stopped(stop))));
+        Ok(Self { grpc: grpc_addr, http: http_addr, broker, stopping, listeners: [grpc_task, http_task] })
+    }
+
+
+    /// Resolves with the name of a listener that ended by itself.
+    async fn ended(&mut self) -> &'static str {
+        let [grpc, http] = &mut self.listeners;
+        tokio::select! {
+            _ = grpc => "gRPC",
+            _ = http => "HTTP",
+        }
+    }
+
+    /// Lets running requests end, then stops the broker.
+    pub(crate) async fn stop(self) {
+        // No receiver is left only if both listeners have ended already.
+        let _ = self.stopping.send(true);
+        for listener in self.listeners {
+            if !listener.is_finished() {
+                let _ = listener.await;
+            }
+        }
+        self.broker.stop().await;
+    }
+}
+
+/// Resolves when the operating system asks the process to end.
+///
+/// # Errors
+/// If signals cannot be received at all.
+pub(crate) async fn stop_signal() -> Result<&'static str, Failure> {
+    let install = |kind| signal(kind).map_err(|error| Failure::io("listen for", "signals", &error));
+    let (mut terminate, mut interrupt) = (install(SignalKind::terminate())?, install(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+    }
+}
+
+async fn bind(what: &str, address: SocketAddr, ports: Ports) -> Result<TcpListener, Failure> {
+    match TcpListener::bind(address).await {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && ports == Ports::AnyIfTaken => {
+            let any = SocketAddr::new(address.ip(), 0);
+            TcpListener::bind(any).await.map_err(|error| Failure::io("listen on", any, &error))
+        }
+        Err(error) => {
+            let message = format!("cannot listen on {address} for {what}: {error}; is another node running? --grpc and --http choose other addresses");
+            Err(Failure::Refused(message))
+        }
+        Ok(listener) => Ok(listener),
+    }
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::io("read the address of", "a listener", &error))
+}
+
+async fn report(what: &'static str, serving: impl Future<Output = std::io::Result<()>>) {
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "the {what} listener failed");
+    }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that the node itself is gone, which is a stop too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,11 @@
+//! Compiles the gRPC services and the internal messages with protox: no protoc to install.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = ["proto/stratalog/v1/stratalog.proto", "proto/stratalog/internal/v1/commands.proto"];
+    for file in files {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(files, ["proto"])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}

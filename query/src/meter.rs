@@ -1,0 +1,80 @@
+//! What a query read: counted while it runs, reported with its answer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use stratalog_proto::v1;
+
+use crate::catalog::TopicSnapshot;
+
+/// Counters of one query, shared by all its scans.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    started: Instant,
+    pub(crate) rows_scanned: AtomicU64,
+    pub(crate) bytes_scanned: AtomicU64,
+    pub(crate) segments_total: AtomicU64,
+    pub(crate) segments_pruned: AtomicU64,
+    pub(crate) granules_total: AtomicU64,
+    pub(crate) granules_pruned: AtomicU64,
+    pub(crate) tail_rows: AtomicU64,
+    fences: Mutex<Vec<v1::ShardFence>>,
+    catalogue_version: AtomicU64,
+}
+
+impl Meter {
+    /// Starts the clock.
+    pub(crate) fn start(catalogue_version: u64) -> Self {
+        Self {
+            started: Instant::now(),
+            rows_scanned: AtomicU64::new(0),
+            bytes_scanned: AtomicU64::new(0),
+            segments_total: AtomicU64::new(0),
+            segments_pruned: AtomicU64::new(0),
+            granules_total: AtomicU64::new(0),
+            granules_pruned: AtomicU64::new(0),
+            tail_rows: AtomicU64::new(0),
+            fences: Mutex::new(Vec::new()),
+            catalogue_version: AtomicU64::new(catalogue_version),
+        }
+    }
+
+    /// Notes the fences of a snapshot. A shard that hosts two topics of the query has two; the older one holds for both.
+    pub(crate) fn fence(&self, snapshot: &TopicSnapshot) {
+        self.catalogue_version.fetch_max(snapshot.version, Ordering::Relaxed);
+        let mut fences = self.fences.lock();
+        for shard in &snapshot.shards {
+            let new = v1::ShardFence { shard: shard.shard.0, index: shard.fence.0, lag: shard.lag };
+            match fences.iter_mut().find(|fence| fence.shard == new.shard) {
+                None => fences.push(new),
+                Some(known) if known.index > new.index => *known = new,
+                Some(_) => {}
+            }
+        }
+        fences.sort_by_key(|fence| fence.shard);
+    }
+
+    /// The counters now.
+    pub(crate) fn stats(&self, rows_returned: u64) -> v1::QueryStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        v1::QueryStats {
+            rows_returned,
+            rows_scanned: read(&self.rows_scanned),
+            bytes_scanned: read(&self.bytes_scanned),
+            segments_total: read(&self.segments_total),
+            segments_pruned: read(&self.segments_pruned),
+            granules_total: read(&self.granules_total),
+            granules_pruned: read(&self.granules_pruned),
+            tail_rows: read(&self.tail_rows),
+            elapsed_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            fences: self.fences.lock().clone(),
+            catalogue_version: read(&self.catalogue_version),
+        }
+    }
+}
+
+/// Adds to a counter.
+pub(crate) fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(count as u64, Ordering::Relaxed);
+}

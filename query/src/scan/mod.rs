@@ -1,0 +1,47 @@
+//! Reading a topic: one snapshot's segments and tail as record batches.
+//!
+//! A scan is a queue of [work](work::Work) that its partitions take from, newest rows first, so that all cores work on
+//! one large segment and a top-k ends early. A unit of work is a granule or a tail chunk, at most 8,192 rows: its
+//! filters are evaluated on the columns that they name, and only where rows survive are the other columns decoded.
+//!
+//! What is not read: segments by what the manifest says of them, granules by their zone maps and by the text index, both
+//! through DataFusion's pruning; again while the scan runs, as dynamic filters (of a top-k, of a join) get narrower.
+
+mod filter;
+mod granule;
+mod prune;
+mod segment;
+mod selection;
+mod source;
+mod stream;
+mod tail;
+mod text;
+mod work;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::DataFusionError;
+use stratalog_proto::Error;
+
+pub(crate) use filter::Filters;
+pub(crate) use source::TopicScan;
+
+use crate::catalog::TopicSnapshot;
+use crate::meter::Meter;
+
+/// A topic as one statement sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct ScanTable {
+    /// Its rows.
+    pub(crate) snapshot: Arc<TopicSnapshot>,
+    /// Its columns, `_raw` included where the statement names it.
+    pub(crate) schema: SchemaRef,
+    /// Where to count what is read.
+    pub(crate) meter: Arc<Meter>,
+}
+
+/// An error of ours on its way through DataFusion, which gives it back unchanged.
+fn external(error: impl Into<Error>) -> DataFusionError {
+    DataFusionError::External(Box::new(error.into()))
+}

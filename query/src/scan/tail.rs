@@ -1,0 +1,41 @@
+//! A chunk of the tail as rows of a scan. There is no index: leaves are tried on the text.
+
+use arrow::array::{Array, new_null_array};
+use datafusion::common::Result;
+
+use super::ScanTable;
+use super::granule::{Bounds, Decoded, Stored};
+use crate::catalog::{RawRecords, ShardSnapshot, TailChunk};
+use crate::widen::widen;
+
+/// A chunk, seen through the columns of a table.
+pub(super) struct TailRows<'a> {
+    pub(super) table: &'a ScanTable,
+    pub(super) shard: &'a ShardSnapshot,
+    pub(super) chunk: &'a TailChunk,
+}
+
+impl Stored for TailRows<'_> {
+    fn rows(&self) -> usize {
+        self.chunk.rows.num_rows()
+    }
+
+    fn read(&self, column: usize) -> Result<Decoded> {
+        let field = self.table.schema.field(column);
+        match self.chunk.rows.column_by_name(field.name()) {
+            Some(stored) => {
+                let bytes = stored.get_array_memory_size();
+                Ok(Decoded { array: widen(stored.clone(), field.data_type())?, bytes })
+            }
+            None => Ok(Decoded { array: new_null_array(field.data_type(), self.rows()), bytes: 0 }),
+        }
+    }
+
+    fn bounds(&self, _leaf: usize) -> Bounds {
+        Bounds::Unknown
+    }
+
+    fn log(&self) -> &dyn RawRecords {
+        &*self.shard.raw
+    }
+}

@@ -1,0 +1,14 @@
+//! The engine as a whole, over a catalog that is not real and files that are.
+
+mod budgets;
+mod cases;
+mod damage;
+mod fixture;
+mod hostile;
+mod oracle;
+mod placement;
+mod pruning;
+mod rows;
+mod search;
+mod snapshots;
+mod truth;

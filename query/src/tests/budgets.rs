@@ -1,0 +1,94 @@
+//! Memory, deadline, cancel.
+
+use std::time::Duration;
+
+use stratalog_proto::Code;
+
+use super::fixture::{Fixture, Place};
+use super::rows::Row;
+use crate::{EngineOptions, SqlRequest};
+
+/// Pairs of rows that would take hours.
+const ENDLESS: &str =
+    "SELECT count(*) FROM (SELECT x FROM logs LIMIT 3) a, generate_series(1, 1000000000000) s WHERE a.x + s.value = -1";
+
+fn fixture(options: EngineOptions) -> Fixture {
+    let fixture = Fixture::with_options(EngineOptions { threads: 2, ..options });
+    fixture.topic("logs");
+    let rows: Vec<Row> = (0..8_000)
+        .map(|n| Row::new(0, n, n as i64).int("x", n as i64).text("message", format!("text number {n}")))
+        .collect();
+    fixture.add("logs", Place::Tail, &rows);
+    fixture
+}
+
+#[tokio::test]
+async fn a_query_ends_at_its_deadline() {
+    let fixture = fixture(EngineOptions::default());
+    let timeout = Some(Duration::from_millis(200));
+    let request = SqlRequest { sql: ENDLESS.into(), timeout, ..SqlRequest::default() };
+    let error = match fixture.engine.sql(request).await {
+        Ok(mut answer) => answer.collect().await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(error.code, Code::QueryDeadline, "{error}");
+}
+
+#[tokio::test]
+async fn a_longer_deadline_than_the_longest_is_cut() {
+    let fixture = fixture(EngineOptions { max_timeout: Duration::from_millis(200), ..EngineOptions::default() });
+    let timeout = Some(Duration::from_secs(100_000));
+    let request = SqlRequest { sql: ENDLESS.into(), timeout, ..SqlRequest::default() };
+    let error = fixture.engine.sql(request).await.unwrap().collect().await.unwrap_err();
+    assert_eq!(error.code, Code::QueryDeadline);
+}
+
+#[tokio::test]
+async fn an_error_is_the_last_of_an_answer() {
+    let fixture = fixture(EngineOptions::default());
+    let mut answer = fixture.start("SELECT 1 / (x - 7999) FROM logs").await.unwrap();
+    let error = answer.next().await.unwrap().unwrap_err();
+    assert_eq!(error.code, Code::InvalidSql, "{error}");
+    assert!(answer.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_query_over_its_memory_says_so() {
+    let fixture = fixture(EngineOptions { query_memory_bytes: 200_000, ..EngineOptions::default() });
+    for sql in ["SELECT message, count(*) FROM logs GROUP BY message", "SELECT * FROM logs ORDER BY message"] {
+        let error = match fixture.start(sql).await {
+            Ok(mut answer) => answer.collect().await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(error.code, Code::QueryBudget, "{error}");
+    }
+    // What it took is given back: the engine goes on.
+    assert_eq!(fixture.sql("SELECT max(x) FROM logs").await.unwrap().1.rows_returned, 1);
+}
+
+#[tokio::test]
+async fn dropping_an_answer_ends_its_query() {
+    let fixture = fixture(EngineOptions::default());
+    let answer = fixture.start(ENDLESS).await.unwrap();
+    let chunk = fixture.forget("logs");
+    assert!(chunk.upgrade().is_some(), "the running query holds its snapshot");
+    drop(answer);
+    // Not a measurement: the loop ends as soon as the query has, and fails only if it never does.
+    for _ in 0..3_000 {
+        if chunk.upgrade().is_none() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the query still runs");
+}
+
+#[test]
+fn an_engine_may_be_dropped_in_async_code() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let fixture = fixture(EngineOptions::default());
+        let _running = fixture.start(ENDLESS).await.unwrap();
+        drop(fixture);
+    });
+}

@@ -1,0 +1,263 @@
+//! A catalog over rows that tests choose: in memory as tail, or in real column segments with text indexes.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::util::pretty::pretty_format_batches;
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use stratalog_index::{ANALYZER_VERSION, TextIndexWriter};
+use stratalog_proto::config::TopicConfig;
+use stratalog_proto::{
+    Error, Offset, PartitionId, RaftIndex, SegmentId, ShardId, TenantId, TimeBucket, Token, TopicId, v1,
+};
+use stratalog_storage::col::{ColSpec, write_segment};
+use stratalog_storage::{Io, RealDisk, SegmentHandle, SegmentKind, SegmentMeta};
+
+use super::rows::{Row, batch};
+use crate::{
+    Answer, Catalog, Engine, EngineOptions, PartitionInfo, RawRecords, SearchRequest, ShardSnapshot, SqlRequest,
+    TailChunk, TopicInfo, TopicSnapshot, merge_schemas,
+};
+
+/// Where a run of rows is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Tail,
+    Sealed,
+    /// Sealed by another version of the analyzer: its text index says nothing to this one.
+    OldAnalyzer,
+}
+
+struct FakeTopic {
+    info: Arc<TopicInfo>,
+    segments: Vec<Arc<SegmentHandle>>,
+    tail: Vec<Arc<TailChunk>>,
+    fence: u64,
+}
+
+/// Topics that tests fill.
+pub(super) struct FakeCatalog {
+    dir: tempfile::TempDir,
+    io: Arc<dyn Io>,
+    topics: Mutex<Vec<FakeTopic>>,
+    pub(super) snapshots: AtomicUsize,
+    pub(super) tokens: Mutex<Vec<Token>>,
+}
+
+/// A catalog and an engine over it.
+pub(super) struct Fixture {
+    pub(super) catalog: Arc<FakeCatalog>,
+    pub(super) engine: Engine,
+}
+
+impl Fixture {
+    pub(super) fn new() -> Self {
+        Self::with_options(EngineOptions { threads: 2, ..EngineOptions::default() })
+    }
+
+    pub(super) fn with_options(options: EngineOptions) -> Self {
+        let catalog = Arc::new(FakeCatalog {
+            dir: tempfile::tempdir().unwrap(),
+            io: Arc::new(RealDisk),
+            topics: Mutex::default(),
+            snapshots: AtomicUsize::new(0),
+            tokens: Mutex::default(),
+        });
+        Self { engine: Engine::new(catalog.clone(), options), catalog }
+    }
+
+    pub(super) fn topic(&self, name: &str) {
+        let info = TopicInfo {
+            id: TopicId::new(),
+            tenant: TenantId(0),
+            name: name.to_owned(),
+            partitions: 4,
+            config: TopicConfig::default(),
+            shards: vec![ShardId(0), ShardId(1), ShardId(0), ShardId(1)],
+        };
+        let topic = FakeTopic { info: Arc::new(info), segments: Vec::new(), tail: Vec::new(), fence: 100 };
+        self.catalog.topics.lock().push(topic);
+    }
+
+    /// Adds rows as one segment, or as chunks of at most 8,192 rows.
+    pub(super) fn add(&self, topic: &str, place: Place, rows: &[Row]) {
+        let mut topics = self.catalog.topics.lock();
+        let topic = topics.iter_mut().find(|known| known.info.name == topic).unwrap();
+        if place == Place::Tail {
+            topic.tail.extend(rows.chunks(TailChunk::MAX_ROWS).map(chunk));
+            return;
+        }
+        let analyzer_version = if place == Place::Sealed { ANALYZER_VERSION } else { ANALYZER_VERSION + 1 };
+        let segment = seal(&self.catalog.io, self.catalog.dir.path(), &topic.info, rows, analyzer_version);
+        topic.segments.push(Arc::new(segment));
+    }
+
+    /// A weak reference to the topic's first chunk of tail; the fixture forgets the topic.
+    pub(super) fn forget(&self, name: &str) -> Weak<TailChunk> {
+        let mut topics = self.catalog.topics.lock();
+        let at = topics.iter().position(|topic| topic.info.name == name).unwrap();
+        Arc::downgrade(&topics.remove(at).tail[0])
+    }
+
+    pub(super) async fn start(&self, sql: &str) -> Result<Answer, Error> {
+        self.engine.sql(SqlRequest { sql: sql.to_owned(), ..SqlRequest::default() }).await
+    }
+
+    pub(super) async fn sql(&self, sql: &str) -> Result<(Vec<RecordBatch>, v1::QueryStats), Error> {
+        let mut answer = self.start(sql).await?;
+        let batches = answer.collect().await?;
+        Ok((batches, answer.stats()))
+    }
+
+    /// The answer as a table, or the error.
+    pub(super) async fn show(&self, sql: &str) -> String {
+        let answer = async {
+            let mut answer = self.start(sql).await?;
+            let schema = answer.schema();
+            let mut batches = answer.collect().await?;
+            batches.insert(0, RecordBatch::new_empty(schema));
+            Ok::<_, Error>(pretty_format_batches(&batches).unwrap().to_string())
+        };
+        answer.await.unwrap_or_else(|error| format!("{}: {}", error.code, error.message))
+    }
+
+    /// `(partition, offset)` of the rows that a WHERE clause leaves, ascending, and what the query read.
+    pub(super) async fn positions(&self, topic: &str, filter: &str) -> (Vec<(u32, u64)>, v1::QueryStats) {
+        let sql = format!("SELECT _partition, _offset FROM {topic} WHERE {filter}");
+        let (batches, stats) = self.sql(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let mut positions: Vec<_> = batches.iter().flat_map(positions).collect();
+        positions.sort_unstable();
+        (positions, stats)
+    }
+
+    pub(super) async fn search(&self, request: SearchRequest) -> Result<(RecordBatch, v1::QueryStats), Error> {
+        let mut answer = self.engine.search(request).await?;
+        let schema = answer.schema();
+        let batches = answer.collect().await?;
+        Ok((arrow::compute::concat_batches(&schema, &batches).unwrap(), answer.stats()))
+    }
+}
+
+impl FakeCatalog {
+    /// The file of the only segment.
+    pub(super) fn segment_file(&self) -> PathBuf {
+        self.topics.lock()[0].segments[0].path().to_owned()
+    }
+
+    /// Forgets what is known of the only segment's file.
+    pub(super) fn reopen(&self) {
+        let segment = &mut self.topics.lock()[0].segments[0];
+        *segment = Arc::new(SegmentHandle::new(self.io.clone(), self.dir.path(), segment.shard, segment.meta.clone()));
+    }
+}
+
+/// `(partition, offset)` of each row.
+pub(super) fn positions(batch: &RecordBatch) -> Vec<(u32, u64)> {
+    let partitions = batch.column_by_name("_partition").unwrap().as_primitive::<arrow::datatypes::Int32Type>();
+    let offsets = batch.column_by_name("_offset").unwrap().as_primitive::<arrow::datatypes::Int64Type>();
+    partitions.values().iter().zip(offsets.values()).map(|(p, o)| (*p as u32, *o as u64)).collect()
+}
+
+fn chunk(rows: &[Row]) -> Arc<TailChunk> {
+    let rows = batch(rows);
+    let bytes = rows.get_array_memory_size();
+    Arc::new(TailChunk { first_index: RaftIndex(1), last_index: RaftIndex(2), rows, bytes })
+}
+
+fn seal(io: &Arc<dyn Io>, dir: &Path, topic: &TopicInfo, rows: &[Row], analyzer_version: u32) -> SegmentHandle {
+    let rows = batch(rows);
+    let spec = ColSpec {
+        id: SegmentId::new(),
+        shard: ShardId(0),
+        topic: topic.id,
+        kind: SegmentKind::Column,
+        bucket: TimeBucket { start_ns: i64::MIN, end_ns: i64::MAX },
+        analyzer_version,
+    };
+    let meta = write_segment(&**io, dir, &spec, &rows, Some(&text_index(&rows))).unwrap();
+    SegmentHandle::new(io.clone(), dir, ShardId(0), Arc::new(meta))
+}
+
+fn text_index(rows: &RecordBatch) -> Vec<u8> {
+    let schema = rows.schema();
+    let is_text =
+        |field: &&Arc<arrow::datatypes::Field>| *field.data_type() == DataType::Utf8 && !field.name().starts_with('_');
+    let names: Vec<String> = schema.fields().iter().filter(is_text).map(|field| field.name().clone()).collect();
+    let columns: Vec<_> = names.iter().map(|name| rows.column_by_name(name).unwrap().as_string::<i32>()).collect();
+    let mut writer = TextIndexWriter::new(&names, 64 << 20).unwrap();
+    for row in 0..rows.num_rows() {
+        let texts = columns.iter().enumerate().filter(|(_, column)| column.is_valid(row));
+        writer.add_row(&mut texts.map(|(field, column)| (field, column.value(row)))).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+/// The record at a position says its position.
+struct FakeLog;
+
+impl RawRecords for FakeLog {
+    fn raw(&self, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error> {
+        Ok(rows.iter().map(|(partition, offset)| Some(Bytes::from(format!("raw {partition}/{offset}")))).collect())
+    }
+}
+
+#[async_trait]
+impl Catalog for FakeCatalog {
+    fn version(&self) -> u64 {
+        7
+    }
+
+    fn topics(&self) -> Vec<Arc<TopicInfo>> {
+        self.topics.lock().iter().map(|topic| topic.info.clone()).collect()
+    }
+
+    fn partitions(&self, topic: &TopicInfo) -> Vec<PartitionInfo> {
+        let info = |(partition, shard): (usize, &ShardId)| PartitionInfo {
+            partition: PartitionId(partition as u32),
+            shard: *shard,
+            log_start: Offset(0),
+            high_watermark: Offset(10),
+            bytes: 1_000,
+        };
+        topic.shards.iter().enumerate().map(info).collect()
+    }
+
+    fn segments(&self, topic: &TopicInfo) -> Vec<(ShardId, Arc<SegmentMeta>)> {
+        let topics = self.topics.lock();
+        let topic = topics.iter().find(|known| known.info.id == topic.id).unwrap();
+        topic.segments.iter().map(|segment| (segment.shard, segment.meta.clone())).collect()
+    }
+
+    async fn snapshot(&self, topic: &TopicInfo, tokens: &[Token], _: Instant) -> Result<TopicSnapshot, Error> {
+        self.snapshots.fetch_add(1, Ordering::Relaxed);
+        self.tokens.lock().extend(tokens);
+        let topics = self.topics.lock();
+        let topic = topics.iter().find(|known| known.info.id == topic.id).unwrap();
+        let schemas: Vec<SchemaRef> = topic
+            .segments
+            .iter()
+            .map(|segment| Ok(segment.reader()?.schema().clone()))
+            .chain(topic.tail.iter().map(|chunk| Ok(chunk.rows.schema())))
+            .collect::<Result<_, Error>>()?;
+        let shard = |shard: u32, segments: &[Arc<SegmentHandle>], tail: &[Arc<TailChunk>]| ShardSnapshot {
+            shard: ShardId(shard),
+            fence: RaftIndex(topic.fence),
+            lag: 0,
+            segments: segments.to_vec(),
+            tail: tail.to_vec(),
+            raw: Arc::new(FakeLog),
+        };
+        Ok(TopicSnapshot {
+            topic: topic.info.clone(),
+            schema: merge_schemas(schemas.iter().map(|schema| &**schema)),
+            version: 7,
+            shards: vec![shard(0, &topic.segments, &[]), shard(1, &[], &topic.tail)],
+        })
+    }
+}

@@ -1,0 +1,74 @@
+//! X1: statements made to break the engine.
+
+use stratalog_proto::Code;
+
+use super::fixture::{Fixture, Place};
+use super::rows::Row;
+
+fn fixture() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.topic("t");
+    let rows: Vec<Row> = (0..10).map(|n| Row::new(0, n, n as i64).int("x", n as i64).text("s", "a b c")).collect();
+    fixture.add("t", Place::Tail, &rows);
+    fixture.add("t", Place::Sealed, &rows);
+    fixture
+}
+
+/// A statement that is refused or answered; what it must not do is take the process down.
+async fn survives(fixture: &Fixture, what: &str, sql: &str) {
+    if let Err(error) = fixture.sql(sql).await {
+        assert!(matches!(error.code, Code::InvalidSql | Code::InvalidSearch), "{what}: {error}");
+        assert!(error.message.len() < 2_000, "{what}: an error of {} bytes", error.message.len());
+    }
+}
+
+#[tokio::test]
+async fn x1_deep_and_long_statements_do_not_overflow_the_stack() {
+    let fixture = fixture();
+    let n = 20_000;
+    let cases = [
+        ("parentheses", format!("SELECT {}1{}", "(".repeat(n), ")".repeat(n))),
+        ("open parentheses", format!("SELECT {}", "(".repeat(n))),
+        ("few parentheses", format!("SELECT {}x{} FROM t", "(".repeat(40), ")".repeat(40))),
+        ("sum", format!("SELECT 1{}", "+1".repeat(n))),
+        ("sum in parentheses", format!("SELECT {}", "(1+".repeat(n))),
+        ("not", format!("SELECT * FROM t WHERE {} x = 1", "NOT ".repeat(n))),
+        ("minus", format!("SELECT {}1", "- ".repeat(n))),
+        ("or", format!("SELECT * FROM t WHERE x = 0{}", " OR x = 1".repeat(n))),
+        ("casts", format!("SELECT 1{}", "::int".repeat(n))),
+        ("subscripts", format!("SELECT x{}", "[1]".repeat(n))),
+        ("subqueries", format!("SELECT * FROM {}t{}", "(SELECT * FROM ".repeat(n / 10), ")".repeat(n / 10))),
+        ("unions", format!("SELECT 1{}", " UNION SELECT 1".repeat(n / 10))),
+        ("joins", format!("SELECT 1 FROM t{}", " CROSS JOIN t".repeat(n / 10))),
+        ("commas in from", format!("SELECT 1 FROM t a{}", ", t".repeat(n / 10))),
+        ("case", format!("SELECT {} 1", "CASE WHEN true THEN ".repeat(n / 10))),
+        ("functions", format!("SELECT {}1{}", "abs(".repeat(n / 10), ")".repeat(n / 10))),
+        ("identifier", format!("SELECT a{} FROM t", ".a".repeat(n))),
+        ("in list", format!("SELECT * FROM t WHERE x IN (0{})", ",1".repeat(n))),
+        ("between", format!("SELECT * FROM t WHERE x{}", " BETWEEN 1 AND 2".repeat(n / 10))),
+        ("is null", format!("SELECT * FROM t WHERE x{}", " IS NULL".repeat(n / 10))),
+        ("match", format!("SELECT * FROM t WHERE MATCH('{}a{}')", "(".repeat(n), ")".repeat(n))),
+        ("match not", format!("SELECT * FROM t WHERE MATCH('{}a')", "NOT ".repeat(n))),
+        ("match words", format!("SELECT * FROM t WHERE MATCH('{}')", "word ".repeat(n))),
+        ("quotes", format!("SELECT '{}", "''".repeat(n))),
+        ("dollars", "$".repeat(n)),
+        ("too long", format!("SELECT '{}'", "x".repeat(1 << 20))),
+        ("arrays", format!("SELECT {}1{}", "[".repeat(n), "]".repeat(n))),
+        ("with", format!("WITH {} SELECT 1", "a AS (SELECT 1),".repeat(n / 10))),
+        ("nul", "SELECT '\0' FROM t WHERE s = '\0'".to_owned()),
+    ];
+    for (what, sql) in cases {
+        survives(&fixture, what, &sql).await;
+    }
+}
+
+#[tokio::test]
+async fn as_many_operators_as_are_allowed_are_answered() {
+    let fixture = fixture();
+    let or = format!("SELECT count(*) FROM t WHERE x + 1 = 0{}", " OR x + _offset = 2".repeat(300));
+    assert_eq!(fixture.sql(&or).await.unwrap().1.rows_returned, 1);
+    let sum = format!("SELECT x{} FROM t", " + x".repeat(990));
+    assert_eq!(fixture.sql(&sum).await.unwrap().1.rows_returned, 20);
+    let list = format!("SELECT * FROM t WHERE x IN (0{})", ",1".repeat(20_000));
+    assert_eq!(fixture.sql(&list).await.unwrap().1.rows_returned, 4);
+}

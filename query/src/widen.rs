@@ -1,0 +1,63 @@
+//! Columns of a narrower type, or none, as the table's type.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder, new_null_array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
+use arrow::error::ArrowError;
+
+/// `array` as `target`, which [`merge_schemas`](crate::merge_schemas) chose: the value stays, its type gets wider.
+///
+/// # Errors
+/// [`ArrowError::CastError`] for a pair of types that no merge gives.
+pub fn widen(array: ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
+    match (array.data_type(), target) {
+        (from, to) if from == to => Ok(array),
+        (DataType::Null, to) => Ok(new_null_array(to, array.len())),
+        (DataType::Float64, DataType::Utf8) => Ok(Arc::new(float_text(&array))),
+        (_, to) => cast(&array, to),
+    }
+}
+
+/// Floats as text, whole ones without a fraction: an integer that went through a float column on its way to a text
+/// column reads as one that did not (Q2).
+fn float_text(array: &ArrayRef) -> StringArray {
+    let floats = array.as_primitive::<Float64Type>();
+    let mut text = StringBuilder::with_capacity(floats.len(), floats.len() * 8);
+    for float in floats {
+        match float {
+            None => text.append_null(),
+            Some(float) => text.append_value(format_float(float)),
+        }
+    }
+    text.finish()
+}
+
+fn format_float(float: f64) -> String {
+    // Rust writes the shortest digits that read back as the same float, and no exponent; keep huge ones short.
+    if float != 0.0 && !(1e-7..1e21).contains(&float.abs()) { format!("{float:e}") } else { format!("{float}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Float64Array, Int64Array};
+
+    use super::*;
+
+    #[test]
+    fn a_whole_number_reads_the_same_through_every_type() {
+        let whole: ArrayRef = Arc::new(Int64Array::from(vec![Some(-7), None, Some(1 << 52)]));
+        let direct = widen(whole.clone(), &DataType::Utf8).unwrap();
+        let through = widen(widen(whole, &DataType::Float64).unwrap(), &DataType::Utf8).unwrap();
+        assert_eq!(direct.as_ref(), through.as_ref());
+    }
+
+    #[test]
+    fn fractions_and_huge_floats_read_back() {
+        let floats = vec![0.1, -2.5, 1e300, 5e-324, f64::MAX];
+        let text = widen(Arc::new(Float64Array::from(floats.clone())), &DataType::Utf8).unwrap();
+        let back: Vec<f64> = text.as_string::<i32>().iter().map(|text| text.unwrap().parse().unwrap()).collect();
+        assert_eq!(back, floats);
+    }
+}

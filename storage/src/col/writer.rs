@@ -1,0 +1,182 @@
+//! Rows to a durable file.
+
+use std::path::{Path, PathBuf};
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::Field;
+use stratalog_proto::{SegmentId, ShardId, TimeBucket, TopicId};
+
+use super::blocks::BlockWriter;
+use super::directory::{ColumnEntry, DictionaryEntry};
+use super::encoding::{self, Dictionary};
+use super::error::ColError;
+use super::facts::facts;
+use super::footer::Footer;
+use super::format::{
+    ColumnType, FORMAT_VERSION, GRANULE_ROWS, MAX_CELLS, MAX_COLUMNS, MAX_NAME_BYTES, TRAILER_BYTES, Trailer,
+    encode_header,
+};
+use super::zones::Zones;
+use crate::io::{Io, OpenMode};
+use crate::segment::{SegmentKind, SegmentMeta};
+
+/// What a segment is to be, besides its rows.
+#[derive(Clone, Copy, Debug)]
+pub struct ColSpec {
+    /// Its id, and its file's name.
+    pub id: SegmentId,
+    /// The shard that it belongs to.
+    pub shard: ShardId,
+    /// The topic of its rows.
+    pub topic: TopicId,
+    /// How the rows lie in time.
+    pub kind: SegmentKind,
+    /// The bucket that they lie in; for a mixed segment, the newest.
+    pub bucket: TimeBucket,
+    /// The analyzer that its text index was built with; 0 without one.
+    pub analyzer_version: u32,
+}
+
+/// The name of a segment's file in its directory.
+pub fn segment_file_name(id: SegmentId) -> String {
+    format!("{id}.col")
+}
+
+/// Writes `rows`, already sorted, as `<dir>/<id>.col`, with the bytes of a text index behind them. When it returns, the
+/// file and its name are durable. What the answer says of times and offsets is computed from the rows.
+///
+/// The rows have `_time`, `_ingested_at`, `_partition` and `_offset` without nulls; see [`super::system`].
+///
+/// # Errors
+/// [`ColError::Refused`] for rows that cannot be a segment, and nothing is written; [`ColError::Io`], and no file of that
+/// name is left unless it is whole.
+pub fn write_segment(
+    io: &dyn Io,
+    dir: &Path,
+    spec: &ColSpec,
+    rows: &RecordBatch,
+    text: Option<&[u8]>,
+) -> Result<SegmentMeta, ColError> {
+    let refused = |what| ColError::Refused { id: spec.id, what };
+    let layout = layout(rows).map_err(refused)?;
+    let meta = facts(spec, rows).map_err(refused)?;
+    let path = dir.join(segment_file_name(spec.id));
+    let temporary = dir.join(segment_file_name(spec.id) + ".tmp");
+    let written = write_file(io, &temporary, spec, meta, rows, &layout, text).and_then(|meta| {
+        io.rename(&temporary, &path).map_err(|error| ColError::io("rename", &temporary, error))?;
+        io.sync_dir(dir).map_err(|error| ColError::io("sync the directory of", &path, error))?;
+        Ok(meta)
+    });
+    if written.is_err() {
+        // Garbage that stays behind is removed at the next start: no manifest names it.
+        let _ = io.remove(&temporary);
+    }
+    written
+}
+
+/// The type of each column, once all of them can be stored.
+fn layout(rows: &RecordBatch) -> Result<Vec<ColumnType>, String> {
+    let schema = rows.schema_ref();
+    let granules = rows.num_rows().div_ceil(GRANULE_ROWS as usize).max(1);
+    let limit = MAX_COLUMNS.min(MAX_CELLS / granules);
+    if schema.fields().len() > limit {
+        return Err(format!("it has {} columns; with so many rows it may have {limit}", schema.fields().len()));
+    }
+    let mut names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(format!("two columns are named `{}`", twice[0]));
+    }
+    schema.fields().iter().map(|field| column_type(field)).collect()
+}
+
+fn column_type(field: &Field) -> Result<ColumnType, String> {
+    if field.name().len() > MAX_NAME_BYTES {
+        return Err(format!("a column's name has {} bytes, at most {MAX_NAME_BYTES} are allowed", field.name().len()));
+    }
+    ColumnType::of(field.data_type()).ok_or_else(|| {
+        format!("column `{}` is {}, which a column segment has no type for", field.name(), field.data_type())
+    })
+}
+
+fn write_file(
+    io: &dyn Io,
+    path: &Path,
+    spec: &ColSpec,
+    meta: SegmentMeta,
+    rows: &RecordBatch,
+    layout: &[ColumnType],
+    text: Option<&[u8]>,
+) -> Result<SegmentMeta, ColError> {
+    let file = io.open(path, OpenMode::CreateOrTruncate).map_err(|error| ColError::io("create", path, error))?;
+    let mut out = BlockWriter::new(file, path);
+    out.write(&encode_header(spec.shard, spec.id, spec.topic))?;
+    let start = out.position();
+    let mut columns = Vec::with_capacity(layout.len());
+    for ((field, values), column) in rows.schema_ref().fields().iter().zip(rows.columns()).zip(layout) {
+        columns.push(write_column(&mut out, field, *column, values)?);
+    }
+    let columns_section = start..out.position();
+    let text_section = text.map(|text| out.position()..out.position() + text.len() as u64);
+    out.write(text.unwrap_or_default())?;
+    let checksums = out.finish_blocks()?;
+    let footer = Footer { shard: spec.shard, meta, columns_section, text_section, columns, checksums };
+    finish(out, path.to_owned(), footer)
+}
+
+/// Writes a column's dictionary, if it gets one, and its granules.
+fn write_column(
+    out: &mut BlockWriter,
+    field: &Field,
+    column: ColumnType,
+    values: &ArrayRef,
+) -> Result<ColumnEntry, ColError> {
+    let built = if column == ColumnType::Utf8 { Dictionary::build(values.as_string()) } else { None };
+    // A column without a single value has nothing to look up.
+    let built = built.filter(|(dictionary, _)| dictionary.len() > 0);
+    let mut buffer = Vec::new();
+    let dictionary = match &built {
+        None => None,
+        Some((dictionary, _)) => {
+            dictionary.encode(&mut buffer);
+            let start = out.position();
+            out.write(&buffer)?;
+            Some(DictionaryEntry { range: start..out.position(), values: dictionary.len() as u32 })
+        }
+    };
+    let granules = granules_of(values);
+    let mut chunks = vec![out.position()];
+    for (number, granule) in granules.iter().enumerate() {
+        let first = number * GRANULE_ROWS as usize;
+        let codes = built.as_ref().map(|(_, codes)| &codes[first..first + granule.len()]);
+        buffer.clear();
+        encoding::encode(column, granule, codes, &mut buffer);
+        out.write(&buffer)?;
+        chunks.push(out.position());
+    }
+    let zones = Zones::of(column, &granules);
+    let nullable = field.is_nullable();
+    Ok(ColumnEntry { name: field.name().clone(), column, nullable, dictionary, chunks, zones })
+}
+
+fn granules_of(values: &ArrayRef) -> Vec<ArrayRef> {
+    let granule = GRANULE_ROWS as usize;
+    (0..values.len()).step_by(granule).map(|first| values.slice(first, granule.min(values.len() - first))).collect()
+}
+
+/// Writes footer and trailer, and makes the content durable.
+fn finish(mut out: BlockWriter, path: PathBuf, footer: Footer) -> Result<SegmentMeta, ColError> {
+    let bytes = footer.encode();
+    let footer_len = u32::try_from(bytes.len()).map_err(|_| ColError::Refused {
+        id: footer.meta.id,
+        what: format!("the footer of {} would be over 4 GiB", path.display()),
+    })?;
+    let footer_start = out.position();
+    let blake3 = out.write_behind(&bytes)?;
+    let footer_crc = crc32fast::hash(&bytes);
+    let trailer = Trailer { blake3, footer_start, footer_len, footer_crc, version: FORMAT_VERSION };
+    let whole = out.write_behind(&trailer.encode())?;
+    out.sync()?;
+    debug_assert_eq!(out.position(), footer_start + u64::from(footer_len) + TRAILER_BYTES as u64);
+    Ok(SegmentMeta { bytes: out.position(), blake3: whole, ..footer.meta })
+}

@@ -1,0 +1,99 @@
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use stratalog_proto::{Code, Error, RaftIndex, ShardId};
+
+use super::LanePos;
+
+/// Why a lane, or the votes beside it, could not do something.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LaneError {
+    /// An error of the disk; its text names the file and what was tried.
+    #[error("lane: {0}")]
+    Io(Arc<io::Error>),
+    /// Bytes that fail a checksum, or contradict the log around them (L5).
+    #[error("{} is damaged at offset {offset}: {what}. Nothing was changed; restore the file from a copy", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where the damaged structure starts, in bytes.
+        offset: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A file of a version that this one does not know.
+    #[error("{} has format version {version}, this version knows 1: it was written by a newer one", path.display())]
+    NewerVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// A frame that fits no file.
+    #[error("entry {index} of shard {shard} has {bytes} bytes, a lane file holds at most {max_bytes} in one frame")]
+    TooLarge {
+        /// The frame's shard.
+        shard: ShardId,
+        /// The frame's index.
+        index: RaftIndex,
+        /// The payload's length.
+        bytes: usize,
+        /// The most that a payload can have.
+        max_bytes: usize,
+    },
+    /// A read of a position at which nothing is durable yet.
+    #[error("nothing is durable at offset {} of lane file {}", .0.offset, .0.file)]
+    NotDurable(LanePos),
+    /// An earlier error stopped the lane. What was not acknowledged by then may or may not be on the medium.
+    #[error("the lane stopped at an earlier error, restart the node: {0}")]
+    Dead(Arc<LaneError>),
+    /// The flush thread panicked: a defect of ours.
+    #[error("the lane stopped at a defect, restart the node")]
+    Defect,
+    /// The lane was closed.
+    #[error("the lane is closed")]
+    Closed,
+    /// Options out of bounds.
+    #[error("lane options: {0}")]
+    Options(String),
+}
+
+impl From<io::Error> for LaneError {
+    fn from(error: io::Error) -> Self {
+        LaneError::Io(Arc::new(error))
+    }
+}
+
+impl LaneError {
+    /// Whether the device had no room.
+    pub fn is_full(&self) -> bool {
+        match self {
+            LaneError::Io(error) => {
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            LaneError::Dead(cause) => cause.is_full(),
+            _ => false,
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            LaneError::Io(_) if self.is_full() => Code::StorageFull,
+            LaneError::Io(_) => Code::Io,
+            LaneError::Corrupt { .. } => Code::CorruptData,
+            LaneError::NewerVersion { .. } => Code::NewerVersion,
+            LaneError::TooLarge { .. } => Code::MessageTooLarge,
+            LaneError::NotDurable(_) | LaneError::Defect => Code::Internal,
+            LaneError::Dead(_) => Code::Io,
+            LaneError::Closed => Code::Unavailable,
+            LaneError::Options(_) => Code::InvalidConfig,
+        }
+    }
+}
+
+impl From<LaneError> for Error {
+    fn from(error: LaneError) -> Self {
+        Error::new(error.code(), error.to_string())
+    }
+}

@@ -1,0 +1,157 @@
+//! The files of a lane: how one is made, found and opened.
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::LaneError;
+use super::format::{BadFileHeader, FILE_HEADER_BYTES, FileHeader, Place, SECTOR, file_name, file_number};
+use crate::io::temporary_name;
+use crate::{File, Io, OpenMode};
+
+/// How much is read at a time when a file is read from end to end.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// An open lane file whose header was verified.
+#[derive(Clone, Debug)]
+pub(super) struct LogFile {
+    pub(super) header: FileHeader,
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn File>,
+}
+
+impl LogFile {
+    /// Starts a new file under its temporary name, with its space taken and its header written. Nothing is durable yet.
+    pub(super) fn start(io: &dyn Io, dir: &Path, header: FileHeader) -> io::Result<LogFile> {
+        let path = dir.join(file_name(header.number));
+        let file = io.open(&temporary_name(&path), OpenMode::CreateOrTruncate)?;
+        file.allocate(header.file_bytes)?;
+        file.write_at(0, &header.encode())?;
+        Ok(LogFile { header, path, file })
+    }
+
+    /// Makes a started file durable and gives it its name.
+    pub(super) fn finish(&self, io: &dyn Io, dir: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        io.rename(&temporary_name(&self.path), &self.path)?;
+        io.sync_dir(dir)
+    }
+
+    fn open(io: &dyn Io, dir: &Path, number: u64) -> Result<LogFile, LaneError> {
+        let path = dir.join(file_name(number));
+        let corrupt = |offset, what: String| LaneError::Corrupt { path: path.clone(), offset, what };
+        let file = io.open(&path, OpenMode::Write)?;
+        let len = file.len()?;
+        if len < SECTOR {
+            return Err(corrupt(len, format!("the file has only {len} bytes")));
+        }
+        let header = match FileHeader::decode(&file.view(0..FILE_HEADER_BYTES as u64)?) {
+            Ok(header) => header,
+            Err(BadFileHeader::Damaged(what)) => return Err(corrupt(0, what.to_owned())),
+            Err(BadFileHeader::NewerVersion(version)) => return Err(LaneError::NewerVersion { path, version }),
+        };
+        if header.number != number {
+            return Err(corrupt(0, format!("its header says that it is file {}", header.number)));
+        }
+        if header.file_bytes != len || !len.is_multiple_of(SECTOR) {
+            return Err(corrupt(len.min(header.file_bytes), format!("it has {len} bytes, not {}", header.file_bytes)));
+        }
+        Ok(LogFile { header, path, file })
+    }
+
+    pub(super) fn corrupt(&self, offset: u64, what: impl Into<String>) -> LaneError {
+        LaneError::Corrupt { path: self.path.clone(), offset, what: what.into() }
+    }
+
+    pub(super) fn place(&self, offset: u64) -> Place {
+        Place { file: self.header.number, offset }
+    }
+
+    /// The end of the last byte at or above `from` that is not zero; `from` if there is none.
+    pub(super) fn used_end(&self, from: u64) -> io::Result<u64> {
+        let mut used = from;
+        let mut at = from;
+        while at < self.header.file_bytes {
+            let end = (at + WINDOW_BYTES).min(self.header.file_bytes);
+            let bytes = self.file.view(at..end)?;
+            if let Some(last) = last_nonzero(&bytes) {
+                used = at + last as u64 + 1;
+            }
+            at = end;
+        }
+        Ok(used)
+    }
+
+    /// Overwrites a range with zeroes and syncs it.
+    pub(super) fn erase(&self, range: Range<u64>) -> io::Result<()> {
+        let zeroes = vec![0; WINDOW_BYTES.min(range.end - range.start) as usize];
+        let mut at = range.start;
+        while at < range.end {
+            let step = (range.end - at).min(zeroes.len() as u64);
+            self.file.write_at(at, &zeroes[..step as usize])?;
+            at += step;
+        }
+        self.file.sync_data()
+    }
+}
+
+/// Opens all files of a lane, in order, and removes what a crash left of one that was not finished.
+///
+/// # Errors
+/// [`LaneError::Corrupt`] if a file is missing between two others or at the start, is cut short, or belongs elsewhere.
+pub(super) fn open_all(io: &dyn Io, dir: &Path) -> Result<Vec<LogFile>, LaneError> {
+    let names = io.list(dir)?;
+    let mut files: Vec<LogFile> = Vec::new();
+    for number in names.iter().filter_map(|name| file_number(name)) {
+        let expected = files.len() as u64 + 1;
+        if number != expected {
+            let path = dir.join(file_name(expected));
+            return Err(LaneError::Corrupt { path, offset: 0, what: format!("it is missing, file {number} is there") });
+        }
+        let file = LogFile::open(io, dir, number)?;
+        if let Some(first) = files.first().filter(|first| first.header.lane != file.header.lane) {
+            let what = format!("it belongs to lane {:016x}, not {:016x}", file.header.lane, first.header.lane);
+            return Err(file.corrupt(0, what));
+        }
+        files.push(file);
+    }
+    for name in names.iter().filter(|name| name.ends_with(".log.tmp")) {
+        io.remove(&dir.join(name))?;
+    }
+    Ok(files)
+}
+
+/// Reads a file forwards through a buffer.
+pub(super) struct Window<'a> {
+    log: &'a LogFile,
+    start: u64,
+    bytes: Bytes,
+}
+
+impl<'a> Window<'a> {
+    pub(super) fn new(log: &'a LogFile) -> Self {
+        Self { log, start: 0, bytes: Bytes::new() }
+    }
+
+    /// The bytes of a range that lies in the file.
+    pub(super) fn get(&mut self, range: Range<u64>) -> io::Result<Bytes> {
+        if range.start < self.start || range.end > self.start + self.bytes.len() as u64 {
+            let end = range.end.max(range.start + WINDOW_BYTES).min(self.log.header.file_bytes);
+            self.bytes = self.log.file.view(range.start..end)?;
+            self.start = range.start;
+        }
+        Ok(self.bytes.slice((range.start - self.start) as usize..(range.end - self.start) as usize))
+    }
+}
+
+/// The place of the last byte that is not zero.
+fn last_nonzero(bytes: &[u8]) -> Option<usize> {
+    // Nearly all of a file's rest is zero, and megabytes of it are looked at: compare whole pages first.
+    const ZEROES: [u8; 4096] = [0; 4096];
+    let pages = bytes.chunks(ZEROES.len()).enumerate().rev();
+    let mut used = pages.filter(|(_, page)| *page != &ZEROES[..page.len()]);
+    used.next().and_then(|(n, page)| Some(n * ZEROES.len() + page.iter().rposition(|byte| *byte != 0)?))
+}

@@ -1,0 +1,245 @@
+//! The lane: one write-ahead log shared by all shards of a node, so that one sync makes every shard's waiting frames
+//! durable. Bytes on disk: `docs/FORMATS.md`, "Lane".
+//!
+//! * L1: a frame is acknowledged after the sync of its group, and groups are written one after the other, each only when
+//!   the one before it is durable.
+//! * L5: what [`Lane::open`] discards was never acknowledged; all else that is not whole is an error.
+
+mod damage;
+mod encode;
+mod error;
+mod files;
+mod flush;
+mod format;
+mod frame;
+mod options;
+mod queue;
+mod recovery;
+mod shared;
+mod spare;
+#[cfg(test)]
+mod tests;
+mod votes;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use encode::Encoder;
+use files::LogFile;
+use flush::Flusher;
+use format::{FRAME_HEADER_BYTES, FrameHeader, Place, max_payload_bytes};
+use queue::{Queue, Summed};
+use recovery::{check_payload, recover};
+use shared::Shared;
+use spare::{Maker, Spare, SpareWatch};
+
+use crate::Io;
+
+pub use error::LaneError;
+pub use frame::{Frame, FrameKind, LanePos, RecoveredFrame, Recovery, TornTail};
+pub use options::{LaneOptions, LaneStats};
+pub use votes::Votes;
+
+/// Called once, on the flush thread, when the frames of an append are durable, or cannot be known to be.
+pub type Done = Box<dyn FnOnce(Result<(), LaneError>) + Send>;
+
+/// One write-ahead log, shared by all shards that are mapped to it. Dropping it closes it.
+///
+/// ```
+/// use std::sync::{Arc, mpsc};
+///
+/// use stratalog_proto::{RaftIndex, ReplicaId, ShardId, Term};
+/// use stratalog_storage::{Frame, FrameKind, Lane, LaneOptions, RealDisk};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dir = tempfile::tempdir()?;
+/// let options = LaneOptions { file_bytes: 1 << 20, ..LaneOptions::default() };
+/// let (lane, recovery) = Lane::open(Arc::new(RealDisk), dir.path(), options)?;
+/// assert!(recovery.frames.is_empty());
+///
+/// let (durable, wait) = mpsc::channel();
+/// let frame = Frame {
+///     shard: ShardId(1),
+///     term: Term(1),
+///     leader: ReplicaId(1),
+///     index: RaftIndex(1),
+///     kind: FrameKind::Normal,
+///     payload: "an entry".into(),
+/// };
+/// let positions = lane.append(vec![frame], Box::new(move |result| durable.send(result).unwrap()))?;
+/// wait.recv()??;
+/// assert_eq!(lane.read(positions[0])?, "an entry");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Lane {
+    shared: Arc<Shared>,
+    spare: SpareWatch,
+    flusher: Mutex<Option<JoinHandle<()>>>,
+    max_payload: usize,
+}
+
+impl Lane {
+    /// Opens the lane in `dir`, which is created if it is not there, and reads back what it holds.
+    ///
+    /// What is returned as recovered was synced by this call: it is durable even if it was not when the process died. A
+    /// second lane must not be opened in the same directory; locking it is the caller's business.
+    ///
+    /// # Errors
+    /// [`LaneError::Corrupt`] names file and offset of damage that no crash explains; nothing was changed then.
+    pub fn open(io: Arc<dyn Io>, dir: &Path, options: LaneOptions) -> Result<(Arc<Lane>, Recovery), LaneError> {
+        options.check()?;
+        io.create_dir_all(dir)?;
+        let mut files = files::open_all(&*io, dir)?;
+        let lane = files.first().map_or_else(new_lane_id, |first| first.header.lane);
+        let maker = Maker { io, dir: dir.to_owned(), lane, file_bytes: options.file_bytes };
+        if files.is_empty() {
+            files.push(maker.make(Place::ORIGIN.file)?);
+        }
+        let found = recover(&files)?;
+        found.settle(&files)?;
+
+        let spare = split_spare(&maker, &mut files, found.end.file)?;
+        let log = files.last().expect("there is at least one").clone();
+        let queue = Queue::new(found.end, log.header.file_bytes, options.file_bytes, options.group_bytes);
+        let shared = Arc::new(Shared::new(queue, found.end, files));
+        let spare = Spare::start(maker, found.end.file + 1, spare)?;
+        let watch = spare.watch();
+        let flusher = Flusher {
+            shared: shared.clone(),
+            spare,
+            encoder: Encoder::default(),
+            log,
+            durable: found.end,
+            sequence: found.sequence,
+            chain: found.chain,
+            unmarked: found.last_group.is_some_and(|group| group.frames > 0),
+            mark_after: options.mark_after,
+        };
+        let flusher = thread::Builder::new().name("lane-flush".to_owned()).spawn(|| flusher.run())?;
+        let max_payload = max_payload_bytes(options.file_bytes);
+        let lane = Lane { shared, spare: watch, flusher: Mutex::new(Some(flusher)), max_payload };
+        Ok((Arc::new(lane), Recovery { frames: found.frames, torn_tail: found.torn }))
+    }
+
+    /// Queues frames and returns their positions at once, in order; never waits for the disk.
+    ///
+    /// `done` is called on the flush thread after one sync has made all of them durable; appends that wait together share
+    /// a write and a sync, and their `done`s run in the order of the appends. It must not block, and it must not be what
+    /// drops the last reference to the lane. After an error of the disk every `done` gets it and the lane stays dead: what
+    /// is on the medium is then unknown.
+    ///
+    /// # Errors
+    /// [`LaneError::TooLarge`], [`LaneError::Dead`], [`LaneError::Closed`]. Nothing was queued then, and `done` is dropped
+    /// without being called.
+    pub fn append(&self, frames: Vec<Frame>, done: Done) -> Result<Vec<LanePos>, LaneError> {
+        if let Some(frame) = frames.iter().find(|frame| frame.payload.len() > self.max_payload) {
+            return Err(LaneError::TooLarge {
+                shard: frame.shard,
+                index: frame.index,
+                bytes: frame.payload.len(),
+                max_bytes: self.max_payload,
+            });
+        }
+        self.shared.push(frames.into_iter().map(Summed::from).collect(), done)
+    }
+
+    /// The payload of a durable frame, verified. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`LaneError::Corrupt`] names file and offset; [`LaneError::NotDurable`] for a position that is not yet flushed.
+    pub fn read(&self, pos: LanePos) -> Result<Bytes, LaneError> {
+        let (log, header, frame) = self.read_frame(pos, pos.len)?;
+        let end = check_payload(&header, &frame).map_err(|what| log.corrupt(pos.offset, what))?;
+        Ok(frame.slice(FRAME_HEADER_BYTES..end))
+    }
+
+    /// The header of a durable frame, verified. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`Lane::read`].
+    pub fn read_header(&self, pos: LanePos) -> Result<RecoveredFrame, LaneError> {
+        let (_, header, _) = self.read_frame(pos, 0)?;
+        Ok(header.at(Place { file: pos.file, offset: pos.offset }))
+    }
+
+    /// The largest payload a frame can have, in bytes.
+    pub fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
+    /// Bytes that can be appended into space that is allocated already. Admit no more than this where a full disk must be
+    /// refused before the frames exist; appends beyond it wait for space.
+    pub fn room_bytes(&self) -> u64 {
+        self.shared.room_bytes() + self.spare.ready_bytes()
+    }
+
+    /// Counters since open.
+    pub fn stats(&self) -> LaneStats {
+        self.shared.stats()
+    }
+
+    /// Flushes what waits, records the end of the log and stops. Blocks; further appends are refused, reads go on.
+    pub fn close(&self) {
+        self.shared.close();
+        self.spare.close();
+        let flusher = self.flusher.lock().take();
+        if let Some(flusher) = flusher.filter(|flusher| flusher.thread().id() != thread::current().id()) {
+            // A panic of the flush thread was told to all waiters already.
+            let _ = flusher.join();
+        }
+    }
+
+    /// Reads and verifies the header of a frame; returns it with `payload_bytes` of what follows.
+    fn read_frame(&self, pos: LanePos, payload_bytes: u32) -> Result<(LogFile, FrameHeader, Bytes), LaneError> {
+        let whole = FRAME_HEADER_BYTES as u64 + u64::from(pos.len);
+        let log = self.shared.durable_file(pos, whole)?;
+        let bytes = FRAME_HEADER_BYTES as u64 + u64::from(payload_bytes);
+        let frame = log.file.view(pos.offset..pos.offset + bytes)?;
+        let header = FrameHeader::decode(&frame).map_err(|what| log.corrupt(pos.offset, what))?;
+        if header.len != pos.len {
+            let what = format!("the frame has {} bytes, {} were expected", header.len, pos.len);
+            return Err(log.corrupt(pos.offset, what));
+        }
+        Ok((log, header, frame))
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// A random number: no byte that comes from elsewhere can pass for one of this lane.
+fn new_lane_id() -> u64 {
+    Uuid::new_v4().as_u64_pair().1
+}
+
+/// Takes the files behind the end of the log off `files`: the next one, if it has the right size, is the spare; others are
+/// removed. They hold nothing.
+fn split_spare(maker: &Maker, files: &mut Vec<LogFile>, end: u64) -> Result<Option<LogFile>, LaneError> {
+    let mut spare = None;
+    let extra = files.split_off(files.partition_point(|log| log.header.number <= end));
+    for log in extra.into_iter().rev() {
+        if log.header.number == end + 1 && log.header.file_bytes == maker.file_bytes {
+            spare = Some(log);
+        } else {
+            maker.io.remove(&log.path)?;
+            maker.io.sync_dir(&maker.dir)?;
+        }
+    }
+    Ok(spare)
+}

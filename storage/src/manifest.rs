@@ -1,0 +1,174 @@
+//! The live segments and the row frontier of each topic in a shard: a pure value that only Raft commands change.
+//!
+//! - S2: [`Manifest::seal`] applies only on the frontier that it was built on. A retry, a second leader or a replayed
+//!   command changes nothing; the files of one that did not apply are garbage.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use stratalog_proto::{Error, Offset, PartitionId, RaftIndex, SegmentId, TopicId, internal};
+
+use crate::segment::SegmentMeta;
+
+/// The topics of a shard. A clone costs one reference a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    topics: BTreeMap<TopicId, Arc<TopicManifest>>,
+    version: u64,
+}
+
+/// One topic of a shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicManifest {
+    /// Every row at or below this index is in `segments`, or was, or expired.
+    pub row_frontier: RaftIndex,
+    /// The live segments.
+    pub segments: BTreeMap<SegmentId, Arc<SegmentMeta>>,
+}
+
+/// Why a [`Manifest::seal`] changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealRejected {
+    /// The topic was removed, or never was here.
+    #[error("cannot seal rows of topic {0}: this shard does not host it")]
+    UnknownTopic(TopicId),
+    /// S2: another seal came first.
+    #[error("cannot seal rows of topic {topic} built on row frontier {expect}: it is at {frontier}")]
+    Stale {
+        /// The topic.
+        topic: TopicId,
+        /// What the seal was built on.
+        expect: RaftIndex,
+        /// Where the frontier is.
+        frontier: RaftIndex,
+    },
+    /// A frontier that would not move forward.
+    #[error("cannot seal rows of topic {topic} from {expect} to {next}: the row frontier only moves forward")]
+    Backwards {
+        /// The topic.
+        topic: TopicId,
+        /// What the seal was built on.
+        expect: RaftIndex,
+        /// Where it would move the frontier.
+        next: RaftIndex,
+    },
+    /// A segment id that is live already, or twice in the command.
+    #[error("cannot seal rows of topic {topic}: segment {segment} is in the manifest already")]
+    Duplicate {
+        /// The topic.
+        topic: TopicId,
+        /// The segment.
+        segment: SegmentId,
+    },
+    /// A command whose bytes are not of this version, or contradict themselves.
+    #[error("cannot seal rows: {0}")]
+    Malformed(Error),
+}
+
+impl Manifest {
+    /// Starts hosting a topic, with no segments and everything up to `frontier` known to hold no row of it. Does nothing
+    /// if the topic is here already.
+    pub fn put_topic(&mut self, topic: TopicId, frontier: RaftIndex) {
+        if self.topics.contains_key(&topic) {
+            return;
+        }
+        let fresh = TopicManifest { row_frontier: frontier, segments: BTreeMap::new() };
+        self.topics.insert(topic, Arc::new(fresh));
+        self.version += 1;
+    }
+
+    /// Moves a topic's row frontier from exactly `expect` to `next` and adds the segments, or changes nothing (S2).
+    ///
+    /// # Errors
+    /// [`SealRejected`] says which condition does not hold.
+    pub fn seal(&mut self, seal: &internal::Seal) -> Result<(), SealRejected> {
+        let topic = topic_of(seal)?;
+        let (expect, next) = (RaftIndex(seal.expect), RaftIndex(seal.next));
+        let entry = self.topics.get_mut(&topic).ok_or(SealRejected::UnknownTopic(topic))?;
+        if entry.row_frontier != expect {
+            return Err(SealRejected::Stale { topic, expect, frontier: entry.row_frontier });
+        }
+        if next <= expect {
+            return Err(SealRejected::Backwards { topic, expect, next });
+        }
+        let added = added_segments(topic, seal, entry)?;
+        let entry = Arc::make_mut(entry);
+        entry.segments.extend(added);
+        entry.row_frontier = next;
+        self.version += 1;
+        Ok(())
+    }
+
+    /// Removes segments of a topic and gives back those that were live. Ids that are not are skipped, so that a
+    /// repeated command does nothing.
+    pub fn drop_segments(&mut self, topic: TopicId, ids: &[SegmentId]) -> Vec<Arc<SegmentMeta>> {
+        let Some(entry) = self.topics.get_mut(&topic) else { return Vec::new() };
+        if !ids.iter().any(|id| entry.segments.contains_key(id)) {
+            return Vec::new();
+        }
+        let entry = Arc::make_mut(entry);
+        let removed = ids.iter().filter_map(|id| entry.segments.remove(id)).collect();
+        self.version += 1;
+        removed
+    }
+
+    /// Forgets a topic; gives back what it held, if it was here.
+    pub fn remove_topic(&mut self, topic: TopicId) -> Option<Arc<TopicManifest>> {
+        let removed = self.topics.remove(&topic)?;
+        self.version += 1;
+        Some(removed)
+    }
+
+    /// One topic.
+    pub fn topic(&self, topic: TopicId) -> Option<&TopicManifest> {
+        self.topics.get(&topic).map(|entry| &**entry)
+    }
+
+    /// All topics, ascending by id.
+    pub fn topics(&self) -> impl Iterator<Item = (TopicId, &TopicManifest)> {
+        self.topics.iter().map(|(topic, entry)| (*topic, &**entry))
+    }
+
+    /// The ids of all live segments: a segment file with another name is garbage.
+    pub fn segment_ids(&self) -> impl Iterator<Item = SegmentId> + '_ {
+        self.topics.values().flat_map(|entry| entry.segments.keys().copied())
+    }
+
+    /// Grows with every change; the same on every replica.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+}
+
+impl TopicManifest {
+    /// The lowest offset of `partition` that a live segment holds.
+    pub fn lowest_offset(&self, partition: PartitionId) -> Option<Offset> {
+        self.segments.values().filter_map(|meta| meta.range(partition)).map(|range| range.first).min()
+    }
+}
+
+fn topic_of(seal: &internal::Seal) -> Result<TopicId, SealRejected> {
+    let malformed = || Error::new(stratalog_proto::Code::CorruptData, "the topic of a seal does not have 16 bytes");
+    TopicId::from_slice(&seal.topic).ok_or_else(|| SealRejected::Malformed(malformed()))
+}
+
+type Added = BTreeMap<SegmentId, Arc<SegmentMeta>>;
+
+fn added_segments(topic: TopicId, seal: &internal::Seal, entry: &TopicManifest) -> Result<Added, SealRejected> {
+    let mut added = BTreeMap::new();
+    for raw in &seal.segments {
+        let meta = SegmentMeta::try_from(raw).map_err(SealRejected::Malformed)?;
+        let segment = meta.id;
+        if meta.topic != topic {
+            let what = format!("segment {segment} belongs to topic {}, not to {topic}", meta.topic);
+            return Err(SealRejected::Malformed(Error::new(stratalog_proto::Code::CorruptData, what)));
+        }
+        if entry.segments.contains_key(&segment) || added.insert(segment, Arc::new(meta)).is_some() {
+            return Err(SealRejected::Duplicate { topic, segment });
+        }
+    }
+    Ok(added)
+}
+
+#[cfg(test)]
+mod tests;

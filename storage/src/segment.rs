@@ -1,0 +1,257 @@
+//! What is known of a segment without its file ([`SegmentMeta`]), and its file while somebody needs it
+//! ([`SegmentHandle`]).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use stratalog_proto::{Code, Error, Offset, PartitionId, SegmentId, ShardId, TimeBucket, TopicId, internal};
+
+use crate::col::{ColError, ColReader, segment_file_name};
+use crate::io::Io;
+
+/// How the rows of a segment lie in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SegmentKind {
+    /// All rows in one time bucket.
+    Column,
+    /// Rows of many buckets; retained as the newest of them, which is the segment's bucket.
+    Mixed,
+}
+
+impl SegmentKind {
+    pub(crate) fn tag(self) -> u32 {
+        match self {
+            SegmentKind::Column => 1,
+            SegmentKind::Mixed => 2,
+        }
+    }
+
+    pub(crate) fn from_tag(tag: u32) -> Option<Self> {
+        [SegmentKind::Column, SegmentKind::Mixed].into_iter().find(|kind| kind.tag() == tag)
+    }
+}
+
+/// The offsets of one partition in a segment: `first` is the lowest, `next` the highest plus one. Both are exact (S3);
+/// offsets between them may lie in segments of other buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OffsetRange {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Its lowest offset here.
+    pub first: Offset,
+    /// One past its highest offset here.
+    pub next: Offset,
+}
+
+/// A segment as the manifest knows it: the typed twin of [`internal::SegmentMeta`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentMeta {
+    /// Its id, and its file's name.
+    pub id: SegmentId,
+    /// Whose rows it holds.
+    pub topic: TopicId,
+    /// How they lie in time.
+    pub kind: SegmentKind,
+    /// Their time bucket; for a mixed segment, the newest.
+    pub bucket: TimeBucket,
+    /// The lowest `_time`, exact (S3).
+    pub min_time_ns: i64,
+    /// The highest `_time`, exact (S3).
+    pub max_time_ns: i64,
+    /// The highest `_ingested_at`.
+    pub max_ingested_ns: i64,
+    /// Rows, dead ones included.
+    pub rows: u64,
+    /// Rows whose value did not parse.
+    pub dead_rows: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Ascending by partition, one for each, none empty.
+    pub ranges: Vec<OffsetRange>,
+    /// Of the whole file.
+    pub blake3: [u8; 32],
+    /// The analyzer that its text index was built with; 0 without one.
+    pub analyzer_version: u32,
+}
+
+impl SegmentMeta {
+    /// The offsets of `partition` in this segment, if it has any.
+    pub fn range(&self, partition: PartitionId) -> Option<&OffsetRange> {
+        let at = self.ranges.binary_search_by_key(&partition, |range| range.partition).ok()?;
+        Some(&self.ranges[at])
+    }
+
+    /// What contradicts itself in this value, if anything (S3).
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        let bucket = self.bucket;
+        let ascending = self.ranges.windows(2).all(|pair| pair[0].partition < pair[1].partition);
+        let in_bucket = bucket_holds(bucket, self.min_time_ns) && bucket_holds(bucket, self.max_time_ns);
+        let checks = [
+            (self.rows == 0, "it has no rows"),
+            (self.dead_rows > self.rows, "it has more dead rows than rows"),
+            (bucket.start_ns >= bucket.end_ns, "its bucket is empty"),
+            (self.min_time_ns > self.max_time_ns, "its lowest time is above its highest"),
+            (self.kind == SegmentKind::Column && !in_bucket, "S3: its rows are not within its bucket"),
+            (self.ranges.is_empty() || !ascending, "S3: its offset ranges do not ascend"),
+            (self.ranges.iter().any(|range| range.first >= range.next), "S3: an offset range is empty"),
+        ];
+        checks.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
+    }
+}
+
+/// Whether a time lies in a bucket. The bucket that is cut at the end of time holds the last nanosecond too: no later
+/// bucket could.
+pub(crate) fn bucket_holds(bucket: TimeBucket, time_ns: i64) -> bool {
+    bucket.contains(time_ns) || (time_ns == i64::MAX && bucket.end_ns == i64::MAX)
+}
+
+impl From<&SegmentMeta> for internal::SegmentMeta {
+    fn from(meta: &SegmentMeta) -> Self {
+        let range = |range: &OffsetRange| internal::OffsetRange {
+            partition: range.partition.0,
+            first: range.first.0,
+            next: range.next.0,
+        };
+        internal::SegmentMeta {
+            id: meta.id.to_bytes(),
+            topic: meta.topic.to_bytes(),
+            kind: meta.kind.tag(),
+            bucket_start_ns: meta.bucket.start_ns,
+            bucket_end_ns: meta.bucket.end_ns,
+            min_time_ns: meta.min_time_ns,
+            max_time_ns: meta.max_time_ns,
+            max_ingested_ns: meta.max_ingested_ns,
+            rows: meta.rows,
+            dead_rows: meta.dead_rows,
+            bytes: meta.bytes,
+            ranges: meta.ranges.iter().map(range).collect(),
+            blake3: bytes::Bytes::copy_from_slice(&meta.blake3),
+            location: 0,
+            key_id: 0,
+            schema_id: 0,
+            analyzer_version: meta.analyzer_version,
+        }
+    }
+}
+
+impl TryFrom<&internal::SegmentMeta> for SegmentMeta {
+    type Error = Error;
+
+    /// # Errors
+    /// [`Code::NewerVersion`] for a kind, place or key that this node does not know, [`Code::CorruptData`] for a value
+    /// that contradicts itself.
+    fn try_from(meta: &internal::SegmentMeta) -> Result<Self, Error> {
+        let corrupt = |what: &str| Error::new(Code::CorruptData, format!("segment in a command is malformed: {what}"));
+        let newer =
+            |what: &str| Error::new(Code::NewerVersion, format!("segment in a command has {what}; upgrade the node"));
+        if meta.location != 0 || meta.key_id != 0 {
+            return Err(newer("a location or a key that this node does not know"));
+        }
+        let range = |range: &internal::OffsetRange| OffsetRange {
+            partition: PartitionId(range.partition),
+            first: Offset(range.first),
+            next: Offset(range.next),
+        };
+        let typed = SegmentMeta {
+            id: SegmentId::from_slice(&meta.id).ok_or_else(|| corrupt("its id does not have 16 bytes"))?,
+            topic: TopicId::from_slice(&meta.topic).ok_or_else(|| corrupt("its topic does not have 16 bytes"))?,
+            kind: SegmentKind::from_tag(meta.kind).ok_or_else(|| newer("a kind that this node does not know"))?,
+            bucket: TimeBucket { start_ns: meta.bucket_start_ns, end_ns: meta.bucket_end_ns },
+            min_time_ns: meta.min_time_ns,
+            max_time_ns: meta.max_time_ns,
+            max_ingested_ns: meta.max_ingested_ns,
+            rows: meta.rows,
+            dead_rows: meta.dead_rows,
+            bytes: meta.bytes,
+            ranges: meta.ranges.iter().map(range).collect(),
+            blake3: meta.blake3[..].try_into().map_err(|_| corrupt("its hash does not have 32 bytes"))?,
+            analyzer_version: meta.analyzer_version,
+        };
+        typed.contradiction().map_or(Ok(typed.clone()), |what| Err(corrupt(what)))
+    }
+}
+
+/// A live segment's file. Its reader is opened at the first need and shared by all. Once condemned, the file is
+/// unlinked when the last of its users lets go: the handle, the readers it gave and their sections.
+#[derive(Debug)]
+pub struct SegmentHandle {
+    /// The shard that it belongs to.
+    pub shard: ShardId,
+    /// What the manifest says of it.
+    pub meta: Arc<SegmentMeta>,
+    lease: Arc<Lease>,
+    reader: Mutex<Option<Arc<ColReader>>>,
+}
+
+impl SegmentHandle {
+    /// A handle on `<dir>/<id>.col`; touches no file.
+    pub fn new(io: Arc<dyn Io>, dir: &Path, shard: ShardId, meta: Arc<SegmentMeta>) -> Self {
+        let path = dir.join(segment_file_name(meta.id));
+        let lease = Arc::new(Lease::new(io, path));
+        Self { shard, meta, lease, reader: Mutex::new(None) }
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.lease.path
+    }
+
+    /// The reader, opened by the first who asks: this blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`ColReader::open`], and [`ColError::Corrupt`] if the file is not the one that the manifest means. An error
+    /// is not kept: the next call tries again.
+    pub fn reader(&self) -> Result<Arc<ColReader>, ColError> {
+        let mut slot = self.reader.lock();
+        if let Some(reader) = &*slot {
+            return Ok(reader.clone());
+        }
+        let reader = Arc::new(ColReader::open_leased(self.lease.clone(), &self.meta)?);
+        *slot = Some(reader.clone());
+        Ok(reader)
+    }
+
+    /// Checks the whole file against the hash in the manifest.
+    ///
+    /// # Errors
+    /// As [`SegmentHandle::reader`], and [`ColError::Corrupt`] for a file that is not what was sealed.
+    pub fn verify(&self) -> Result<(), ColError> {
+        self.reader()?.verify_against(&self.meta.blake3)
+    }
+
+    /// Marks the file for unlinking when the last user lets go. Called once the manifest no longer names it.
+    pub fn condemn(&self) {
+        self.lease.condemned.store(true, Ordering::Release);
+    }
+}
+
+/// Keeps a file in place; shared by a handle and all that read through it.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) io: Arc<dyn Io>,
+    pub(crate) path: PathBuf,
+    condemned: AtomicBool,
+}
+
+impl Lease {
+    pub(crate) fn new(io: Arc<dyn Io>, path: PathBuf) -> Self {
+        Self { io, path, condemned: AtomicBool::new(false) }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.condemned.load(Ordering::Acquire) {
+            return;
+        }
+        // A file that stays behind is found and removed at the next start: no manifest names it.
+        if let Err(error) = self.io.remove(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot unlink a dropped segment");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
