@@ -58,6 +58,7 @@ impl From<ClientError> for Failure {
         match error.code() {
             Code::Unavailable => Failure::Unreachable(error.to_string()),
             Code::Timeout => Failure::Unknown(error.to_string()),
+            Code::InvalidConfig => Failure::Usage(error.to_string()),
             _ => Failure::Refused(error.to_string()),
         }
     }

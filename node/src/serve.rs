@@ -97,7 +97,6 @@ impl Node {
         Ok(Self { grpc: grpc_addr, http: http_addr, broker, stopping, listeners: [grpc_task, http_task] })
     }
 
-
     /// Resolves with the name of a listener that ended by itself.
     async fn ended(&mut self) -> &'static str {
         let [grpc, http] = &mut self.listeners;
@@ -140,7 +139,9 @@ async fn bind(what: &str, address: SocketAddr, ports: Ports) -> Result<TcpListen
             TcpListener::bind(any).await.map_err(|error| Failure::io("listen on", any, &error))
         }
         Err(error) => {
-            let message = format!("cannot listen on {address} for {what}: {error}; is another node running? --grpc and --http choose other addresses");
+            let message = format!(
+                "cannot listen on {address} for {what}: {error}; is another node running? --grpc and --http choose other addresses"
+            );
             Err(Failure::Refused(message))
         }
         Ok(listener) => Ok(listener),

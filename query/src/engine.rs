@@ -80,6 +80,12 @@ impl Engine {
         Self { running }
     }
 
+    /// Tasks of queries that run.
+    #[cfg(test)]
+    pub(crate) fn tasks(&self) -> usize {
+        self.running.as_ref().map_or(0, |running| running.runtime.tasks())
+    }
+
     /// Runs one read-only SQL statement. Returns once it is planned and its snapshots are taken.
     ///
     /// # Errors

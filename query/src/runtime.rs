@@ -35,6 +35,12 @@ impl QueryRuntime {
         Task(self.handle().spawn(future).abort_handle())
     }
 
+    /// Tasks that have not ended.
+    #[cfg(test)]
+    pub(crate) fn tasks(&self) -> usize {
+        self.handle().metrics().num_alive_tasks()
+    }
+
     fn handle(&self) -> &Handle {
         self.runtime.as_ref().expect("the runtime is there until it is dropped").handle()
     }

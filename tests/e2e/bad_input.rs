@@ -9,7 +9,8 @@ fn record_that_does_not_parse_stays_replayable_and_becomes_a_dead_letter() {
     let data = data_dir();
     let node = Node::start(data.path());
     node.run(&["topic", "create", "t", "--time-field", "ts", "--partitions", "1"]).ok();
-    let lines = "{\"ts\":\"2026-11-21T08:00:00Z\",\"a\":1}\nnot json\n{\"a\":2}\n{\"ts\":\"in the year 12345\",\"a\":3}\n[1]\n";
+    let lines =
+        "{\"ts\":\"2026-11-21T08:00:00Z\",\"a\":1}\nnot json\n{\"a\":2}\n{\"ts\":\"in the year 12345\",\"a\":3}\n[1]\n";
     node.run_with(&["produce", "t"], lines.as_bytes()).ok();
     assert_eq!(node.run(&["consume", "t"]).ok().stdout, lines);
     let rows = node.sql("SELECT _offset, _dead IS NULL AS alive, _raw FROM t ORDER BY _offset");
@@ -58,7 +59,7 @@ fn bad_queries_point_at_the_place() {
     assert!(table.contains("tt"), "{table}");
     node.run(&["sql", "DROP TABLE t"]).failed(1);
     let search = node.run(&["search", "t", "a AND (b OR"]).failed(1);
-    assert!(search.contains("position") || search.contains("column"), "{search}");
+    assert!(search.contains("at byte 11"), "{search}");
     node.run(&["search", "nosuch", "a"]).failed(1);
     assert_eq!(node.value("SELECT count(*) FROM t"), 1);
     node.stop();

@@ -13,7 +13,8 @@ const KILLS: u64 = 5;
 
 #[test]
 fn l1_s1_kill_during_ingest_loses_and_repeats_nothing() {
-    let kills = std::env::var("STRATALOG_KILLS").map_or(KILLS, |kills| kills.parse().expect("STRATALOG_KILLS is a number"));
+    let kills =
+        std::env::var("STRATALOG_KILLS").map_or(KILLS, |kills| kills.parse().expect("STRATALOG_KILLS is a number"));
     let data = data_dir();
     let node = Node::start(data.path());
     node.run(&["topic", "create", "t", "--partitions", "3"]).ok();
@@ -32,7 +33,8 @@ fn ingest_until_killed(data: &Path, round: u64) -> u64 {
     let node = Node::start_with(data, &[]);
     let blocks = 2 + round % 3;
     for block in 0..blocks {
-        let records: String = (0..500).map(|n| format!("{{\"id\":\"{round}-{block}-{n}\",\"acked\":true}}\n")).collect();
+        let records: String =
+            (0..500).map(|n| format!("{{\"id\":\"{round}-{block}-{n}\",\"acked\":true}}\n")).collect();
         node.run_with(&["produce", "t"], records.as_bytes()).ok();
     }
     if round % 2 == 1 {

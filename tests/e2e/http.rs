@@ -27,7 +27,8 @@ fn records_go_in_and_come_out_over_http() {
     let produced = http.post(url("/v1/topics/t/records")).header(CONTENT_TYPE, "application/x-ndjson").body(body);
     let produced = produced.send().unwrap();
     assert!(produced.status().is_success(), "{}", produced.text().unwrap());
-    let sql = http.post(url("/v1/sql")).header(ACCEPT, "text/csv").json(&json!({"sql": "SELECT a, m FROM t ORDER BY a"}));
+    let sql =
+        http.post(url("/v1/sql")).header(ACCEPT, "text/csv").json(&json!({"sql": "SELECT a, m FROM t ORDER BY a"}));
     assert_eq!(sql.send().unwrap().text().unwrap(), "a,m\n1,first\n2,second\n");
     let found = http.post(url("/v1/search")).json(&json!({"topic": "t", "query": "second"})).send().unwrap();
     let found: Value = found.json().unwrap();

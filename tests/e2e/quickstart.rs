@@ -6,7 +6,8 @@ use crate::harness::{data_dir, run};
 fn quickstart_does_the_main_job_twice_over_the_same_data() {
     let data = data_dir();
     let path = data.path().to_str().unwrap();
-    let arguments = ["quickstart", "--exit", "--events", "3000", "--data", path, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let arguments =
+        ["quickstart", "--exit", "--events", "3000", "--data", path, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"];
     let first = run(&arguments, b"").ok().stdout;
     for step in ["1. Create", "2. Produce", "3. Replay", "4. Ask", "5. Search", "6. Produce one more", "7. Drop"] {
         assert!(first.contains(step), "no step `{step}` in {first}");
@@ -21,11 +22,24 @@ fn quickstart_takes_the_users_own_records() {
     let data = data_dir();
     let input = data.path().join("own.ndjson");
     let lines: String = (0..2_000)
-        .map(|n| format!("{{\"when\":\"2023-01-29T{:02}:00:00Z\",\"host\":\"h{}\",\"msg\":\"error {n}\"}}\n", n / 400, n % 7))
+        .map(|n| {
+            format!("{{\"when\":\"2023-01-29T{:02}:00:00Z\",\"host\":\"h{}\",\"msg\":\"error {n}\"}}\n", n / 400, n % 7)
+        })
         .collect();
     std::fs::write(&input, lines).unwrap();
     let input = input.to_str().unwrap();
-    let arguments = ["quickstart", "--exit", "--input", input, "--time-field", "when", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let arguments = [
+        "quickstart",
+        "--exit",
+        "--input",
+        input,
+        "--time-field",
+        "when",
+        "--grpc",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+    ];
     let shown = run(&arguments, b"").ok().stdout;
     assert!(shown.contains("2,000 records") && shown.contains("800 rows"), "{shown}");
     let error = run(&["quickstart", "--exit", "--input", "/nowhere/x"], b"").failed(1);

@@ -68,7 +68,11 @@ fn train_ticket_logs() {
                 let text = log["message"].as_str().unwrap().to_lowercase();
                 text.split(|c: char| !c.is_alphanumeric()).any(|part| part == word.to_lowercase())
             });
-            assert_eq!(node.value(&format!("SELECT count(*) FROM t WHERE MATCH(message, '{word}')")), expected, "{word} {state}");
+            assert_eq!(
+                node.value(&format!("SELECT count(*) FROM t WHERE MATCH(message, '{word}')")),
+                expected,
+                "{word} {state}"
+            );
             let negated = format!("SELECT count(*) FROM t WHERE NOT MATCH(message, '{word}')");
             assert_eq!(node.value(&negated), logs.len() - expected, "NOT {word} {state}");
         }
@@ -108,7 +112,8 @@ fn kafka_broker_log_as_text() {
     let expected = lines.iter().filter(|line| line.contains("DEBUG")).count();
     for state in ["tail", "sealed"] {
         assert_eq!(node.value("SELECT count(*) FROM t WHERE message LIKE '%DEBUG%'"), expected, "{state}");
-        let phrase = lines.iter().filter(|line| line.to_lowercase().contains("need to trigger partition rebalance")).count();
+        let phrase =
+            lines.iter().filter(|line| line.to_lowercase().contains("need to trigger partition rebalance")).count();
         let matched = "SELECT count(*) FROM t WHERE MATCH('\"need to trigger partition rebalance\"')";
         assert_eq!(node.value(matched), phrase, "{state}");
         node.run(&["retention", "drop", "t", "--before", "2000-01-01"]).ok();

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -15,6 +15,9 @@ use stratalog_storage::SegmentMeta;
 use super::parse::empty_schema;
 use super::runtime::Rows;
 use super::shard_rows::ShardRows;
+
+/// How long a query without a token waits for what was applied when it arrived.
+const FRESH_WAIT: Duration = Duration::from_secs(1);
 
 /// The topics of the cluster, as metadata knows them.
 pub(crate) trait Directory: Send + Sync + 'static {
@@ -113,6 +116,7 @@ impl Catalog for Rows {
                 wait_for(shard, *token, topic, deadline).await?;
             }
         }
+        self.wait_for_applied(topic, deadline).await;
         let shards: Vec<_> = self.shards_of(topic).map(|shard| shard.snapshot(topic.id)).collect();
         let (schemas, id) = (self.schemas.clone(), topic.id);
         let merged = tokio::task::spawn_blocking(move || schemas.merged(id, &shards).map(|schema| (schema, shards)));
@@ -121,6 +125,20 @@ impl Catalog for Rows {
         });
         let (schema, shards) = merged?;
         Ok(TopicSnapshot { topic: Arc::new(topic.clone()), schema, version: self.version(), shards })
+    }
+}
+
+impl Rows {
+    /// Gives the materializers a moment to show what was applied when the query arrived, so that who writes and then asks
+    /// finds it, also without a token. Only a token makes it certain: past the moment the answer says how far it lags.
+    async fn wait_for_applied(&self, topic: &TopicInfo, deadline: Instant) {
+        let shown = self.shards_of(topic).map(|shard| async {
+            let applied = shard.log.applied();
+            // An error means that the node is stopping, which the query learns soon enough.
+            let _ = shard.tail.watch_materialized().wait_for(|index| *index >= applied).await;
+        });
+        let moment = deadline.min(Instant::now() + FRESH_WAIT);
+        let _ = tokio::time::timeout_at(moment.into(), futures::future::join_all(shown)).await;
     }
 }
 

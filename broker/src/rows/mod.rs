@@ -6,9 +6,10 @@
 //!   their handles and removes what no manifest names;
 //! - [`Rows`] runs all of it, answers to queries as their catalogue, and throttles produce when rows fall behind.
 //!
-//! Invariants kept here: S1 (every data record is a row exactly once, or counted as rowless; [`shard_rows::Coverage`] accounts for
-//! it), S2 (a seal's files count only once its command applied), S3 (a segment lies in one bucket, or says that it is
-//! mixed), Q1 (a snapshot is one prefix of every partition, and includes its tokens), X1 (no value stops a shard).
+//! Invariants kept here: S1 (every data record is a row exactly once, or counted as rowless;
+//! [`shard_rows::Coverage`] accounts for it), S2 (a seal's files count only once its command applied), S3 (a segment lies
+//! in one bucket, or says that it is mixed), Q1 (a snapshot is one prefix of every partition, and includes its tokens),
+//! X1 (no value stops a shard).
 
 mod admission;
 mod catalog;

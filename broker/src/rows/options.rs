@@ -41,7 +41,7 @@ impl Default for RowsOptions {
             max_lag: Duration::from_secs(10),
             throttle_wait: Duration::from_secs(5),
             pull_bytes: 4 << 20,
-            index_budget_bytes: 64 << 20,
+            index_budget_bytes: 256 << 20,
             parallel_seals: 2,
             retention_interval: Duration::from_secs(30),
         }

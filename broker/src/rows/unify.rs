@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
-use arrow::compute::{cast, concat_batches};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use stratalog_query::TailChunk;
+use stratalog_query::{TailChunk, widen};
 
 use super::parse::{exact_float, system_fields};
 
@@ -70,11 +70,11 @@ fn common_schema(batches: &[&RecordBatch]) -> SchemaRef {
     let schemas: Vec<SchemaRef> = batches.iter().map(|batch| batch.schema()).collect();
     for field in schemas.iter().flat_map(|schema| user_fields(schema)) {
         let name = field.name().as_str();
-        let wider = match types.get(name) {
-            Some(known) => widen(known, field.data_type(), || integers_are_exact(batches, name)),
+        let data_type = match types.get(name) {
+            Some(known) => wider(known, field.data_type(), || integers_are_exact(batches, name)),
             None => field.data_type().clone(),
         };
-        types.insert(name, wider);
+        types.insert(name, data_type);
     }
     let user = types.into_iter().map(|(name, data_type)| Field::new(name, data_type, true));
     Arc::new(Schema::new(system_fields().iter().cloned().chain(user).collect::<Vec<_>>()))
@@ -89,7 +89,7 @@ fn user_fields(schema: &Schema) -> impl Iterator<Item = &Field> {
     schema.fields().iter().skip(system_fields().len()).map(|field| &**field)
 }
 
-fn widen(a: &DataType, b: &DataType, exact: impl Fn() -> bool) -> DataType {
+fn wider(a: &DataType, b: &DataType, exact: impl Fn() -> bool) -> DataType {
     match (a, b) {
         (a, b) if a == b => a.clone(),
         (DataType::Int64, DataType::Float64) | (DataType::Float64, DataType::Int64) if exact() => DataType::Float64,
@@ -111,7 +111,7 @@ fn widen_batch(batch: &RecordBatch, schema: &SchemaRef) -> RecordBatch {
     let column = |field: &Arc<Field>| -> ArrayRef {
         match batch.column_by_name(field.name()) {
             Some(column) if column.data_type() == field.data_type() => column.clone(),
-            Some(column) => cast(column, field.data_type()).expect("user columns widen to Float64 or Utf8"),
+            Some(column) => widen(column.clone(), field.data_type()).expect("user columns widen to Float64 or Utf8"),
             None => new_null_array(field.data_type(), batch.num_rows()),
         }
     };

@@ -4,6 +4,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use arrow::ipc::reader::StreamReader;
 use arrow::record_batch::RecordBatch;
+use serde_json::Value;
 use stratalog_proto::v1::query_chunk::Chunk;
 use stratalog_proto::v1::query_client::QueryClient;
 use stratalog_proto::v1::{QueryChunk, QueryStats, SearchRequest, SqlRequest, Token};
@@ -30,16 +31,20 @@ fn sql(sql: &str, tokens: Vec<Token>) -> SqlRequest {
     SqlRequest { sql: sql.into(), tokens, timeout_ms: 0 }
 }
 
+/// The tokens of a produce over HTTP.
+fn tokens(summary: &Value) -> Vec<Token> {
+    let token = |token: &Value| {
+        let part = |name: &str| token[name].as_u64().unwrap();
+        Token { shard: part("shard") as u32, index: part("index") }
+    };
+    summary["tokens"].as_array().unwrap().iter().map(token).collect()
+}
+
 #[tokio::test]
 async fn sql_and_search_answer_as_arrow() {
     let node = Node::with_topic("events").await;
     let summary = node.produce("events", "{\"n\":1,\"msg\":\"alpha\"}\n{\"n\":2,\"msg\":\"beta\"}\n".into()).await;
-    let tokens: Vec<Token> = summary["tokens"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|token| Token { shard: token["shard"].as_u64().unwrap() as u32, index: token["index"].as_u64().unwrap() })
-        .collect();
+    let tokens = tokens(&summary);
     let mut query = QueryClient::new(node.channel().await);
     let answer = query.sql(sql("SELECT n FROM events ORDER BY n", tokens.clone())).await.unwrap().into_inner();
     let (batches, stats) = collect(answer).await.unwrap();
@@ -85,10 +90,10 @@ async fn bad_queries_are_statuses_with_codes() {
 async fn client_that_leaves_midstream_cancels_its_query() {
     let node = Node::with_topic("events").await;
     let lines: String = (0..100).map(|n| format!("{{\"msg\":\"{n} {}\"}}\n", "x".repeat(100))).collect();
-    node.produce("events", lines).await;
+    let summary = node.produce("events", lines).await;
     let mut query = QueryClient::new(node.channel().await);
     let text = "SELECT a.msg, b.msg AS m FROM events a CROSS JOIN events b CROSS JOIN events c CROSS JOIN events d";
-    let mut stream = query.sql(sql(text, vec![])).await.unwrap().into_inner();
+    let mut stream = query.sql(sql(text, tokens(&summary))).await.unwrap().into_inner();
     assert!(stream.message().await.unwrap().is_some());
     drop(stream);
     for _ in 0..200 {

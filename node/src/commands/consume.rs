@@ -13,7 +13,9 @@ use crate::times::{format_time_ns, parse_time_ns};
 
 pub(super) async fn run(global: &Global, command: &Consume) -> Result<(), Failure> {
     if command.follow && matches!(global.output, Some(OutputFormat::Table | OutputFormat::Json)) {
-        return Err(Failure::Usage("--follow never ends, so it prints values, --output ndjson or --output csv".to_owned()));
+        return Err(Failure::Usage(
+            "--follow never ends, so it prints values, --output ndjson or --output csv".to_owned(),
+        ));
     }
     let options = ConsumerOptions {
         start: start(&command.from)?,

@@ -87,7 +87,9 @@ impl Session {
         match name {
             "\\q" => return false,
             "\\t" => self.execute("SELECT * FROM system.topics").await,
-            "\\d" if !argument.is_empty() => self.execute(&format!("DESCRIBE \"{}\"", argument.replace('"', "\"\""))).await,
+            "\\d" if !argument.is_empty() => {
+                self.execute(&format!("DESCRIBE \"{}\"", argument.replace('"', "\"\""))).await
+            }
             "\\s" if !argument.is_empty() => {
                 self.execute(&format!("SELECT * FROM system.segments WHERE topic = '{quoted}'")).await;
             }

@@ -95,7 +95,8 @@ fn describe(format: OutputFormat, described: &v1::DescribeTopicResponse) -> Resu
         OutputFormat::Table => {
             print_object(format, &topic)?;
             partitions.print(format)?;
-            let records: u64 = described.partitions.iter().map(|p| p.high_watermark - p.log_start.min(p.high_watermark)).sum();
+            let records: u64 =
+                described.partitions.iter().map(|p| p.high_watermark - p.log_start.min(p.high_watermark)).sum();
             let bytes: u64 = described.partitions.iter().map(|p| p.bytes).sum();
             Ok(writeln!(
                 std::io::stdout(),

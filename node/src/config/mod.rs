@@ -15,7 +15,8 @@ use stratalog_query::EngineOptions;
 use crate::failure::Failure;
 
 pub(crate) use load::load;
-use units::{Bytes, Span};
+pub(crate) use units::Bytes;
+use units::Span;
 
 /// Every setting of a node.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -169,11 +170,7 @@ impl Default for Produce {
 
 impl Default for Rows {
     fn default() -> Self {
-        Self {
-            seal_bytes: Bytes(64 * MIB),
-            seal_age: Span(Duration::from_secs(60)),
-            tail_budget: Bytes(512 * MIB),
-        }
+        Self { seal_bytes: Bytes(64 * MIB), seal_age: Span(Duration::from_secs(60)), tail_budget: Bytes(512 * MIB) }
     }
 }
 

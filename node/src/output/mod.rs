@@ -47,7 +47,7 @@ pub(crate) fn human_duration(duration: std::time::Duration) -> String {
 /// An empty table in the house's look.
 fn new_table() -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset("     ──            ");
     table
 }
 

@@ -72,7 +72,9 @@ impl Events {
     fn outcome(&mut self, service: &str) -> (&'static str, u32, String) {
         let order = self.rng.u32(100_000..999_999);
         match self.rng.u32(..1_000) {
-            0..4 => ("error", 502, format!("connection reset by peer while calling {}", pick(&mut self.rng, &SERVICES))),
+            0..4 => {
+                ("error", 502, format!("connection reset by peer while calling {}", pick(&mut self.rng, &SERVICES)))
+            }
             4..12 => ("error", 500, format!("payment declined for order-{order}: insufficient funds")),
             12..60 => ("warn", 200, format!("{service} was slow: retry 1 of 3 for order-{order}")),
             60..400 => ("info", 200, format!("order-{order} accepted by {service}")),
@@ -95,9 +97,9 @@ impl Iterator for Events {
 }
 
 /// The record that is produced last, to see how soon it is visible; `word` occurs in no other.
-pub(super) fn marked(word: &str, ts: &str) -> Value {
+pub(super) fn marked(word: &str, time_field: &str, time: &str) -> Value {
     json!({
-        "ts": ts, "kind": "log", "service": "quickstart", "level": "info", "status": 200, "latency_ms": 0.1,
+        time_field: time, "kind": "log", "service": "quickstart", "level": "info", "status": 200, "latency_ms": 0.1,
         "message": format!("fresh record {word}"),
     })
 }

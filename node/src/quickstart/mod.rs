@@ -8,7 +8,7 @@ mod steps;
 use std::path::{Path, PathBuf};
 
 use crate::cli::Quickstart;
-use crate::config::{LogFormat, Settings};
+use crate::config::{Bytes, LogFormat, Settings};
 use crate::failure::Failure;
 use crate::serve::{Node, Ports, start_log, stop_signal};
 use source::Source;
@@ -29,7 +29,7 @@ async fn tour_and_serve(flags: &Quickstart, data: &Data) -> Result<(), Failure> 
     println!("A node starts here, in this process, with its data in {}.", data.dir.display());
     let node = Node::start(&settings, ports(flags)).await?;
     let outcome = tokio::select! {
-        toured = tour(flags, &node) => toured.map(|topic| Some(topic)),
+        toured = tour(flags, &node) => toured.map(Some),
         why = stop_signal() => why.map(|_| None),
     };
     if let Ok(Some(topic)) = &outcome
@@ -59,6 +59,8 @@ fn settings(flags: &Quickstart, data: &Data) -> Settings {
     let mut settings = Settings { data_dir: data.dir.clone(), ..Settings::default() };
     settings.log.level = "warn".to_owned();
     settings.log.format = LogFormat::Text;
+    // Small, so that a tour of a minute shows rows in sealed segments as well as in the tail.
+    settings.rows.seal_bytes = Bytes(4 << 20);
     if let Some(grpc) = &flags.grpc {
         settings.grpc.listen.clone_from(grpc);
     }
@@ -83,7 +85,10 @@ fn invite(node: &Node, topic: &str) {
     println!("  {program} {endpoint}sql \"SELECT * FROM {topic} ORDER BY _time DESC LIMIT 5\"");
     println!("  {program} {endpoint}search {topic} 'error' --limit 5");
     println!("  {program} {endpoint}consume {topic} --from -1h --count 5");
-    println!("  curl -s http://{}/v1/sql -d '{{\"sql\": \"SELECT count(*) FROM {topic}\"}}' -H 'content-type: application/json'", node.http);
+    println!(
+        "  curl -s http://{}/v1/sql -d '{{\"sql\": \"SELECT count(*) FROM {topic}\"}}' -H 'content-type: application/json'",
+        node.http
+    );
 }
 
 /// The data directory: the user's, or one of our own that goes at the end.

@@ -4,9 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use stratalog_client::{
-    Client, ConsumerOptions, Delivery, OutRecord, ProducerOptions, QueryOptions, Start, Stop,
-};
+use stratalog_client::{Client, ConsumerOptions, Delivery, OutRecord, ProducerOptions, QueryOptions, Start, Stop};
 use stratalog_proto::{Token, v1};
 use tokio::sync::mpsc;
 
@@ -170,9 +168,9 @@ impl Tour {
             let message = format!("SQL counts {count} rows, {} records were written", self.written.records);
             return Err(Failure::Refused(message));
         }
-        let queries = match self.source.time_field() {
-            Some("ts") if self.source.count().is_some() => generated_queries(&topic),
-            _ => self.queries_for_any_data().await?,
+        let queries = match self.source {
+            Source::Generated { end_ns, .. } => generated_queries(&topic, end_ns),
+            Source::File { .. } => self.queries_for_any_data().await?,
         };
         for query in queries {
             println!("   {query}");
@@ -185,12 +183,15 @@ impl Tour {
         let topic = &self.topic;
         let mut sample = self.client.sql(&format!("SELECT * FROM {topic} LIMIT 1"), &self.options()).await?;
         let schema = sample.schema().await?;
-        let text = schema.fields().iter().find(|field| {
-            !field.name().starts_with('_') && *field.data_type() == arrow::datatypes::DataType::Utf8
-        });
+        let text = schema
+            .fields()
+            .iter()
+            .find(|field| !field.name().starts_with('_') && *field.data_type() == arrow::datatypes::DataType::Utf8);
         let mut queries = vec![
             format!("SELECT count(*) AS rows, min(_time) AS first, max(_time) AS last FROM {topic}"),
-            format!("SELECT date_trunc('hour', _time) AS hour, count(*) AS rows FROM {topic} GROUP BY hour ORDER BY rows DESC LIMIT 5"),
+            format!(
+                "SELECT date_trunc('hour', _time) AS hour, count(*) AS rows FROM {topic} GROUP BY hour ORDER BY rows DESC LIMIT 5"
+            ),
         ];
         queries.extend(text.map(|field| {
             let name = field.name().replace('"', "\"\"");
@@ -232,14 +233,15 @@ impl Tour {
     pub(super) async fn freshness(&mut self) -> Result<(), Failure> {
         self.heading("Produce one more record: how soon is it visible?");
         let word = format!("mark{}", uuid::Uuid::new_v4().simple());
-        let value = marked(&word, &format_time_ns(now_ns()));
+        let value = marked(&word, self.source.time_field().unwrap_or("ts"), &format_time_ns(now_ns()));
         let producer = self.client.producer(&self.topic, ProducerOptions::default()).await?;
         let record = OutRecord { value: Some(value.to_string().into()), ..OutRecord::default() };
         let delivery = producer.send(record).await.map_err(not_written)?;
         producer.flush().await.map_err(not_written)?;
         let ack = delivery.await.map_err(not_written)?;
         let acked = Instant::now();
-        let (words, place) = (format!("MATCH('{word}')"), format!("_partition = {} AND _offset = {}", ack.partition, ack.offset));
+        let (words, place) =
+            (format!("MATCH('{word}')"), format!("_partition = {} AND _offset = {}", ack.partition, ack.offset));
         let (by_search, by_sql) = tokio::try_join!(self.until_seen(&words, acked), self.until_seen(&place, acked))?;
         println!(
             "   acknowledged after {}; then SQL had it {} and search {} later, query included",
@@ -302,7 +304,9 @@ impl Tour {
     }
 }
 
-fn generated_queries(topic: &str) -> Vec<String> {
+/// The last one asks for the newest hour alone: segments of the others are not read.
+fn generated_queries(topic: &str, end_ns: i64) -> Vec<String> {
+    let since = format_time_ns(end_ns - BUCKET_NS);
     vec![
         format!(
             "SELECT service, count(*) AS errors, avg(latency_ms) AS avg_ms FROM {topic} WHERE level = 'error' GROUP BY service ORDER BY errors DESC LIMIT 5"
@@ -311,7 +315,7 @@ fn generated_queries(topic: &str) -> Vec<String> {
             "SELECT date_trunc('hour', _time) AS hour, count(*) AS events, sum(price_usd) AS revenue FROM {topic} GROUP BY hour ORDER BY hour"
         ),
         format!(
-            "SELECT ad.slot, country, count(*) AS clicks, avg(price_usd) AS avg_price FROM {topic} WHERE kind = 'click' GROUP BY ad.slot, country ORDER BY clicks DESC LIMIT 5"
+            "SELECT ad.slot, country, count(*) AS clicks, avg(price_usd) AS avg_price FROM {topic} WHERE kind = 'click' AND _time >= '{since}' GROUP BY ad.slot, country ORDER BY clicks DESC LIMIT 5"
         ),
     ]
 }

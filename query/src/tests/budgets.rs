@@ -70,12 +70,11 @@ async fn a_query_over_its_memory_says_so() {
 async fn dropping_an_answer_ends_its_query() {
     let fixture = fixture(EngineOptions::default());
     let answer = fixture.start(ENDLESS).await.unwrap();
-    let chunk = fixture.forget("logs");
-    assert!(chunk.upgrade().is_some(), "the running query holds its snapshot");
+    assert!(fixture.engine.tasks() > 0);
     drop(answer);
     // Not a measurement: the loop ends as soon as the query has, and fails only if it never does.
     for _ in 0..3_000 {
-        if chunk.upgrade().is_none() {
+        if fixture.engine.tasks() == 0 {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,8 +1,8 @@
 //! A catalog over rows that tests choose: in memory as tail, or in real column segments with text indexes.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -96,13 +96,6 @@ impl Fixture {
         let analyzer_version = if place == Place::Sealed { ANALYZER_VERSION } else { ANALYZER_VERSION + 1 };
         let segment = seal(&self.catalog.io, self.catalog.dir.path(), &topic.info, rows, analyzer_version);
         topic.segments.push(Arc::new(segment));
-    }
-
-    /// A weak reference to the topic's first chunk of tail; the fixture forgets the topic.
-    pub(super) fn forget(&self, name: &str) -> Weak<TailChunk> {
-        let mut topics = self.catalog.topics.lock();
-        let at = topics.iter().position(|topic| topic.info.name == name).unwrap();
-        Arc::downgrade(&topics.remove(at).tail[0])
     }
 
     pub(super) async fn start(&self, sql: &str) -> Result<Answer, Error> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::compute::cast;
 use arrow::datatypes::DataType;
+use stratalog_query::widen as widen_array;
 
 /// The type of one cell. The numbers are bits of a set.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -217,12 +217,12 @@ impl Column {
         Arc::new(array.expect("the text is valid UTF-8, cut at the ends of values"))
     }
 
-    /// Floats as a later cast of a Float64 column would write them, so that sealing a chunk alone or with others gives
+    /// Floats as a later widening of a Float64 column would write them, so that sealing a chunk alone or with others gives
     /// the same text.
     fn float_texts(&self) -> StringArray {
         let floats = self.cells.iter().filter(|cell| cell.kind == Kind::Float).map(|cell| f64::from_bits(cell.bits));
         let floats = Float64Array::from_iter_values(floats);
-        let texts = cast(&floats, &DataType::Utf8).expect("a float has a text");
+        let texts = widen_array(Arc::new(floats), &DataType::Utf8).expect("a float has a text");
         StringArray::from(texts.to_data())
     }
 

@@ -86,7 +86,7 @@ fn json_becomes_columns() {
         ),
         ("int and text", &[r#"{"a":1}"#, r#"{"a":"x"}"#], "a: Utf8 1 | x"),
         ("bool and int", &[r#"{"a":true}"#, r#"{"a":1}"#], "a: Utf8 true | 1"),
-        ("float and text", &[r#"{"a":1.5}"#, r#"{"a":"x"}"#, r#"{"a":2.0}"#], "a: Utf8 1.5 | x | 2.0"),
+        ("float and text", &[r#"{"a":1.5}"#, r#"{"a":"x"}"#, r#"{"a":2.0}"#], "a: Utf8 1.5 | x | 2"),
         ("object and scalar", &[r#"{"a":{"b":1}}"#, r#"{"a":"x"}"#], "a: Utf8 - | x\na.b: Int64 1 | -"),
         ("past i64, exact", &[r#"{"a":9223372036854775808}"#], "a: Float64 9.223372036854776e18"),
         ("past i64, not exact", &[r#"{"a":18446744073709551615}"#], "a: Utf8 18446744073709551615"),

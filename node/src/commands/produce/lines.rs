@@ -100,7 +100,10 @@ mod tests {
 
     #[test]
     fn lines_keep_every_byte_but_the_feed() {
-        assert_eq!(all(b"a\r\n\nb\xff\nlast"), ["a\r".into(), Bytes::new(), Bytes::from_static(b"b\xff"), "last".into()]);
+        assert_eq!(
+            all(b"a\r\n\nb\xff\nlast"),
+            ["a\r".into(), Bytes::new(), Bytes::from_static(b"b\xff"), "last".into()]
+        );
         assert!(all(b"").is_empty());
     }
 
