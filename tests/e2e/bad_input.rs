@@ -39,6 +39,10 @@ fn topic_names_and_settings_are_checked() {
     node.run(&["topic", "create", "x", "--bucket", "1y"]).failed(2);
     node.run(&["topic", "create", "x", "--format", "avro"]).failed(1);
     node.run(&["topic", "create", "x", "--partitions", "4000000000"]).failed(1);
+    let fixed = node.run(&["topic", "alter", "orders", "--set", "format=text"]).failed(2);
+    assert!(fixed.contains("fixed"), "{fixed}");
+    node.run(&["topic", "alter", "orders", "--set", "retention=7d"]).ok();
+    assert_eq!(node.json(&["topic", "describe", "orders"])["retention"], "7d");
     node.run(&["topic", "delete", "orders"]).failed(2);
     node.run(&["topic", "delete", "orders", "--yes"]).ok();
     node.run(&["produce", "orders"]).failed(1);

@@ -50,6 +50,10 @@ impl Broker {
         for (key, value) in settings {
             config.set(key, value)?;
         }
+        if (config.format, config.bucket_ns) != (topic.config.format, topic.config.bucket_ns) {
+            let message = format!("`format` and `bucket` of topic `{name}` are fixed: rows were made with them");
+            return Err(Error::new(Code::InvalidConfig, message));
+        }
         let topic = self.meta.alter_topic(topic.id, &config).await?;
         self.host(&topic).await?;
         Ok(topic)

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::entry::Command;
-use stratalog_proto::{Error, Offset, PartitionId, RaftIndex, ShardId, TopicId, TopicPartition};
+use stratalog_proto::{Error, Offset, PartitionId, RaftIndex, ShardId, TopicId};
 use stratalog_query::PartitionInfo;
 use stratalog_storage::{Io, Manifest, SegmentMeta};
 use tokio::sync::watch;
@@ -83,8 +83,8 @@ pub(crate) trait RowLog: Send + Sync + 'static {
     /// The disk.
     fn io(&self) -> &Arc<dyn Io>;
 
-    /// As [`Shard::record`]. Blocks.
-    fn record(&self, tp: TopicPartition, offset: Offset) -> Result<Option<Bytes>, Error>;
+    /// As [`Shard::values`]. Blocks.
+    fn values(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error>;
 }
 
 #[async_trait]
@@ -154,8 +154,8 @@ impl RowLog for Shard {
         Shard::io(self)
     }
 
-    fn record(&self, tp: TopicPartition, offset: Offset) -> Result<Option<Bytes>, Error> {
-        Shard::record(self, tp, offset)
+    fn values(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error> {
+        Shard::values(self, topic, rows)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use stratalog_storage::SegmentMeta;
 
 /// The segments whose rows are all past the retention: the end of their time bucket *and* their newest ingest time are
-/// at least that old. A wrong client clock can thus neither delete fresh rows nor keep old ones for ever (DESIGN §8).
+/// at least that old. A wrong client clock can thus neither delete fresh rows nor keep old ones for ever.
 pub(super) fn expired<'a>(
     segments: impl IntoIterator<Item = &'a Arc<SegmentMeta>>,
     retention_ns: u64,

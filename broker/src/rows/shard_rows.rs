@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, TopicId, TopicPartition};
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, TopicId};
 use stratalog_query::{RawRecords, ShardSnapshot};
 use stratalog_storage::SegmentMeta;
 
@@ -136,9 +136,6 @@ struct LogRecords {
 
 impl RawRecords for LogRecords {
     fn raw(&self, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error> {
-        let record = |(partition, offset): &(PartitionId, Offset)| {
-            self.log.record(TopicPartition { topic: self.topic, partition: *partition }, *offset)
-        };
-        rows.iter().map(record).collect()
+        self.log.values(self.topic, rows)
     }
 }

@@ -12,9 +12,7 @@ use parking_lot::Mutex;
 use stratalog_proto::batch::{Batch, BatchBuilder, Compression};
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::entry::{Append, Command, Entry, EntryBuilder};
-use stratalog_proto::{
-    Code, Error, Offset, PartitionId, RaftIndex, ShardId, TenantId, TopicId, TopicPartition, internal,
-};
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ShardId, TenantId, TopicId, internal};
 use stratalog_query::{PartitionInfo, ShardSnapshot, TopicInfo};
 use stratalog_storage::col::system;
 use stratalog_storage::{Io, Manifest, RealDisk};
@@ -212,13 +210,16 @@ impl RowLog for MemLog {
         &self.io
     }
 
-    fn record(&self, tp: TopicPartition, offset: Offset) -> Result<Option<Bytes>, Error> {
-        let slot = self.state.lock().partition(tp.topic, tp.partition).and_then(|p| p.batch_with(offset).copied());
-        let Some(slot) = slot else { return Ok(None) };
-        let payload = self.entries.lock()[slot.index.0 as usize - 1].clone();
-        let batch = Batch::parse(payload.slice(slot.at as usize..(slot.at + slot.len) as usize))?;
-        let record = batch.records(1 << 20)?.nth((offset.0 - slot.base_offset.0) as usize).unwrap();
-        Ok(record?.value)
+    fn values(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error> {
+        let value = |(partition, offset): &(PartitionId, Offset)| {
+            let slot = self.state.lock().partition(topic, *partition).and_then(|p| p.batch_with(*offset).copied());
+            let Some(slot) = slot else { return Ok(None) };
+            let payload = self.entries.lock()[slot.index.0 as usize - 1].clone();
+            let batch = Batch::parse(payload.slice(slot.at as usize..(slot.at + slot.len) as usize))?;
+            let record = batch.records(1 << 20)?.nth((offset.0 - slot.base_offset.0) as usize).unwrap();
+            Ok(record?.value)
+        };
+        rows.iter().map(value).collect()
     }
 }
 

@@ -1,12 +1,16 @@
 //! Reading batches back from the log: what the materializer, fetch and `_raw` use.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use stratalog_proto::batch::Batch;
 use stratalog_proto::entry::{Command, Entry};
-use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, TopicId, TopicPartition};
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, TopicId};
 
 use super::partition::BatchSlot;
 use super::runtime::Shard;
+
+type RowsByBatch = BTreeMap<(RaftIndex, u32), (BatchSlot, Vec<(Offset, usize)>)>;
 
 /// The most that one record batch may decompress to.
 pub(crate) const MAX_BATCH_CONTENT_BYTES: usize = 256 << 20;
@@ -82,24 +86,43 @@ impl Shard {
         Ok(into[before..].iter().map(|batch| batch.batch.len()).sum())
     }
 
-    /// The value of one record, for `_raw`; `None` for a null value or an offset that is not in the log.
+    /// The values of records, for `_raw`: one for each row; `None` for a null value, an offset that is not in the log, or a
+    /// record of a batch that does not decode. Each batch is unpacked once, however many of its records are asked for.
     ///
     /// Blocks on the disk.
     ///
     /// # Errors
-    /// As [`batches_after`](Self::batches_after), and [`Code::CorruptBatch`] if the batch does not decode.
-    pub(crate) fn record(&self, tp: TopicPartition, offset: Offset) -> Result<Option<Bytes>, Error> {
-        let slot = self.read(|state| Some(*state.partition(tp.topic, tp.partition)?.batch_with(offset)?));
-        let Some(slot) = slot else { return Ok(None) };
-        let batch = self.batch(&slot)?;
-        let delta = offset.0 - slot.base_offset.0;
-        for record in batch.records(MAX_BATCH_CONTENT_BYTES)? {
-            let record = record?;
-            if record.offset_delta as u64 == delta {
-                return Ok(record.value);
+    /// As [`batches_after`](Self::batches_after).
+    pub(crate) fn values(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error> {
+        let mut values = vec![None; rows.len()];
+        for (slot, wanted) in self.rows_by_batch(topic, rows).into_values() {
+            let batch = self.batch(&slot)?;
+            // Its records are dead letters, whose reason says that they have no values.
+            let Ok(records) = batch.records(MAX_BATCH_CONTENT_BYTES) else { continue };
+            let mut wanted = wanted.into_iter().peekable();
+            for record in records.map_while(Result::ok) {
+                let offset = slot.base_offset.0 + record.offset_delta as u64;
+                while let Some((_, row)) = wanted.next_if(|(wanted, _)| wanted.0 == offset) {
+                    values[row].clone_from(&record.value);
+                }
             }
         }
-        Ok(None)
+        Ok(values)
+    }
+
+    /// The batches that hold rows, each with the rows' offsets, ascending, and their places in `rows`.
+    fn rows_by_batch(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> RowsByBatch {
+        let mut found = RowsByBatch::new();
+        self.read(|state| {
+            for (at, (partition, offset)) in rows.iter().enumerate() {
+                let slot = state.partition(topic, *partition).and_then(|partition| partition.batch_with(*offset));
+                if let Some(slot) = slot {
+                    found.entry((slot.index, slot.at)).or_insert_with(|| (*slot, Vec::new())).1.push((*offset, at));
+                }
+            }
+        });
+        found.values_mut().for_each(|(_, wanted)| wanted.sort_unstable());
+        found
     }
 
     /// Reads one batch from the log. Blocks on the disk if its entry is no longer in memory.
