@@ -144,14 +144,15 @@ impl Broker {
     /// Reads record batches; waits up to `max_wait` until there is one.
     ///
     /// # Errors
-    /// [`Code::UnknownTopic`]. Whatever concerns one partition is in its result.
+    /// [`Code::UnknownTopic`]; [`Code::InvalidRequest`] if a partition is named twice. Whatever concerns one partition is in
+    /// its result.
     pub async fn fetch(&self, request: FetchRequest) -> Result<Vec<FetchedPartition>, Error> {
         let topic = self.topics.get(&request.topic)?;
         if request.partitions.len() > topic.partitions as usize {
             let message = format!("a fetch names each partition once; `{}` has {}", topic.name, topic.partitions);
             return Err(Error::new(Code::InvalidRequest, message));
         }
-        let fetched = fetch(&topic, &self.shards, &request).await;
+        let fetched = fetch(&topic, &self.shards, &request).await?;
         let batches = fetched.iter().filter_map(|partition| partition.result.as_ref().ok()).flatten();
         self.metrics.fetched(batches.map(|batch| batch.header.len() + batch.body.len()).sum());
         Ok(fetched)

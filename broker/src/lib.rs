@@ -13,6 +13,8 @@ mod fatal;
 mod fetch;
 mod identity;
 mod meta;
+#[cfg(test)]
+mod metered_disk;
 mod metrics;
 mod offsets;
 mod options;

@@ -34,7 +34,7 @@ pub struct BrokerOptions {
     pub rows: RowsOptions,
     /// How queries run.
     pub engine: EngineOptions,
-    /// The disk.
+    /// The disk. The broker holds a bounded number of its files open for reading.
     pub disk: Arc<dyn Io>,
 }
 

@@ -9,7 +9,7 @@ use arrow::datatypes::Int64Type;
 use bytes::{Bytes, BytesMut};
 use stratalog_broker::{Broker, BrokerOptions, FetchRequest, FetchedPartition, OffsetAt};
 use stratalog_proto::batch::{Batch, BatchBuilder, Compression};
-use stratalog_proto::config::TopicConfig;
+use stratalog_proto::config::{Format, TopicConfig};
 use stratalog_proto::{Code, Error, Offset, PartitionId, ProducerId, Token};
 use stratalog_query::SqlRequest;
 use stratalog_storage::LaneOptions;
@@ -266,6 +266,35 @@ fn an_io_error_in_the_log_stops_the_process() {
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.status), Some(6), "it aborts\n{out}\n{err}");
     assert!(err.contains("stratalog stops: ") && err.contains("cannot be made durable"), "{err}");
     assert!(!out.contains("L1 BROKEN"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_full_disk_records_are_refused_and_segments_can_be_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FailingDisk::default());
+    let (produce_wait, produce_timeout) = (Duration::from_millis(300), Duration::from_secs(20));
+    let options = BrokerOptions { disk: disk.clone(), produce_wait, produce_timeout, ..options(&dir) };
+    let broker = Broker::start(options).await.unwrap();
+    broker.create_topic("rows", 1, TopicConfig::default()).await.unwrap();
+    let raw = TopicConfig { format: Format::Raw, ..TopicConfig::default() };
+    broker.create_topic("blobs", 64, raw).await.unwrap();
+    broker.produce("rows", P0, batch(0, 10, None)).await.unwrap();
+    disk.is_full_from_now_on();
+
+    // 38 MiB for the 16 MiB of one log file.
+    let blob = |partition| {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(0, None, Some(&[7; 600 << 10]), &[]);
+        broker.produce("blobs", PartitionId(partition), builder.finish())
+    };
+    let answers = futures::future::join_all((0..64).map(blob)).await;
+    let refused: Vec<Code> = answers.iter().filter_map(|answer| Some(answer.as_ref().err()?.code)).collect();
+    assert!(refused.iter().all(|code| *code == Code::StorageFull), "{refused:?}");
+    assert!(refused.len() >= 38 && refused.len() < 64, "{} were refused", refused.len());
+
+    assert_eq!(broker.drop_before("rows", i64::MAX, false).await.unwrap().rows, 10, "a Seal and a Drop have room");
+    broker.delete_topic("blobs").await.unwrap();
+    broker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

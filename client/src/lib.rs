@@ -6,7 +6,8 @@
 //! - A delivery that succeeded was fsynced on a majority (L1). One that did not says whether the record is certainly not
 //!   in the log ([`SendError::Failed`]) or may be ([`SendError::Unknown`]); the two are never mixed up.
 //! - Records of one producer stay in the order in which they were sent, partition by partition, also when batches are
-//!   sent again; an idempotent producer (the default) writes each batch once, whatever happens to connections.
+//!   sent again; an idempotent producer (the default) writes each batch once, whatever happens to connections, copies
+//!   that a lost connection still delivers included.
 //! - A producer holds at most [`ProducerOptions::buffer_bytes`]; when they are full, [`Producer::send`] waits.
 //! - A query's answer is whole, or an error: never short.
 //!

@@ -4,6 +4,7 @@
 mod cli;
 mod commands;
 mod config;
+mod descriptors;
 mod failure;
 mod output;
 mod progress;

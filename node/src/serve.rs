@@ -1,5 +1,6 @@
 //! A running node: broker, listeners, and a clean stop.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::Serve;
 use crate::config::{LogFormat, Settings, load};
+use crate::descriptors::raise_limit;
 use crate::failure::Failure;
 use crate::output::human_duration;
 
@@ -46,12 +48,22 @@ pub(crate) async fn run(flags: &Serve) -> Result<(), Failure> {
 pub(crate) fn start_log(settings: &Settings) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&settings.log.level)
         .map_err(|error| Failure::Usage(format!("log.level = \"{}\" is not a level: {error}", settings.log.level)))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(quiet_libraries(filter, &settings.log.level))
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match settings.log.format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
     Ok(())
+}
+
+/// Consensus tells every step of an election as information; unless it is asked for, only its warnings are wanted.
+fn quiet_libraries(filter: EnvFilter, level: &str) -> EnvFilter {
+    let asked_for = level.contains("openraft") || level.contains("debug") || level.contains("trace");
+    let warnings = "openraft=warn".parse().expect("the directive is well formed");
+    if asked_for { filter } else { filter.add_directive(warnings) }
 }
 
 /// Whether a port that is in use is an error.
@@ -80,6 +92,8 @@ impl Node {
     /// # Errors
     /// An address or a data directory that is in use, or data that does not recover.
     pub(crate) async fn start(settings: &Settings, ports: Ports) -> Result<Self, Failure> {
+        // A node that cannot raise it works with what it has.
+        raise_limit().unwrap_or_else(|error| tracing::warn!(%error, "going on with the limit as it is"));
         let grpc = bind("gRPC", settings.grpc_addr()?, ports).await?;
         let http = bind("HTTP", settings.http_addr()?, ports).await?;
         let (grpc_addr, http_addr) = (local(&grpc)?, local(&http)?);

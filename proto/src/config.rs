@@ -62,6 +62,8 @@ pub const TOPIC_CONFIG_KEYS: &[&str] = &["format", "time.field", "bucket", "rete
 
 /// Bounds of `max.message.bytes`.
 pub const MAX_MESSAGE_BYTES: std::ops::RangeInclusive<u32> = 1_024..=(16 << 20);
+/// The largest produce request that a node reads, in bytes: one batch of the largest size, and room around it.
+pub const MAX_PRODUCE_REQUEST_BYTES: usize = *MAX_MESSAGE_BYTES.end() as usize + (64 << 10);
 /// Bounds of `bucket`, in nanoseconds: a second to a year.
 pub const BUCKET_NS: std::ops::RangeInclusive<u64> = SECOND_NS..=(366 * 24 * HOUR_NS);
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::future::try_join_all;
-use futures::{Future, StreamExt};
+use futures::{Future, Stream, StreamExt, stream};
 use stratalog_proto::config::Format;
 use stratalog_proto::{Code, Error, Token};
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +23,7 @@ use crate::catalog::{Catalog, TopicInfo, TopicSnapshot};
 use crate::error::{from_datafusion, nearest};
 use crate::meter::Meter;
 use crate::runtime::QueryRuntime;
+use crate::scan::OpenIndexes;
 use crate::search::{self, SearchRequest};
 use crate::session::{Sessions, Tables};
 use crate::statement::{self, SqlRequest};
@@ -29,10 +31,13 @@ use crate::statement::{self, SqlRequest};
 /// Batches that wait for a slow reader before the query pauses.
 const BATCHES_AHEAD: usize = 2;
 
+/// The part of the queries' memory that open text indexes may have besides it: one in so many.
+const INDEX_SHARE: usize = 4;
+
 /// Limits of an engine.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Memory of all queries together, in bytes.
+    /// Memory of all queries together, in bytes. Text indexes that stay open between queries have a quarter of it more.
     pub memory_bytes: usize,
     /// Memory of one query, in bytes.
     pub query_memory_bytes: usize,
@@ -86,6 +91,12 @@ impl Engine {
         self.running.as_ref().map_or(0, |running| running.runtime.tasks())
     }
 
+    /// Memory that queries have, in bytes.
+    #[cfg(test)]
+    pub(crate) fn reserved(&self) -> usize {
+        self.running.as_ref().map_or(0, |running| running.core.memory.reserved())
+    }
+
     /// Runs one read-only SQL statement. Returns once it is planned and its snapshots are taken.
     ///
     /// # Errors
@@ -125,7 +136,8 @@ impl Running {
         let memory = Arc::new(GreedyMemoryPool::new(options.memory_bytes));
         // Twice as many as can run: an operator that computes for long without yielding leaves a thread to the others.
         let runtime = QueryRuntime::start(2 * threads)?;
-        Ok(Self { core: Arc::new(Core { catalog, sessions, memory, options }), runtime })
+        let indexes = Arc::new(OpenIndexes::new(options.memory_bytes / INDEX_SHARE));
+        Ok(Self { core: Arc::new(Core { catalog, options, indexes, sessions, memory }), runtime })
     }
 
     async fn answer<P, F>(&self, deadline: Deadline, prepare: P) -> Result<Answer, Error>
@@ -154,6 +166,7 @@ impl Running {
 pub(crate) struct Core {
     pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) options: EngineOptions,
+    pub(crate) indexes: Arc<OpenIndexes>,
     sessions: Sessions,
     memory: Arc<dyn MemoryPool>,
 }
@@ -190,13 +203,23 @@ impl Core {
         deadline: Deadline,
     ) -> Result<BTreeMap<String, Arc<TopicSnapshot>>, Error> {
         let snapshots = topics.iter().map(|(name, topic)| async move {
-            let concerns = |token: &&Token| topic.shards.contains(&token.shard);
-            let tokens: Vec<Token> = tokens.iter().filter(concerns).copied().collect();
-            let snapshot = self.catalog.snapshot(topic, &tokens, deadline.at.into_std()).await?;
-            assert_visible(&snapshot, &tokens);
-            Ok::<_, Error>((name.clone(), Arc::new(snapshot)))
+            Ok::<_, Error>((name.clone(), self.snapshot(topic, tokens, deadline).await?))
         });
         Ok(try_join_all(snapshots).await?.into_iter().collect())
+    }
+
+    /// A snapshot of a topic, with every token that concerns it visible (Q1).
+    pub(crate) async fn snapshot(
+        &self,
+        topic: &TopicInfo,
+        tokens: &[Token],
+        deadline: Deadline,
+    ) -> Result<Arc<TopicSnapshot>, Error> {
+        let concerns = |token: &&Token| topic.shards.contains(&token.shard);
+        let tokens: Vec<Token> = tokens.iter().filter(concerns).copied().collect();
+        let snapshot = self.catalog.snapshot(topic, &tokens, deadline.at.into_std()).await?;
+        assert_visible(&snapshot, &tokens);
+        Ok(Arc::new(snapshot))
     }
 
     /// A session for one query, with a memory budget of its own.
@@ -231,7 +254,12 @@ pub(crate) struct Rows {
 /// Where its rows come from.
 pub(crate) enum Batches {
     Stream(SendableRecordBatchStream),
-    Ready(RecordBatch),
+    /// Rows that had to be seen as a whole first, and the memory that they have until they are delivered.
+    Ready {
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+        memory: MemoryReservation,
+    },
 }
 
 /// What the caller of a query gets first.
@@ -246,34 +274,32 @@ impl Rows {
         let (parts, receiver) = mpsc::channel(BATCHES_AHEAD);
         let schema = match &self.batches {
             Batches::Stream(stream) => stream.schema(),
-            Batches::Ready(batch) => batch.schema(),
+            Batches::Ready { schema, .. } => schema.clone(),
         };
         if started.send(Ok(Started { schema, parts: receiver, meter: self.meter })).is_err() {
             return;
         }
         // A reader that has gone closes the channel; one that does not read is cut off at the deadline.
         let _ = tokio::time::timeout_at(deadline.at, async {
-            let end = match self.batches {
-                Batches::Ready(batch) => parts.send(Part::Batch(batch)).await.map(|()| Part::End),
+            match self.batches {
+                Batches::Ready { batches, memory: _memory, .. } => forward(stream::iter(batches).map(Ok), &parts).await,
                 Batches::Stream(stream) => forward(stream, &parts).await,
-            };
-            if let Ok(end) = end {
-                let _ = parts.send(end).await;
             }
         })
         .await;
     }
 }
 
+/// Sends all batches, and what comes after the last.
 async fn forward(
-    mut stream: SendableRecordBatchStream,
+    mut stream: impl Stream<Item = Result<RecordBatch, DataFusionError>> + Unpin,
     parts: &mpsc::Sender<Part>,
-) -> Result<Part, mpsc::error::SendError<Part>> {
+) -> Result<(), mpsc::error::SendError<Part>> {
     while let Some(batch) = stream.next().await {
         match batch {
             Ok(batch) => parts.send(Part::Batch(batch)).await?,
-            Err(error) => return Ok(Part::Failed(from_datafusion(error))),
+            Err(error) => return parts.send(Part::Failed(from_datafusion(error))).await,
         }
     }
-    Ok(Part::End)
+    parts.send(Part::End).await
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, RecordBatch, RecordBatchOptions};
-use arrow::compute::concat_batches;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use futures::TryStreamExt;
 use stratalog_proto::{Code, Error, Token};
@@ -54,18 +55,14 @@ pub(crate) async fn prepare(core: &Core, request: SearchRequest, deadline: Deadl
     let query = parse_query(&request.query)?;
     let topic = core.topic(&request.topic, "")?;
     let meter = Arc::new(Meter::start(core.catalog.version()));
-    let topics = [(topic.name.clone(), topic)].into();
-    let snapshots = core.snapshots(&topics, &request.tokens, deadline).await?;
-    let mut batch = RecordBatch::new_empty(Arc::new(Schema::empty()));
-    for snapshot in snapshots.into_values() {
-        meter.fence(&snapshot);
-        let table = TopicTable::new(snapshot.clone(), meter.clone(), |column| column != names::RAW);
-        let compiler = Compiler::new(columns(&table));
-        let filter = within(compiler.compile(&query), &request);
-        let plan = plan(&snapshot, table, filter, limit).map_err(from_datafusion)?;
-        batch = collect(core, &plan).await?;
-    }
-    Ok(Rows { meter, batches: Batches::Ready(without_empty_columns(&batch)?) })
+    let snapshot = core.snapshot(&topic, &request.tokens, deadline).await?;
+    meter.fence(&snapshot);
+    let indexes = core.indexes.clone();
+    let table = TopicTable::new(snapshot.clone(), meter.clone(), indexes, |column| column != names::RAW);
+    let compiler = Compiler::new(columns(&table));
+    let filter = within(compiler.compile(&query), &request);
+    let plan = plan(&snapshot, table, filter, limit).map_err(from_datafusion)?;
+    Ok(Rows { meter, batches: run(core, &plan).await? })
 }
 
 fn columns(table: &TopicTable) -> Vec<(Column, arrow::datatypes::DataType)> {
@@ -110,24 +107,77 @@ fn column(name: &str) -> Expr {
     Expr::Column(Column::new_unqualified(name))
 }
 
-async fn collect(core: &Core, plan: &LogicalPlan) -> Result<RecordBatch, Error> {
+/// Runs the plan to its end: only then is it known which columns have a value.
+async fn run(core: &Core, plan: &LogicalPlan) -> Result<Batches, Error> {
     let state = core.session(Tables::default())?;
+    let memory = MemoryConsumer::new("rows of a search").register(&state.runtime_env().memory_pool);
     let stream = execute(&state, plan).await?;
     let schema = stream.schema();
-    let batches: Vec<RecordBatch> = stream.try_collect().await.map_err(from_datafusion)?;
-    concat_batches(&schema, &batches).map_err(|error| from_datafusion(error.into()))
+    let batches = collect(stream, &memory).await.map_err(from_datafusion)?;
+    let kept = columns_with_values(&schema, &batches);
+    let projected = batches.iter().map(|batch| batch.project(&kept));
+    let batches = projected.collect::<Result<_, _>>().map_err(|error| from_datafusion(error.into()))?;
+    let schema = schema.project(&kept).map_err(|error| from_datafusion(error.into()))?;
+    Ok(Batches::Ready { schema: Arc::new(schema), batches, memory })
 }
 
-/// Leaves out the columns that are null in every row, except those that every row has.
-fn without_empty_columns(batch: &RecordBatch) -> Result<RecordBatch, Error> {
-    let schema: SchemaRef = batch.schema();
+/// All batches; their bytes are taken from `memory`.
+///
+/// # Errors
+/// Those of the stream, and [`DataFusionError::ResourcesExhausted`].
+async fn collect(
+    mut stream: SendableRecordBatchStream,
+    memory: &MemoryReservation,
+) -> Result<Vec<RecordBatch>, DataFusionError> {
+    let mut batches = Vec::new();
+    while let Some(batch) = stream.try_next().await? {
+        memory.try_grow(bytes(&batch))?;
+        batches.push(batch);
+    }
+    Ok(batches)
+}
+
+/// Bytes of the rows of a batch: batches that are slices of the same arrays do not count them twice.
+fn bytes(batch: &RecordBatch) -> usize {
+    let column = |column: &Arc<dyn Array>| column.to_data().get_slice_memory_size();
+    batch.columns().iter().map(|array| column(array).unwrap_or_else(|_| array.get_array_memory_size())).sum()
+}
+
+/// The columns that are not null in every row, and those that every row has.
+fn columns_with_values(schema: &SchemaRef, batches: &[RecordBatch]) -> Vec<usize> {
+    let has_value = |batch: &RecordBatch, column: usize| batch.column(column).null_count() < batch.num_rows();
     let is_kept = |column: &usize| {
-        let name = schema.field(*column).name().as_str();
-        SHOWN.contains(&name) || batch.column(*column).null_count() < batch.num_rows()
+        SHOWN.contains(&schema.field(*column).name().as_str()) || batches.iter().any(|batch| has_value(batch, *column))
     };
-    let kept: Vec<usize> = (0..batch.num_columns()).filter(is_kept).collect();
-    let columns = kept.iter().map(|column| batch.column(*column).clone()).collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    let project = |schema: Schema| RecordBatch::try_new_with_options(Arc::new(schema), columns, &options);
-    schema.project(&kept).and_then(project).map_err(|error| from_datafusion(error.into()))
+    (0..schema.fields().len()).filter(is_kept).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, StringArray};
+    use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+
+    use super::*;
+
+    /// Two slices of the same 1,000 rows.
+    fn stream() -> SendableRecordBatchStream {
+        let text: ArrayRef = Arc::new(StringArray::from_iter_values((0..1_000).map(|row| format!("row {row:04}"))));
+        let whole = RecordBatch::try_from_iter([("text", text)]).unwrap();
+        let slices = [whole.slice(0, 500), whole.slice(500, 500)];
+        Box::pin(RecordBatchStreamAdapter::new(whole.schema(), futures::stream::iter(slices.map(Ok))))
+    }
+
+    #[tokio::test]
+    async fn rows_are_counted_once_and_refused_beyond_the_budget() {
+        let rows = 8 * 1_000 + 4 * 1_000;
+        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(rows + 8));
+        let memory = MemoryConsumer::new("test").register(&pool);
+        assert_eq!(collect(stream(), &memory).await.unwrap().len(), 2);
+        assert!((rows..=rows + 8).contains(&pool.reserved()), "{}", pool.reserved());
+        let error = from_datafusion(collect(stream(), &memory).await.unwrap_err());
+        assert_eq!(error.code, Code::QueryBudget, "{error}");
+        drop(memory);
+        assert_eq!(pool.reserved(), 0);
+    }
 }

@@ -82,7 +82,8 @@ async fn topic_tables(
     let mut tables = Tables::default();
     for (name, snapshot) in core.snapshots(&topics, tokens, deadline).await? {
         meter.fence(&snapshot);
-        let table = TopicTable::new(snapshot, meter.clone(), |column| names.hidden.contains(column));
+        let table =
+            TopicTable::new(snapshot, meter.clone(), core.indexes.clone(), |column| names.hidden.contains(column));
         tables.topics.insert(name, Arc::new(table));
     }
     Ok(tables)

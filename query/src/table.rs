@@ -12,7 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use crate::catalog::TopicSnapshot;
 use crate::meter::Meter;
-use crate::scan::{Filters, ScanTable, TopicScan};
+use crate::scan::{Filters, OpenIndexes, ScanTable, TopicScan};
 use crate::schema::table_schema;
 
 /// One snapshot of a topic. It evaluates every filter on rows, so that none is evaluated again above it.
@@ -23,9 +23,14 @@ pub(crate) struct TopicTable {
 
 impl TopicTable {
     /// The topic's table where `named` tells which hidden columns the statement names.
-    pub(crate) fn new(snapshot: Arc<TopicSnapshot>, meter: Arc<Meter>, named: impl Fn(&str) -> bool) -> Self {
+    pub(crate) fn new(
+        snapshot: Arc<TopicSnapshot>,
+        meter: Arc<Meter>,
+        indexes: Arc<OpenIndexes>,
+        named: impl Fn(&str) -> bool,
+    ) -> Self {
         let schema = table_schema(&snapshot.schema, named);
-        Self { table: ScanTable { snapshot, schema, meter } }
+        Self { table: ScanTable { snapshot, schema, meter, indexes } }
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod budgets;
 mod cases;
+mod casts;
 mod damage;
 mod fixture;
 mod hostile;
+mod indexes;
 mod oracle;
 mod placement;
 mod pruning;

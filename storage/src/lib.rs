@@ -16,7 +16,7 @@ mod lane;
 mod manifest;
 mod segment;
 
-pub use io::{File, Io, OpenMode, RealDisk, write_durably};
+pub use io::{File, Io, OpenMode, PooledDisk, RealDisk, write_durably};
 pub use lane::{
     Done, Frame, FrameKind, Lane, LaneError, LaneOptions, LanePos, LaneStats, RecoveredFrame, Recovery, TornTail, Votes,
 };

@@ -1,6 +1,7 @@
 //! What is known of a segment without its file ([`SegmentMeta`]), and its file while somebody needs it
 //! ([`SegmentHandle`]).
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -174,7 +175,8 @@ impl TryFrom<&internal::SegmentMeta> for SegmentMeta {
 }
 
 /// A live segment's file. Its reader is opened at the first need and shared by all. Once condemned, the file is
-/// unlinked when the last of its users lets go: the handle, the readers it gave and their sections.
+/// unlinked when the last of its users lets go: the handle, the readers it gave and their sections. Until then it keeps
+/// its name, since a reader may have no descriptor and open the file again: see [`crate::PooledDisk`].
 #[derive(Debug)]
 pub struct SegmentHandle {
     /// The shard that it belongs to.
@@ -183,6 +185,7 @@ pub struct SegmentHandle {
     pub meta: Arc<SegmentMeta>,
     lease: Arc<Lease>,
     reader: Mutex<Option<Arc<ColReader>>>,
+    companion: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
 }
 
 impl SegmentHandle {
@@ -190,7 +193,7 @@ impl SegmentHandle {
     pub fn new(io: Arc<dyn Io>, dir: &Path, shard: ShardId, meta: Arc<SegmentMeta>) -> Self {
         let path = dir.join(segment_file_name(meta.id));
         let lease = Arc::new(Lease::new(io, path));
-        Self { shard, meta, lease, reader: Mutex::new(None) }
+        Self { shard, meta, lease, reader: Mutex::new(None), companion: Mutex::new(None) }
     }
 
     /// The file's path.
@@ -213,6 +216,30 @@ impl SegmentHandle {
         Ok(reader)
     }
 
+    /// What a layer above keeps with the file because it is dear to open, such as its text index: made by the first who
+    /// asks, dropped with the handle. It may hold the reader and its sections, never the handle, which would keep both
+    /// for ever. There is one: one of another type takes the place of what was there.
+    ///
+    /// # Errors
+    /// Those of `make`. An error is not kept: the next call tries again.
+    pub fn companion<T, E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E>
+    where
+        T: Any + Send + Sync,
+    {
+        let mut slot = self.companion.lock();
+        if let Some(known) = slot.clone().and_then(|known| known.downcast().ok()) {
+            return Ok(known);
+        }
+        let made = Arc::new(make()?);
+        *slot = Some(made.clone());
+        Ok(made)
+    }
+
+    /// Forgets the companion; who uses it goes on with it.
+    pub fn dismiss_companion(&self) {
+        *self.companion.lock() = None;
+    }
+
     /// Checks the whole file against the hash in the manifest.
     ///
     /// # Errors
@@ -227,7 +254,7 @@ impl SegmentHandle {
     }
 }
 
-/// Keeps a file in place; shared by a handle and all that read through it.
+/// Keeps a file in place, under its name; shared by a handle and all that read through it.
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) io: Arc<dyn Io>,

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use stratalog_proto::{Code, Error, ReplicaId, ShardId};
 use stratalog_query::{Catalog, Engine};
-use stratalog_storage::{Lane, Votes};
+use stratalog_storage::{Lane, PooledDisk, Votes};
 
 use super::{Broker, META};
 use crate::identity::{self, DirLock};
@@ -37,6 +37,7 @@ impl Broker {
     /// [`Code::Unavailable`], naming the directory, if another process uses it; [`Code::CorruptData`], naming file and
     /// offset, for damage that no crash explains: nothing is changed then; [`Code::Timeout`].
     pub async fn start(options: BrokerOptions) -> Result<Arc<Self>, Error> {
+        let options = BrokerOptions { disk: Arc::new(PooledDisk::new(options.disk)), ..options };
         let opened = options.clone();
         let recovered = tokio::task::spawn_blocking(move || recover(&opened)).await;
         let Recovered { lane, mut logs, lock } =

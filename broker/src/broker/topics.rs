@@ -1,5 +1,9 @@
 //! Changes of topics: first the metadata group, then the shards, and a crash between the two heals at the next start.
+//!
+//! A change may end with [`Code::Timeout`] and be applied later. So each change first waits until those before it have
+//! their outcome, and builds on what the metadata says then; what is published may be older.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use stratalog_proto::config::{TopicConfig, check_topic_name};
@@ -30,6 +34,7 @@ impl Broker {
             return Err(Error::new(Code::InvalidRequest, message));
         }
         let _one = self.changing_topics.lock().await;
+        self.meta.settle().await?;
         if let Some(unfinished) = self.unfinished(name) {
             self.host(&unfinished).await?;
         }
@@ -45,7 +50,8 @@ impl Broker {
     /// [`Code::UnknownTopic`]; [`Code::InvalidConfig`], naming key and value.
     pub async fn alter_topic(&self, name: &str, settings: &[(String, String)]) -> Result<Arc<TopicInfo>, Error> {
         let _one = self.changing_topics.lock().await;
-        let topic = self.topics.get(name)?;
+        self.meta.settle().await?;
+        let topic = self.meta.topic(self.topics.get(name)?.id)?;
         let mut config = topic.config.clone();
         for (key, value) in settings {
             config.set(key, value)?;
@@ -59,27 +65,41 @@ impl Broker {
         Ok(topic)
     }
 
-    /// Deletes a topic: its records, rows and segments.
+    /// Deletes a topic: its records, rows and segments. It cannot be used from the moment this begins; if the outcome is
+    /// unknown it stays so, since what is written to a deleted topic is lost.
     ///
     /// # Errors
     /// [`Code::UnknownTopic`]; [`Code::Timeout`] if the outcome is unknown.
     pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
         let _one = self.changing_topics.lock().await;
-        let topic = self.topics.get(name)?;
+        self.meta.settle().await?;
+        let published = self.topics.get(name);
+        // A deletion of unknown outcome left it in the metadata, or only in the shards.
+        let Some(topic) = published.clone().ok().or_else(|| self.meta.named(name)) else {
+            self.forget_deleted().await?;
+            return published.map(|_| ());
+        };
         self.topics.retract(&topic);
-        if let Err(error) = self.meta.delete_topic(topic.id).await {
-            self.topics.publish(topic);
-            return Err(error);
+        match deletion(self.meta.delete_topic(topic.id).await) {
+            Deletion::Gone => {
+                for shard in partitions_by_shard(&topic).into_keys().filter_map(|id| self.shard(id)) {
+                    forget(shard, topic.id).await?;
+                }
+                self.forget_deleted().await
+            }
+            Deletion::Unknown(error) => Err(error),
+            Deletion::Failed(error) => {
+                if let (Ok(_), Ok(current)) = (published, self.meta.topic(topic.id)) {
+                    self.topics.publish(current);
+                }
+                Err(error)
+            }
         }
-        for shard in partitions_by_shard(&topic).into_keys().filter_map(|id| self.shard(id)) {
-            forget(shard, topic.id).await?;
-        }
-        Ok(())
     }
 
     /// A topic that the metadata has and that cannot be used yet: an earlier creation did not come to its end.
     fn unfinished(&self, name: &str) -> Option<Arc<TopicInfo>> {
-        let topic = self.meta.topics().into_iter().find(|topic| topic.name == name)?;
+        let topic = self.meta.named(name)?;
         self.topics.by_id(topic.id).is_none().then_some(topic)
     }
 
@@ -98,17 +118,42 @@ impl Broker {
 
     /// Ends what a crash interrupted: topics are hosted by all their shards, and shards forget topics that are gone.
     pub(super) async fn heal_topics(&self) -> Result<(), Error> {
-        let topics = self.meta.topics();
-        for topic in &topics {
-            self.host(topic).await?;
+        for topic in self.meta.topics() {
+            self.host(&topic).await?;
         }
+        self.forget_deleted().await
+    }
+
+    /// Has the shards forget what the metadata does not have. A topic is there before any shard hosts it.
+    async fn forget_deleted(&self) -> Result<(), Error> {
+        let known: HashSet<TopicId> = self.meta.topics().iter().map(|topic| topic.id).collect();
         for shard in self.shards.values() {
             let hosted: Vec<TopicId> = shard.read(|state| state.topics().map(|(id, _)| id).collect());
-            for id in hosted.into_iter().filter(|id| topics.iter().all(|topic| topic.id != *id)) {
+            for id in hosted.into_iter().filter(|id| !known.contains(id)) {
                 forget(shard, id).await?;
             }
         }
         Ok(())
+    }
+}
+
+/// What the answer to a DeleteTopic means.
+#[derive(Debug, PartialEq)]
+enum Deletion {
+    Gone,
+    /// It was not deleted, and will not be.
+    Failed(Error),
+    /// It may be deleted, now or later.
+    Unknown(Error),
+}
+
+fn deletion(answer: Result<(), Error>) -> Deletion {
+    match answer {
+        Ok(()) => Deletion::Gone,
+        // An earlier try came through after all.
+        Err(error) if error.code == Code::UnknownTopic => Deletion::Gone,
+        Err(error) if error.code == Code::Timeout => Deletion::Unknown(error),
+        Err(error) => Deletion::Failed(error),
     }
 }
 
@@ -132,6 +177,8 @@ async fn forget(shard: &Shard, topic: TopicId) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
     use crate::BrokerOptions;
 
@@ -164,6 +211,74 @@ mod tests {
         let again = broker.create_topic("half", 1, TopicConfig::default()).await;
         assert_eq!(again.unwrap_err().code, Code::TopicExists);
         assert_eq!(broker.partitions("half").unwrap().len(), 1);
+        broker.stop().await;
+    }
+
+    #[test]
+    fn only_a_known_failure_of_a_deletion_leaves_the_topic_in_use() {
+        let answer = |code| deletion(Err(Error::new(code, "")));
+        assert_eq!(deletion(Ok(())), Deletion::Gone);
+        assert_eq!(answer(Code::UnknownTopic), Deletion::Gone);
+        assert!(matches!(answer(Code::Timeout), Deletion::Unknown(_)));
+        for code in [Code::Unavailable, Code::NotLeader] {
+            assert!(matches!(answer(code), Deletion::Failed(_)), "{code:?}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_deletion_that_nobody_waited_for_is_settled_before_the_next_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::start(BrokerOptions { shards: 1, ..BrokerOptions::new(dir.path()) }).await.unwrap();
+        let old = broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
+        assert!(broker.delete_topic("t").now_or_never().is_none(), "it is proposed, and its caller goes away");
+        assert_eq!(broker.topic("t").unwrap_err().code, Code::UnknownTopic);
+        let new = broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
+        assert_ne!(new.id, old.id);
+        broker.delete_topic("t").await.unwrap();
+        assert_eq!(broker.shards[&ShardId(1)].read(|state| state.topics().count()), 0, "both are forgotten");
+        broker.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_deletion_whose_answer_was_lost_is_ended_by_the_next_try() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::start(BrokerOptions { shards: 1, ..BrokerOptions::new(dir.path()) }).await.unwrap();
+        let hosted = || broker.shards[&ShardId(1)].read(|state| state.topics().count());
+        let gone = |name: &'static str| {
+            let topic = broker.topic(name).unwrap();
+            let broker = &broker;
+            async move { broker.meta.delete_topic(topic.id).await.unwrap() }
+        };
+        broker.create_topic("published", 1, TopicConfig::default()).await.unwrap();
+        gone("published").await;
+        broker.delete_topic("published").await.unwrap();
+        assert_eq!((broker.topics().len(), hosted()), (0, 0));
+
+        broker.create_topic("retracted", 1, TopicConfig::default()).await.unwrap();
+        gone("retracted").await;
+        broker.topics.retract(&broker.topic("retracted").unwrap());
+        assert_eq!(broker.delete_topic("retracted").await.unwrap_err().code, Code::UnknownTopic);
+        assert_eq!(hosted(), 0);
+
+        let kept = broker.create_topic("kept", 1, TopicConfig::default()).await.unwrap();
+        broker.topics.retract(&kept);
+        broker.delete_topic("kept").await.unwrap();
+        assert_eq!((broker.meta.topics().len(), hosted()), (0, 0));
+        broker.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_alteration_keeps_one_whose_answer_was_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::start(BrokerOptions { shards: 1, ..BrokerOptions::new(dir.path()) }).await.unwrap();
+        let topic = broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
+        let unheard = TopicConfig { max_message_bytes: 4321, ..topic.config.clone() };
+        broker.meta.alter_topic(topic.id, &unheard).await.unwrap();
+        assert_eq!(broker.topic("t").unwrap().config, topic.config);
+        let altered = broker.alter_topic("t", &[("retention".to_owned(), "1h".to_owned())]).await.unwrap();
+        assert_eq!(altered.config.max_message_bytes, 4321);
+        assert_eq!(altered.config.retention_ns, Some(3_600_000_000_000));
+        assert_eq!(broker.topic("t").unwrap(), altered);
         broker.stop().await;
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -25,6 +26,8 @@ pub(crate) struct Meta {
     machine: Arc<MetaMachine>,
     group: Arc<Group>,
     batcher: Batcher,
+    /// Whether a change of topics was proposed whose outcome is not known.
+    unsettled: AtomicBool,
     /// Reserved producer ids, half open.
     producer_ids: Mutex<std::ops::Range<i64>>,
     /// One reservation at a time.
@@ -46,12 +49,45 @@ impl Meta {
         group.lead(recovery_timeout).await?;
         let last_time_ns = machine.state.read().time_ns();
         let batcher = Batcher::start(Arc::clone(&group), admission, last_time_ns);
-        Ok(Self { machine, group, batcher, producer_ids: Mutex::new(0..0), reserving: tokio::sync::Mutex::new(()) })
+        Ok(Self {
+            machine,
+            group,
+            batcher,
+            unsettled: AtomicBool::new(false),
+            producer_ids: Mutex::new(0..0),
+            reserving: tokio::sync::Mutex::new(()),
+        })
     }
 
     /// All topics, those included whose shards do not host them yet.
     pub(crate) fn topics(&self) -> Vec<Arc<TopicInfo>> {
         self.machine.state.read().topics().cloned().collect()
+    }
+
+    /// A topic as it is now, by its id.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`].
+    pub(crate) fn topic(&self, id: TopicId) -> Result<Arc<TopicInfo>, Error> {
+        let gone = || Error::new(Code::UnknownTopic, "the topic was deleted at the same time");
+        self.machine.state.read().topics().find(|topic| topic.id == id).cloned().ok_or_else(gone)
+    }
+
+    /// A topic as it is now, by its name; also one whose shards do not host it yet.
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<TopicInfo>> {
+        self.machine.state.read().topics().find(|topic| topic.name == name).cloned()
+    }
+
+    /// Returns when every change of topics that was proposed before has its outcome, so that [`topics`](Self::topics)
+    /// shows it. Entries are applied in order: the answer of any later command is the sign.
+    ///
+    /// # Errors
+    /// As [`Shard::propose`](crate::shard::Shard::propose): it is not known yet.
+    pub(crate) async fn settle(&self) -> Result<(), Error> {
+        if self.unsettled.load(Ordering::SeqCst) {
+            self.change(Command::AllocateProducerIds(internal::AllocateProducerIds { count: 1 })).await?;
+        }
+        Ok(())
     }
 
     /// The last applied index.
@@ -84,7 +120,7 @@ impl Meta {
             config: Some(config.to_internal()),
             shards: placed.iter().map(|shard| shard.0).collect(),
         };
-        self.batcher.propose(Command::CreateTopic(create)).await?;
+        self.change(Command::CreateTopic(create)).await?;
         self.topic(id)
     }
 
@@ -94,7 +130,7 @@ impl Meta {
     /// As [`create_topic`](Self::create_topic).
     pub(crate) async fn alter_topic(&self, id: TopicId, config: &TopicConfig) -> Result<Arc<TopicInfo>, Error> {
         let alter = internal::AlterTopic { topic: id.to_bytes(), config: Some(config.to_internal()) };
-        self.batcher.propose(Command::AlterTopic(alter)).await?;
+        self.change(Command::AlterTopic(alter)).await?;
         self.topic(id)
     }
 
@@ -104,7 +140,7 @@ impl Meta {
     /// As [`create_topic`](Self::create_topic).
     pub(crate) async fn delete_topic(&self, id: TopicId) -> Result<(), Error> {
         let delete = internal::DeleteTopic { topic: id.to_bytes() };
-        self.batcher.propose(Command::DeleteTopic(delete)).await.map(|_| ())
+        self.change(Command::DeleteTopic(delete)).await
     }
 
     /// A producer id that was never given before.
@@ -131,9 +167,15 @@ impl Meta {
         self.group.stop().await;
     }
 
-    fn topic(&self, id: TopicId) -> Result<Arc<TopicInfo>, Error> {
-        let gone = || Error::new(Code::UnknownTopic, "the topic was deleted at the same time");
-        self.machine.state.read().topics().find(|topic| topic.id == id).cloned().ok_or_else(gone)
+    /// Proposes a change of topics. It counts as unsettled from before it is proposed, since who waits may go away.
+    async fn change(&self, command: Command) -> Result<(), Error> {
+        self.unsettled.store(true, Ordering::SeqCst);
+        let answer = self.batcher.propose(command).await.map(|_| ());
+        let was_applied = |error: &Error| !matches!(error.code, Code::Timeout | Code::Unavailable | Code::NotLeader);
+        if answer.as_ref().err().is_none_or(was_applied) {
+            self.unsettled.store(false, Ordering::SeqCst);
+        }
+        answer
     }
 }
 

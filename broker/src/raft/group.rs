@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::log::GroupLog;
 use super::machine::{Machine, StateMachine};
 use super::network::NoPeers;
+use super::promise::Promise;
 use super::types::{EntryBytes, TypeConfig};
 use crate::outcome::Results;
 
@@ -77,13 +78,15 @@ impl Group {
         })
     }
 
-    /// Proposes an entry. Entries are appended in the order of these calls.
+    /// Proposes an entry, which keeps what its commands were promised once it is in the log. Entries are appended in the
+    /// order of these calls.
     ///
     /// # Errors
     /// [`Code::Unavailable`]: the group has stopped; the entry was not proposed.
-    pub(crate) async fn submit(&self, entry: Bytes) -> Result<Submitted, Error> {
+    pub(crate) async fn submit(&self, entry: Bytes, promises: Vec<Promise>) -> Result<Submitted, Error> {
         let (responder, answer) = ProgressResponder::complete_only();
-        let sent = self.raft.client_write_ff(EntryBytes(entry), Some(responder)).await;
+        let entry = EntryBytes { bytes: entry, promises: promises.into() };
+        let sent = self.raft.client_write_ff(entry, Some(responder)).await;
         sent.map_err(|error| stopped(self.log.shard(), &error))?;
         Ok(Submitted { shard: self.log.shard(), answer })
     }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::codec::{decode_vote, encode_vote};
 use super::index::{Located, LogIndex, Slot};
+use super::promise::Promise;
 use super::types::Vote;
 use crate::fatal::halt;
 
@@ -44,6 +45,8 @@ pub(super) struct NewEntry {
     pub(super) term: u64,
     pub(super) kind: FrameKind,
     pub(super) payload: Bytes,
+    /// Kept once the entry is handed to the lane.
+    pub(super) promises: Arc<[Promise]>,
 }
 
 impl GroupLog {
@@ -164,6 +167,8 @@ impl GroupLog {
         let mut index = self.0.index.write();
         for (entry, pos) in entries.into_iter().zip(positions) {
             index.push(entry.index, entry.term, Slot { pos, kind: entry.kind }, Some((entry.payload, append)));
+            // The lane's room is smaller by now: nothing has to be kept free for the entry any more.
+            drop(entry.promises);
         }
         index.evict(self.0.cache_bytes);
         Ok(())

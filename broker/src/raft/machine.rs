@@ -44,7 +44,7 @@ impl StateMachine {
     }
 
     fn apply_commands(&self, index: RaftIndex, bytes: EntryBytes) -> Answers {
-        let apply = || Commands::parse(bytes.0).and_then(|entry| self.machine.apply(index, &entry));
+        let apply = || Commands::parse(bytes.bytes).and_then(|entry| self.machine.apply(index, &entry));
         match catch_unwind(AssertUnwindSafe(apply)) {
             Ok(Ok(results)) => Answers(results),
             Ok(Err(error)) => halt(&format!("shard {} cannot apply its entry {index}: {error}", self.shard)),

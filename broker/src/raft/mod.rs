@@ -2,6 +2,7 @@
 //!
 //! - [`GroupLog`]: one group's log over the lane that all groups share. An entry is readable as soon as it is appended
 //!   and is acknowledged only after its flush (L1).
+//! - [`Promises`]: the room in the lane that is spoken for, so that no group overruns it on a full disk.
 //! - [`Machine`]: what committed entries are applied to.
 //! - [`Group`]: the running group: propose, lead, stop.
 //!
@@ -15,6 +16,7 @@ mod index;
 mod log;
 mod machine;
 mod network;
+mod promise;
 mod reader;
 mod storage;
 #[cfg(test)]
@@ -24,3 +26,4 @@ mod types;
 pub(crate) use group::{Group, Submitted};
 pub(crate) use log::GroupLog;
 pub(crate) use machine::Machine;
+pub(crate) use promise::{Promise, Promises};

@@ -66,7 +66,7 @@ impl GroupLog {
         let entry = |located: &Located| {
             let payload = match located.slot.kind {
                 FrameKind::Blank => EntryPayload::Blank,
-                FrameKind::Normal => EntryPayload::Normal(EntryBytes(self.load(located)?)),
+                FrameKind::Normal => EntryPayload::Normal(EntryBytes::from(self.load(located)?)),
                 FrameKind::Membership => EntryPayload::Membership(decode_membership(self.load(located)?)?),
                 FrameKind::Truncate | FrameKind::Purge => {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "a marker is no entry of the log"));

@@ -9,7 +9,7 @@ use stratalog_storage::FrameKind;
 
 use super::codec::encode_membership;
 use super::log::{GroupLog, NewEntry};
-use super::types::{Entry, LogId, TypeConfig, Vote, log_id};
+use super::types::{Entry, EntryBytes, LogId, TypeConfig, Vote, log_id};
 
 impl RaftLogStorage<TypeConfig> for GroupLog {
     type LogReader = Self;
@@ -47,10 +47,10 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
 
 fn new_entry(entry: Entry) -> NewEntry {
     let id = entry.log_id();
-    let (kind, payload) = match entry.payload {
-        EntryPayload::Blank => (FrameKind::Blank, bytes::Bytes::new()),
-        EntryPayload::Normal(bytes) => (FrameKind::Normal, bytes.0),
-        EntryPayload::Membership(membership) => (FrameKind::Membership, encode_membership(&membership)),
+    let (kind, EntryBytes { bytes: payload, promises }) = match entry.payload {
+        EntryPayload::Blank => (FrameKind::Blank, bytes::Bytes::new().into()),
+        EntryPayload::Normal(entry) => (FrameKind::Normal, entry),
+        EntryPayload::Membership(membership) => (FrameKind::Membership, encode_membership(&membership).into()),
     };
-    NewEntry { index: id.index, term: id.leader_id.term, kind, payload }
+    NewEntry { index: id.index, term: id.leader_id.term, kind, payload, promises }
 }

@@ -49,7 +49,7 @@ fn openraft_suite_passes_over_the_lane() {
 }
 
 fn entry(term: u64, index: u64, payload: &[u8]) -> Entry {
-    let bytes = EntryBytes(Bytes::copy_from_slice(payload));
+    let bytes = EntryBytes::from(Bytes::copy_from_slice(payload));
     Entry { log_id: log_id(term, index), payload: EntryPayload::Normal(bytes) }
 }
 

@@ -1,19 +1,38 @@
 //! openraft's type parameters.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::impls::{EmptyNode, leader_id_std};
 
+use super::promise::Promise;
 use crate::outcome::Results;
 
 /// The payload of a normal entry: one pre-encoded frame of commands, never decoded on its way through Raft.
-#[derive(Clone, PartialEq)]
-pub(super) struct EntryBytes(pub(super) Bytes);
+#[derive(Clone)]
+pub(super) struct EntryBytes {
+    pub(super) bytes: Bytes,
+    /// Kept once it is in the lane.
+    pub(super) promises: Arc<[Promise]>,
+}
+
+impl From<Bytes> for EntryBytes {
+    /// An entry that nothing was promised to.
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, promises: Arc::default() }
+    }
+}
+
+impl PartialEq for EntryBytes {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
 
 impl fmt::Debug for EntryBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "entry of {} bytes", self.0.len())
+        write!(f, "entry of {} bytes", self.bytes.len())
     }
 }
 

@@ -22,7 +22,9 @@ use super::materializer::Materializer;
 use super::options::RowsOptions;
 use super::retention::{ends_before, expired};
 use super::seal::Sealer;
-use super::shard_rows::{Coverage, ShardRows};
+#[cfg(test)]
+use super::shard_rows::Coverage;
+use super::shard_rows::ShardRows;
 use super::usage::Usage;
 use crate::fatal;
 
@@ -46,7 +48,7 @@ pub(crate) struct Rows {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DroppedSegments {
     pub(crate) segments: Vec<(ShardId, Arc<SegmentMeta>)>,
-    /// From the first Drop command to the last application.
+    /// Spent on Drop commands, from proposal to application; without the seal between them.
     pub(crate) elapsed: Duration,
 }
 
@@ -161,29 +163,51 @@ impl Rows {
         Ok(())
     }
 
-    /// Seals all rows of a topic, then drops every segment whose time bucket ends at or before a time: one Drop command
-    /// a shard. A dry run seals, and only says what it would drop.
+    /// Drops every segment whose time bucket ends at or before a time, seals the tail, and drops what that made: at most
+    /// two Drop commands a shard. A dry run seals, and only says what it would drop.
     ///
     /// # Errors
-    /// As [`seal_now`](Self::seal_now), and what proposing a Drop reports; other shards may have dropped theirs.
+    /// As [`seal_now`](Self::seal_now), and what proposing a Drop reports; some segments may be dropped already.
     pub(crate) async fn drop_before(
         &self,
         topic: &TopicInfo,
         before_ns: i64,
         dry_run: bool,
     ) -> Result<DroppedSegments, Error> {
-        self.seal_now(topic).await?;
-        let started = Instant::now();
         let mut dropped = DroppedSegments::default();
+        if !dry_run {
+            // Before anything is sealed: on a full disk this is what makes the room that a seal needs.
+            self.drop_sealed(topic, before_ns, &mut dropped).await?;
+        }
+        self.seal_now(topic).await?;
+        if dry_run {
+            dropped.segments = self.sealed_before(topic, before_ns);
+        } else {
+            self.drop_sealed(topic, before_ns, &mut dropped).await?;
+        }
+        Ok(dropped)
+    }
+
+    async fn drop_sealed(&self, topic: &TopicInfo, before_ns: i64, dropped: &mut DroppedSegments) -> Result<(), Error> {
+        let started = Instant::now();
         for shard in self.shards_of(topic) {
             let plan = ends_before(&shard.segments(topic.id), before_ns);
-            if !dry_run {
-                drop_segments(shard, topic.id, &plan).await?;
-            }
+            drop_segments(shard, topic.id, &plan).await?;
             dropped.segments.extend(plan.into_iter().map(|meta| (shard.log.id(), meta)));
         }
-        dropped.elapsed = if dry_run { Duration::ZERO } else { started.elapsed() };
-        Ok(dropped)
+        dropped.elapsed += started.elapsed();
+        Ok(())
+    }
+
+    fn sealed_before(&self, topic: &TopicInfo, before_ns: i64) -> Vec<(ShardId, Arc<SegmentMeta>)> {
+        let of_shard = |shard: &Arc<ShardRows>| {
+            let id = shard.log.id();
+            ends_before(&shard.segments(topic.id), before_ns)
+                .into_iter()
+                .map(move |meta| (id, meta))
+                .collect::<Vec<_>>()
+        };
+        self.shards_of(topic).flat_map(of_shard).collect()
     }
 
     /// Drops what has expired, in every shard that this node leads; the number of segments.
@@ -206,6 +230,7 @@ impl Rows {
     }
 
     /// Where the offsets of a topic are, for each shard that hosts it (S1).
+    #[cfg(test)]
     pub(crate) fn coverage(&self, topic: &TopicInfo) -> Vec<(ShardId, Coverage)> {
         self.shards_of(topic).map(|shard| (shard.log.id(), shard.coverage(topic.id))).collect()
     }
@@ -213,7 +238,8 @@ impl Rows {
     /// Says so where an offset is neither a row nor counted as rowless.
     fn audit(&self) {
         for topic in self.directory.topics() {
-            for (shard, coverage) in self.coverage(&topic).into_iter().filter(|(_, coverage)| !coverage.holds()) {
+            let disagreement = |shard: &Arc<ShardRows>| Some((shard.log.id(), shard.disagreement(topic.id)?));
+            for (shard, coverage) in self.shards_of(&topic).filter_map(disagreement) {
                 tracing::error!(%shard, topic = topic.name, ?coverage, "S1: rows and offsets do not agree");
             }
         }

@@ -119,6 +119,16 @@ impl ShardRows {
         })
     }
 
+    /// What does not agree of a topic's rows and offsets (S1). Nothing is said while the tail is rebuilt and has not come
+    /// to the topic's row frontier: the offsets up to there count as sealed from the start.
+    pub(super) fn disagreement(&self, topic: TopicId) -> Option<Coverage> {
+        let frontier = self.log.manifest().topic(topic).map_or(RaftIndex(0), |live| live.row_frontier);
+        if self.tail.materialized() < frontier {
+            return None;
+        }
+        Some(self.coverage(topic)).filter(|coverage| !coverage.holds())
+    }
+
     /// Rows of live segments; 0 while a seal is in the manifest whose rows are still in the tail as well.
     fn settled_rows(&self, topic: TopicId, tail_begins: Option<RaftIndex>) -> u64 {
         let manifest = self.log.manifest();

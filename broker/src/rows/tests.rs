@@ -12,9 +12,12 @@ use stratalog_query::{Catalog, TopicInfo};
 use stratalog_storage::SegmentKind;
 
 use super::log::RowLog;
+use super::materializer::Materializer;
 use super::options::RowsOptions;
 use super::runtime::Rows;
+use super::shard_rows::ShardRows;
 use super::testing::{FixedTopics, MemLog, NOW_NS, SealFate, topic, visible};
+use super::usage::Usage;
 
 const HOUR: i64 = 3_600_000_000_000;
 
@@ -202,6 +205,40 @@ async fn dropped_segments_go_when_the_last_reader_lets_go() {
     eventually("the files are unlinked", || segment_files(dir.path()) == 1).await;
     assert!(rows.coverage(&logs)[0].1.holds());
     rows.stop().await;
+}
+
+#[tokio::test]
+async fn s1_is_not_judged_before_a_rebuild_has_come_to_the_row_frontier() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, [behind, sealed]) = (MemLog::new(dir.path()), ["behind", "sealed"].map(|n| topic(n, 1, <_>::default())));
+    let topics = [behind.clone(), sealed.clone()];
+    topics.iter().for_each(|topic| log.create(topic));
+    log.produce(&behind, 0, &[r#"{"a":1}"#]);
+    for _ in 0..3 {
+        log.produce(&sealed, 0, &[r#"{"a":1}"#]);
+    }
+    let rows = start(&log, &topics, quiet()).await;
+    rows.seal_now(&sealed).await.unwrap();
+    rows.stop().await;
+
+    let usage = Arc::new(Usage::default());
+    let rebuilt = ShardRows::new(log.clone(), usage.clone());
+    assert!(!rebuilt.coverage(sealed.id).holds(), "what is sealed is not yet behind the fence");
+    let materializer = Materializer {
+        log: log.clone(),
+        tail: rebuilt.tail.clone(),
+        usage,
+        progress: rebuilt.progress.clone(),
+        options: RowsOptions { pull_bytes: 1, ..quiet() },
+        stop: Default::default(),
+    };
+    while rebuilt.tail.materialized() < log.applied() {
+        assert_eq!(topics.each_ref().map(|topic| rebuilt.disagreement(topic.id)), [None, None]);
+        materializer.pull().unwrap();
+    }
+    assert!(topics.iter().all(|topic| rebuilt.coverage(topic.id).holds()));
+    rebuilt.tail.count_sealed(sealed.id, 1);
+    assert!(rebuilt.disagreement(sealed.id).is_some(), "from here on it is judged");
 }
 
 #[tokio::test]

@@ -4,24 +4,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stratalog_proto::{Code, Error, TopicPartition};
-use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::order::{Order, Turn};
 use super::queue::closing;
-use crate::raft::GroupLog;
+use crate::raft::{GroupLog, Promise, Promises};
 
-/// Room in the log that record batches leave to Seal, Drop and changes of topics.
-const RESERVE_BYTES: u64 = 64 << 10;
+/// Room in the log that record batches leave to Seal, Drop and changes of topics: a large one of them, and as much for
+/// the end of a file that is left empty because an entry does not fit it.
+const RESERVE_BYTES: u64 = 8 << 20;
+/// The reserve is at most this part of a log file, whose successor is made when it is half full.
+const RESERVE_PART: u64 = 16;
+/// What a batch takes in the log beside itself, at most: an entry, a frame and a flush group of its own.
+const OVERHEAD_BYTES: u64 = 1 << 10;
 /// How often room in the log is looked for while there is none.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// Partitions share so many locks.
-const STRIPES: usize = 64;
 
-/// How much may wait in memory, and how long.
+/// How much may wait in memory and for the log, and how long. One for all groups that share a lane.
 pub(crate) struct Admission {
     bytes: Arc<Semaphore>,
+    promises: Promises,
     capacity: usize,
     wait: Duration,
     deadline: Duration,
+}
+
+/// What an admitted batch holds.
+pub(super) struct Admitted {
+    /// Of memory, until it is answered.
+    pub(super) permit: OwnedSemaphorePermit,
+    /// Of the log, until it is in there.
+    pub(super) promise: Promise,
 }
 
 impl Admission {
@@ -29,7 +42,8 @@ impl Admission {
     /// and every command at most `deadline` for its answer.
     pub(crate) fn new(capacity: usize, wait: Duration, deadline: Duration) -> Self {
         let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        Self { bytes: Arc::new(Semaphore::new(capacity)), capacity, wait, deadline }
+        let bytes = Arc::new(Semaphore::new(capacity));
+        Self { bytes, promises: Promises::default(), capacity, wait, deadline }
     }
 
     /// Bytes that are admitted and not yet answered.
@@ -43,21 +57,55 @@ impl Admission {
     }
 
     /// Waits for room in memory and in the log. The log's next file is usually there long before it is needed; on a full
-    /// disk it is not, and what the log cannot write must not get into it.
+    /// disk it is not, and what the log cannot write must not get into it: Seal and Drop would wait behind it.
     ///
     /// # Errors
     /// [`Code::StorageFull`], [`Code::Overloaded`]: there was none in time.
-    pub(super) async fn admit(&self, bytes: usize, log: &GroupLog) -> Result<OwnedSemaphorePermit, Error> {
+    pub(super) async fn admit(&self, bytes: usize, log: &GroupLog) -> Result<Admitted, Error> {
         let room = async {
             let permits = bytes.min(self.capacity) as u32;
             let permit = Arc::clone(&self.bytes).acquire_many_owned(permits).await.map_err(|_| closing())?;
-            while disk_full(bytes, log).is_some() {
-                tokio::time::sleep(LOOK_AGAIN).await;
+            loop {
+                match self.promise(bytes, log) {
+                    Ok(promise) => return Ok(Admitted { permit, promise }),
+                    Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+                }
             }
-            Ok(permit)
         };
-        let admitted = tokio::time::timeout(self.wait, room).await;
-        admitted.unwrap_or_else(|_| Err(disk_full(bytes, log).unwrap_or_else(|| self.overloaded())))
+        tokio::time::timeout(self.wait, room).await.unwrap_or_else(|_| Err(self.refusal(bytes, log)))
+    }
+
+    /// Waits for the turn of a batch of `bytes` among those of its partition.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit): those before it did not get through in time.
+    pub(super) async fn turn<'a>(
+        &self,
+        order: &'a Order,
+        tp: TopicPartition,
+        bytes: usize,
+        log: &GroupLog,
+    ) -> Result<Turn<'a>, Error> {
+        tokio::time::timeout(self.wait, order.turn(tp)).await.map_err(|_| self.refusal(bytes, log))
+    }
+
+    fn promise(&self, bytes: usize, log: &GroupLog) -> Result<Promise, u64> {
+        let reserve = RESERVE_BYTES.min(log.max_entry_bytes() as u64 / RESERVE_PART);
+        self.promises.make(bytes as u64 + OVERHEAD_BYTES, reserve, log)
+    }
+
+    /// Why a batch was not admitted.
+    fn refusal(&self, bytes: usize, log: &GroupLog) -> Error {
+        match self.promise(bytes, log) {
+            Ok(_) => self.overloaded(),
+            Err(left) => {
+                let message = format!(
+                    "the log has room for {left} more bytes of records and its device for no further file; nothing was \
+                     written, drop what is not needed and send it again"
+                );
+                Error::new(Code::StorageFull, message)
+            }
+        }
     }
 
     fn overloaded(&self) -> Error {
@@ -66,35 +114,5 @@ impl Admission {
             self.capacity, self.wait
         );
         Error::new(Code::Overloaded, message)
-    }
-}
-
-fn disk_full(bytes: usize, log: &GroupLog) -> Option<Error> {
-    let room = log.room_bytes();
-    (bytes as u64 + RESERVE_BYTES > room).then(|| {
-        let message = format!("the log has room for {room} bytes and its device for no further file; free some space");
-        Error::new(Code::StorageFull, message)
-    })
-}
-
-/// Batches of one partition are queued in the order in which they arrived, whatever each of them waits for: a producer
-/// that has several in flight relies on it.
-pub(super) struct Order {
-    stripes: Vec<Mutex<()>>,
-}
-
-impl Order {
-    pub(super) fn new() -> Self {
-        Self { stripes: (0..STRIPES).map(|_| Mutex::new(())).collect() }
-    }
-
-    /// Waits for the turn of a batch of this partition.
-    ///
-    /// # Errors
-    /// [`Code::Overloaded`]: those before it did not get through in time.
-    pub(super) async fn turn(&self, tp: TopicPartition, admission: &Admission) -> Result<MutexGuard<'_, ()>, Error> {
-        let topic = tp.topic.as_bytes().iter().fold(0usize, |sum, byte| sum.wrapping_mul(31) + usize::from(*byte));
-        let stripe = &self.stripes[topic.wrapping_add(tp.partition.0 as usize) % STRIPES];
-        tokio::time::timeout(admission.wait, stripe.lock()).await.map_err(|_| admission.overloaded())
     }
 }

@@ -13,9 +13,10 @@ use stratalog_proto::{Code, Error, TopicPartition};
 use tokio::sync::{Mutex, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::admission::{Admission, Order};
+use super::admission::Admission;
+use super::order::Order;
 use super::queue::{Answer, Answering, Queue, Waiting, closing};
-use crate::raft::{Group, Submitted};
+use crate::raft::{Group, Promise, Submitted};
 
 /// Entries in flight at which commands begin to collect.
 const MAX_ENTRIES: usize = 4;
@@ -47,7 +48,7 @@ impl Batcher {
             time_ns: last_time_ns,
         };
         let task = Mutex::new(Some(tokio::spawn(pump.run())));
-        Self { group, admission, order: Order::new(), queue, stop, task }
+        Self { group, admission, order: Order::default(), queue, stop, task }
     }
 
     /// Proposes a record batch, behind all earlier ones of its partition, once `gate` lets it pass and there is room.
@@ -59,10 +60,11 @@ impl Batcher {
         let command = Command::Append(append);
         let bytes = command.encoded_len();
         self.check_size(bytes)?;
-        let turn = self.order.turn(tp, &self.admission).await?;
+        let log = self.group.log();
+        let turn = self.admission.turn(&self.order, tp, bytes, log).await?;
         gate.await?;
-        let permit = self.admission.admit(bytes, self.group.log()).await?;
-        let answer = self.queue.push(command, Some(permit))?;
+        let admitted = self.admission.admit(bytes, log).await?;
+        let answer = self.queue.push(command, Some(admitted))?;
         drop(turn);
         self.wait(answer).await
     }
@@ -131,10 +133,10 @@ impl Pump {
                 if commands.is_empty() {
                     break;
                 }
-                let (entry, answers) = self.build(commands);
+                let (entry, promises, answers) = self.build(commands);
                 let bytes = entry.len();
                 bytes_in_flight += bytes;
-                let submitted = self.group.submit(entry).await;
+                let submitted = self.group.submit(entry, promises).await;
                 in_flight.push(answer_all(submitted, answers, bytes));
                 room = in_flight.len() < MAX_ENTRIES && bytes_in_flight < MAX_BYTES;
             }
@@ -149,15 +151,16 @@ impl Pump {
     }
 
     /// One entry of the commands, stamped with a time that never goes back.
-    fn build(&mut self, commands: Vec<Waiting>) -> (Bytes, Vec<Answering>) {
+    fn build(&mut self, commands: Vec<Waiting>) -> (Bytes, Vec<Promise>, Vec<Answering>) {
         self.time_ns = self.time_ns.max(now_ns());
         let mut entry = EntryBuilder::with_capacity(commands.iter().map(|waiting| waiting.bytes).sum());
-        let mut answers = Vec::with_capacity(commands.len());
+        let (mut promises, mut answers) = (Vec::with_capacity(commands.len()), Vec::with_capacity(commands.len()));
         for waiting in commands {
             entry.push(&waiting.command);
+            promises.extend(waiting.promise);
             answers.push(waiting.answering);
         }
-        (entry.finish(self.time_ns), answers)
+        (entry.finish(self.time_ns), promises, answers)
     }
 }
 

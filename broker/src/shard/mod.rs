@@ -6,12 +6,15 @@
 mod admission;
 mod batcher;
 mod machine;
+mod order;
 mod partition;
 mod producers;
 mod queue;
 mod read;
 mod runtime;
 mod state;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

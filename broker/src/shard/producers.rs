@@ -227,6 +227,20 @@ mod tests {
     }
 
     #[test]
+    fn copies_of_every_older_epoch_are_fenced_once_a_newer_one_began() {
+        let mut producers = Producers::new(10);
+        for (epoch, base_sequence) in [(0, 0), (0, 2), (1, 0), (7, 0)] {
+            assert_eq!(send(&mut producers, &header(1, epoch, base_sequence, 2), 0), Ok(Verdict::New));
+        }
+        for (epoch, base_sequence) in [(0, 0), (0, 2), (0, 4), (1, 0), (1, 2), (6, 0)] {
+            let copy = header(1, epoch, base_sequence, 2);
+            assert_eq!(send(&mut producers, &copy, 0), Err(Code::ProducerFenced), "{epoch} {base_sequence}");
+        }
+        assert_eq!(send(&mut producers, &header(1, 7, 0, 2), 0), Ok(Verdict::Duplicate(Offset(0))));
+        assert_eq!(send(&mut producers, &header(1, 7, 2, 2), 0), Ok(Verdict::New));
+    }
+
+    #[test]
     fn at_the_cap_new_producers_are_refused_until_others_expire() {
         let mut producers = Producers::new(2);
         send(&mut producers, &header(1, 0, 0, 1), 0).unwrap();

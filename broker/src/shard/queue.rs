@@ -7,7 +7,9 @@ use stratalog_proto::entry::{Command, MAX_COMMANDS};
 use stratalog_proto::{Code, Error, RaftIndex};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
+use super::admission::Admitted;
 use crate::outcome::CommandResult;
+use crate::raft::Promise;
 
 /// Where a command was applied and what it answered.
 pub(super) type Answer = Result<(RaftIndex, CommandResult), Error>;
@@ -17,6 +19,8 @@ pub(super) struct Waiting {
     pub(super) command: Command,
     /// That it takes in an entry.
     pub(super) bytes: usize,
+    /// Its room in the log, if it had to be admitted.
+    pub(super) promise: Option<Promise>,
     pub(super) answering: Answering,
 }
 
@@ -53,11 +57,12 @@ impl Queue {
     pub(super) fn push(
         &self,
         command: Command,
-        permit: Option<OwnedSemaphorePermit>,
+        admitted: Option<Admitted>,
     ) -> Result<oneshot::Receiver<Answer>, Error> {
         let (answer, receiver) = oneshot::channel();
+        let (permit, promise) = admitted.map(|admitted| (admitted.permit, admitted.promise)).unzip();
         let (bytes, answering) = (command.encoded_len(), Answering { answer, permit });
-        self.waiting.lock().as_mut().ok_or_else(closing)?.push_back(Waiting { command, bytes, answering });
+        self.waiting.lock().as_mut().ok_or_else(closing)?.push_back(Waiting { command, bytes, promise, answering });
         self.arrived.notify_one();
         Ok(receiver)
     }

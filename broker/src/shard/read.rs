@@ -12,6 +12,9 @@ use super::runtime::Shard;
 
 type RowsByBatch = BTreeMap<(RaftIndex, u32), (BatchSlot, Vec<(Offset, usize)>)>;
 
+/// Entries as read from the disk stay in memory for batches of at least this part of them; others are copied out.
+const KEEP_ENTRY_DIVISOR: usize = 2;
+
 /// The most that one record batch may decompress to.
 pub(crate) const MAX_BATCH_CONTENT_BYTES: usize = 256 << 20;
 
@@ -38,8 +41,9 @@ pub(crate) struct AppliedBatch {
 }
 
 impl Shard {
-    /// Batches applied above `after`, ascending: at least one if there is one, and whole entries up to about
-    /// `max_bytes`. Batches that log start has passed, duplicates and refused ones are left out.
+    /// Batches applied above `after`, ascending: at least one if there is one, and those of whole entries up to about
+    /// `max_bytes`. Batches that log start has passed, duplicates and refused ones are left out, but count: what is found
+    /// refers to its whole entry.
     ///
     /// Blocks on the disk for entries that are no longer in memory: call it from a blocking thread.
     ///
@@ -59,8 +63,9 @@ impl Shard {
         Ok(found)
     }
 
-    /// Adds the entry's accepted batches to `into`; the bytes of what was added.
+    /// Adds the entry's accepted batches to `into`; the bytes that they hold in memory, which is the entry or nothing.
     fn accepted(&self, index: RaftIndex, payload: Bytes, into: &mut Vec<AppliedBatch>) -> Result<usize, Error> {
+        let payload_bytes = payload.len();
         let entry = Entry::parse(payload)?;
         let mut appends = Vec::new();
         let mut commands = entry.commands();
@@ -83,7 +88,7 @@ impl Shard {
                 })
             }));
         });
-        Ok(into[before..].iter().map(|batch| batch.batch.len()).sum())
+        Ok(if into.len() > before { payload_bytes } else { 0 })
     }
 
     /// The values of records, for `_raw`: one for each row; `None` for a null value, an offset that is not in the log, or a
@@ -127,26 +132,35 @@ impl Shard {
 
     /// Reads one batch from the log. Blocks on the disk if its entry is no longer in memory.
     pub(crate) fn batch(&self, slot: &BatchSlot) -> Result<Batch, Error> {
-        self.batch_in(&self.payload_of(slot)?, slot)
+        self.batches(std::slice::from_ref(slot)).remove(0)
+    }
+
+    /// Reads batches from the log, each with its own result, every entry once. They come ascending by index, whatever their
+    /// partitions. Entries are read one after the other, and what is found holds about its own bytes in memory.
+    ///
+    /// Blocks on the disk.
+    pub(crate) fn batches(&self, slots: &[BatchSlot]) -> Vec<Result<Batch, Error>> {
+        assert!(slots.is_sorted_by_key(|slot| slot.index), "entries are read in the order of the log");
+        slots.chunk_by(|a, b| a.index == b.index).flat_map(|of_entry| self.batches_of_entry(of_entry)).collect()
+    }
+
+    fn batches_of_entry(&self, slots: &[BatchSlot]) -> Vec<Result<Batch, Error>> {
+        if let Some(cached) = self.log().cached_payload(slots[0].index) {
+            return slots.iter().map(|slot| self.batch_in(&cached, slot)).collect();
+        }
+        let payload = match self.payload_of(&slots[0]) {
+            Ok(payload) => payload,
+            Err(error) => return vec![Err(error); slots.len()],
+        };
+        let wanted: usize = slots.iter().map(|slot| slot.len as usize).sum();
+        let keep_entry = wanted >= payload.len() / KEEP_ENTRY_DIVISOR;
+        let read = |slot| self.bytes_in(&payload, slot).map(|batch| owned_unless(keep_entry, batch));
+        slots.iter().map(|slot| Ok(Batch::parse_trusted(read(slot)?)?)).collect()
     }
 
     fn payload_of(&self, slot: &BatchSlot) -> Result<Bytes, Error> {
         let payload = self.log().payload(slot.index)?;
         payload.ok_or_else(|| self.slot_broken(slot, "its entry holds no commands"))
-    }
-
-    /// Reads batches from the log, an entry that holds several of them once. Blocks on the disk.
-    pub(crate) fn batches(&self, slots: &[BatchSlot]) -> Result<Vec<Batch>, Error> {
-        let mut last: Option<(RaftIndex, Bytes)> = None;
-        let read = |slot: &BatchSlot| {
-            let payload = match &last {
-                Some((index, payload)) if *index == slot.index => payload.clone(),
-                _ => self.payload_of(slot)?,
-            };
-            last = Some((slot.index, payload.clone()));
-            self.batch_in(&payload, slot)
-        };
-        slots.iter().map(read).collect()
     }
 
     /// The batch of `slot` if its entry is in memory.
@@ -156,11 +170,15 @@ impl Shard {
     }
 
     fn batch_in(&self, payload: &Bytes, slot: &BatchSlot) -> Result<Batch, Error> {
+        Ok(Batch::parse_trusted(self.bytes_in(payload, slot)?)?)
+    }
+
+    fn bytes_in(&self, payload: &Bytes, slot: &BatchSlot) -> Result<Bytes, Error> {
         let range = slot.at as usize..slot.at as usize + slot.len as usize;
         if range.end > payload.len() {
             return Err(self.slot_broken(slot, "its entry is too short"));
         }
-        Ok(Batch::parse_trusted(payload.slice(range))?)
+        Ok(payload.slice(range))
     }
 
     fn slot_broken(&self, slot: &BatchSlot, why: &str) -> Error {
@@ -177,4 +195,9 @@ impl Shard {
     pub(crate) fn leader_epoch(&self, index: RaftIndex) -> i32 {
         i32::try_from(self.log().term_of(index).0).unwrap_or(i32::MAX)
     }
+}
+
+/// A copy of its own, so that a batch does not hold the entry that it is a small part of.
+fn owned_unless(keep_entry: bool, batch: Bytes) -> Bytes {
+    if keep_entry { batch } else { Bytes::copy_from_slice(&batch) }
 }

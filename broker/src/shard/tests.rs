@@ -1,60 +1,32 @@
 //! A running shard over a real lane: what the materializer and `_raw` read back.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use stratalog_proto::batch::{BatchBuilder, Compression};
-use stratalog_proto::config::TopicConfig;
-use stratalog_proto::entry::{Append, Command};
-use stratalog_proto::{
-    Code, Error, Offset, PartitionId, ProducerId, RaftIndex, ReplicaId, ShardId, TopicId, TopicPartition, internal,
-};
-use stratalog_storage::{Lane, LaneOptions, RealDisk, Votes};
+use stratalog_proto::entry::Append;
+use stratalog_proto::{Code, Error, Offset, PartitionId, ProducerId, RaftIndex, TopicPartition};
+use stratalog_storage::RealDisk;
 use tempfile::TempDir;
 
-use super::{Admission, Shard, ShardOptions};
+use super::testing::{self, append, append_in_one_entry, start_on};
+use super::{BatchSlot, Shard};
+use crate::metered_disk::MeteredDisk;
 use crate::outcome::CommandResult;
-use crate::raft::GroupLog;
-
-const ID: ShardId = ShardId(1);
 
 /// `cache_bytes` 0: everything that is durable is read from the disk.
 async fn start(dir: &TempDir, cache_bytes: usize) -> Arc<Shard> {
-    let disk = Arc::new(RealDisk);
-    let options = LaneOptions { file_bytes: 4 << 20, ..LaneOptions::default() };
-    let (lane, recovery) = Lane::open(disk.clone(), dir.path(), options).unwrap();
-    let votes = Arc::new(Votes::open(disk.clone(), &dir.path().join("votes")).unwrap());
-    let keep = Arc::new(()) as Arc<dyn Send + Sync>;
-    let mut logs = GroupLog::recover(&[ID], ReplicaId(1), &lane, &votes, &recovery.frames, cache_bytes, &keep).unwrap();
-    let second = Duration::from_secs(1);
-    let options = ShardOptions {
-        id: ID,
-        io: disk,
-        segments_dir: dir.path().join("segments"),
-        admission: Arc::new(Admission::new(1 << 20, 10 * second, 30 * second)),
-        recovery_timeout: 30 * second,
-    };
-    Shard::start(options, logs.remove(&ID).unwrap()).await.unwrap()
+    start_on(Arc::new(RealDisk), dir, cache_bytes).await
 }
 
 async fn host(shard: &Shard) -> TopicPartition {
-    let topic = TopicId::new();
-    let config = Some(TopicConfig::default().to_internal());
-    let put = internal::PutTopic { topic: topic.to_bytes(), partitions: vec![0], config };
-    shard.propose(Command::PutTopic(put)).await.unwrap();
-    TopicPartition { topic, partition: PartitionId(0) }
+    TopicPartition { topic: testing::host(shard, 1).await, partition: PartitionId(0) }
 }
 
 fn batch(values: &[&str], sequence: i32) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::Zstd).producer(ProducerId(1), 0, sequence);
     values.iter().for_each(|value| builder.push(0, None, Some(value.as_bytes()), &[]));
     builder.finish()
-}
-
-async fn append(shard: &Shard, tp: TopicPartition, batch: Bytes) -> Result<(RaftIndex, CommandResult), Error> {
-    let append = Append { topic: tp.topic, partition: tp.partition, batch };
-    shard.append(append, std::future::ready(Ok(()))).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,4 +95,82 @@ async fn a_closed_gate_refuses_and_the_next_batch_passes() {
     assert_eq!(too_large.unwrap_err().code, Code::MessageTooLarge);
     shard.stop().await;
     assert_eq!(append(&shard, tp, batch(&["b"], 1)).await.unwrap_err().code, Code::Unavailable);
+}
+
+/// One record of so many bytes, not compressed.
+fn large_batch(bytes: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.push(0, None, Some(&vec![7; bytes]), &[]);
+    builder.finish()
+}
+
+#[tokio::test]
+async fn an_entry_is_read_once_and_a_small_part_does_not_hold_it() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), MeteredDisk::default());
+    let shard = start_on(Arc::new(disk.clone()), &dir, 0).await;
+    let topic = testing::host(&shard, 4).await;
+    let batch = large_batch(64 << 10);
+    append_in_one_entry(&shard, topic, (0..4).map(|partition| (partition, batch.clone()))).await;
+    let mut slots: Vec<BatchSlot> = shard.read(|state| {
+        let hosted = state.topic(topic).unwrap().partitions();
+        hosted.flat_map(|(_, partition)| partition.batches().copied().collect::<Vec<_>>()).collect()
+    });
+    slots.sort_unstable_by_key(|slot| (slot.index, slot.at));
+
+    disk.take_read_bytes();
+    let all = shard.batches(&slots);
+    assert!(all.iter().all(|found| *found.as_ref().unwrap().bytes() == batch));
+    assert!((4 * batch.len()..5 * batch.len()).contains(&disk.take_read_bytes()), "read once");
+    assert!(disk.held_bytes() < 5 * batch.len(), "and held once");
+    drop(all);
+    assert_eq!(disk.held_bytes(), 0);
+
+    let one = shard.batch(&slots[2]).unwrap();
+    assert_eq!(*one.bytes(), batch);
+    assert_eq!(disk.held_bytes(), 0, "copied out of its entry");
+    shard.stop().await;
+}
+
+#[tokio::test]
+async fn a_pull_counts_the_whole_entries_that_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = start(&dir, 0).await;
+    let topic = testing::host(&shard, 1).await;
+    let large = {
+        let mut builder = BatchBuilder::new(Compression::None).producer(ProducerId(2), 0, 0);
+        builder.push(0, None, Some(&[7; 64 << 10]), &[]);
+        builder.finish()
+    };
+    let first = append_in_one_entry(&shard, topic, [(0, large.clone())]).await;
+    // Of this entry, most of it a retry, only the small batch is accepted.
+    let second = append_in_one_entry(&shard, topic, [(0, large), (0, batch(&["a"], 0))]).await;
+    append_in_one_entry(&shard, topic, [(0, batch(&["b"], 1))]).await;
+    let applied = shard.batches_after(first, 1 << 10).unwrap();
+    assert_eq!((applied.through, applied.batches.len()), (second, 1));
+    shard.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_waits_at_its_gate_holds_up_no_other_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = start(&dir, 1 << 20).await;
+    let (throttled, other) = (host(&shard).await, testing::host(&shard, 256).await);
+    let (at_gate, arrived) = tokio::sync::oneshot::channel();
+    let waiting = tokio::spawn({
+        let (shard, batch) = (shard.clone(), batch(&["a"], 0));
+        let append = Append { topic: throttled.topic, partition: throttled.partition, batch };
+        let gate = async {
+            at_gate.send(()).unwrap();
+            std::future::pending().await
+        };
+        async move { shard.append(append, gate).await }
+    });
+    arrived.await.unwrap();
+    for partition in (0..256).map(PartitionId) {
+        append(&shard, TopicPartition { topic: other, partition }, batch(&["b"], 0)).await.unwrap();
+    }
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    append(&shard, throttled, batch(&["a"], 0)).await.expect("who went away has left the line");
+    shard.stop().await;
 }

@@ -1,4 +1,4 @@
-//! The real disk, until it is told to fail every sync.
+//! The real disk, until it is told to fail every sync, or to have no space for a further log file.
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
@@ -12,9 +12,15 @@ use stratalog_storage::{File, Io, OpenMode, RealDisk};
 #[derive(Debug, Default)]
 pub(crate) struct FailingDisk {
     failing: Arc<AtomicBool>,
+    full: Arc<AtomicBool>,
 }
 
 impl FailingDisk {
+    /// From here on there is no space that can be reserved.
+    pub(crate) fn is_full_from_now_on(&self) {
+        self.full.store(true, Ordering::SeqCst);
+    }
+
     /// Every sync of a file fails from here on.
     pub(crate) fn fail_from_now_on(&self) {
         self.failing.store(true, Ordering::SeqCst);
@@ -32,7 +38,7 @@ impl Io for FailingDisk {
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let file = RealDisk.open(path, mode)?;
-        Ok(Arc::new(FailingFile { file, failing: self.failing.clone() }))
+        Ok(Arc::new(FailingFile { file, failing: self.failing.clone(), full: self.full.clone() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -56,6 +62,7 @@ impl Io for FailingDisk {
 struct FailingFile {
     file: Arc<dyn File>,
     failing: Arc<AtomicBool>,
+    full: Arc<AtomicBool>,
 }
 
 impl FailingFile {
@@ -82,7 +89,7 @@ impl File for FailingFile {
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        self.file.allocate(len)
+        if self.full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { self.file.allocate(len) }
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -26,7 +26,11 @@ impl Position {
 
 /// Where each partition stands.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Positions(BTreeMap<PartitionId, Position>);
+pub(super) struct Positions {
+    by_partition: BTreeMap<PartitionId, Position>,
+    /// Where the next fetch begins.
+    first: PartitionId,
+}
 
 impl Positions {
     /// Finds where to start and where to stop.
@@ -48,19 +52,25 @@ impl Positions {
             let end = ends.as_ref().map(|ends| offset_of(ends, topic, partition)).transpose()?;
             Ok((partition, Position { next: offset_of(&starts, topic, partition)?, end }))
         };
-        partitions.into_iter().map(position).collect::<Result<_, _>>().map(Self)
+        let by_partition: BTreeMap<_, _> = partitions.into_iter().map(position).collect::<Result<_, _>>()?;
+        Ok(Self { by_partition, first: PartitionId(0) })
     }
 
-    /// Partitions that still have something to read, with their next offsets.
-    pub(super) fn wanted(&self) -> Vec<v1::FetchPartition> {
-        let open = self.0.iter().filter(|(_, position)| !position.is_done());
-        open.map(|(partition, position)| v1::FetchPartition { partition: partition.0, offset: position.next.0 })
-            .collect()
+    /// Partitions that still have something to read, with their next offsets. Each time the next one is in front: the
+    /// first may fill an answer alone, and the others would never be read.
+    pub(super) fn wanted(&mut self) -> Vec<v1::FetchPartition> {
+        let turned = self.by_partition.range(self.first..).chain(self.by_partition.range(..self.first));
+        let open = turned.filter(|(_, position)| !position.is_done());
+        let wanted: Vec<_> = open
+            .map(|(partition, position)| v1::FetchPartition { partition: partition.0, offset: position.next.0 })
+            .collect();
+        self.first = wanted.first().map_or(self.first, |first| PartitionId(first.partition + 1));
+        wanted
     }
 
     /// The partition's position, to read and to move.
     pub(super) fn get_mut(&mut self, partition: PartitionId) -> Option<&mut Position> {
-        self.0.get_mut(&partition)
+        self.by_partition.get_mut(&partition)
     }
 }
 
@@ -91,4 +101,19 @@ async fn list_offsets(client: &Client, topic: &str, at: At) -> Result<BTreeMap<P
     };
     let offsets = reading(call).await?.offsets;
     Ok(offsets.into_iter().map(|found| (PartitionId(found.partition), Offset(found.offset))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fetch_begins_with_the_partition_after_the_one_before() {
+        let position = |next| Position { next: Offset(next), end: Some(Offset(5)) };
+        let by_partition =
+            [(1, 0), (4, 0), (6, 5), (9, 0)].map(|(partition, next)| (PartitionId(partition), position(next)));
+        let mut positions = Positions { by_partition: by_partition.into(), first: PartitionId(0) };
+        let mut wanted = || positions.wanted().iter().map(|asked| asked.partition).collect::<Vec<_>>();
+        assert_eq!([wanted(), wanted(), wanted(), wanted()], [[1, 4, 9], [4, 9, 1], [9, 1, 4], [1, 4, 9]]);
+    }
 }

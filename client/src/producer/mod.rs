@@ -92,12 +92,14 @@ fn limits(options: &ProducerOptions, max_message_bytes: usize) -> Result<Limits,
         let message = "batch_bytes, buffer_bytes and deadline of a producer are above zero";
         return Err(ClientError::new(Code::InvalidConfig, message));
     }
+    let max_message_bytes = if max_message_bytes == 0 { usize::MAX } else { max_message_bytes };
     // Codecs make what does not compress a little larger.
-    let accepted = if max_message_bytes == 0 { usize::MAX } else { max_message_bytes / 16 * 15 };
+    let accepted = max_message_bytes / 16 * 15;
     Ok(Limits {
         compression: options.compression,
         linger: options.linger,
         batch_bytes: options.batch_bytes.min(options.buffer_bytes).min(accepted),
+        max_message_bytes,
         deadline: options.deadline,
     })
 }

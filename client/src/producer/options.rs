@@ -19,7 +19,8 @@ pub struct ProducerOptions {
     /// counted from the oldest record of a batch.
     pub deadline: Duration,
     /// Whether a batch that is sent again is appended once, so that a lost connection costs nothing. Without it there
-    /// is one batch in flight for each partition, and what was in flight on a lost connection has an unknown outcome.
+    /// is one batch in flight for each partition, and what was in flight on a lost connection has an unknown outcome: it
+    /// may even come into the log behind what was sent after it.
     pub idempotent: bool,
 }
 

@@ -6,9 +6,11 @@
 //!   again only so many. The window starts at one and grows with each success, since a node accepts any sequence from a
 //!   producer that is new to it: the first batch has to be there before the second is sent.
 //! - After a failure nothing leaves until every batch in flight is answered; then the oldest goes first, alone.
-//! - Sequence numbers are given when a batch first leaves and stay with it, so that the log appends it once. Only a batch
-//!   that is certainly not in the log gets new ones, under a new producer id: when the *oldest* batch is out of order,
-//!   one before it was given up, and neither that batch nor any behind it can have been appended.
+//! - Sequence numbers are given when a batch first leaves and stay with it, so that the log appends it once. When the
+//!   *oldest* batch is out of order, one before it was given up, and neither that batch nor any behind it is in the log.
+//!   Then they start over from 0 in a higher epoch, whose first batch fences every copy of an older one that is still on
+//!   its way. Until it is there, a copy on a lost connection may yet be appended: a batch with such a stray copy is given
+//!   up, since it could be there twice.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -34,6 +36,8 @@ pub(super) struct Limits {
     pub(super) compression: Compression,
     pub(super) linger: Duration,
     pub(super) batch_bytes: usize,
+    /// The largest batch that the topic accepts, as sent.
+    pub(super) max_message_bytes: usize,
     pub(super) deadline: Duration,
 }
 
@@ -44,6 +48,13 @@ pub(super) struct Identity {
     pub(super) epoch: i16,
 }
 
+impl Identity {
+    /// The same producer in its next epoch; `None` after the last.
+    pub(super) fn raised(self) -> Option<Self> {
+        Some(Self { epoch: self.epoch.checked_add(1)?, ..self })
+    }
+}
+
 /// What makes a batch that is sent twice one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -51,7 +62,8 @@ pub(super) struct Stamp {
     pub(super) sequence: i32,
 }
 
-/// A batch's number within its queue.
+/// A batch's number within its queue. It gets another one when its sequence numbers change, so that no answer to a copy
+/// with the old ones is taken for its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
 
@@ -87,6 +99,8 @@ struct Batch {
     in_flight: bool,
     /// An attempt may have reached the log.
     doubt: bool,
+    /// An attempt was on a connection that was lost, and may reach the log at any time.
+    stray: bool,
     /// `None` once the outcome was told, which for a batch past its deadline is before the last answer.
     teller: Option<oneshot::Sender<Outcome>>,
     outcome: OutcomeFuture,
@@ -188,6 +202,7 @@ impl Queue {
             stamp: None,
             in_flight: false,
             doubt: false,
+            stray: false,
             teller: Some(teller),
             outcome,
             room,
@@ -239,8 +254,23 @@ impl Queue {
     /// Keeps the bytes that were sent, for when they have to be sent again.
     pub(super) fn keep(&mut self, ticket: Ticket, bytes: Bytes) {
         if let Some(at) = self.find(ticket) {
+            self.batches[at].bytes = bytes.len();
             self.batches[at].body = Body::Sealed(bytes);
         }
+    }
+
+    /// Ends a batch that departed for the first time and was not sent after all: its sequence numbers go to the next.
+    pub(super) fn refuse(&mut self, ticket: Ticket, error: Error) {
+        let Some(at) = self.find(ticket) else { return };
+        if let Some(stamp) = self.batches[at].stamp {
+            self.next_sequence = stamp.sequence;
+        }
+        self.give_up(at, error);
+    }
+
+    /// About how large the next batch to send will be; codecs make it smaller, or very little larger.
+    pub(super) fn next_bytes(&self) -> usize {
+        self.batches.iter().find(|batch| !batch.in_flight).map_or(0, |batch| batch.bytes)
     }
 
     fn find(&self, ticket: Ticket) -> Option<usize> {
@@ -280,7 +310,7 @@ impl Queue {
 
     /// An answer that ends the batch. Those behind it are out of order now, and will be told so.
     fn give_up(&mut self, at: usize, error: Error) {
-        let outcome = if self.batches[at].doubt {
+        let outcome = if self.batches[at].doubt || self.batches[at].stray {
             SendError::unknown(error.message)
         } else {
             SendError::Failed { code: error.code, message: error.message }
@@ -312,7 +342,11 @@ impl Queue {
 
     /// The connection was lost, and with it every answer.
     pub(super) fn connection_lost(&mut self, error: &Error, now: Instant) {
-        let lost: Vec<Ticket> = self.batches.iter().filter(|batch| batch.in_flight).map(|batch| batch.ticket).collect();
+        let mut lost = Vec::new();
+        for batch in self.batches.iter_mut().filter(|batch| batch.in_flight) {
+            batch.stray = true;
+            lost.push(batch.ticket);
+        }
         for ticket in lost {
             self.settle(ticket, Verdict::Doubt(error.clone()), now);
         }
@@ -348,20 +382,36 @@ impl Queue {
         Error::new(Code::Timeout, message)
     }
 
-    /// Whether the batches need a new identity, and none of them is in flight any more.
-    pub(super) fn wants_identity(&self) -> bool {
-        self.renewing && !self.batches.iter().any(|batch| batch.in_flight)
+    /// The identity to be renewed, once none of the batches is in flight any more.
+    pub(super) fn outworn_identity(&self) -> Option<Identity> {
+        let settled = !self.batches.iter().any(|batch| batch.in_flight);
+        self.identity.filter(|_| self.renewing && settled)
     }
 
-    /// Starts over as somebody else. None of the waiting batches is in the log.
+    /// Starts over under another identity. None of the waiting batches is in the log, nor will be but for stray copies.
     pub(super) fn renew(&mut self, identity: Identity) {
         self.identity = Some(identity);
         self.next_sequence = 0;
         self.renewing = false;
+        while let Some(at) = self.batches.iter().position(|batch| batch.stray) {
+            let error = self.astray();
+            self.give_up(at, error);
+        }
         for batch in &mut self.batches {
+            batch.ticket = Ticket(self.next_ticket);
+            self.next_ticket += 1;
             batch.stamp = None;
             batch.doubt = false;
         }
+    }
+
+    fn astray(&self) -> Error {
+        let message = format!(
+            "partition {}: sent on a connection that was lost, behind a batch that was given up; sending it again could \
+             write it twice",
+            self.partition
+        );
+        Error::new(Code::Timeout, message)
     }
 }
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use stratalog_proto::config::MAX_PRODUCE_REQUEST_BYTES;
 use stratalog_proto::{Code, Error, PartitionId, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::identity::new_identity;
-use super::queue::Ticket;
+use super::queue::{Queue, Ticket};
 use super::seal::seal;
 use super::shared::{Shared, State};
 use super::verdict::Verdict;
@@ -20,8 +21,9 @@ use crate::{Client, ClientError};
 
 /// Requests without an answer; more batches wait, and grow meanwhile.
 const MAX_REQUESTS: usize = 16;
-/// A request takes batches of several partitions up to about this size.
+/// A request takes batches of several partitions up to about this size; a larger batch goes alone.
 const REQUEST_BYTES: usize = 4 << 20;
+const _: () = assert!(REQUEST_BYTES <= MAX_PRODUCE_REQUEST_BYTES / 2, "what a codec adds fits as well");
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Without anything to wait for, the sender looks up this often.
 const IDLE: Duration = Duration::from_secs(60);
@@ -169,7 +171,7 @@ impl Sender {
         v1::ProduceRequest { request_id: self.next_request, topic: self.shared.topic.clone(), batches: Vec::new() }
     }
 
-    /// Takes at most one batch of each partition that has one due.
+    /// Takes at most one batch of each partition that has one due, as many as go into one request.
     fn fill(&self, request: &mut v1::ProduceRequest, sent: &mut Vec<(PartitionId, Ticket)>) {
         let now = Instant::now();
         let due = |state: &State| -> Vec<PartitionId> {
@@ -179,7 +181,8 @@ impl Sender {
         let partitions = due(&self.shared.lock());
         let mut bytes = 0;
         for partition in partitions {
-            if bytes >= REQUEST_BYTES {
+            let fits = sent.is_empty() || bytes + self.next_bytes(partition) <= REQUEST_BYTES;
+            if !fits {
                 return;
             }
             let Some((ticket, batch)) = self.take(partition, now) else { continue };
@@ -189,7 +192,12 @@ impl Sender {
         }
     }
 
-    /// Takes the next batch of a partition and compresses it outside of the lock.
+    fn next_bytes(&self, partition: PartitionId) -> usize {
+        self.shared.lock().queues.get(&partition).map_or(0, Queue::next_bytes)
+    }
+
+    /// Takes the next batch of a partition and compresses it outside of the lock. One that the topic does not accept
+    /// ends here.
     fn take(&self, partition: PartitionId, now: Instant) -> Option<(Ticket, Bytes)> {
         let departure = {
             let mut state = self.shared.lock();
@@ -199,8 +207,23 @@ impl Sender {
         };
         let ticket = departure.ticket;
         let bytes = seal(departure);
-        self.shared.lock().queues.get_mut(&partition)?.keep(ticket, bytes.clone());
+        let mut state = self.shared.lock();
+        let queue = state.queues.get_mut(&partition)?;
+        if bytes.len() > self.shared.limits.max_message_bytes {
+            queue.refuse(ticket, self.too_large(partition, bytes.len()));
+            return None;
+        }
+        queue.keep(ticket, bytes.clone());
         Some((ticket, bytes))
+    }
+
+    fn too_large(&self, partition: PartitionId, bytes: usize) -> Error {
+        let message = format!(
+            "partition {partition} of topic {}: a record batch of {bytes} bytes is over the topic's max.message.bytes of \
+             {}; send smaller records, or raise the setting and start another producer",
+            self.shared.topic, self.shared.limits.max_message_bytes
+        );
+        Error::new(Code::MessageTooLarge, message)
     }
 
     fn answered(&mut self, link: &mut Link, answer: v1::ProduceResponse) -> Result<(), ClientError> {
@@ -235,15 +258,20 @@ impl Sender {
         Ok(())
     }
 
-    /// Gives a new producer id to partitions whose sequence was broken by a batch that was given up.
+    /// Gives the next epoch to partitions whose sequence was broken by a batch that was given up, and a new producer id
+    /// after the last epoch. The log fences copies of an older epoch; it could not tell those of another id.
     async fn renew_identities(&self) -> Result<(), ClientError> {
         loop {
             let wanting = {
                 let state = self.shared.lock();
-                state.queues.iter().find(|(_, queue)| queue.wants_identity()).map(|(partition, _)| *partition)
+                let outworn = |(partition, queue): (&_, &Queue)| Some((*partition, queue.outworn_identity()?));
+                state.queues.iter().find_map(outworn)
             };
-            let Some(partition) = wanting else { return Ok(()) };
-            let identity = new_identity(&self.client).await?;
+            let Some((partition, outworn)) = wanting else { return Ok(()) };
+            let identity = match outworn.raised() {
+                Some(identity) => identity,
+                None => new_identity(&self.client).await?,
+            };
             if let Some(queue) = self.shared.lock().queues.get_mut(&partition) {
                 queue.renew(identity);
             }

@@ -282,6 +282,47 @@ async fn dropping_a_producer_sends_what_it_holds() {
     assert_eq!(node.values(0), values(0..10));
 }
 
+/// Uncompressed, and all of it due at once, when somebody flushes.
+fn large_records() -> ProducerOptions {
+    let linger = Duration::from_secs(3_600);
+    ProducerOptions { compression: Compression::None, linger, ..ProducerOptions::default() }
+}
+
+fn to_partition(partition: u32, bytes: usize) -> OutRecord {
+    OutRecord { partition: Some(PartitionId(partition)), ..OutRecord::new(vec![b'x'; bytes]) }
+}
+
+#[tokio::test]
+async fn batches_that_would_make_a_request_too_large_go_in_several() {
+    let node = Node::with_max_message_bytes(3, 16 << 20);
+    let producer = producer(&node, large_records()).await;
+    let mut deliveries = Vec::new();
+    for (partition, mebibytes) in [(0, 3), (1, 15), (2, 3)] {
+        deliveries.push(producer.send(to_partition(partition, mebibytes << 20)).await.unwrap());
+    }
+    producer.flush().await.unwrap();
+    assert_eq!(acks(deliveries).await.len(), 3);
+    assert_eq!(node.shared.state.lock().produce_requests, 3);
+}
+
+#[tokio::test]
+async fn a_batch_that_the_topic_does_not_accept_fails_at_once_and_alone() {
+    let node = Node::start(2);
+    let producer = producer(&node, large_records()).await;
+    let too_large = producer.send(to_partition(0, 2 << 20)).await.unwrap();
+    let mut deliveries = Vec::new();
+    for partition in [0, 1] {
+        deliveries.push(producer.send(to_partition(partition, 10)).await.unwrap());
+    }
+    let outcome = producer.flush().await;
+    let Err(SendError::Failed { code: Code::MessageTooLarge, message }) = outcome else { panic!("{outcome:?}") };
+    assert!(message.contains("of 2097") && message.contains("max.message.bytes of 1048576"), "{message}");
+    assert!(matches!(too_large.await, Err(SendError::Failed { code: Code::MessageTooLarge, .. })));
+    assert_eq!(offsets(&acks(deliveries).await), [0, 0]);
+    let first = Batch::parse(node.shared.state.lock().log.batches(0)[0].bytes.clone()).unwrap();
+    assert_eq!((first.header().producer_epoch, first.header().base_sequence), (0, 0), "no sequence is missing");
+}
+
 #[tokio::test]
 async fn flush_tells_the_first_failure() {
     let node = Node::start(1);

@@ -12,6 +12,7 @@ use axum::extract::Request as HttpRequest;
 use axum::routing::post;
 use bytes::Buf;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
+use stratalog_proto::config::MAX_PRODUCE_REQUEST_BYTES;
 use stratalog_proto::v1::{ProduceRequest, ProduceResponse};
 use stratalog_proto::{Code, Error};
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,7 +21,7 @@ use tonic::server::{Grpc, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-use super::{MAX_PRODUCE_BYTES, produce};
+use super::produce;
 use crate::gateway::Shared;
 
 const PATH: &str = "/stratalog.v1.Log/Produce";
@@ -32,7 +33,7 @@ const MAX_BATCHES: usize = 10_000;
 /// Routes Produce here; a whole path goes before the generated service's wildcard.
 pub(super) fn route(shared: Arc<Shared>, router: &mut Router) {
     let handler = move |request: HttpRequest| async move {
-        let mut grpc = Grpc::new(IntakeCodec).max_decoding_message_size(MAX_PRODUCE_BYTES);
+        let mut grpc = Grpc::new(IntakeCodec).max_decoding_message_size(MAX_PRODUCE_REQUEST_BYTES);
         grpc.streaming(Method(shared), request).await.map(Body::new)
     };
     *router = std::mem::take(router).route(PATH, post(handler));

@@ -20,9 +20,7 @@ use tonic::{Response, Status};
 
 use crate::gateway::Shared;
 
-/// The largest produce request, in bytes: the largest `max.message.bytes` and room around it.
-const MAX_PRODUCE_BYTES: usize = (16 << 20) + (64 << 10);
-/// The largest of all other requests, in bytes.
+/// The largest request, in bytes; Produce has a bound of its own.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 
 /// The services. Requests are not accepted compressed: record batches are compressed already, and a message that is not

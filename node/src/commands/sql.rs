@@ -55,8 +55,9 @@ pub(crate) async fn print_answer(format: OutputFormat, mut answer: QueryStream) 
 
 /// What an answer cost, in one line for people.
 pub(crate) fn stats_line(stats: &v1::QueryStats) -> String {
+    let rows = if stats.rows_returned == 1 { "row" } else { "rows" };
     format!(
-        "{} rows in {} · scanned {} rows, {} · pruned {} of {} segments, {} of {} granules · {} rows from the tail",
+        "{} {rows} in {} · scanned {} rows, {} · pruned {} of {} segments, {} of {} granules · {} rows from the tail",
         human_count(stats.rows_returned),
         human_duration(Duration::from_micros(stats.elapsed_us)),
         human_count(stats.rows_scanned),

@@ -2,32 +2,31 @@
 
 use std::io::{IsTerminal, Write};
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use stratalog_proto::config::format_duration_ns;
 use stratalog_proto::v1;
 use uuid::Uuid;
 
 use crate::cli::{Global, OutputFormat, Topic, TopicCreate};
 use crate::failure::Failure;
-use crate::output::{Listing, human_bytes, human_count, print_object};
+use crate::output::{Fields, Listing, human_bytes, human_count, print_object};
 
 pub(super) async fn run(global: &Global, command: Topic) -> Result<(), Failure> {
     let client = global.client().await?;
     match command {
         Topic::Create(create) => {
             let topic = client.create_topic(&create.name, create.partitions.unwrap_or(0), &settings(&create)).await?;
-            print_object(global.format(), &topic_object(&topic))
+            print_object(global.format(), &topic_fields(&topic))
         }
         Topic::List => list(global.format(), &client.topics().await?),
         Topic::Describe { name } => describe(global.format(), &client.describe_topic(&name).await?),
         Topic::Alter { name, set } => {
-            print_object(global.format(), &topic_object(&client.alter_topic(&name, &set).await?))
+            print_object(global.format(), &topic_fields(&client.alter_topic(&name, &set).await?))
         }
         Topic::Delete { name, yes } => {
             confirm_delete(&name, yes)?;
             client.delete_topic(&name).await?;
-            let deleted = Map::from_iter([("deleted".to_owned(), Value::String(name))]);
-            print_object(global.format(), &deleted)
+            print_object(global.format(), &vec![("deleted", name.into())])
         }
     }
 }
@@ -44,43 +43,36 @@ fn settings(create: &TopicCreate) -> Vec<(String, String)> {
     given.chain(create.set.iter().cloned()).collect()
 }
 
-fn topic_object(topic: &v1::Topic) -> Map<String, Value> {
+fn topic_fields(topic: &v1::Topic) -> Fields {
     let config = topic.config.clone().unwrap_or_default();
     let retention = match config.retention_ns {
         0 => "forever".to_owned(),
         ns => format_duration_ns(ns),
     };
     let time_field = Some(config.time_field).filter(|field| !field.is_empty());
-    let object = json!({
-        "name": topic.name,
-        "id": Uuid::from_slice(&topic.id).unwrap_or_default().to_string(),
-        "partitions": topic.partitions,
-        "format": config.format,
-        "time.field": time_field,
-        "bucket": format_duration_ns(config.bucket_ns),
-        "retention": retention,
-        "max.message.bytes": config.max_message_bytes,
-    });
-    match object {
-        Value::Object(map) => map,
-        _ => unreachable!("json! of braces is an object"),
-    }
+    vec![
+        ("name", topic.name.clone().into()),
+        ("id", Uuid::from_slice(&topic.id).unwrap_or_default().to_string().into()),
+        ("partitions", topic.partitions.into()),
+        ("format", config.format.into()),
+        ("time.field", time_field.into()),
+        ("bucket", format_duration_ns(config.bucket_ns).into()),
+        ("retention", retention.into()),
+        ("max.message.bytes", config.max_message_bytes.into()),
+    ]
 }
 
-const COLUMNS: [&str; 8] =
-    ["name", "id", "partitions", "format", "time.field", "bucket", "retention", "max.message.bytes"];
-
 fn list(format: OutputFormat, topics: &[v1::Topic]) -> Result<(), Failure> {
-    let mut listing = Listing::new(&COLUMNS);
+    let columns: Vec<&str> = topic_fields(&v1::Topic::default()).iter().map(|(key, _)| *key).collect();
+    let mut listing = Listing::new(&columns);
     for topic in topics {
-        let mut object = topic_object(topic);
-        listing.push(COLUMNS.map(|column| object.remove(column).unwrap_or_default()).to_vec());
+        listing.push(topic_fields(topic).into_iter().map(|(_, value)| value).collect());
     }
     listing.print(format)
 }
 
 fn describe(format: OutputFormat, described: &v1::DescribeTopicResponse) -> Result<(), Failure> {
-    let mut topic = topic_object(&described.topic.clone().unwrap_or_default());
+    let mut topic = topic_fields(&described.topic.clone().unwrap_or_default());
     let mut partitions = Listing::new(&["partition", "shard", "log_start", "high_watermark", "bytes"]);
     for p in &described.partitions {
         partitions.push(vec![
@@ -107,7 +99,7 @@ fn describe(format: OutputFormat, described: &v1::DescribeTopicResponse) -> Resu
         }
         OutputFormat::Csv => partitions.print(format),
         OutputFormat::Json | OutputFormat::Ndjson => {
-            topic.insert("partition_list".to_owned(), Value::Array(partitions.objects()));
+            topic.push(("partition_list", Value::Array(partitions.objects())));
             print_object(format, &topic)
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::new_table;
 use crate::cli::OutputFormat;
@@ -73,25 +73,29 @@ impl Listing {
     }
 }
 
+/// Keys and values of one thing, in the order in which people read them.
+pub(crate) type Fields = Vec<(&'static str, Value)>;
+
 /// Prints one object: a table of its keys and values, or its JSON, or one CSV line under its keys.
 ///
 /// # Errors
 /// If standard output does not take it.
-pub(crate) fn print_object(format: OutputFormat, object: &Map<String, Value>) -> Result<(), Failure> {
+pub(crate) fn print_object(format: OutputFormat, fields: &Fields) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
+    let object = || Value::Object(fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect());
     match format {
         OutputFormat::Table => {
             let mut table = new_table();
-            for (key, value) in object {
-                table.add_row([comfy_table::Cell::new(key), cell(value)]);
+            for (key, value) in fields {
+                table.add_row([*key, &plain(value)]);
             }
             writeln!(out, "{table}")?;
         }
-        OutputFormat::Json => writeln!(out, "{:#}", Value::Object(object.clone()))?,
-        OutputFormat::Ndjson => writeln!(out, "{}", Value::Object(object.clone()))?,
+        OutputFormat::Json => writeln!(out, "{:#}", object())?,
+        OutputFormat::Ndjson => writeln!(out, "{}", object())?,
         OutputFormat::Csv => {
-            let keys: Vec<&str> = object.keys().map(String::as_str).collect();
-            let cells: Vec<String> = object.values().map(|value| csv_cell(&plain(value))).collect();
+            let keys: Vec<&str> = fields.iter().map(|(key, _)| *key).collect();
+            let cells: Vec<String> = fields.iter().map(|(_, value)| csv_cell(&plain(value))).collect();
             writeln!(out, "{}\n{}", keys.join(","), cells.join(","))?;
         }
     }

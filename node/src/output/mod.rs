@@ -4,7 +4,7 @@ mod batches;
 mod listing;
 
 pub(crate) use batches::{RowPrinter, row_objects};
-pub(crate) use listing::{Listing, print_object};
+pub(crate) use listing::{Fields, Listing, print_object};
 
 /// Bytes with a binary unit, for people.
 pub(crate) fn human_bytes(bytes: u64) -> String {

@@ -9,6 +9,8 @@
 
 mod filter;
 mod granule;
+mod indexes;
+mod monotone;
 mod prune;
 mod segment;
 mod selection;
@@ -25,6 +27,7 @@ use datafusion::common::DataFusionError;
 use stratalog_proto::Error;
 
 pub(crate) use filter::Filters;
+pub(crate) use indexes::OpenIndexes;
 pub(crate) use source::TopicScan;
 
 use crate::catalog::TopicSnapshot;
@@ -39,6 +42,8 @@ pub(crate) struct ScanTable {
     pub(crate) schema: SchemaRef,
     /// Where to count what is read.
     pub(crate) meter: Arc<Meter>,
+    /// Text indexes that are open.
+    pub(crate) indexes: Arc<OpenIndexes>,
 }
 
 /// An error of ours on its way through DataFusion, which gives it back unchanged.

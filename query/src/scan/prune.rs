@@ -10,13 +10,14 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::utils::conjunction;
-use datafusion::physical_expr_common::physical_expr::snapshot_generation;
+use datafusion::physical_expr::utils::{conjunction, split_conjunction};
+use datafusion::physical_expr_common::physical_expr::{snapshot_generation, snapshot_physical_expr};
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use parking_lot::Mutex;
 use stratalog_storage::SegmentMeta;
 
 use super::filter::Filters;
+use super::monotone::is_monotone;
 use super::segment::OpenSegment;
 use crate::schema::names;
 
@@ -65,13 +66,20 @@ impl Pruner {
         match &*built {
             Some(known) if known.generation == generation => known.predicate.clone(),
             _ => {
-                let builder = PruningPredicateBuilder::new().with_file_schema(self.schema.clone());
-                let predicate = builder.build(filter.clone());
+                let predicate = build(filter, &self.schema);
                 *built = Some(Built { generation, predicate: predicate.clone() });
                 predicate
             }
         }
     }
+}
+
+/// A predicate of the conjuncts that may be asked of bounds instead of rows. A dynamic filter is taken apart as it is
+/// now: what a top-k or a join put into it is as good or bad for pruning as what the user wrote.
+fn build(filter: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> Option<Arc<PruningPredicate>> {
+    let filter = snapshot_physical_expr(filter.clone()).ok()?;
+    let sound = split_conjunction(&filter).into_iter().filter(|conjunct| is_monotone(conjunct, schema)).cloned();
+    PruningPredicateBuilder::new().with_file_schema(schema.clone()).build(conjunction(sound))
 }
 
 /// Segments as the manifest describes them.

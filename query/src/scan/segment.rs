@@ -32,7 +32,12 @@ impl OpenSegment {
     ///
     /// # Errors
     /// Those of the medium, and of bytes that fail their checksum.
-    pub(super) fn open(table: &ScanTable, filters: &Filters, shard: usize, segment: &SegmentHandle) -> Result<Self> {
+    pub(super) fn open(
+        table: &ScanTable,
+        filters: &Filters,
+        shard: usize,
+        segment: &Arc<SegmentHandle>,
+    ) -> Result<Self> {
         let reader = segment.reader().map_err(external)?;
         let stored = |name: &str| reader.schema().index_of(name).ok();
         let columns = table.schema.fields().iter().map(|field| stored(field.name())).collect();

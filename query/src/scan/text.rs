@@ -1,14 +1,11 @@
 //! What a segment's text index says of the leaves of a scan.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use stratalog_index::{ANALYZER_VERSION, Hits, IndexError, Source, TextIndex};
+use stratalog_index::{ANALYZER_VERSION, Hits, IndexError, TextIndex};
 use stratalog_storage::SegmentHandle;
-use stratalog_storage::col::{ColReader, Section};
+use stratalog_storage::col::ColReader;
 
 use super::ScanTable;
 use super::filter::{Filters, LeafColumn};
@@ -17,7 +14,7 @@ use super::filter::{Filters, LeafColumn};
 pub(super) fn leaf_hits(
     table: &ScanTable,
     filters: &Filters,
-    segment: &SegmentHandle,
+    segment: &Arc<SegmentHandle>,
     reader: &ColReader,
 ) -> Vec<Option<Hits>> {
     let nothing = || vec![None; filters.leaves.len()];
@@ -25,10 +22,7 @@ pub(super) fn leaf_hits(
         return nothing();
     }
     let Some(section) = reader.text() else { return nothing() };
-    let hits = TextIndex::open(Arc::new(TextSection(section))).and_then(|index| {
-        if index.rows() != reader.rows() {
-            return Err(IndexError::Corrupt(format!("it has {} rows, its segment {}", index.rows(), reader.rows())));
-        }
+    let hits = table.indexes.open(segment, section, reader.rows()).and_then(|index| {
         let leaves = filters.leaves.iter().map(|leaf| hits(table, leaf, &index, reader));
         leaves.collect::<Result<Vec<_>, _>>()
     });
@@ -61,17 +55,4 @@ fn hits(
         any = any.or(&index.leaf(Some(field), &leaf.leaf)?);
     }
     Ok(Some(any))
-}
-
-/// The text section of a segment as the index crate reads it.
-struct TextSection(Section);
-
-impl Source for TextSection {
-    fn len(&self) -> u64 {
-        self.0.len()
-    }
-
-    fn view(&self, range: Range<u64>) -> io::Result<Bytes> {
-        self.0.view(range)
-    }
 }

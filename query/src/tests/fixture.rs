@@ -143,11 +143,32 @@ impl FakeCatalog {
         self.topics.lock()[0].segments[0].path().to_owned()
     }
 
+    /// The segments of the only topic.
+    pub(super) fn segments(&self) -> Vec<Arc<SegmentHandle>> {
+        self.topics.lock()[0].segments.clone()
+    }
+
+    /// Drops the segments of the only topic, as retention does.
+    pub(super) fn drop_segments(&self) {
+        self.topics.lock()[0].segments.drain(..).for_each(|segment| segment.condemn());
+    }
+
     /// Forgets what is known of the only segment's file.
     pub(super) fn reopen(&self) {
         let segment = &mut self.topics.lock()[0].segments[0];
         *segment = Arc::new(SegmentHandle::new(self.io.clone(), self.dir.path(), segment.shard, segment.meta.clone()));
     }
+}
+
+/// Not a measurement: the loop ends as soon as the queries have, and fails only if they never do.
+pub(super) async fn ended(fixture: &Fixture) {
+    for _ in 0..3_000 {
+        if fixture.engine.tasks() == 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("a query still runs");
 }
 
 /// `(partition, offset)` of each row.

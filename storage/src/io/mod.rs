@@ -1,6 +1,8 @@
 //! The only door to the disk: two traits, and the real disk behind them.
 
 mod durable;
+mod error;
+mod pool;
 mod real;
 #[cfg(test)]
 pub(crate) mod sim;
@@ -17,12 +19,14 @@ use bytes::Bytes;
 
 pub(crate) use durable::temporary_name;
 pub use durable::write_durably;
+pub(crate) use error::lacks_descriptor;
+pub use pool::PooledDisk;
 pub use real::RealDisk;
 
 /// How [`Io::open`] treats a file that is there, or is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
-    /// Reading only; the file has to exist.
+    /// Reading only; the file has to exist, and to keep its name while it is read: it may be opened again by it.
     Read,
     /// Reading and writing; the file has to exist.
     Write,
@@ -44,7 +48,8 @@ pub trait Io: Send + Sync + Debug + 'static {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
     /// Renames a file within one file system, replacing `to`; durable after [`Io::sync_dir`].
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file's name; who has it open keeps reading. Durable after [`Io::sync_dir`].
+    /// Removes a file's name; who has it open keeps reading, unless with [`OpenMode::Read`]. Durable after
+    /// [`Io::sync_dir`].
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::durable::parent_of;
+use super::error::named;
 use super::{File, Io, OpenMode};
 
 /// Views longer than this are checked against the file's length before memory is taken for them (X1).
@@ -192,11 +193,6 @@ impl File for RealFile {
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len).map_err(|e| self.named(e, &format!("set the length {len} of")))
     }
-}
-
-/// The same kind of error, with a sentence in front.
-fn named(error: io::Error, what: impl FnOnce() -> String) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", what()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -31,6 +32,38 @@ pub(crate) type Fault = Arc<dyn Fn(Op, &Path) -> io::Result<()> + Send + Sync>;
 pub(crate) struct SimDisk {
     world: Arc<Mutex<World>>,
     fault: Arc<Mutex<Option<Fault>>>,
+    descriptors: Arc<Descriptors>,
+}
+
+/// How many files are open, and how many may be.
+#[derive(Debug)]
+struct Descriptors {
+    open: AtomicUsize,
+    limit: AtomicUsize,
+}
+
+impl Default for Descriptors {
+    fn default() -> Self {
+        Self { open: AtomicUsize::new(0), limit: AtomicUsize::new(usize::MAX) }
+    }
+}
+
+/// One of them; given back when it is dropped.
+#[derive(Debug)]
+struct Descriptor(Arc<Descriptors>);
+
+impl Descriptor {
+    fn take(of: &Arc<Descriptors>) -> io::Result<Self> {
+        let below_limit = |open| (open < of.limit.load(Ordering::SeqCst)).then_some(open + 1);
+        let taken = of.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, below_limit);
+        taken.map(|_| Self(of.clone())).map_err(|_| io::Error::from_raw_os_error(libc::EMFILE))
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Clone, Default)]
@@ -60,9 +93,19 @@ impl SimDisk {
         *self.fault.lock() = Some(Arc::new(fault));
     }
 
+    /// From now on, opening a file fails with EMFILE while this many are open.
+    pub(crate) fn limit_open_files(&self, limit: usize) {
+        self.descriptors.limit.store(limit, Ordering::SeqCst);
+    }
+
+    /// How many files are open.
+    pub(crate) fn open_files(&self) -> usize {
+        self.descriptors.open.load(Ordering::SeqCst)
+    }
+
     /// The disk as it is found after the process died: everything written is there.
     pub(crate) fn after_kill(&self) -> SimDisk {
-        SimDisk { world: Arc::new(Mutex::new(self.world.lock().clone())), fault: Arc::default() }
+        SimDisk { world: Arc::new(Mutex::new(self.world.lock().clone())), ..Self::default() }
     }
 
     /// The disk as it is found after the power failed: of what was not synced, `keep` decides for each sector, length and
@@ -81,7 +124,7 @@ impl SimDisk {
             world.names.extend(left.map(|id| (path, id)));
         }
         world.durable_names = world.names.clone();
-        SimDisk { world: Arc::new(Mutex::new(world)), fault: Arc::default() }
+        SimDisk { world: Arc::new(Mutex::new(world)), ..Self::default() }
     }
 
     /// All bytes of a file, to look at or to damage.
@@ -144,6 +187,7 @@ impl Io for SimDisk {
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let descriptor = Descriptor::take(&self.descriptors)?;
         let mut world = self.world.lock();
         let found = world.names.get(path).copied();
         let id = match (found, mode) {
@@ -162,7 +206,8 @@ impl Io for SimDisk {
                 id
             }
         };
-        Ok(Arc::new(SimFile { disk: self.clone(), path: path.to_owned(), id, writable: mode != OpenMode::Read }))
+        let writable = mode != OpenMode::Read;
+        Ok(Arc::new(SimFile { disk: self.clone(), path: path.to_owned(), id, writable, _descriptor: descriptor }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -199,6 +244,7 @@ struct SimFile {
     path: PathBuf,
     id: usize,
     writable: bool,
+    _descriptor: Descriptor,
 }
 
 impl SimFile {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use stratalog_proto::{Code, Error, RaftIndex, ShardId};
 
 use super::LanePos;
+use crate::io::lacks_descriptor;
 
 /// Why a lane, or the votes beside it, could not do something.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -75,6 +76,11 @@ impl LaneError {
             LaneError::Dead(cause) => cause.is_full(),
             _ => false,
         }
+    }
+
+    /// Whether the same may succeed later, with nothing repaired: the device had no room, or the process no descriptor.
+    pub(super) fn may_pass(&self) -> bool {
+        self.is_full() || matches!(self, LaneError::Io(error) if lacks_descriptor(error))
     }
 
     fn code(&self) -> Code {

@@ -15,7 +15,7 @@ use crate::{File, Io, OpenMode};
 /// How much is read at a time when a file is read from end to end.
 const WINDOW_BYTES: u64 = 1 << 20;
 
-/// An open lane file whose header was verified.
+/// A lane file whose header was verified, to be read.
 #[derive(Clone, Debug)]
 pub(super) struct LogFile {
     pub(super) header: FileHeader,
@@ -23,27 +23,57 @@ pub(super) struct LogFile {
     pub(super) file: Arc<dyn File>,
 }
 
-impl LogFile {
+/// A lane file that is written. Only the file that the log goes on in and the next one are: a lane may have more files
+/// than the process descriptors, see [`crate::PooledDisk`].
+#[derive(Debug)]
+pub(super) struct LogWriter {
+    pub(super) log: LogFile,
+    pub(super) file: Arc<dyn File>,
+}
+
+impl LogWriter {
     /// Starts a new file under its temporary name, with its space taken and its header written. Nothing is durable yet.
-    pub(super) fn start(io: &dyn Io, dir: &Path, header: FileHeader) -> io::Result<LogFile> {
+    pub(super) fn start(io: &dyn Io, dir: &Path, header: FileHeader) -> io::Result<Self> {
         let path = dir.join(file_name(header.number));
         let file = io.open(&temporary_name(&path), OpenMode::CreateOrTruncate)?;
         file.allocate(header.file_bytes)?;
         file.write_at(0, &header.encode())?;
-        Ok(LogFile { header, path, file })
+        Ok(Self { log: LogFile { header, path, file: file.clone() }, file })
     }
 
     /// Makes a started file durable and gives it its name.
-    pub(super) fn finish(&self, io: &dyn Io, dir: &Path) -> io::Result<()> {
+    pub(super) fn finish(mut self, io: &dyn Io, dir: &Path) -> io::Result<Self> {
         self.file.sync_all()?;
-        io.rename(&temporary_name(&self.path), &self.path)?;
-        io.sync_dir(dir)
+        io.rename(&temporary_name(&self.log.path), &self.log.path)?;
+        io.sync_dir(dir)?;
+        // Who reads it later must not keep the writer's descriptor.
+        self.log.file = io.open(&self.log.path, OpenMode::Read)?;
+        Ok(self)
+    }
+
+    /// Overwrites a range with zeroes and syncs it.
+    pub(super) fn erase(&self, range: Range<u64>) -> io::Result<()> {
+        let zeroes = vec![0; WINDOW_BYTES.min(range.end - range.start) as usize];
+        let mut at = range.start;
+        while at < range.end {
+            let step = (range.end - at).min(zeroes.len() as u64);
+            self.file.write_at(at, &zeroes[..step as usize])?;
+            at += step;
+        }
+        self.file.sync_data()
+    }
+}
+
+impl LogFile {
+    /// Opens the file for writing too.
+    pub(super) fn writer(&self, io: &dyn Io) -> io::Result<LogWriter> {
+        Ok(LogWriter { log: self.clone(), file: io.open(&self.path, OpenMode::Write)? })
     }
 
     fn open(io: &dyn Io, dir: &Path, number: u64) -> Result<LogFile, LaneError> {
         let path = dir.join(file_name(number));
         let corrupt = |offset, what: String| LaneError::Corrupt { path: path.clone(), offset, what };
-        let file = io.open(&path, OpenMode::Write)?;
+        let file = io.open(&path, OpenMode::Read)?;
         let len = file.len()?;
         if len < SECTOR {
             return Err(corrupt(len, format!("the file has only {len} bytes")));
@@ -83,18 +113,6 @@ impl LogFile {
             at = end;
         }
         Ok(used)
-    }
-
-    /// Overwrites a range with zeroes and syncs it.
-    pub(super) fn erase(&self, range: Range<u64>) -> io::Result<()> {
-        let zeroes = vec![0; WINDOW_BYTES.min(range.end - range.start) as usize];
-        let mut at = range.start;
-        while at < range.end {
-            let step = (range.end - at).min(zeroes.len() as u64);
-            self.file.write_at(at, &zeroes[..step as usize])?;
-            at += step;
-        }
-        self.file.sync_data()
     }
 }
 

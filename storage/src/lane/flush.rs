@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::encode::Encoder;
-use super::files::LogFile;
+use super::files::LogWriter;
 use super::format::{GroupHeader, Place};
 use super::queue::Group;
 use super::shared::Shared;
@@ -18,7 +18,7 @@ pub(super) struct Flusher {
     pub(super) spare: Spare,
     pub(super) encoder: Encoder,
     /// The file that the log goes on in.
-    pub(super) log: LogFile,
+    pub(super) tail: LogWriter,
     /// The end of the last group.
     pub(super) durable: Place,
     /// The number of the last group.
@@ -50,11 +50,11 @@ impl Flusher {
 
     /// Makes one group durable.
     fn write(&mut self, group: &Group) -> Result<(), LaneError> {
-        if group.place.file != self.log.header.number {
+        if group.place.file != self.tail.log.header.number {
             self.roll_over(group.place.file)?;
         }
         let header = GroupHeader {
-            lane: self.log.header.lane,
+            lane: self.tail.log.header.lane,
             sequence: self.sequence + 1,
             place: group.place,
             durable: self.durable,
@@ -63,9 +63,9 @@ impl Flusher {
             chain: self.chain,
         };
         let chain = self.encoder.encode(&header, group);
-        self.log.file.write_vectored_at(group.place.offset, &mut self.encoder.slices(group))?;
+        self.tail.file.write_vectored_at(group.place.offset, &mut self.encoder.slices(group))?;
         let synced = Instant::now();
-        self.log.file.sync_data()?;
+        self.tail.file.sync_data()?;
 
         self.durable = Place { offset: group.place.offset + group.bytes(), ..group.place };
         self.sequence = header.sequence;
@@ -77,16 +77,15 @@ impl Flusher {
     }
 
     fn roll_over(&mut self, number: u64) -> Result<(), LaneError> {
-        let log = self.spare.take()?;
-        assert_eq!(log.header.number, number, "the queue and the spare count files alike");
-        self.log = log.clone();
-        self.shared.add_file(log);
+        self.tail = self.spare.take()?;
+        assert_eq!(self.tail.log.header.number, number, "the queue and the spare count files alike");
+        self.shared.add_file(self.tail.log.clone());
         Ok(())
     }
 
     /// Has the next file made from the middle of this one on, and soon once little is left.
     fn look_ahead(&self) {
-        let (at, bytes) = (self.durable.offset, self.log.header.file_bytes);
+        let (at, bytes) = (self.durable.offset, self.tail.log.header.file_bytes);
         if at >= bytes / 2 {
             self.spare.prepare(at >= bytes / 8 * 7);
         }

@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use encode::Encoder;
-use files::LogFile;
+use files::{LogFile, LogWriter};
 use flush::Flusher;
 use format::{FRAME_HEADER_BYTES, FrameHeader, Place, max_payload_bytes};
 use queue::{Queue, Summed};
@@ -100,14 +100,14 @@ impl Lane {
         let lane = files.first().map_or_else(new_lane_id, |first| first.header.lane);
         let maker = Maker { io, dir: dir.to_owned(), lane, file_bytes: options.file_bytes };
         if files.is_empty() {
-            files.push(maker.make(Place::ORIGIN.file)?);
+            files.push(maker.make(Place::ORIGIN.file)?.log);
         }
         let found = recover(&files)?;
-        found.settle(&files)?;
+        found.settle(&*maker.io, &files)?;
 
         let spare = split_spare(&maker, &mut files, found.end.file)?;
-        let log = files.last().expect("there is at least one").clone();
-        let queue = Queue::new(found.end, log.header.file_bytes, options.file_bytes, options.group_bytes);
+        let tail = files.last().expect("there is at least one").writer(&*maker.io)?;
+        let queue = Queue::new(found.end, tail.log.header.file_bytes, options.file_bytes, options.group_bytes);
         let shared = Arc::new(Shared::new(queue, found.end, files));
         let spare = Spare::start(maker, found.end.file + 1, spare)?;
         let watch = spare.watch();
@@ -115,7 +115,7 @@ impl Lane {
             shared: shared.clone(),
             spare,
             encoder: Encoder::default(),
-            log,
+            tail,
             durable: found.end,
             sequence: found.sequence,
             chain: found.chain,
@@ -177,7 +177,8 @@ impl Lane {
     /// Bytes that can be appended into space that is allocated already. Admit no more than this where a full disk must be
     /// refused before the frames exist; appends beyond it wait for space.
     pub fn room_bytes(&self) -> u64 {
-        self.shared.room_bytes() + self.spare.ready_bytes()
+        let (number, left) = self.shared.room();
+        self.spare.room_bytes(number, left)
     }
 
     /// Counters since open.
@@ -230,12 +231,12 @@ fn new_lane_id() -> u64 {
 
 /// Takes the files behind the end of the log off `files`: the next one, if it has the right size, is the spare; others are
 /// removed. They hold nothing.
-fn split_spare(maker: &Maker, files: &mut Vec<LogFile>, end: u64) -> Result<Option<LogFile>, LaneError> {
+fn split_spare(maker: &Maker, files: &mut Vec<LogFile>, end: u64) -> Result<Option<LogWriter>, LaneError> {
     let mut spare = None;
     let extra = files.split_off(files.partition_point(|log| log.header.number <= end));
     for log in extra.into_iter().rev() {
         if log.header.number == end + 1 && log.header.file_bytes == maker.file_bytes {
-            spare = Some(log);
+            spare = Some(log.writer(&*maker.io)?);
         } else {
             maker.io.remove(&log.path)?;
             maker.io.sync_dir(&maker.dir)?;

@@ -93,9 +93,9 @@ impl Queue {
         self.groups.pop_front()
     }
 
-    /// Bytes left for frames in the file where the log goes on.
-    pub(super) fn room_bytes(&self) -> u64 {
-        frames_end(self.file_bytes).saturating_sub(self.end.offset)
+    /// The file where the log goes on, and the bytes left for frames in it.
+    pub(super) fn room(&self) -> (u64, u64) {
+        (self.end.file, frames_end(self.file_bytes).saturating_sub(self.end.offset))
     }
 
     fn place(&mut self, frame: Summed) -> LanePos {
@@ -183,7 +183,7 @@ mod tests {
     fn the_mark_always_finds_a_sector_behind_frames() {
         let mut queue = Queue::new(Place::ORIGIN, FILE, FILE, FILE);
         push(&mut queue, &[max_payload_bytes(FILE)]);
-        assert_eq!(queue.room_bytes(), 0);
+        assert_eq!(queue.room(), (1, 0));
         queue.pop().unwrap();
         queue.push_mark();
         assert_eq!(queue.pop().unwrap().place, Place { file: 1, offset: FILE - SECTOR });

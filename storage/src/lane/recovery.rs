@@ -15,6 +15,7 @@ use super::format::{
     frame_bytes,
 };
 use super::{LaneError, RecoveredFrame, TornTail};
+use crate::Io;
 
 /// What is in the files.
 #[derive(Debug)]
@@ -186,11 +187,12 @@ impl Found {
     ///
     /// The last group is written once more before it is synced. If the process stopped at a failed sync, its pages are in
     /// memory and marked clean, so a sync alone would write nothing and report success.
-    pub(super) fn settle(&self, files: &[LogFile]) -> Result<(), LaneError> {
+    pub(super) fn settle(&self, io: &dyn Io, files: &[LogFile]) -> Result<(), LaneError> {
         let log_of = |number: u64| files.iter().find(|log| log.header.number == number).expect("a file that was read");
         if let Some(torn) = self.torn {
             tracing::warn!(?torn, "discarding a write that a crash cut short; it was never acknowledged");
-            log_of(torn.file).erase(torn.offset..(torn.offset + torn.bytes).next_multiple_of(SECTOR))?;
+            let end = (torn.offset + torn.bytes).next_multiple_of(SECTOR);
+            log_of(torn.file).writer(io)?.erase(torn.offset..end)?;
         }
         if let Some(group) = self.last_group {
             let log = log_of(group.place.file);
@@ -198,8 +200,9 @@ impl Found {
             let mut bytes = log.file.view(group.place.offset..end)?.to_vec();
             let content = bytes.len() - GROUP_END.len();
             bytes[content..].copy_from_slice(&GROUP_END);
-            log.file.write_at(group.place.offset, &bytes)?;
-            log.file.sync_data()?;
+            let writer = log.writer(io)?;
+            writer.file.write_at(group.place.offset, &bytes)?;
+            writer.file.sync_data()?;
         }
         Ok(())
     }

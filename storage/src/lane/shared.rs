@@ -113,7 +113,8 @@ impl Shared {
         self.state.lock().stats
     }
 
-    pub(super) fn room_bytes(&self) -> u64 {
-        self.state.lock().queue.room_bytes()
+    /// The file where the log goes on, and the bytes left for frames in it.
+    pub(super) fn room(&self) -> (u64, u64) {
+        self.state.lock().queue.room()
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::LaneError;
-use super::files::LogFile;
+use super::files::LogWriter;
 use super::format::{FIRST_GROUP, FileHeader};
 use crate::Io;
 use crate::io::temporary_name;
@@ -22,7 +22,7 @@ use crate::io::temporary_name;
 const STEP: &[u8] = &[0; 1 << 20];
 /// Between two steps the thread rests this many times as long as the step took, to leave the disk to the log.
 const REST: u32 = 3;
-/// How long to wait before a full device is tried again.
+/// How long to wait before a full device, or a process without descriptors, is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 
 /// The next file of a lane, ready or on its way.
@@ -51,7 +51,7 @@ struct State {
     step: Step,
     /// Somebody waits, or soon will: no more zeroes.
     urgent: bool,
-    /// The lane closes: a full device is not worth waiting for.
+    /// The lane closes: room is not worth waiting for.
     closing: bool,
     stop: bool,
 }
@@ -59,13 +59,13 @@ struct State {
 enum Step {
     Idle,
     Wanted,
-    Ready(LogFile),
+    Ready(LogWriter),
     Failed(LaneError),
 }
 
 impl Spare {
     /// Starts the thread. The next file has this number; `ready` is that file, if it is there already.
-    pub(super) fn start(maker: Maker, number: u64, ready: Option<LogFile>) -> io::Result<Self> {
+    pub(super) fn start(maker: Maker, number: u64, ready: Option<LogWriter>) -> io::Result<Self> {
         let step = ready.map_or(Step::Idle, Step::Ready);
         let state = Mutex::new(State { number, step, urgent: false, closing: false, stop: false });
         let shared = Arc::new(Shared { maker, state, changed: Condvar::new() });
@@ -90,18 +90,18 @@ impl Spare {
         self.shared.changed.notify_all();
     }
 
-    /// Waits for the next file and takes it. A full device is waited for until the lane closes.
-    pub(super) fn take(&self) -> Result<LogFile, LaneError> {
+    /// Waits for the next file and takes it. A full device, or a lack of descriptors, is waited for until the lane closes.
+    pub(super) fn take(&self) -> Result<LogWriter, LaneError> {
         self.prepare(true);
         let mut state = self.shared.state.lock();
         loop {
             match std::mem::replace(&mut state.step, Step::Idle) {
-                Step::Ready(log) => {
+                Step::Ready(next) => {
                     state.number += 1;
                     state.urgent = false;
-                    return Ok(log);
+                    return Ok(next);
                 }
-                Step::Failed(error) if state.closing || !error.is_full() => return Err(error),
+                Step::Failed(error) if state.closing || !error.may_pass() => return Err(error),
                 other => state.step = other,
             }
             self.shared.changed.wait(&mut state);
@@ -124,10 +124,14 @@ impl Drop for Spare {
 pub(super) struct SpareWatch(Arc<Shared>);
 
 impl SpareWatch {
-    /// The size of the next file, if it is ready.
-    pub(super) fn ready_bytes(&self) -> u64 {
-        match &self.0.state.lock().step {
-            Step::Ready(log) => log.header.file_bytes,
+    /// Bytes that can be written behind a log that goes on in file `number` with `left` bytes of it. The log may have
+    /// gone on into the next file before that was made, or was taken.
+    pub(super) fn room_bytes(&self, number: u64, left: u64) -> u64 {
+        let state = self.0.state.lock();
+        match &state.step {
+            Step::Ready(next) if number < state.number => left + next.log.header.file_bytes,
+            Step::Ready(_) if number == state.number => left,
+            _ if number < state.number => left,
             _ => 0,
         }
     }
@@ -141,14 +145,12 @@ impl SpareWatch {
 
 impl Maker {
     /// Makes a file whole and durable, now.
-    pub(super) fn make(&self, number: u64) -> io::Result<LogFile> {
-        let log = self.start(number)?;
-        log.finish(&*self.io, &self.dir)?;
-        Ok(log)
+    pub(super) fn make(&self, number: u64) -> io::Result<LogWriter> {
+        self.start(number)?.finish(&*self.io, &self.dir)
     }
 
-    fn start(&self, number: u64) -> io::Result<LogFile> {
-        LogFile::start(&*self.io, &self.dir, FileHeader { lane: self.lane, number, file_bytes: self.file_bytes })
+    fn start(&self, number: u64) -> io::Result<LogWriter> {
+        LogWriter::start(&*self.io, &self.dir, FileHeader { lane: self.lane, number, file_bytes: self.file_bytes })
     }
 
     /// Gives back the space of a file that could not be made.
@@ -165,9 +167,9 @@ impl Shared {
         let mut told = false;
         while let Some(number) = self.wanted() {
             let step = match self.make(number) {
-                Ok(log) => {
+                Ok(next) => {
                     told = false;
-                    Step::Ready(log)
+                    Step::Ready(next)
                 }
                 Err(error) => {
                     self.maker.clean_up(number);
@@ -202,24 +204,23 @@ impl Shared {
         }
     }
 
-    fn make(&self, number: u64) -> io::Result<LogFile> {
-        let log = self.maker.start(number)?;
-        self.fill(&log)?;
-        log.finish(&*self.maker.io, &self.maker.dir)?;
-        Ok(log)
+    fn make(&self, number: u64) -> io::Result<LogWriter> {
+        let next = self.maker.start(number)?;
+        self.fill(&next)?;
+        next.finish(&*self.maker.io, &self.maker.dir)
     }
 
     /// Writes zeroes, step by step, until the end or until somebody waits.
-    fn fill(&self, log: &LogFile) -> io::Result<()> {
+    fn fill(&self, next: &LogWriter) -> io::Result<()> {
         let mut at = FIRST_GROUP;
-        while at < log.header.file_bytes {
+        while at < next.log.header.file_bytes {
             let started = Instant::now();
-            let bytes = (log.header.file_bytes - at).min(STEP.len() as u64);
+            let bytes = (next.log.header.file_bytes - at).min(STEP.len() as u64);
             if self.leave(Duration::ZERO) {
                 break;
             }
-            log.file.write_at(at, &STEP[..bytes as usize])?;
-            log.file.sync_data()?;
+            next.file.write_at(at, &STEP[..bytes as usize])?;
+            next.file.sync_data()?;
             at += bytes;
             if self.leave(started.elapsed() * REST) {
                 break;

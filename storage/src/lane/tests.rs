@@ -2,6 +2,7 @@
 
 mod append;
 mod crash;
+mod descriptors;
 mod faults;
 mod recovery;
 

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::col::{ColSpec, system, write_segment};
-use crate::io::RealDisk;
+use crate::io::sim::SimDisk;
+use crate::io::{PooledDisk, RealDisk};
 
 fn meta() -> SegmentMeta {
     SegmentMeta {
@@ -81,6 +82,10 @@ proptest! {
 
 /// A segment of one row, on disk.
 fn sealed(dir: &Path, offset: i64) -> Arc<SegmentMeta> {
+    sealed_on(&RealDisk, dir, offset)
+}
+
+fn sealed_on(io: &dyn Io, dir: &Path, offset: i64) -> Arc<SegmentMeta> {
     let time = || Arc::new(TimestampNanosecondArray::from(vec![5]).with_timezone("UTC")) as ArrayRef;
     let rows = RecordBatch::try_from_iter([
         (system::TIME, time()),
@@ -96,7 +101,7 @@ fn sealed(dir: &Path, offset: i64) -> Arc<SegmentMeta> {
         bucket: TimeBucket { start_ns: 0, end_ns: 100 },
         analyzer_version: 0,
     };
-    Arc::new(write_segment(&RealDisk, dir, &spec, &rows.unwrap(), Some(b"text")).unwrap())
+    Arc::new(write_segment(io, dir, &spec, &rows.unwrap(), Some(b"text")).unwrap())
 }
 
 fn handle(dir: &Path, meta: &Arc<SegmentMeta>) -> SegmentHandle {
@@ -126,6 +131,24 @@ fn a_condemned_file_is_unlinked_when_its_last_user_lets_go() {
     assert!(path.exists());
     assert_eq!(&text.view(0..4).unwrap()[..], b"text");
     drop(text);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_companion_is_made_once_and_does_not_keep_a_condemned_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = handle(dir.path(), &sealed(dir.path(), 0));
+    let path = handle.path().to_owned();
+    assert_eq!(handle.companion::<u8, &str>(|| Err("not now")), Err("not now"));
+    let open = || Ok::<_, ColError>(handle.reader()?.text());
+    let text = handle.companion(open).unwrap();
+    assert!(Arc::ptr_eq(&text, &handle.companion(open).unwrap()));
+    handle.dismiss_companion();
+    assert!(!Arc::ptr_eq(&text, &handle.companion(open).unwrap()));
+    handle.condemn();
+    drop(text);
+    assert!(path.exists());
+    drop(handle);
     assert!(!path.exists());
 }
 
@@ -164,4 +187,48 @@ fn a_file_with_another_hash_does_not_verify() {
     let dir = tempfile::tempdir().unwrap();
     let meta = Arc::new(SegmentMeta { blake3: [0; 32], ..(*sealed(dir.path(), 0)).clone() });
     assert_eq!(handle(dir.path(), &meta).verify().unwrap_err().code(), Code::CorruptData);
+}
+
+/// Thirty segments on a disk that holds three files open at most, each with its place as its row's offset.
+fn many_segments(disk: &SimDisk) -> Vec<SegmentHandle> {
+    let dir = Path::new("/");
+    let metas: Vec<_> = (0..30).map(|offset| sealed_on(disk, dir, offset)).collect();
+    disk.limit_open_files(3);
+    let pooled: Arc<dyn Io> = Arc::new(PooledDisk::with_capacity(Arc::new(disk.clone()), 2));
+    metas.into_iter().map(|meta| SegmentHandle::new(pooled.clone(), dir, ShardId(0), meta)).collect()
+}
+
+fn assert_whole(reader: &ColReader, offset: i64) {
+    let offsets = reader.read(reader.schema().index_of(system::OFFSET).unwrap(), 0).unwrap();
+    assert_eq!(*offsets, Int64Array::from(vec![offset]));
+    assert_eq!(&reader.text().unwrap().view(0..4).unwrap()[..], b"text");
+}
+
+#[test]
+fn more_segments_are_read_than_may_be_open() {
+    let disk = SimDisk::new();
+    let handles = many_segments(&disk);
+    let readers: Vec<_> = handles.iter().map(|handle| handle.reader().unwrap()).collect();
+    for (offset, reader) in (0..).zip(&readers) {
+        assert_whole(reader, offset);
+    }
+    assert!(handles.iter().all(|handle| handle.verify().is_ok()));
+    drop((handles, readers));
+    assert_eq!(disk.open_files(), 0);
+}
+
+#[test]
+fn a_condemned_segment_is_opened_again_for_who_still_reads_it() {
+    let disk = SimDisk::new();
+    let handles = many_segments(&disk);
+    let (path, reader) = (handles[0].path().to_owned(), handles[0].reader().unwrap());
+    handles[0].condemn();
+    for handle in &handles[1..] {
+        handle.reader().unwrap();
+    }
+    drop(handles);
+    assert_whole(&reader, 0);
+    drop(reader);
+    assert!(!disk.exists(&path).unwrap());
+    assert_eq!(disk.list(Path::new("/")).unwrap().len(), 29, "no other was condemned");
 }

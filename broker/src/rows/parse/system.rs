@@ -64,6 +64,11 @@ pub(super) struct SystemColumns {
 /// Bytes of a row in the columns that are never null.
 const ROW_BYTES: usize = 4 * size_of::<i64>() + size_of::<i32>();
 
+/// What a record without a timestamp has.
+const NO_TIMESTAMP_MS: i64 = -1;
+/// The last millisecond that 64-bit nanoseconds hold, in April 2262.
+const LAST_TIMESTAMP_MS: i64 = i64::MAX / 1_000_000;
+
 impl SystemColumns {
     pub(super) fn rows(&self) -> usize {
         self.time.len()
@@ -79,7 +84,9 @@ impl SystemColumns {
         if !record.headers.is_empty() {
             self.push_headers(row, &record.headers);
         }
-        self.push_row(place, time_ns, record.timestamp_ms, dead);
+        // A producer may set any 64 bits. Beyond nanoseconds, one such row would fail every statement that compares it with
+        // another time.
+        self.push_row(place, time_ns, record.timestamp_ms.clamp(NO_TIMESTAMP_MS, LAST_TIMESTAMP_MS), dead);
     }
 
     /// Adds a row of an offset whose record cannot be read.

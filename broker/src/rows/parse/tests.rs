@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampNanosecondType};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMillisecondType, TimestampNanosecondType};
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
@@ -187,6 +188,20 @@ fn a_record_without_a_timestamp_has_the_time_of_its_ingest() {
     let parsed = parse(&TopicConfig::default(), [&applied(builder.finish())]);
     let time = parsed.chunks[0].rows.column(0).as_primitive::<TimestampNanosecondType>().value(0);
     assert_eq!(time, INGESTED_NS);
+}
+
+#[test]
+fn timestamps_of_records_are_within_nanoseconds() {
+    let last = i64::MAX / 1_000_000;
+    let mut builder = BatchBuilder::new(Compression::None);
+    let produced = [i64::MIN, -2, -1, 0, RECORD_MS, last, last + 1, i64::MAX];
+    produced.into_iter().for_each(|timestamp| builder.push(timestamp, None, Some(b"{}"), &[]));
+    let parsed = parse(&TopicConfig::default(), [&applied(builder.finish())]);
+    let timestamps = parsed.chunks[0].rows.column_by_name(system::TIMESTAMP).unwrap();
+    let stored = timestamps.as_primitive::<TimestampMillisecondType>().values().to_vec();
+    assert_eq!(stored, [-1, -1, -1, 0, RECORD_MS, last, last, last]);
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(timestamps, system_fields()[0].data_type(), &strict).unwrap();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The log of the node in memory.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
@@ -16,13 +17,16 @@ pub(crate) struct LoggedBatch {
     pub(crate) bytes: Bytes,
 }
 
+/// First and last sequence and base offset of a batch.
+type Sent = (i32, i32, u64);
+
 #[derive(Debug, Default)]
 struct Partition {
     batches: Vec<LoggedBatch>,
     start: u64,
     end: u64,
-    /// First and last sequence and base offset of the newest batches of each producer, newest last.
-    producers: BTreeMap<i64, VecDeque<(i32, i32, u64)>>,
+    /// By producer id: the epoch, and the newest batches, newest last.
+    producers: BTreeMap<i64, (i16, VecDeque<Sent>)>,
 }
 
 /// Every partition's batches.
@@ -39,7 +43,15 @@ impl Log {
         if header.has_producer() {
             let first = header.base_sequence;
             let last = first + header.last_offset_delta;
-            let recent = log.producers.entry(header.producer_id).or_default();
+            let epoch = header.producer_epoch;
+            let fresh = || (epoch, VecDeque::new());
+            let (known, recent) = log.producers.entry(header.producer_id).or_insert_with(fresh);
+            match epoch.cmp(known) {
+                Ordering::Less => return Err(Code::ProducerFenced),
+                Ordering::Greater if first != 0 => return Err(Code::OutOfOrderSequence),
+                Ordering::Greater => (*known, *recent) = fresh(),
+                Ordering::Equal => {}
+            }
             if let Some((.., base)) = recent.iter().find(|seen| (seen.0, seen.1) == (first, last)) {
                 return Ok(*base);
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use stratalog_client::Client;
+use stratalog_proto::config::MAX_PRODUCE_REQUEST_BYTES;
 use stratalog_proto::v1::log_server::LogServer;
 use stratalog_proto::v1::query_server::QueryServer;
 use stratalog_proto::v1::topics_server::TopicsServer;
@@ -61,6 +62,7 @@ pub(crate) struct State {
 pub(crate) struct Shared {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) partitions: u32,
+    pub(crate) max_message_bytes: u32,
 }
 
 /// A running node. It has a runtime of its own, so that it can be killed with all its connections.
@@ -72,7 +74,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(partitions: u32) -> Self {
-        let shared = Shared { state: Arc::default(), partitions };
+        Self::with_max_message_bytes(partitions, 1 << 20)
+    }
+
+    pub(crate) fn with_max_message_bytes(partitions: u32, max_message_bytes: u32) -> Self {
+        let shared = Shared { state: Arc::default(), partitions, max_message_bytes };
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (address, runtime) = serve(&shared, any);
         Self { shared, address, runtime: Some(runtime) }
@@ -128,7 +134,7 @@ fn serve(shared: &Shared, address: SocketAddr) -> (SocketAddr, Runtime) {
         sender.send(listener.local_addr().unwrap()).unwrap();
         tonic::transport::Server::builder()
             .add_service(TopicsServer::new(shared.clone()))
-            .add_service(LogServer::new(shared.clone()))
+            .add_service(LogServer::new(shared.clone()).max_decoding_message_size(MAX_PRODUCE_REQUEST_BYTES))
             .add_service(QueryServer::new(shared))
             .serve_with_incoming(TcpListenerStream::new(listener))
             .await

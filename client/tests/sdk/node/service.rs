@@ -23,7 +23,7 @@ impl Shared {
         if name != TOPIC {
             return Err(Error::new(Code::UnknownTopic, format!("no topic `{name}`")).into());
         }
-        let config = v1::TopicConfig { max_message_bytes: 1 << 20, ..v1::TopicConfig::default() };
+        let config = v1::TopicConfig { max_message_bytes: self.max_message_bytes, ..v1::TopicConfig::default() };
         let (name, partitions) = (name.to_owned(), self.partitions);
         Ok(v1::Topic { name, partitions, config: Some(config), ..v1::Topic::default() })
     }

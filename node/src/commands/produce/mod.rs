@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use indicatif::ProgressBar;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use stratalog_client::{Delivery, OutRecord, Producer, ProducerOptions, SendError};
 use stratalog_proto::PartitionId;
 use tokio::sync::mpsc;
@@ -123,15 +123,15 @@ impl Totals {
         let (p50, p99) = self.latencies.p50_p99();
         let seconds = self.seconds.max(1e-9);
         if format != OutputFormat::Table {
-            let object = Map::from_iter([
-                ("records".to_owned(), Value::from(records)),
-                ("bytes".to_owned(), self.bytes.into()),
-                ("blank_lines".to_owned(), self.blank.into()),
-                ("elapsed_ms".to_owned(), ((seconds * 1e3) as u64).into()),
-                ("ack_p50_us".to_owned(), (p50.as_micros() as u64).into()),
-                ("ack_p99_us".to_owned(), (p99.as_micros() as u64).into()),
-            ]);
-            return print_object(format, &object);
+            let fields = vec![
+                ("records", Value::from(records)),
+                ("bytes", self.bytes.into()),
+                ("blank_lines", self.blank.into()),
+                ("elapsed_ms", ((seconds * 1e3) as u64).into()),
+                ("ack_p50_us", (p50.as_micros() as u64).into()),
+                ("ack_p99_us", (p99.as_micros() as u64).into()),
+            ];
+            return print_object(format, &fields);
         }
         let mut out = std::io::stdout();
         writeln!(

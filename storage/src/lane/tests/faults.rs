@@ -72,6 +72,7 @@ fn a_full_device_is_waited_for_when_the_next_file_is_made() {
     assert!(lane.room_bytes() < 4096);
     let (_, done) = append(&lane, vec![frame(2, 5000)]);
     assert!(done.recv_timeout(Duration::from_millis(50)).is_err(), "there is no room yet");
+    assert_eq!(lane.room_bytes(), 0, "the file in which the log goes on is not there");
     full.store(false, Ordering::Relaxed);
     done.recv().unwrap().unwrap();
     lane.close();
