@@ -27,5 +27,6 @@ pub use broker::{Broker, Dropped, Produced};
 pub use fetch::{FetchRequest, FetchedBatch, FetchedPartition};
 pub use offsets::OffsetAt;
 pub use options::BrokerOptions;
+pub use raft::LOG_TARGET as CONSENSUS_LOG_TARGET;
 pub use rows::RowsOptions;
 pub use stratalog_storage::{SegmentKind, SegmentMeta};

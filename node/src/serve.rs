@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use stratalog_broker::Broker;
+use stratalog_broker::{Broker, CONSENSUS_LOG_TARGET};
 use stratalog_gateway::{Gateway, GatewayOptions, serve_grpc, serve_http};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -61,8 +61,8 @@ pub(crate) fn start_log(settings: &Settings) -> Result<(), Failure> {
 
 /// Consensus tells every step of an election as information; unless it is asked for, only its warnings are wanted.
 fn quiet_libraries(filter: EnvFilter, level: &str) -> EnvFilter {
-    let asked_for = level.contains("openraft") || level.contains("debug") || level.contains("trace");
-    let warnings = "openraft=warn".parse().expect("the directive is well formed");
+    let asked_for = [CONSENSUS_LOG_TARGET, "debug", "trace"].iter().any(|word| level.contains(word));
+    let warnings = format!("{CONSENSUS_LOG_TARGET}=warn").parse().expect("the directive is well formed");
     if asked_for { filter } else { filter.add_directive(warnings) }
 }
 

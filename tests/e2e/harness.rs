@@ -145,10 +145,10 @@ impl Ran {
     }
 
     /// The error that it printed, if it ended with this code.
-    pub(crate) fn failed(self, code: i32) -> String {
+    pub(crate) fn failed(mut self, code: i32) -> String {
         assert_eq!(self.code, code, "{self:?}");
-        assert!(self.stderr.starts_with("error: "), "{self:?}");
-        self.stderr
+        let error = self.stderr.find("error: ").unwrap_or_else(|| panic!("no error is told: {self:?}"));
+        self.stderr.split_off(error)
     }
 }
 

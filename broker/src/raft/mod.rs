@@ -23,6 +23,9 @@ mod storage;
 mod tests;
 mod types;
 
+/// The log target of the consensus library, which tells each step of an election as information.
+pub const LOG_TARGET: &str = "openraft";
+
 pub(crate) use group::{Group, Submitted};
 pub(crate) use log::GroupLog;
 pub(crate) use machine::Machine;
