@@ -8,13 +8,12 @@ use serde_json::Value;
 
 use crate::harness::{Node, data_dir};
 
-/// Rounds of kill and restart; `STRATALOG_KILLS` asks for more.
+/// Rounds of kill and restart; `E2E_KILLS` asks for more.
 const KILLS: u64 = 5;
 
 #[test]
 fn l1_s1_kill_during_ingest_loses_and_repeats_nothing() {
-    let kills =
-        std::env::var("STRATALOG_KILLS").map_or(KILLS, |kills| kills.parse().expect("STRATALOG_KILLS is a number"));
+    let kills = std::env::var("E2E_KILLS").map_or(KILLS, |kills| kills.parse().expect("E2E_KILLS is a number"));
     let data = data_dir();
     let node = Node::start(data.path());
     node.run(&["topic", "create", "t", "--partitions", "3"]).ok();

@@ -1,6 +1,6 @@
 //! The shared real data, where it is: produced, replayed byte for byte, queried and searched, against answers that a few
 //! lines of plain Rust work out from the same file. A part of each file, so that a debug build stays quick;
-//! `STRATALOG_REAL_LINES` asks for more.
+//! `E2E_REAL_LINES` asks for more.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -23,7 +23,7 @@ fn lines(name: &str) -> Option<Vec<String>> {
         Some("zst") => Box::new(zstd::Decoder::new(file).unwrap()),
         _ => Box::new(flate2::read::MultiGzDecoder::new(file)),
     };
-    let wanted = std::env::var("STRATALOG_REAL_LINES").map_or(LINES, |lines| lines.parse().unwrap());
+    let wanted = std::env::var("E2E_REAL_LINES").map_or(LINES, |lines| lines.parse().unwrap());
     Some(BufReader::new(plain).lines().take(wanted).map(Result::unwrap).collect())
 }
 
