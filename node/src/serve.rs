@@ -17,21 +17,20 @@ use crate::cli::Serve;
 use crate::config::{LogFormat, Settings, load};
 use crate::descriptors::raise_limit;
 use crate::failure::Failure;
-use crate::output::human_duration;
+use crate::output::{human_duration, say};
 
 /// `stratalog serve`: runs until SIGTERM or SIGINT.
 pub(crate) async fn run(flags: &Serve) -> Result<(), Failure> {
     let settings = load(flags)?;
     if flags.check {
         let text = toml::to_string(&settings).expect("settings are plain values");
-        println!("{text}");
-        return Ok(());
+        return say!("{text}");
     }
     start_log(&settings)?;
     let mut node = Node::start(&settings, Ports::AsGiven).await?;
-    println!("stratalog {} serves {}", env!("CARGO_PKG_VERSION"), settings.data_dir.display());
-    println!("  gRPC  http://{}", node.grpc);
-    println!("  HTTP  http://{}", node.http);
+    if announce(&settings, &node).is_err() {
+        tracing::warn!("nobody reads the standard output, where the addresses are told");
+    }
     tokio::select! {
         why = stop_signal() => tracing::info!(signal = why?, "stopping"),
         listener = node.ended() => tracing::error!(listener, "a listener ended: stopping"),
@@ -39,6 +38,12 @@ pub(crate) async fn run(flags: &Serve) -> Result<(), Failure> {
     node.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn announce(settings: &Settings, node: &Node) -> Result<(), Failure> {
+    say!("stratalog {} serves {}", env!("CARGO_PKG_VERSION"), settings.data_dir.display())?;
+    say!("  gRPC  http://{}", node.grpc)?;
+    say!("  HTTP  http://{}", node.http)
 }
 
 /// Starts the node's own log, on standard error.

@@ -177,6 +177,21 @@ pub(crate) fn run(arguments: &[&str], input: &[u8]) -> Ran {
     }
 }
 
+/// Runs the binary while nobody reads its standard output.
+pub(crate) fn run_unread(arguments: &[&str]) -> Ran {
+    let mut child = Command::new(BINARY)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("the child can be waited for");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ran { code: output.status.code().expect("the command was not killed"), stdout: String::new(), stderr }
+}
+
 /// An empty directory that goes with the test.
 pub(crate) fn data_dir() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory can be made")

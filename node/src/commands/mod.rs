@@ -9,6 +9,8 @@ mod segments;
 mod sql;
 mod topic;
 
+use std::io::Write;
+
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command, Global, OutputFormat};
@@ -33,8 +35,10 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Segments(command) => segments::run(&global, &command.topic).await,
         Command::Retention(command) => retention::run(&global, &command).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "stratalog", &mut std::io::stdout());
-            Ok(())
+            // Into memory first: clap_complete panics where a reader has left.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "stratalog", &mut script);
+            Ok(std::io::stdout().write_all(&script)?)
         }
     }
 }

@@ -1,9 +1,19 @@
 //! What a command prints: rows of a query as they stream in, or a listing that the command made itself.
 
+/// `println!` that returns an error where the reader of the output has left, instead of panicking.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        writeln!(std::io::stdout(), $($text)*).map_err($crate::failure::Failure::from)
+    }};
+}
+
 mod batches;
 mod listing;
 
 pub(crate) use batches::{RowPrinter, row_objects};
+pub(crate) use say;
+
 pub(crate) use listing::{Fields, Listing, print_object};
 
 /// Bytes with a binary unit, for people.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::Quickstart;
 use crate::config::{Bytes, LogFormat, Settings};
 use crate::failure::Failure;
+use crate::output::say;
 use crate::serve::{Node, Ports, start_log, stop_signal};
 use source::Source;
 use steps::Tour;
@@ -26,20 +27,24 @@ async fn tour_and_serve(flags: &Quickstart, data: &Data) -> Result<(), Failure> 
     let settings = settings(flags, data);
     settings.validate()?;
     start_log(&settings)?;
-    println!("A node starts here, in this process, with its data in {}.", data.dir.display());
+    say!("A node starts here, in this process, with its data in {}.", data.dir.display())?;
     let node = Node::start(&settings, ports(flags)).await?;
     let outcome = tokio::select! {
-        toured = tour(flags, &node) => toured.map(Some),
-        why = stop_signal() => why.map(|_| None),
+        toured = tour_then_serve(flags, &node) => toured,
+        why = stop_signal() => why.map(|_| ()),
     };
-    if let Ok(Some(topic)) = &outcome
-        && !flags.exit
-    {
-        invite(&node, topic);
-        stop_signal().await?;
-    }
     node.stop().await;
-    outcome.map(|_| ())
+    outcome
+}
+
+/// Ends after the tour with `--exit`, else never by itself.
+async fn tour_then_serve(flags: &Quickstart, node: &Node) -> Result<(), Failure> {
+    let topic = tour(flags, node).await?;
+    if flags.exit {
+        return Ok(());
+    }
+    invite(node, &topic)?;
+    std::future::pending().await
 }
 
 async fn tour(flags: &Quickstart, node: &Node) -> Result<String, Failure> {
@@ -74,21 +79,21 @@ fn ports(flags: &Quickstart) -> Ports {
     if flags.grpc.is_some() || flags.http.is_some() { Ports::AsGiven } else { Ports::AnyIfTaken }
 }
 
-fn invite(node: &Node, topic: &str) {
+fn invite(node: &Node, topic: &str) -> Result<(), Failure> {
     let endpoint = match node.grpc.port() {
         7070 => String::new(),
         _ => format!("--endpoint http://{} ", node.grpc),
     };
     let program = std::env::args().next().unwrap_or_else(|| "stratalog".to_owned());
-    println!("\nThe node serves on: gRPC http://{}, HTTP http://{}. Ctrl-C ends it.", node.grpc, node.http);
-    println!("Try, in another terminal:");
-    println!("  {program} {endpoint}sql \"SELECT * FROM {topic} ORDER BY _time DESC LIMIT 5\"");
-    println!("  {program} {endpoint}search {topic} 'error' --limit 5");
-    println!("  {program} {endpoint}consume {topic} --from -1h --count 5");
-    println!(
+    say!("\nThe node serves on: gRPC http://{}, HTTP http://{}. Ctrl-C ends it.", node.grpc, node.http)?;
+    say!("Try, in another terminal:")?;
+    say!("  {program} {endpoint}sql \"SELECT * FROM {topic} ORDER BY _time DESC LIMIT 5\"")?;
+    say!("  {program} {endpoint}search {topic} 'error' --limit 5")?;
+    say!("  {program} {endpoint}consume {topic} --from -1h --count 5")?;
+    say!(
         "  curl -s http://{}/v1/sql -d '{{\"sql\": \"SELECT count(*) FROM {topic}\"}}' -H 'content-type: application/json'",
         node.http
-    );
+    )
 }
 
 /// The data directory: the user's, or one of our own that goes at the end.

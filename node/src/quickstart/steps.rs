@@ -13,7 +13,7 @@ use super::source::Source;
 use crate::cli::OutputFormat;
 use crate::commands::{print_answer, stats_line};
 use crate::failure::Failure;
-use crate::output::{human_bytes, human_count, human_duration, row_objects};
+use crate::output::{human_bytes, human_count, human_duration, row_objects, say};
 use crate::progress::{Latencies, Unit, bar};
 use crate::times::{format_time_ns, now_ns, parse_time_ns};
 
@@ -66,9 +66,9 @@ impl Tour {
         self.topic
     }
 
-    fn heading(&mut self, text: &str) {
+    fn heading(&mut self, text: &str) -> Result<(), Failure> {
         self.step += 1;
-        println!("\n{}. {text}", self.step);
+        say!("\n{}. {text}", self.step)
     }
 
     /// A topic of its own: a name that an earlier run left in the same data directory is not touched.
@@ -76,9 +76,9 @@ impl Tour {
         let taken: Vec<String> = self.client.topics().await?.into_iter().map(|topic| topic.name).collect();
         let free = std::iter::once(TOPIC.to_owned()).chain((2u32..).map(|n| format!("{TOPIC}_{n}")));
         self.topic = free.into_iter().find(|name| !taken.contains(name)).expect("there are more names than topics");
-        self.heading(&format!("Create the topic {}: {PARTITIONS} partitions, one-hour buckets, JSON", self.topic));
+        self.heading(&format!("Create the topic {}: {PARTITIONS} partitions, one-hour buckets, JSON", self.topic))?;
         if !taken.is_empty() {
-            println!("   topics of earlier runs are kept: {}", taken.join(", "));
+            say!("   topics of earlier runs are kept: {}", taken.join(", "))?;
         }
         let mut settings = vec![("format".to_owned(), "json".to_owned()), ("bucket".to_owned(), "1h".to_owned())];
         if let Some(field) = self.source.time_field() {
@@ -94,7 +94,7 @@ impl Tour {
             Some(count) => format!("{} generated log and click events, six hours of them", human_count(count)),
             None => "your records".to_owned(),
         };
-        self.heading(&format!("Produce {what}; each is acknowledged when it is fsynced"));
+        self.heading(&format!("Produce {what}; each is acknowledged when it is fsynced"))?;
         let started = Instant::now();
         let producer = self.client.producer(&self.topic, ProducerOptions::default()).await?;
         let (sent, acked) = mpsc::channel(IN_FLIGHT);
@@ -113,7 +113,7 @@ impl Tour {
         producer.close().await.map_err(not_written)?;
         let (p50, p99) = latencies.p50_p99();
         let seconds = started.elapsed().as_secs_f64();
-        println!(
+        say!(
             "   {} records, {} in {seconds:.2} s: {} records/s, {}/s · acknowledged after p50 {}, p99 {}",
             human_count(written.records),
             human_bytes(written.bytes),
@@ -121,7 +121,7 @@ impl Tour {
             human_bytes((written.bytes as f64 / seconds) as u64),
             human_duration(p50),
             human_duration(p99),
-        );
+        )?;
         if written.records == 0 {
             return Err(Failure::Refused("there was no record to produce".to_owned()));
         }
@@ -131,7 +131,7 @@ impl Tour {
 
     /// Reads everything back from offset 0 and compares count and checksum.
     pub(super) async fn replay(&mut self) -> Result<(), Failure> {
-        self.heading("Replay all of them from offset 0 and compare count and checksum");
+        self.heading("Replay all of them from offset 0 and compare count and checksum")?;
         let started = Instant::now();
         let options = ConsumerOptions { start: Start::Earliest, stop: Stop::AtEnd, ..ConsumerOptions::default() };
         let mut consumer = self.client.consumer(&self.topic, options).await?;
@@ -149,19 +149,19 @@ impl Tour {
             return Err(Failure::Refused(message));
         }
         let seconds = started.elapsed().as_secs_f64();
-        println!(
+        say!(
             "   {} records, {} in {seconds:.2} s: {}/s · every one at its offset, checksum {:016x} agrees",
             human_count(read.records),
             human_bytes(read.bytes),
             human_bytes((read.bytes as f64 / seconds) as u64),
             read.checksum,
-        );
+        )?;
         Ok(())
     }
 
     /// Three aggregations.
     pub(super) async fn sql(&mut self) -> Result<(), Failure> {
-        self.heading("Ask with SQL; the same records, no second system");
+        self.heading("Ask with SQL; the same records, no second system")?;
         let topic = self.topic.clone();
         let count = self.value(&format!("SELECT count(*) FROM {topic}")).await?;
         if count.as_u64() != Some(self.written.records) {
@@ -173,7 +173,7 @@ impl Tour {
             Source::File { .. } => self.queries_for_any_data().await?,
         };
         for query in queries {
-            println!("   {query}");
+            say!("   {query}")?;
             print_answer(OutputFormat::Table, self.client.sql(&query, &self.options()).await?).await?;
         }
         Ok(())
@@ -202,13 +202,13 @@ impl Tour {
 
     /// Two searches.
     pub(super) async fn search(&mut self) -> Result<(), Failure> {
-        self.heading("Search the text of the same records");
+        self.heading("Search the text of the same records")?;
         let queries = match self.source {
             Source::Generated { .. } => ["level:error \"connection reset by peer\"", "declined NOT service:mail"],
             Source::File { .. } => ["error", "error OR warn OR fail*"],
         };
         for query in queries {
-            println!("   {query}");
+            say!("   {query}")?;
             let request = v1::SearchRequest {
                 topic: self.topic.clone(),
                 query: query.to_owned(),
@@ -219,11 +219,11 @@ impl Tour {
             let mut answer = self.client.search(request).await?;
             while let Some(batch) = answer.next().await? {
                 for hit in row_objects(&batch)? {
-                    println!("     {}", one_line(&hit));
+                    say!("     {}", one_line(&hit))?;
                 }
             }
             if let Some(stats) = answer.stats() {
-                println!("   {}", stats_line(stats));
+                say!("   {}", stats_line(stats))?;
             }
         }
         Ok(())
@@ -231,7 +231,7 @@ impl Tour {
 
     /// One more record: how soon do SQL and search see it?
     pub(super) async fn freshness(&mut self) -> Result<(), Failure> {
-        self.heading("Produce one more record: how soon is it visible?");
+        self.heading("Produce one more record: how soon is it visible?")?;
         let word = format!("mark{}", uuid::Uuid::new_v4().simple());
         let value = marked(&word, self.source.time_field().unwrap_or("ts"), &format_time_ns(now_ns()));
         let producer = self.client.producer(&self.topic, ProducerOptions::default()).await?;
@@ -243,12 +243,12 @@ impl Tour {
         let (words, place) =
             (format!("MATCH('{word}')"), format!("_partition = {} AND _offset = {}", ack.partition, ack.offset));
         let (by_search, by_sql) = tokio::try_join!(self.until_seen(&words, acked), self.until_seen(&place, acked))?;
-        println!(
+        say!(
             "   acknowledged after {}; then SQL had it {} and search {} later, query included",
             human_duration(ack.latency),
             human_duration(by_sql),
             human_duration(by_search),
-        );
+        )?;
         producer.close().await.map_err(not_written)
     }
 
@@ -267,18 +267,18 @@ impl Tour {
         let oldest = self.value(&format!("SELECT min(_time) FROM {}", self.topic)).await?;
         let oldest_ns = parse_time_ns(oldest.as_str().unwrap_or_default())?;
         let before_ns = oldest_ns.div_euclid(BUCKET_NS) * BUCKET_NS + 2 * BUCKET_NS;
-        self.heading(&format!("Drop the two oldest hours, everything before {}", format_time_ns(before_ns)));
+        self.heading(&format!("Drop the two oldest hours, everything before {}", format_time_ns(before_ns)))?;
         let dropped = self.client.drop_before(&self.topic, before_ns, false).await?;
         let (segments, rows) = (dropped.dropped.len(), human_count(dropped.rows));
         let elapsed = Duration::from_micros(dropped.elapsed_us);
-        println!("   {segments} segments, {rows} rows, {} in {}", human_bytes(dropped.bytes), human_duration(elapsed));
+        say!("   {segments} segments, {rows} rows, {} in {}", human_bytes(dropped.bytes), human_duration(elapsed))?;
         let old = format!("SELECT count(*) FROM {} WHERE _time < '{}'", self.topic, format_time_ns(before_ns));
         let left = self.value(&old).await?;
         if left.as_u64() != Some(0) {
             return Err(Failure::Refused(format!("{left} rows are left from before the drop's time")));
         }
         let now = self.value(&format!("SELECT count(*) FROM {}", self.topic)).await?;
-        println!("   SQL and search now see {} rows", human_count(now.as_u64().unwrap_or(0)));
+        say!("   SQL and search now see {} rows", human_count(now.as_u64().unwrap_or(0)))?;
         Ok(())
     }
 
