@@ -5,7 +5,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use crate::internal::{AllocateProducerIds, AlterTopic, CreateTopic, DeleteTopic, Drop, PutTopic, RemoveTopic, Seal};
+use crate::internal::{
+    AllocateProducerIds, AlterTopic, CheckState, CreateTopic, DeleteTopic, Drop, PutTopic, RemoveTopic, Repack, Roll, Seal,
+};
 use crate::{Code, Error, PartitionId, TopicId};
 
 /// The version of the entry frame.
@@ -32,6 +34,12 @@ pub enum Command {
     PutTopic(PutTopic),
     /// Forgets a topic.
     RemoveTopic(RemoveTopic),
+    /// Moves the replay frontier.
+    Roll(Roll),
+    /// Rewrites a packed replay segment.
+    Repack(Repack),
+    /// Compares the state of the replicas.
+    CheckState(CheckState),
     /// Meta: a new topic.
     CreateTopic(CreateTopic),
     /// Meta: new settings of a topic.
@@ -59,6 +67,9 @@ mod kind {
     pub(super) const DROP: u8 = 3;
     pub(super) const PUT_TOPIC: u8 = 4;
     pub(super) const REMOVE_TOPIC: u8 = 5;
+    pub(super) const ROLL: u8 = 6;
+    pub(super) const REPACK: u8 = 7;
+    pub(super) const CHECK_STATE: u8 = 8;
     pub(super) const CREATE_TOPIC: u8 = 32;
     pub(super) const ALTER_TOPIC: u8 = 33;
     pub(super) const DELETE_TOPIC: u8 = 34;
@@ -73,6 +84,9 @@ impl Command {
             Command::Drop(_) => kind::DROP,
             Command::PutTopic(_) => kind::PUT_TOPIC,
             Command::RemoveTopic(_) => kind::REMOVE_TOPIC,
+            Command::Roll(_) => kind::ROLL,
+            Command::Repack(_) => kind::REPACK,
+            Command::CheckState(_) => kind::CHECK_STATE,
             Command::CreateTopic(_) => kind::CREATE_TOPIC,
             Command::AlterTopic(_) => kind::ALTER_TOPIC,
             Command::DeleteTopic(_) => kind::DELETE_TOPIC,
@@ -92,6 +106,9 @@ impl Command {
             Command::Drop(m) => m.encoded_len(),
             Command::PutTopic(m) => m.encoded_len(),
             Command::RemoveTopic(m) => m.encoded_len(),
+            Command::Roll(m) => m.encoded_len(),
+            Command::Repack(m) => m.encoded_len(),
+            Command::CheckState(m) => m.encoded_len(),
             Command::CreateTopic(m) => m.encoded_len(),
             Command::AlterTopic(m) => m.encoded_len(),
             Command::DeleteTopic(m) => m.encoded_len(),
@@ -110,6 +127,9 @@ impl Command {
             Command::Drop(m) => m.encode_raw(out),
             Command::PutTopic(m) => m.encode_raw(out),
             Command::RemoveTopic(m) => m.encode_raw(out),
+            Command::Roll(m) => m.encode_raw(out),
+            Command::Repack(m) => m.encode_raw(out),
+            Command::CheckState(m) => m.encode_raw(out),
             Command::CreateTopic(m) => m.encode_raw(out),
             Command::AlterTopic(m) => m.encode_raw(out),
             Command::DeleteTopic(m) => m.encode_raw(out),
@@ -130,6 +150,9 @@ impl Command {
             kind::DROP => cold(body, Command::Drop),
             kind::PUT_TOPIC => cold(body, Command::PutTopic),
             kind::REMOVE_TOPIC => cold(body, Command::RemoveTopic),
+            kind::ROLL => cold(body, Command::Roll),
+            kind::REPACK => cold(body, Command::Repack),
+            kind::CHECK_STATE => cold(body, Command::CheckState),
             kind::CREATE_TOPIC => cold(body, Command::CreateTopic),
             kind::ALTER_TOPIC => cold(body, Command::AlterTopic),
             kind::DELETE_TOPIC => cold(body, Command::DeleteTopic),

@@ -72,7 +72,10 @@ impl MetaState {
             | Command::Seal(_)
             | Command::Drop(_)
             | Command::PutTopic(_)
-            | Command::RemoveTopic(_) => {
+            | Command::RemoveTopic(_)
+            | Command::Roll(_)
+            | Command::Repack(_)
+            | Command::CheckState(_) => {
                 Err(Error::new(Code::InvalidRequest, "a command of a shard was proposed to the metadata group"))
             }
         }

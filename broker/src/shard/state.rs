@@ -138,6 +138,9 @@ impl ShardState {
                 removed.extend(self.remove_topic(topic_id(&remove.topic)?));
                 Ok(CommandResult::Done)
             }
+            Command::Roll(_) | Command::Repack(_) | Command::CheckState(_) => {
+                Err(Error::new(Code::NotBuilt, "replay segments are not built yet"))
+            }
             Command::CreateTopic(_)
             | Command::AlterTopic(_)
             | Command::DeleteTopic(_)

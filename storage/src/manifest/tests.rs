@@ -43,6 +43,7 @@ fn seal(topic: TopicId, expect: u64, next: u64, segments: &[u8]) -> internal::Se
         next,
         segments: segments.iter().map(|&number| segment(topic, number)).collect(),
         rowless: vec![],
+        ends: vec![],
     }
 }
 

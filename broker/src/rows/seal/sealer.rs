@@ -174,6 +174,7 @@ fn command(topic: TopicId, captured: &Capture, segments: &[SegmentMeta]) -> inte
         rowless: rowless
             .map(|(partition, value)| internal::PartitionCount { partition: partition.0, value: *value })
             .collect(),
+        ends: Vec::new(),
     }
 }
 

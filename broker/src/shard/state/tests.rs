@@ -40,7 +40,7 @@ fn put_topic(partitions: &[u32]) -> Command {
 }
 
 fn seal(expect: u64, next: u64, segments: Vec<internal::SegmentMeta>) -> Command {
-    Command::Seal(internal::Seal { topic: TOPIC.to_bytes(), expect, next, segments, rowless: vec![] })
+    Command::Seal(internal::Seal { topic: TOPIC.to_bytes(), expect, next, segments, rowless: vec![], ends: vec![] })
 }
 
 fn segment(id: u128, ranges: &[(u32, u64, u64)]) -> internal::SegmentMeta {
