@@ -9,18 +9,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use stratalog_proto::{Code, Error, Offset, PartitionId, ProducerId, ShardId};
+use stratalog_proto::{Code, Error, Offset, PartitionId, ProducerId, ShardId, Term};
 use stratalog_query::{Engine, PartitionInfo, TopicInfo};
 use stratalog_storage::{Lane, SegmentMeta};
 
-use crate::fetch::{FetchRequest, FetchedPartition, fetch};
+use crate::fetch::{Deadlines, FetchRequest, FetchedBatches, FetchedPartition, fetch};
 use crate::identity::DirLock;
 use crate::meta::{Meta, Topics};
 use crate::metrics::{Figures, Metrics, ShardFigures};
-use crate::offsets::{OffsetAt, offset_at};
+use crate::offsets::{OffsetAt, end_of_epoch, offset_at};
 use crate::options::BrokerOptions;
+use crate::raft::GroupLog;
+use crate::replay::Roller;
 use crate::rows::Rows;
 use crate::shard::{Admission, Shard};
+use crate::verify::{VerifiedPartition, verify};
 
 pub use produce::Produced;
 
@@ -60,7 +63,10 @@ pub struct Broker {
     /// One change of topics at a time.
     changing_topics: tokio::sync::Mutex<()>,
     admission: Arc<Admission>,
+    /// Of the fetches that wait.
+    deadlines: Deadlines,
     engine: Arc<Engine>,
+    roller: Roller,
     rows: Arc<Rows>,
     shards: BTreeMap<ShardId, Arc<Shard>>,
     meta: Meta,
@@ -75,7 +81,7 @@ impl Broker {
         if self.stopping.swap(true, Ordering::SeqCst) {
             return;
         }
-        self.rows.stop().await;
+        futures::join!(self.rows.stop(), self.roller.stop());
         futures::future::join_all(self.shards.values().map(|shard| shard.stop())).await;
         self.meta.stop().await;
         let lane = Arc::clone(&self.lane);
@@ -152,9 +158,9 @@ impl Broker {
             let message = format!("a fetch names each partition once; `{}` has {}", topic.name, topic.partitions);
             return Err(Error::new(Code::InvalidRequest, message));
         }
-        let fetched = fetch(&topic, &self.shards, &request).await?;
+        let fetched = fetch(&topic, &self.shards, &self.deadlines, &request).await?;
         let batches = fetched.iter().filter_map(|partition| partition.result.as_ref().ok()).flatten();
-        self.metrics.fetched(batches.map(|batch| batch.header.len() + batch.body.len()).sum());
+        self.metrics.fetched(batches.map(FetchedBatches::bytes).sum());
         Ok(fetched)
     }
 
@@ -172,6 +178,31 @@ impl Broker {
             }
         }
         Ok(offsets)
+    }
+
+    /// The newest leader epoch of a partition that is not above `asked`, and the offset at which it ends: the first of the
+    /// next one, or the high watermark. `None` if the partition has no records so old. As Kafka's OffsetForLeaderEpoch.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], [`Code::UnknownPartition`]; those of reading the log.
+    pub async fn end_offset_of_epoch(
+        &self,
+        name: &str,
+        partition: PartitionId,
+        asked: Term,
+    ) -> Result<Option<(Term, Offset)>, Error> {
+        let topic = self.topics.get(name)?;
+        end_of_epoch(&topic, self.shard_of(&topic, partition)?, partition, asked).await
+    }
+
+    /// Reads every batch of a partition, from log start to high watermark, and says what of it cannot be read. Dropping the
+    /// future ends it soon.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], [`Code::UnknownPartition`]; those of reading the log, but for damage, which is an answer.
+    pub async fn verify(&self, name: &str, partition: PartitionId) -> Result<VerifiedPartition, Error> {
+        let topic = self.topics.get(name)?;
+        verify(&topic, self.shard_of(&topic, partition)?, partition).await
     }
 
     /// The live column segments of a topic, by shard and id.
@@ -211,20 +242,23 @@ impl Broker {
     /// Metrics as OpenMetrics text.
     pub fn metrics(&self) -> String {
         let mut figures: Vec<_> = self.shards.values().map(|shard| figures_of(shard)).collect();
-        figures.push(ShardFigures {
-            shard: META,
-            applied: self.meta.applied().0,
-            leader: self.meta.is_leader(),
-            producers: 0,
-            segments: 0,
-        });
+        let of_log = log_figures(META, self.meta.group().log());
+        figures.push(ShardFigures { applied: self.meta.applied().0, leader: self.meta.is_leader(), ..of_log });
         self.metrics.text(&Figures {
             shards: figures,
             lane: self.lane.stats(),
+            lane_usage: self.lane.usage(),
             rows: self.rows.stats(),
             topics: self.topics.list().len(),
             buffered_bytes: self.admission.used_bytes(),
         })
+    }
+
+    fn shard_of(&self, topic: &TopicInfo, partition: PartitionId) -> Result<&Arc<Shard>, Error> {
+        let shard = topic.shards.get(partition.0 as usize).and_then(|id| self.shard(*id));
+        let unknown =
+            || format!("topic `{}` has {} partitions, and no partition {partition}", topic.name, topic.partitions);
+        shard.ok_or_else(|| Error::new(Code::UnknownPartition, unknown()))
     }
 
     fn shard(&self, id: ShardId) -> Option<&Arc<Shard>> {
@@ -233,6 +267,21 @@ impl Broker {
 }
 
 fn figures_of(shard: &Shard) -> ShardFigures {
-    let (producers, segments) = shard.read(|state| (state.producers(), state.manifest().segment_ids().count()));
-    ShardFigures { shard: shard.id(), applied: shard.applied().0, leader: shard.is_leader(), producers, segments }
+    let (producers, manifest) = shard.read(|state| (state.producers(), state.manifest().clone()));
+    ShardFigures {
+        applied: shard.applied().0,
+        leader: shard.is_leader(),
+        producers,
+        segments: manifest.segment_ids().count(),
+        replay_frontier: manifest.replay_frontier().0,
+        recs: manifest.recs().len(),
+        missing_recs: shard.recs().missing(manifest.recs()).len(),
+        ..log_figures(shard.id(), shard.group().log())
+    }
+}
+
+/// What the log of any group shows.
+fn log_figures(shard: ShardId, log: &GroupLog) -> ShardFigures {
+    let (snapshot_frontier, log_bytes) = (log.snapshot_frontier().0, log.retained().bytes);
+    ShardFigures { shard, snapshot_frontier, log_bytes, ..ShardFigures::default() }
 }

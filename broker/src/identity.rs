@@ -33,7 +33,7 @@ pub(crate) struct Identity {
 
 /// Keeps other processes out of a data directory until it is dropped.
 #[derive(Debug)]
-pub(crate) struct DirLock {
+pub struct DirLock {
     _file: File,
 }
 
@@ -53,6 +53,29 @@ pub(crate) fn lock(dir: &Path) -> Result<DirLock, Error> {
                 "the data directory {} is in use by another stratalog process; stop it, or choose another directory",
                 dir.display()
             );
+            Err(Error::new(Code::Unavailable, message))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Keeps nodes out of a directory while it is looked at; several may look at the same time, and nothing is written.
+/// `None` for a directory that no node has used where it is, such as a copy without `LOCK`.
+///
+/// # Errors
+/// [`Code::Unavailable`], naming the directory, if a node uses it; [`Code::Io`].
+pub fn lock_to_inspect(dir: &Path) -> Result<Option<DirLock>, Error> {
+    let failed = |error: std::io::Error| {
+        Error::new(Code::Io, format!("cannot lock the data directory {}: {error}", dir.display()))
+    };
+    let file = match File::open(dir.join(LOCK_FILE)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed)?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(DirLock { _file: file })),
+        Err(TryLockError::WouldBlock) => {
+            let message = format!("a node uses the data directory {}; stop it first", dir.display());
             Err(Error::new(Code::Unavailable, message))
         }
         Err(TryLockError::Error(error)) => Err(failed(error)),
@@ -125,9 +148,18 @@ impl Identity {
     }
 }
 
-/// Where a shard's column segments are.
+/// Where a shard's segments are.
 pub(crate) fn segments_dir(dir: &Path, shard: u32) -> PathBuf {
-    dir.join("shards").join(format!("{shard:04}")).join("segments")
+    shard_dir(dir, shard).join("segments")
+}
+
+/// Where the state files of a group are; group 0 is the metadata.
+pub(crate) fn state_dir(dir: &Path, shard: u32) -> PathBuf {
+    shard_dir(dir, shard).join("state")
+}
+
+fn shard_dir(dir: &Path, shard: u32) -> PathBuf {
+    dir.join("shards").join(format!("{shard:04}"))
 }
 
 fn malformed(what: &str) -> Error {
@@ -171,6 +203,19 @@ mod tests {
         let error = lock(dir.path()).unwrap_err();
         assert!(error.message.contains(&dir.path().display().to_string()), "{error}");
         drop(first);
+        lock(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn who_looks_keeps_nodes_out_and_is_kept_out_by_them() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(lock_to_inspect(dir.path()).unwrap().is_none(), "nobody ever used it");
+        let node = lock(dir.path()).unwrap();
+        assert_eq!(lock_to_inspect(dir.path()).unwrap_err().code, Code::Unavailable);
+        drop(node);
+        let looking = [lock_to_inspect(dir.path()).unwrap(), lock_to_inspect(dir.path()).unwrap()];
+        lock(dir.path()).unwrap_err();
+        drop(looking);
         lock(dir.path()).unwrap();
     }
 

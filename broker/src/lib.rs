@@ -2,11 +2,12 @@
 //!
 //! [`Broker`] is the whole of it for a listener: every protocol produces, fetches and queries through it. Inside,
 //! `raft/` is the only room that names the consensus library; `meta/` and `shard/` hold the replicated state as pure
-//! cores (`apply` is a function of state and entry, A1) with a thin runtime around each; `rows/` turns applied batches
-//! into rows, the tail and column segments.
+//! cores (`apply` is a function of state and entry, A1) with a thin runtime around each; `replay/` moves what is applied
+//! from the log into replay segments and lets go of the log; `rows/` turns applied batches into rows, the tail and column
+//! segments.
 //!
 //! Invariants kept here: L1 (an acknowledgement means fsynced), L2 (dense offsets, never reused), L3 (no read above the
-//! high watermark), A1 (apply is pure), S2 (a Seal applies only on what it was built on).
+//! high watermark), L4 (the log goes only when its replay segments are here), A1 (apply is pure), S2 (a Seal applies only on what it was built on).
 
 mod broker;
 mod fatal;
@@ -20,13 +21,20 @@ mod offsets;
 mod options;
 mod outcome;
 mod raft;
+mod replay;
 mod rows;
 mod shard;
+#[cfg(test)]
+mod simulation;
+mod verify;
 
 pub use broker::{Broker, Dropped, Produced};
-pub use fetch::{FetchRequest, FetchedBatch, FetchedPartition};
+pub use fetch::{FetchRequest, FetchedBatches, FetchedPartition};
+pub use identity::{DirLock, lock_to_inspect};
 pub use offsets::OffsetAt;
 pub use options::BrokerOptions;
 pub use raft::LOG_TARGET as CONSENSUS_LOG_TARGET;
+pub use replay::ReplayOptions;
 pub use rows::RowsOptions;
 pub use stratalog_storage::{SegmentKind, SegmentMeta};
+pub use verify::{Damage, VerifiedPartition};

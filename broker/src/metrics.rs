@@ -1,5 +1,8 @@
 //! Counters of the node, as OpenMetrics text.
 
+mod replay;
+mod stages;
+
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
@@ -12,9 +15,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use stratalog_proto::{Error, ShardId};
-use stratalog_storage::LaneStats;
+use stratalog_storage::{LaneStats, LaneUsage};
 
 use crate::rows::RowsStats;
+use replay::LogGauges;
+
+pub(crate) use replay::ReplayMetrics;
+pub(crate) use stages::Stages;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ShardLabel {
@@ -32,18 +39,27 @@ type ShardGauge = Family<ShardLabel, Gauge<i64, AtomicI64>>;
 pub(crate) struct Figures {
     pub(crate) shards: Vec<ShardFigures>,
     pub(crate) lane: LaneStats,
+    pub(crate) lane_usage: LaneUsage,
     pub(crate) rows: RowsStats,
     pub(crate) topics: usize,
     pub(crate) buffered_bytes: usize,
 }
 
 /// What a shard shows at a scrape.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ShardFigures {
     pub(crate) shard: ShardId,
     pub(crate) applied: u64,
     pub(crate) leader: bool,
     pub(crate) producers: usize,
     pub(crate) segments: usize,
+    pub(crate) replay_frontier: u64,
+    pub(crate) snapshot_frontier: u64,
+    /// Bytes of log that it holds on to.
+    pub(crate) log_bytes: u64,
+    /// Live replay segments, and those whose files are not here.
+    pub(crate) recs: usize,
+    pub(crate) missing_recs: usize,
 }
 
 /// The metrics of a broker.
@@ -52,6 +68,7 @@ pub(crate) struct Metrics {
     produced_records: Counter,
     produced_bytes: Counter,
     produce_seconds: Histogram,
+    stages: Stages,
     produce_errors: Family<CodeLabel, Counter>,
     fetched_bytes: Counter,
     buffered_bytes: Gauge<i64, AtomicI64>,
@@ -61,6 +78,8 @@ pub(crate) struct Metrics {
     segments: ShardGauge,
     topics: Gauge<i64, AtomicI64>,
     lane: LaneCounters,
+    log: LogGauges,
+    replay: ReplayMetrics,
     rows: RowsCounters,
 }
 
@@ -98,6 +117,7 @@ impl Metrics {
             produced_bytes: Counter::default(),
             // 0.1 ms to about 26 s.
             produce_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 19)),
+            stages: Stages::default(),
             produce_errors: Family::default(),
             fetched_bytes: Counter::default(),
             buffered_bytes: Gauge::default(),
@@ -107,12 +127,16 @@ impl Metrics {
             segments: Family::default(),
             topics: Gauge::default(),
             lane: LaneCounters::default(),
+            log: LogGauges::default(),
+            replay: ReplayMetrics::new(),
             rows: RowsCounters::default(),
             registry: Registry::default(),
         };
         metrics.register_produce(&mut registry);
         metrics.register_state(&mut registry);
         metrics.register_lane(&mut registry);
+        metrics.log.register(&mut registry);
+        metrics.replay.register(&mut registry);
         metrics.rows.register(registry.sub_registry_with_prefix("rows"));
         Self { registry, ..metrics }
     }
@@ -127,6 +151,7 @@ impl Metrics {
         );
         let what = "From the arrival of a record batch to its acknowledgement";
         registry.register_with_unit("produce", what, Unit::Seconds, self.produce_seconds.clone());
+        self.stages.register(registry);
         registry.register("produce_errors", "Record batches that were not acknowledged", self.produce_errors.clone());
         registry.register_with_unit("fetched", "Record batches read", Unit::Bytes, self.fetched_bytes.clone());
         let what = "Record batches on their way to the log";
@@ -151,6 +176,16 @@ impl Metrics {
         lane.register("frames", "Frames written to the log", self.lane.frames.clone());
         lane.register_with_unit("written", "Bytes written to the log", Unit::Bytes, self.lane.bytes.clone());
         lane.register_with_unit("sync", "Time spent in fdatasync", Unit::Seconds, self.lane.sync_seconds.clone());
+    }
+
+    /// The stages of the write path.
+    pub(crate) fn stages(&self) -> &Stages {
+        &self.stages
+    }
+
+    /// Those of the roller.
+    pub(crate) fn replay(&self) -> &ReplayMetrics {
+        &self.replay
     }
 
     /// Counts one produce.
@@ -185,6 +220,8 @@ impl Metrics {
         self.topics.set(figures.topics as i64);
         self.buffered_bytes.set(figures.buffered_bytes as i64);
         self.lane.update(figures.lane);
+        self.log.update(&figures.shards, figures.lane_usage);
+        self.log.count(&self.replay, figures.lane, figures.rows.bytes_sealed);
         self.rows.update(figures.rows);
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string does not fail");
@@ -246,10 +283,25 @@ mod tests {
         let metrics = Metrics::new();
         metrics.produced(Duration::from_millis(1), 100, Ok(7));
         metrics.produced(Duration::from_millis(1), 100, Err(&Error::new(Code::Overloaded, "full")));
+        metrics.replay().rec_written(10);
+        metrics.stages().applied(Duration::from_micros(15));
+        let shard = ShardFigures {
+            shard: ShardId(2),
+            applied: 9,
+            leader: true,
+            producers: 0,
+            segments: 0,
+            replay_frontier: 7,
+            snapshot_frontier: 6,
+            log_bytes: 100,
+            recs: 1,
+            missing_recs: 0,
+        };
         let figures = Figures {
-            shards: vec![ShardFigures { shard: ShardId(2), applied: 9, leader: true, producers: 0, segments: 0 }],
-            lane: LaneStats { groups: 3, ..LaneStats::default() },
-            rows: RowsStats { tail_rows: 5, ..RowsStats::default() },
+            shards: vec![shard],
+            lane: LaneStats { groups: 3, bytes: 20, ..LaneStats::default() },
+            lane_usage: LaneUsage { first_file: 3, last_file: 4, bytes: 2048 },
+            rows: RowsStats { tail_rows: 5, bytes_sealed: 30, ..RowsStats::default() },
             topics: 1,
             buffered_bytes: 0,
         };
@@ -258,10 +310,16 @@ mod tests {
         for line in [
             "stratalog_produced_records_total 7",
             "stratalog_produced_bytes_total 100",
+            "stratalog_produce_stage_seconds_bucket{le=\"0.00002\",stage=\"apply\"} 1",
             "stratalog_produce_errors_total{code=\"OVERLOADED\"} 1",
             "stratalog_applied_index{shard=\"2\"} 9",
             "stratalog_lane_flush_groups_total 3",
             "stratalog_rows_tail 5",
+            "stratalog_written_bytes_total{kind=\"lane\"} 20",
+            "stratalog_written_bytes_total{kind=\"rec\"} 10",
+            "stratalog_written_bytes_total{kind=\"col\"} 30",
+            "stratalog_replay_frontier{shard=\"2\"} 7",
+            "stratalog_lane_files_bytes 2048",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -1,11 +1,13 @@
-//! Offsets by time.
+//! Offsets by time and by leader epoch.
 
 use std::sync::Arc;
 
-use stratalog_proto::{Code, Error, Offset, PartitionId};
+use stratalog_proto::batch::Batch;
+use stratalog_proto::{Code, Error, Offset, PartitionId, Term, TopicPartition};
 use stratalog_query::TopicInfo;
+use stratalog_storage::{RecEpoch, RecMeta};
 
-use crate::shard::{BatchSlot, MAX_BATCH_CONTENT_BYTES, Shard};
+use crate::shard::{MAX_BATCH_CONTENT_BYTES, Shard, ShardState, Source};
 
 /// Which offset is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,25 +31,135 @@ pub(crate) async fn offset_at(
     partition: PartitionId,
     at: OffsetAt,
 ) -> Result<Offset, Error> {
+    let tp = TopicPartition { topic: topic.id, partition };
     let gone = || Error::new(Code::UnknownTopic, format!("topic `{}` was deleted", topic.name));
-    let (log_start, latest, candidate) = shard.read(|state| {
-        let state = state.partition(topic.id, partition).ok_or_else(gone)?;
-        let candidate = match at {
-            OffsetAt::Time(ns) => state.batches().find(|slot| slot.max_timestamp_ms >= first_ms(ns)).copied(),
-            OffsetAt::Earliest | OffsetAt::Latest => None,
-        };
-        Ok::<_, Error>((state.log_start(), state.high_watermark(), candidate))
+    let (log_start, latest) = shard.read(|state| {
+        let state = state.partition(tp.topic, tp.partition).ok_or_else(gone)?;
+        Ok::<_, Error>((state.log_start(), state.high_watermark()))
     })?;
-    match (at, candidate) {
-        (OffsetAt::Earliest, _) => Ok(log_start),
-        (OffsetAt::Time(ns), Some(slot)) => {
-            let shard = Arc::clone(shard);
-            let find = tokio::task::spawn_blocking(move || first_at(&shard, &slot, first_ms(ns)));
-            let found = find.await.map_err(|error| Error::new(Code::Internal, error.to_string()))??;
-            Ok(found.max(log_start))
+    match at {
+        OffsetAt::Earliest => Ok(log_start),
+        OffsetAt::Latest => Ok(latest),
+        OffsetAt::Time(ns) if shard.read(|state| Candidate::find(state, tp, first_ms(ns), log_start)).is_none() => {
+            Ok(latest)
         }
-        (OffsetAt::Latest | OffsetAt::Time(_), _) => Ok(latest),
+        OffsetAt::Time(ns) => {
+            let shard = Arc::clone(shard);
+            let find = move || first_at(&shard, tp, first_ms(ns), log_start);
+            Ok(on_blocking_thread(find).await?.unwrap_or(latest))
+        }
     }
+}
+
+/// The newest leader epoch of a partition that is not above `asked`, and the offset at which it ends: the first of the
+/// next one, or the high watermark. `None` if there is none so old.
+///
+/// # Errors
+/// As [`offset_at`].
+pub(crate) async fn end_of_epoch(
+    topic: &TopicInfo,
+    shard: &Arc<Shard>,
+    partition: PartitionId,
+    asked: Term,
+) -> Result<Option<(Term, Offset)>, Error> {
+    let tp = TopicPartition { topic: topic.id, partition };
+    let gone = || Error::new(Code::UnknownTopic, format!("topic `{}` was deleted", topic.name));
+    let (found, oldest, segments) = shard.read(|state| {
+        let partition = state.partition(tp.topic, tp.partition).ok_or_else(gone)?;
+        let found = partition.end_of_epoch(asked);
+        // The state remembers the newest epochs, segments those of their batches.
+        let segments = if found.is_some() { Vec::new() } else { state.manifest().recs_of(tp.topic).to_vec() };
+        Ok::<_, Error>((found, partition.oldest_epoch(), segments))
+    })?;
+    let Some((_, end)) = oldest.filter(|_| found.is_none()) else { return Ok(found) };
+    let shard = Arc::clone(shard);
+    on_blocking_thread(move || end_of_epoch_in(&shard, &segments, tp, asked, end)).await
+}
+
+async fn on_blocking_thread<T: Send + 'static>(
+    find: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let found = tokio::task::spawn_blocking(find).await;
+    found.map_err(|error| Error::new(Code::Internal, format!("a look for an offset ended early: {error}")))?
+}
+
+/// As [`end_of_epoch`], in segments ascending by offset, below `end`, at which a later epoch begins. Blocks on the disk.
+fn end_of_epoch_in(
+    shard: &Shard,
+    segments: &[Arc<RecMeta>],
+    tp: TopicPartition,
+    asked: Term,
+    mut end: Offset,
+) -> Result<Option<(Term, Offset)>, Error> {
+    for meta in segments.iter().rev().filter(|meta| meta.range(tp.topic, tp.partition).is_some()) {
+        for RecEpoch { epoch, first } in shard.recs().reader(meta)?.epochs(tp.topic, tp.partition).iter().rev() {
+            let term = Term(u64::try_from(*epoch).unwrap_or(0));
+            if term <= asked {
+                return Ok(Some((term, end)));
+            }
+            end = end.min(*first);
+        }
+    }
+    Ok(None)
+}
+
+/// Batches that may hold the first record of a time.
+struct Candidate {
+    source: Source,
+    /// The first offset of them that counts, and the one behind them.
+    from: Offset,
+    end: Offset,
+}
+
+impl Candidate {
+    /// The first replay segment, or batch of the log, at or above `from` with a record of this time by what its header says.
+    fn find(state: &ShardState, tp: TopicPartition, ms: i64, from: Offset) -> Option<Self> {
+        let partition = state.partition(tp.topic, tp.partition)?;
+        let in_rec = |meta: &Arc<RecMeta>| {
+            let range = meta.range(tp.topic, tp.partition)?;
+            let may_be = range.next > from && range.max_timestamp_ms >= ms;
+            may_be.then(|| Self { source: Source::Rec(Arc::clone(meta)), from: range.first.max(from), end: range.next })
+        };
+        let in_log = || {
+            let slot = *partition.batches_from(from).find(|slot| slot.max_timestamp_ms >= ms)?;
+            Some(Self { source: Source::Log(slot), from: slot.base_offset.max(from), end: slot.next_offset() })
+        };
+        state.manifest().recs_of(tp.topic).iter().find_map(in_rec).or_else(in_log)
+    }
+
+    /// The first record of the time, if there is one at or above `from`. Blocks on the disk.
+    fn first_at(&self, shard: &Shard, tp: TopicPartition, ms: i64) -> Result<Option<Offset>, Error> {
+        match &self.source {
+            Source::Log(slot) => first_in(&shard.batch(slot)?, slot.base_offset, ms, self.from).map(Some),
+            Source::Rec(meta) => {
+                let reader = shard.recs().reader(meta)?;
+                let Some(found) = reader.offset_at_time(tp.topic, tp.partition, self.from, ms)? else {
+                    return Ok(None);
+                };
+                first_in(&Batch::parse_trusted(found.bytes)?, found.first, ms, self.from).map(Some)
+            }
+        }
+    }
+}
+
+/// The first record at or above `from` with a timestamp at or after `ms`; `None` if there is none. Blocks on the disk.
+fn first_at(shard: &Shard, tp: TopicPartition, ms: i64, mut from: Offset) -> Result<Option<Offset>, Error> {
+    loop {
+        let Some(candidate) = shard.read(|state| Candidate::find(state, tp, ms, from)) else { return Ok(None) };
+        match candidate.first_at(shard, tp, ms) {
+            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(None) => from = candidate.end,
+            Err(error) if shard.read(|state| candidate.source.is_current(state, tp, candidate.from)) => {
+                return Err(error);
+            }
+            // It moved to a replay segment, or below log start: what is there now is looked at.
+            Err(_) => from = shard.read(|state| from.max(log_start(state, tp))),
+        }
+    }
+}
+
+fn log_start(state: &ShardState, tp: TopicPartition) -> Offset {
+    state.partition(tp.topic, tp.partition).map_or(Offset(0), |partition| partition.log_start())
 }
 
 /// The first millisecond that is not before `ns`: record timestamps are milliseconds.
@@ -55,25 +167,18 @@ fn first_ms(ns: i64) -> i64 {
     ns.div_euclid(1_000_000) + i64::from(ns.rem_euclid(1_000_000) > 0)
 }
 
-/// The first record of a batch with a timestamp at or after `ms`. Blocks on the disk.
-fn first_at(shard: &Shard, slot: &BatchSlot, ms: i64) -> Result<Offset, Error> {
-    let batch = shard.batch(slot)?;
+/// The first record of a batch at or above `from` with a timestamp at or after `ms`.
+fn first_in(batch: &Batch, base: Offset, ms: i64, from: Offset) -> Result<Offset, Error> {
     for record in batch.records(MAX_BATCH_CONTENT_BYTES)? {
         let record = record?;
-        if record.timestamp_ms >= ms {
-            return Ok(Offset(slot.base_offset.0 + record.offset_delta as u64));
+        let offset = Offset(base.0 + record.offset_delta as u64);
+        if record.timestamp_ms >= ms && offset >= from {
+            return Ok(offset);
         }
     }
-    // Its header promises such a record; a client may have written a wrong one.
-    Ok(slot.base_offset)
+    // Its header promises such a record; a client may have written a wrong one, or log start lies behind it.
+    Ok(base.max(from))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_round_up_to_the_milliseconds_of_records() {
-        assert_eq!([0, 1, 999_999, 1_000_000, -1].map(first_ms), [0, 1, 1, 1, 0]);
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use stratalog_query::EngineOptions;
 use stratalog_storage::{Io, LaneOptions, RealDisk};
 
+use crate::replay::ReplayOptions;
 use crate::rows::RowsOptions;
 
 /// Settings of a broker. [`BrokerOptions::new`] gives each a default.
@@ -20,6 +21,8 @@ pub struct BrokerOptions {
     pub default_partitions: u32,
     /// The write-ahead log.
     pub lane: LaneOptions,
+    /// When the log becomes replay segments, and how much of it is kept.
+    pub replay: ReplayOptions,
     /// Bytes of record batches that may be on their way to the log; beyond, producers wait.
     pub produce_buffer_bytes: usize,
     /// How long a produce waits for room in that buffer before it is refused with `OVERLOADED`.
@@ -46,6 +49,7 @@ impl BrokerOptions {
             shards: 4,
             default_partitions: 4,
             lane: LaneOptions::default(),
+            replay: ReplayOptions::default(),
             produce_buffer_bytes: 64 << 20,
             produce_wait: Duration::from_secs(5),
             produce_timeout: Duration::from_secs(30),

@@ -8,7 +8,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use bytes::{Bytes, BytesMut};
 use stratalog_broker::{Broker, BrokerOptions, FetchRequest, FetchedPartition, OffsetAt};
-use stratalog_proto::batch::{Batch, BatchBuilder, Compression};
+use stratalog_proto::batch::{Batch, BatchBuilder, BatchError, Compression};
 use stratalog_proto::config::{Format, TopicConfig};
 use stratalog_proto::{Code, Error, Offset, PartitionId, ProducerId, Token};
 use stratalog_query::SqlRequest;
@@ -17,6 +17,8 @@ use tempfile::TempDir;
 
 #[path = "it/failing_disk.rs"]
 mod failing_disk;
+#[path = "it/rolling.rs"]
+mod rolling;
 
 use failing_disk::FailingDisk;
 
@@ -33,9 +35,13 @@ async fn start(dir: &TempDir) -> Arc<Broker> {
 
 /// Starts after a broker was dropped without being stopped: it takes a moment until its tasks are gone.
 async fn start_after_kill(dir: &TempDir) -> Arc<Broker> {
+    start_after_kill_with(|| options(dir)).await
+}
+
+async fn start_after_kill_with(options: impl Fn() -> BrokerOptions) -> Arc<Broker> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        match Broker::start(options(dir)).await {
+        match Broker::start(options()).await {
             Err(error) if error.code == Code::Unavailable && Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -67,15 +73,14 @@ async fn fetch_one(broker: &Broker, request: FetchRequest) -> FetchedPartition {
 
 /// The batches as they were produced: with base offset and leader epoch set back.
 fn as_produced(fetched: &FetchedPartition) -> Vec<Bytes> {
-    let whole = |batch: &stratalog_broker::FetchedBatch| {
-        let mut bytes = BytesMut::from(&batch.header[..]);
-        bytes.extend_from_slice(&batch.body);
-        Batch::parse(bytes.clone().freeze()).expect("what is fetched is a whole batch");
+    let whole = |batch: Result<Bytes, BatchError>| {
+        let batch = batch.expect("what is fetched are whole batches");
+        let mut bytes = BytesMut::from(&Batch::parse(batch).expect("as they were produced").bytes()[..]);
         bytes[0..8].fill(0);
         bytes[12..16].copy_from_slice(&0i32.to_be_bytes());
         bytes.freeze()
     };
-    fetched.result.as_ref().unwrap().iter().map(whole).collect()
+    fetched.result.as_ref().unwrap().iter().flat_map(|several| several.batches()).map(whole).collect()
 }
 
 fn sent(batch: &Bytes) -> Bytes {
@@ -334,7 +339,7 @@ async fn fetch_keeps_to_batches_offsets_and_bytes() {
     }
     let inside = fetch_one(&broker, from("t", 15)).await;
     assert_eq!(inside.result.as_ref().unwrap().len(), 2, "the whole batch around the offset, and the next");
-    let header = &inside.result.as_ref().unwrap()[0].header;
+    let header = &inside.result.as_ref().unwrap()[0].head;
     assert_eq!(i64::from_be_bytes(header[0..8].try_into().unwrap()), 10);
     let one = fetch_one(&broker, FetchRequest { max_bytes: 1, ..from("t", 0) }).await;
     assert_eq!(one.result.unwrap().len(), 1, "the first batch is always there");
@@ -424,7 +429,11 @@ async fn metrics_count_what_was_produced() {
 }
 
 async fn count(broker: &Broker, tokens: Vec<Token>) -> i64 {
-    let request = SqlRequest { sql: "SELECT count(*) FROM t".to_owned(), tokens, timeout: None };
+    count_in(broker, "t", tokens).await
+}
+
+async fn count_in(broker: &Broker, topic: &str, tokens: Vec<Token>) -> i64 {
+    let request = SqlRequest { sql: format!("SELECT count(*) FROM {topic}"), tokens, timeout: None };
     let mut answer = broker.engine().sql(request).await.unwrap();
     let mut total = 0;
     while let Some(rows) = answer.next().await {

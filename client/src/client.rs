@@ -16,6 +16,8 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// How far a peer may run ahead of us on one stream, so that a fetch is not one round trip per 64 KiB.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// HTTP/2 frames that a node may send: each costs a buffer and a turn of the connection, so a fetch comes in a few.
+const FRAME_BYTES: u32 = 256 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer that went away without a word is noticed after at most the sum of these.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -92,6 +94,7 @@ fn configured(endpoint: Endpoint) -> Endpoint {
         .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)

@@ -52,5 +52,6 @@ pub use consumer::{ConsumedRecord, Consumer, ConsumerOptions, Start, Stop};
 pub use error::{ClientError, SendError};
 pub use producer::{Ack, Delivery, OutRecord, Producer, ProducerOptions};
 pub use query::{QueryOptions, QueryStream};
+pub use topics::Verification;
 
 pub use stratalog_proto::batch::Compression;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use stratalog_proto::v1;
+use tonic::Streaming;
 
 use crate::retry::reading;
 use crate::{Client, ClientError};
@@ -78,6 +79,15 @@ impl Client {
         Ok(reading(call).await?.segments)
     }
 
+    /// Lets a node read every record batch of a topic, and say what cannot be read. Dropping the answer ends it.
+    ///
+    /// # Errors
+    /// `UnknownTopic`.
+    pub async fn verify_topic(&self, topic: &str) -> Result<Verification, ClientError> {
+        let request = v1::VerifyTopicRequest { topic: topic.to_owned() };
+        Ok(Verification { partitions: self.topics_service().verify_topic(request).await?.into_inner() })
+    }
+
     /// Drops every column segment whose time bucket ends at or before `before_ns`, nanoseconds since the epoch. A dry
     /// run lists them and drops nothing.
     ///
@@ -91,6 +101,22 @@ impl Client {
     ) -> Result<v1::DropBeforeResponse, ClientError> {
         let request = v1::DropBeforeRequest { topic: topic.to_owned(), before_ns, dry_run };
         Ok(self.topics_service().drop_before(request).await?.into_inner())
+    }
+}
+
+/// What a node finds while it reads a topic, partition by partition.
+#[derive(Debug)]
+pub struct Verification {
+    partitions: Streaming<v1::VerifiedPartition>,
+}
+
+impl Verification {
+    /// The next partition, once all of it was read; `None` after the last.
+    ///
+    /// # Errors
+    /// Those of reading, but for damage: that is in the answer. `UnknownTopic` if the topic was deleted meanwhile.
+    pub async fn next(&mut self) -> Result<Option<v1::VerifiedPartition>, ClientError> {
+        Ok(self.partitions.message().await?)
     }
 }
 

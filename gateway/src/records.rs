@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use stratalog_broker::FetchedBatch;
+use stratalog_broker::FetchedBatches;
 use stratalog_proto::batch::{Batch, Record};
 use stratalog_proto::{Error, Offset, PartitionId};
 
@@ -41,16 +41,31 @@ pub(crate) struct Page {
 ///
 /// # Errors
 /// `CorruptBatch` for a batch that does not decode, or decompresses to more than 64 MiB.
-pub(crate) fn page(partition: PartitionId, batches: &[FetchedBatch], limits: &PageLimits) -> Result<Page, Error> {
+pub(crate) fn page(partition: PartitionId, fetched: &[FetchedBatches], limits: &PageLimits) -> Result<Page, Error> {
     let mut page = Page { lines: Vec::new(), next: limits.first };
     let mut bytes = 0;
-    for fetched in batches {
-        let batch = Batch::parse_trusted([&fetched.header[..], &fetched.body[..]].concat().into())?;
+    for batch in fetched.iter().flat_map(FetchedBatches::batches) {
+        let batch = batch.and_then(Batch::parse_trusted)?;
+        if !page.add(partition, &batch, limits, &mut bytes)? {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+impl Page {
+    /// Adds the records of a batch, and to `bytes` those of their lines; whether the page has room for more.
+    fn add(
+        &mut self,
+        partition: PartitionId,
+        batch: &Batch,
+        limits: &PageLimits,
+        bytes: &mut usize,
+    ) -> Result<bool, Error> {
         let base = batch.header().base_offset as u64;
-        let end = Offset(base + u64::from(batch.record_count()));
         if batch.header().is_control() {
-            page.next = page.next.max(end);
-            continue;
+            self.next = self.next.max(Offset(base + u64::from(batch.record_count())));
+            return Ok(true);
         }
         for record in batch.records(MAX_BATCH_BYTES)? {
             let record = record?;
@@ -58,16 +73,16 @@ pub(crate) fn page(partition: PartitionId, batches: &[FetchedBatch], limits: &Pa
             if offset < limits.first {
                 continue;
             }
-            if page.lines.len() == limits.records || bytes >= MAX_PAGE_BYTES {
-                return Ok(page);
+            if self.lines.len() == limits.records || *bytes >= MAX_PAGE_BYTES {
+                return Ok(false);
             }
             let line = line(partition, offset, &record, limits.json_values);
-            bytes += line.len();
-            page.lines.push(line);
-            page.next = Offset(offset.0 + 1);
+            *bytes += line.len();
+            self.lines.push(line);
+            self.next = Offset(offset.0 + 1);
         }
+        Ok(true)
     }
-    Ok(page)
 }
 
 /// A record as a reader sees it. `docs/HTTP.md` documents each field.
@@ -148,17 +163,23 @@ mod tests {
 
     use super::*;
 
-    fn fetched(base: u64, values: &[&[u8]]) -> FetchedBatch {
+    fn fetched(base: u64, values: &[&[u8]]) -> FetchedBatches {
         let mut builder = BatchBuilder::new(Compression::Lz4);
         for value in values {
             builder.push(1_700_000_000_123, Some(b"k"), Some(value), &[("h", Some(&b"\xff"[..])), ("n", None)]);
         }
-        let (header, body) = Batch::parse(builder.finish()).unwrap().patched(Offset(base), 0);
-        assert_eq!(header.len(), HEADER_BYTES);
-        FetchedBatch { header, body }
+        let (head, body) = Batch::parse(builder.finish()).unwrap().patched(Offset(base), 0);
+        assert_eq!(head.len(), HEADER_BYTES);
+        FetchedBatches { head, body }
     }
 
-    fn lines(batches: &[FetchedBatch], limits: &PageLimits) -> (Vec<serde_json::Value>, u64) {
+    /// The batches back to back, as they come from a replay segment.
+    fn joined(batches: &[FetchedBatches]) -> FetchedBatches {
+        let bytes: Vec<u8> = batches.iter().flat_map(|batch| [&batch.head[..], &batch.body[..]].concat()).collect();
+        FetchedBatches { head: Bytes::new(), body: bytes.into() }
+    }
+
+    fn lines(batches: &[FetchedBatches], limits: &PageLimits) -> (Vec<serde_json::Value>, u64) {
         let page = page(PartitionId(2), batches, limits).unwrap();
         assert!(page.lines.iter().all(|line| !line.contains(&b'\n')));
         (page.lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect(), page.next.0)
@@ -168,9 +189,11 @@ mod tests {
     fn page_starts_within_a_batch_and_ends_at_the_limit() {
         let batches = [fetched(10, &[b"a", b"b", b"c"]), fetched(13, &[b"d", b"e"])];
         let limits = PageLimits { first: Offset(11), records: 3, json_values: true };
-        let (lines, next) = lines(&batches, &limits);
-        let offsets: Vec<_> = lines.iter().map(|line| line["offset"].as_u64().unwrap()).collect();
-        assert_eq!((offsets, next), (vec![11, 12, 13], 14));
+        for batches in [&batches[..], &[joined(&batches)]] {
+            let (lines, next) = lines(batches, &limits);
+            let offsets: Vec<_> = lines.iter().map(|line| line["offset"].as_u64().unwrap()).collect();
+            assert_eq!((offsets, next), (vec![11, 12, 13], 14));
+        }
     }
 
     #[test]

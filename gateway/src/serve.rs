@@ -22,6 +22,8 @@ const MAX_GRPC_STREAMS: u32 = 1_024;
 /// HTTP/2 flow-control windows: large enough that a batch of produce needs no round trip in its middle.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// HTTP/2 frames that a client may send: each costs a buffer and a turn of the connection, so a batch comes in a few.
+const FRAME_BYTES: u32 = 256 << 10;
 /// A peer that answers no ping for this long is gone.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// How long accepting pauses after the operating system refused, say for want of file descriptors.
@@ -46,6 +48,7 @@ pub async fn serve_grpc(
         .max_concurrent_streams(MAX_GRPC_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_routes(gateway.grpc())

@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// See the whole product work in a minute, on generated or on your own data
     Quickstart(Quickstart),
-    /// Create, list, describe, alter or delete topics
+    /// Create, list, describe, alter, verify or delete topics
     #[command(subcommand)]
     Topic(Topic),
     /// Write NDJSON or lines of text to a topic
@@ -71,6 +71,9 @@ pub(crate) enum Command {
     /// Drop old rows by the segment
     #[command(subcommand)]
     Retention(Retention),
+    /// Look into the data directory of a node that is stopped
+    #[command(subcommand)]
+    Log(Log),
     /// Print a completion script for a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -160,6 +163,16 @@ Examples:
         /// A setting: retention, bucket, time.field, max.message.bytes
         #[arg(long = "set", value_name = "KEY=VALUE", required = true, value_parser = key_value)]
         set: Vec<(String, String)>,
+    },
+    /// Read every record batch of a topic: ends with 1 if something cannot be read
+    #[command(after_help = "\
+The node goes on serving. It checks the checksums of files and of batches, and that no offset is missing.
+
+Example:
+  stratalog topic verify logs --output json")]
+    Verify {
+        /// The topic
+        name: String,
     },
     /// Delete a topic and all its records
     Delete {
@@ -320,6 +333,49 @@ Examples:
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Log {
+    /// Print the entries of the write-ahead log, in the order in which they were written
+    #[command(after_help = "\
+Entries that follow damaged bytes are printed too. Nothing is changed.
+
+Examples:
+  stratalog log dump ./data
+  stratalog log dump /var/lib/stratalog --shard 3 --from 120000 --limit 20 --output ndjson")]
+    Dump(LogDump),
+    /// Check every file of a data directory: ends with 1 if something is damaged or missing
+    #[command(after_help = "\
+Nothing is changed. What a crash leaves behind and the next start clears away is told and is no error.
+
+Examples:
+  stratalog log verify ./data
+  stratalog log verify /var/lib/stratalog --deep --output json")]
+    Verify {
+        /// The data directory
+        #[arg(value_name = "DATA")]
+        data: PathBuf,
+        /// Read all segments too, and check every record batch in the log
+        #[arg(long)]
+        deep: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogDump {
+    /// The data directory
+    #[arg(value_name = "DATA")]
+    pub(crate) data: PathBuf,
+    /// Entries of this shard only; 0 is the metadata group
+    #[arg(long, value_name = "N")]
+    pub(crate) shard: Option<u32>,
+    /// Entries from this index on
+    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    pub(crate) from: u64,
+    /// At most this many entries
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) limit: Option<u64>,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

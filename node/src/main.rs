@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod descriptors;
 mod failure;
+mod memory;
 mod output;
 mod progress;
 mod quickstart;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    memory::bound_arenas();
     let cli = cli::Cli::parse();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -6,7 +6,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::internal::{
-    AllocateProducerIds, AlterTopic, CheckState, CreateTopic, DeleteTopic, Drop, PutTopic, RemoveTopic, Repack, Roll, Seal,
+    AllocateProducerIds, AlterTopic, CheckState, CreateTopic, DeleteTopic, Drop, PutTopic, RemoveTopic, Repack, Roll,
+    Seal,
 };
 use crate::{Code, Error, PartitionId, TopicId};
 

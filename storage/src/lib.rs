@@ -1,24 +1,44 @@
-//! What a node keeps on its disks: lanes (the write-ahead log), votes, column segments and the manifest.
+//! What a node keeps on its disks: lanes (the write-ahead log), votes, replay segments, column segments and the
+//! manifest.
 //!
 //! This crate knows no Raft and no network, and it blocks: callers bring their own threads. Bytes on disk are described
 //! in `docs/FORMATS.md`.
 //!
 //! * Everything goes through [`Io`] and [`File`], so that a simulated disk can stand in for the real one.
 //! * L1: a position of a [`Lane`] is acknowledged only after its bytes are on the medium.
-//! * S2: a [`Manifest`] takes a seal only on the row frontier that the seal was built on.
+//! * L4: what a replay segment holds was checked batch by batch when it was written, and can be checked again.
+//! * S2: a [`Manifest`] takes a seal or a roll only on the frontier that it was built on.
 //! * S3: what [`SegmentMeta`] says of times and offsets is computed from the rows of the segment, and exact.
 //! * L5: bytes that fail a checksum are an error that names file and offset; they are truncated away only where the log
 //!   itself proves that nobody was promised them.
 
 pub mod col;
+mod container;
+pub mod inspect;
 mod io;
 mod lane;
 mod manifest;
+mod rec;
+pub mod sabotage;
 mod segment;
+mod state;
 
-pub use io::{File, Io, OpenMode, PooledDisk, RealDisk, write_durably};
+pub use io::{File, Io, OpenMode, PooledDisk, RealDisk, Space, write_durably};
 pub use lane::{
-    Done, Frame, FrameKind, Lane, LaneError, LaneOptions, LanePos, LaneStats, RecoveredFrame, Recovery, TornTail, Votes,
+    Done, Frame, FrameKind, GroupTimes, Lane, LaneError, LaneObserver, LaneOptions, LanePos, LaneStats, LaneUsage,
+    RecoveredFrame, Recovery, TornTail, Votes,
 };
-pub use manifest::{Manifest, SealRejected, TopicManifest};
+pub use manifest::{Manifest, RollRejected, SealRejected, TopicManifest};
+pub use rec::{
+    RecBatch, RecBatchRef, RecCursor, RecEpoch, RecError, RecHandle, RecMeta, RecRange, RecReader, RecSlice, RecSpec,
+    RecTopicMeta, rec_file_name, repack, write_rec,
+};
 pub use segment::{OffsetRange, SegmentHandle, SegmentKind, SegmentMeta};
+pub use state::{LogPoint, StateError, StateFiles, StateImage};
+
+/// What tests of other rooms run a node on: a disk in memory with a seed, and a lane that does what it is told.
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation {
+    pub use crate::io::sim::{Dice, FaultRates, Op, Rot, SimDisk};
+    pub use crate::lane::SteppedLane;
+}

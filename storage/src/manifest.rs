@@ -1,19 +1,28 @@
-//! The live segments and the row frontier of each topic in a shard: a pure value that only Raft commands change.
+//! The live segments of a shard and its frontiers: a pure value that only Raft commands change.
 //!
-//! - S2: [`Manifest::seal`] applies only on the frontier that it was built on. A retry, a second leader or a replayed
-//!   command changes nothing; the files of one that did not apply are garbage.
+//! - S2: [`Manifest::seal`] and [`Manifest::roll`] apply only on the frontier that they were built on,
+//!   [`Manifest::repack`] only while what it replaces is live. A retry, a second leader or a replayed command changes
+//!   nothing; the files of one that did not apply are garbage.
+
+mod replay;
+mod state;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stratalog_proto::{Error, Offset, PartitionId, RaftIndex, SegmentId, TopicId, internal};
 
+use crate::rec::RecMeta;
 use crate::segment::SegmentMeta;
+use replay::Replay;
 
-/// The topics of a shard. A clone costs one reference a topic.
+pub use replay::RollRejected;
+
+/// What a shard has in segments. A clone costs one reference a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     topics: BTreeMap<TopicId, Arc<TopicManifest>>,
+    replay: Arc<Replay>,
     version: u64,
 }
 
@@ -112,7 +121,72 @@ impl Manifest {
         removed
     }
 
-    /// Forgets a topic; gives back what it held, if it was here.
+    /// Moves the replay frontier from exactly `expect` to `next` and adds the segments, or changes nothing (S2).
+    ///
+    /// # Errors
+    /// [`RollRejected`] says which condition does not hold.
+    pub fn roll(&mut self, roll: &internal::Roll) -> Result<(), RollRejected> {
+        let added = self.replay.check_roll(roll)?;
+        Arc::make_mut(&mut self.replay).roll(RaftIndex(roll.next), added);
+        self.version += 1;
+        Ok(())
+    }
+
+    /// Replaces a replay segment by one that has a part of its partitions, or by nothing; gives what was replaced. That
+    /// the partitions left out are below their log starts is for the caller to check.
+    ///
+    /// # Errors
+    /// [`RollRejected`] says which condition does not hold; then nothing has changed.
+    pub fn repack(&mut self, repack: &internal::Repack) -> Result<Arc<RecMeta>, RollRejected> {
+        let (live, add) = self.replay.check_repack(repack)?;
+        let removed = Arc::make_mut(&mut self.replay).repack(live, add);
+        self.version += 1;
+        Ok(removed)
+    }
+
+    /// Removes the replay segments whose batches all lie below `log_start` of their partition, which is 2^64 - 1 for
+    /// one that is gone; gives them, ascending by their last entry.
+    pub fn remove_recs(&mut self, log_start: impl Fn(TopicId, PartitionId) -> Offset) -> Vec<Arc<RecMeta>> {
+        if !self.replay.recs().iter().any(|meta| Replay::is_below(meta, &log_start)) {
+            return Vec::new();
+        }
+        self.version += 1;
+        Arc::make_mut(&mut self.replay).remove_below(&log_start)
+    }
+
+    /// Every batch of an entry at or below this index is in a replay segment, or was, or expired.
+    pub fn replay_frontier(&self) -> RaftIndex {
+        self.replay.frontier()
+    }
+
+    /// The replay segments, ascending by their last entry and id.
+    pub fn recs(&self) -> &[Arc<RecMeta>] {
+        self.replay.recs()
+    }
+
+    /// Those that have entries above `index`.
+    pub fn recs_after(&self, index: RaftIndex) -> &[Arc<RecMeta>] {
+        let recs = self.recs();
+        &recs[recs.partition_point(|meta| meta.through <= index)..]
+    }
+
+    /// Those that have batches of a topic, ascending by their last entry, and so by offset.
+    pub fn recs_of(&self, topic: TopicId) -> &[Arc<RecMeta>] {
+        self.replay.recs_of(topic)
+    }
+
+    /// The replay segment that holds an offset of a partition.
+    pub fn rec_with(&self, topic: TopicId, partition: PartitionId, offset: Offset) -> Option<&Arc<RecMeta>> {
+        self.replay.rec_with(topic, partition, offset)
+    }
+
+    /// A live replay segment.
+    pub fn rec(&self, id: SegmentId) -> Option<&Arc<RecMeta>> {
+        self.recs().iter().find(|meta| meta.id == id)
+    }
+
+    /// Forgets a topic; gives back what it held, if it was here. Its batches stay in replay segments until
+    /// [`Manifest::remove_recs`].
     pub fn remove_topic(&mut self, topic: TopicId) -> Option<Arc<TopicManifest>> {
         let removed = self.topics.remove(&topic)?;
         self.version += 1;
@@ -129,7 +203,7 @@ impl Manifest {
         self.topics.iter().map(|(topic, entry)| (*topic, &**entry))
     }
 
-    /// The ids of all live segments: a segment file with another name is garbage.
+    /// The ids of all live column segments: such a file with another name is garbage.
     pub fn segment_ids(&self) -> impl Iterator<Item = SegmentId> + '_ {
         self.topics.values().flat_map(|entry| entry.segments.keys().copied())
     }

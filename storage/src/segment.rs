@@ -250,7 +250,7 @@ impl SegmentHandle {
 
     /// Marks the file for unlinking when the last user lets go. Called once the manifest no longer names it.
     pub fn condemn(&self) {
-        self.lease.condemned.store(true, Ordering::Release);
+        self.lease.condemn();
     }
 }
 
@@ -265,6 +265,11 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn new(io: Arc<dyn Io>, path: PathBuf) -> Self {
         Self { io, path, condemned: AtomicBool::new(false) }
+    }
+
+    /// Has the file unlinked when the last who keeps it in place lets go.
+    pub(crate) fn condemn(&self) {
+        self.condemned.store(true, Ordering::Release);
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::harness::repository;
 
 /// Who may import whom, dependencies of tests included.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 9] = [
     ("proto", &[]),
     ("storage", &["proto"]),
     ("index", &["proto"]),
@@ -16,6 +16,7 @@ const ROOMS: [(&str, &[&str]); 8] = [
     ("client", &["proto"]),
     ("gateway", &["proto", "query", "broker"]),
     ("node", &["proto", "storage", "index", "query", "broker", "client", "gateway"]),
+    ("bench/log", &["proto", "broker", "client", "gateway"]),
 ];
 
 #[test]

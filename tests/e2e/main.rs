@@ -6,5 +6,7 @@ mod crash;
 mod harness;
 mod house;
 mod http;
+mod inspection;
+mod power_cut;
 mod quickstart;
 mod real_data;

@@ -8,14 +8,16 @@ use std::time::Instant;
 
 use stratalog_proto::{Code, Error, ReplicaId, ShardId};
 use stratalog_query::{Catalog, Engine};
-use stratalog_storage::{Lane, PooledDisk, Votes};
+use stratalog_storage::{Lane, LaneOptions, PooledDisk, StateFiles, Votes};
 
 use super::{Broker, META};
+use crate::fetch::Deadlines;
 use crate::identity::{self, DirLock};
 use crate::meta::{Meta, Topics};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Stages};
 use crate::options::BrokerOptions;
-use crate::raft::GroupLog;
+use crate::raft::{GroupLog, NoPeers};
+use crate::replay::{Member, NoSegments, RecStore, Roller, RollerOptions};
 use crate::rows::{RowLog, Rows};
 use crate::shard::{Admission, Shard, ShardOptions};
 
@@ -25,8 +27,14 @@ const REPLICA: ReplicaId = ReplicaId(1);
 /// What is known once the disk has been read.
 struct Recovered {
     lane: Arc<Lane>,
-    logs: BTreeMap<ShardId, GroupLog>,
+    groups: BTreeMap<ShardId, Recovery>,
     lock: Arc<DirLock>,
+}
+
+/// One group, before it is started.
+struct Recovery {
+    log: GroupLog,
+    states: Arc<StateFiles>,
 }
 
 impl Broker {
@@ -37,27 +45,32 @@ impl Broker {
     /// [`Code::Unavailable`], naming the directory, if another process uses it; [`Code::CorruptData`], naming file and
     /// offset, for damage that no crash explains: nothing is changed then; [`Code::Timeout`].
     pub async fn start(options: BrokerOptions) -> Result<Arc<Self>, Error> {
-        let options = BrokerOptions { disk: Arc::new(PooledDisk::new(options.disk)), ..options };
+        let metrics = Metrics::new();
+        let lane = LaneOptions { observer: Some(Arc::new(metrics.stages().clone())), ..options.lane };
+        let options = BrokerOptions { disk: Arc::new(PooledDisk::new(options.disk)), lane, ..options };
         let opened = options.clone();
-        let recovered = tokio::task::spawn_blocking(move || recover(&opened)).await;
-        let Recovered { lane, mut logs, lock } =
-            recovered.map_err(|error| Error::new(Code::Internal, format!("recovery ended early: {error}")))??;
+        let Recovered { lane, mut groups, lock } = blocking(move || recover(&opened)).await?;
         let admission = Admission::new(options.produce_buffer_bytes, options.produce_wait, options.produce_timeout);
         let admission = Arc::new(admission);
-        let meta_log = logs.remove(&META).ok_or_else(|| Error::new(Code::Internal, "the metadata group has no log"))?;
-        let meta = Meta::start(meta_log, Arc::clone(&admission), options.recovery_timeout);
-        let (meta, shards) = futures::future::try_join(meta, start_shards(&options, &admission, logs)).await?;
+        let meta = groups.remove(&META).ok_or_else(|| Error::new(Code::Internal, "the metadata group has no log"))?;
+        let (stages, timeout) = (metrics.stages(), options.recovery_timeout);
+        let meta = Meta::start(meta.log, meta.states, Arc::clone(&admission), timeout);
+        let shards = start_shards(&options, &admission, stages, &lock, groups);
+        let (meta, shards) = futures::future::try_join(meta, shards).await?;
+        let roller = start_roller(&options, &lane, &metrics, &meta, &shards);
         let topics = Arc::new(Topics::default());
         let row_logs = shards.values().map(|shard| Arc::clone(shard) as Arc<dyn RowLog>).collect();
         let rows = Rows::start(row_logs, Arc::clone(&topics) as _, options.rows.clone()).await?;
         let engine = Arc::new(Engine::new(Arc::clone(&rows) as Arc<dyn Catalog>, options.engine.clone()));
         let broker = Arc::new(Self {
             stopping: AtomicBool::new(false),
-            metrics: Metrics::new(),
+            metrics,
             topics,
             changing_topics: tokio::sync::Mutex::new(()),
             admission,
+            deadlines: Deadlines::start(),
             engine,
+            roller,
             rows,
             shards,
             meta,
@@ -88,6 +101,8 @@ fn recover(options: &BrokerOptions) -> Result<Recovered, Error> {
     for shard in &shards {
         create_dir(options, &identity::segments_dir(dir, shard.0))?;
     }
+    let open_states = |id: ShardId| StateFiles::open(Arc::clone(io), &identity::state_dir(dir, id.0), id).map(Arc::new);
+    let states = std::iter::once(META).chain(shards).map(open_states).collect::<Result<Vec<_>, _>>()?;
     let lane_dir: PathBuf = dir.join("lanes").join("0");
     let votes = Arc::new(Votes::open(Arc::clone(io), &lane_dir.join("votes"))?);
     let (lane, recovery) = Lane::open(Arc::clone(io), &lane_dir, options.lane.clone())?;
@@ -104,10 +119,13 @@ fn recover(options: &BrokerOptions) -> Result<Recovered, Error> {
         node = %identity.node, cluster = %identity.cluster, incarnation = %identity.incarnation,
         shards = identity.shards, frames = recovery.frames.len(), "recovered the log"
     );
-    let groups: Vec<ShardId> = std::iter::once(META).chain(shards).collect();
     let keep = Arc::clone(&lock) as Arc<dyn Send + Sync>;
-    let logs = GroupLog::recover(&groups, REPLICA, &lane, &votes, &recovery.frames, options.log_cache_bytes, &keep)?;
-    Ok(Recovered { lane, logs, lock })
+    let mut logs =
+        GroupLog::recover(&states, REPLICA, &lane, &votes, &recovery.frames, options.log_cache_bytes, &keep)?;
+    let with_log =
+        |states: Arc<StateFiles>| Some((states.shard(), Recovery { log: logs.remove(&states.shard())?, states }));
+    let groups = states.into_iter().filter_map(with_log).collect();
+    Ok(Recovered { lane, groups, lock })
 }
 
 fn create_dir(options: &BrokerOptions, path: &Path) -> Result<(), Error> {
@@ -118,18 +136,64 @@ fn create_dir(options: &BrokerOptions, path: &Path) -> Result<(), Error> {
 async fn start_shards(
     options: &BrokerOptions,
     admission: &Arc<Admission>,
-    logs: BTreeMap<ShardId, GroupLog>,
+    stages: &Stages,
+    lock: &Arc<DirLock>,
+    groups: BTreeMap<ShardId, Recovery>,
 ) -> Result<BTreeMap<ShardId, Arc<Shard>>, Error> {
-    let starting = logs.into_iter().map(|(id, log)| {
+    let starting = groups.into_iter().map(|(id, Recovery { log, states })| {
+        let io = Arc::clone(&options.disk);
+        let segments_dir = identity::segments_dir(&options.data_dir, id.0);
+        let recs = Arc::new(RecStore::new(Arc::clone(&io), &segments_dir, id, Arc::clone(lock) as _));
         let shard = ShardOptions {
             id,
-            io: Arc::clone(&options.disk),
-            segments_dir: identity::segments_dir(&options.data_dir, id.0),
+            io,
+            segments_dir,
+            recs,
+            states,
+            peers: Arc::new(NoPeers),
             admission: Arc::clone(admission),
+            stages: stages.clone(),
             recovery_timeout: options.recovery_timeout,
         };
-        Shard::start(shard, log)
+        start_shard(shard, log)
     });
     let started = futures::future::try_join_all(starting).await?;
     Ok(started.into_iter().map(|shard| (shard.id(), shard)).collect())
+}
+
+/// Starts a shard, and looks for the files of its replay segments once it is known which there have to be.
+async fn start_shard(options: ShardOptions, log: GroupLog) -> Result<Arc<Shard>, Error> {
+    let shard = Shard::start(options, log).await?;
+    let (recs, manifest) = (Arc::clone(shard.recs()), shard.read(|state| state.manifest().clone()));
+    let found = blocking(move || recs.reconcile(manifest.recs())).await?;
+    if found.garbage > 0 {
+        tracing::info!(shard = %shard.id(), removed = found.garbage, "removed replay segments that no manifest names");
+    }
+    if found.missing > 0 {
+        tracing::warn!(shard = %shard.id(), missing = found.missing, "replay segments are not on this node");
+    }
+    Ok(shard)
+}
+
+fn start_roller(
+    options: &BrokerOptions,
+    lane: &Arc<Lane>,
+    metrics: &Metrics,
+    meta: &Meta,
+    shards: &BTreeMap<ShardId, Arc<Shard>>,
+) -> Roller {
+    let meta = Member::Meta(Arc::clone(meta.group()));
+    Roller::start(RollerOptions {
+        replay: options.replay.clone(),
+        lane: Arc::clone(lane),
+        file_bytes: options.lane.file_bytes,
+        members: shards.values().cloned().map(Member::Shard).chain([meta]).collect(),
+        peers: Arc::new(NoSegments),
+        metrics: metrics.replay().clone(),
+    })
+}
+
+async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R, Error> + Send + 'static) -> Result<R, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panic| Err(Error::new(Code::Internal, format!("recovery ended early: {panic}"))))
 }

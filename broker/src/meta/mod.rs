@@ -3,6 +3,7 @@
 //! [`MetaState`] is the replicated state, pure. [`Meta`] proposes to it. [`Topics`] is what the rest of the node sees: a
 //! topic is in it from the moment all its shards host it until its deletion begins.
 
+mod codec;
 mod placement;
 mod runtime;
 mod state;

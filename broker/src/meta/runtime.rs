@@ -5,17 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::entry::{Command, Entry};
-use stratalog_proto::{Code, Error, ProducerId, RaftIndex, ShardId, TenantId, TopicId, internal};
+use stratalog_proto::{Code, Error, ProducerId, RaftIndex, ShardId, TenantId, Term, TopicId, internal};
 use stratalog_query::TopicInfo;
+use stratalog_storage::StateFiles;
 use tokio::sync::watch;
 
 use super::placement::place;
 use super::state::MetaState;
+use crate::metrics::Stages;
 use crate::outcome::{CommandResult, Results};
-use crate::raft::{Group, GroupLog, Machine};
+use crate::raft::{Captured, Group, GroupLog, Machine, NoPeers};
 use crate::shard::{Admission, Batcher};
 
 /// Producer ids that are reserved at once; those left at a restart are never used.
@@ -41,14 +44,15 @@ impl Meta {
     /// [`Code::Timeout`] if that takes longer than `recovery_timeout`.
     pub(crate) async fn start(
         log: GroupLog,
+        states: Arc<StateFiles>,
         admission: Arc<Admission>,
         recovery_timeout: Duration,
     ) -> Result<Self, Error> {
         let machine = Arc::new(MetaMachine::default());
-        let group = Arc::new(Group::start(log, Arc::clone(&machine) as _).await?);
+        let group = Arc::new(Group::start(log, Arc::clone(&machine) as _, states, Arc::new(NoPeers)).await?);
         group.lead(recovery_timeout).await?;
         let last_time_ns = machine.state.read().time_ns();
-        let batcher = Batcher::start(Arc::clone(&group), admission, last_time_ns);
+        let batcher = Batcher::start(Arc::clone(&group), admission, Stages::default(), last_time_ns);
         Ok(Self {
             machine,
             group,
@@ -98,6 +102,11 @@ impl Meta {
     /// Whether this replica leads.
     pub(crate) fn is_leader(&self) -> bool {
         self.group.is_leader()
+    }
+
+    /// The Raft group, for snapshots and for letting go of the log.
+    pub(crate) fn group(&self) -> &Arc<Group> {
+        &self.group
     }
 
     /// Adds a topic under a new id, its partitions spread over `shards`.
@@ -200,11 +209,22 @@ impl Default for MetaMachine {
 }
 
 impl Machine for MetaMachine {
-    fn apply(&self, index: RaftIndex, entry: &Entry) -> Result<Results, Error> {
+    fn apply(&self, index: RaftIndex, _term: Term, entry: &Entry) -> Result<Results, Error> {
         self.state.write().apply(index, entry)
     }
 
     fn advance(&self, index: RaftIndex) {
         self.applied.send_replace(index);
+    }
+
+    /// The metadata has nothing beside its state, so its log is not needed up to where it is taken.
+    fn capture(&self) -> Result<Captured, Error> {
+        let state = self.state.read().clone();
+        Ok(Captured { frontier: *self.applied.borrow(), encode: Box::new(move || state.encode()) })
+    }
+
+    fn restore(&self, _at: RaftIndex, state: Bytes) -> Result<(), Error> {
+        *self.state.write() = MetaState::decode(state)?;
+        Ok(())
     }
 }

@@ -13,17 +13,17 @@ use crate::outcome::{CommandResult, Results};
 /// The most partitions of a topic.
 pub(crate) const MAX_PARTITIONS: u32 = 10_000;
 /// The most topics.
-const MAX_TOPICS: usize = 100_000;
+pub(super) const MAX_TOPICS: usize = 100_000;
 /// The most producer ids that one command reserves.
 const MAX_PRODUCER_IDS: u32 = 1 << 20;
 
 /// Topics and counters of the cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct MetaState {
-    topics: BTreeMap<TopicId, Arc<TopicInfo>>,
-    names: BTreeMap<(TenantId, String), TopicId>,
-    next_producer: i64,
-    time_ns: i64,
+    pub(super) topics: BTreeMap<TopicId, Arc<TopicInfo>>,
+    pub(super) names: BTreeMap<(TenantId, String), TopicId>,
+    pub(super) next_producer: i64,
+    pub(super) time_ns: i64,
 }
 
 impl MetaState {
@@ -193,6 +193,55 @@ mod tests {
         let results = apply(&mut state, &[allocate(10), allocate(0), allocate(5), allocate(u32::MAX), allocate(1)]);
         let ids = |first| Ok(CommandResult::ProducerIds(ProducerId(first)));
         assert_eq!(results, [ids(0), Err(Code::InvalidRequest), ids(10), Err(Code::InvalidRequest), ids(15)]);
+    }
+
+    #[test]
+    fn a_state_is_read_back_as_it_was() {
+        let mut state = MetaState::default();
+        let (gone, create_gone) = create("gone", &[3]);
+        let allocate = Command::AllocateProducerIds(internal::AllocateProducerIds { count: 7 });
+        let delete = Command::DeleteTopic(internal::DeleteTopic { topic: gone.to_bytes() });
+        let (_, kept) = create("kept", &[1, 2, 1]);
+        apply(&mut state, &[create_gone, kept, create("other", &[2]).1, allocate, delete]);
+        let image = state.encode();
+        let decoded = MetaState::decode(image.clone().into()).unwrap();
+        assert_eq!((&decoded, decoded.encode()), (&state, image));
+        assert_eq!(MetaState::decode(MetaState::default().encode().into()), Ok(MetaState::default()));
+    }
+
+    #[test]
+    fn x1_a_state_that_contradicts_itself_is_refused() {
+        use prost::Message;
+        type Change = fn(&mut internal::MetaState);
+        let changes: &[(&str, Change)] = &[
+            ("a topic twice", |s| s.topics.push(s.topics[0].clone())),
+            ("topics out of order", |s| s.topics.swap(0, 1)),
+            ("a name twice", |s| s.topics[1].name = s.topics[0].name.clone()),
+            ("no settings", |s| s.topics[0].config = None),
+            ("no partitions", |s| s.topics[0].shards.clear()),
+            ("an id of no bytes", |s| s.topics[0].topic.clear()),
+            ("producer ids below 0", |s| s.next_producer = -1),
+        ];
+        let mut state = MetaState::default();
+        apply(&mut state, &[create("a", &[1]).1, create("b", &[1, 2]).1]);
+        for (name, change) in changes {
+            let mut raw = internal::MetaState::decode(&state.encode()[..]).unwrap();
+            change(&mut raw);
+            let refused = MetaState::decode(raw.encode_to_vec().into());
+            assert_eq!(refused.unwrap_err().code, Code::CorruptData, "{name}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn x1_damaged_bytes_never_panic(at in 0..1_000usize, byte in proptest::prelude::any::<u8>()) {
+            let mut state = MetaState::default();
+            apply(&mut state, &[create("a", &[1]).1, create("b", &[1, 2]).1]);
+            let mut image = state.encode();
+            let at = at % image.len();
+            image[at] ^= byte;
+            let _ = MetaState::decode(image.into());
+        }
     }
 
     #[test]

@@ -11,10 +11,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::impls::EmptyNode;
 use openraft::vote::{RaftLeaderId, RaftVote};
 
-use super::types::{LeaderId, Membership, Vote};
+use super::types::{LeaderId, Membership, StoredMembership, Vote, log_id};
 
 const VERSION: u8 = 1;
-const VOTE_BYTES: usize = 24;
+pub(super) const VOTE_BYTES: usize = 24;
 /// Bounds what is read: Raft groups are small.
 const MAX_NODES: u32 = 1_024;
 
@@ -68,6 +68,28 @@ pub(super) fn decode_membership(mut bytes: Bytes) -> io::Result<Membership> {
     Membership::new(configs, nodes).map_err(|error| invalid(&format!("a membership: {error}")))
 }
 
+/// A membership as of the entry that set it, as it stands in a state file.
+pub(super) fn encode_stored_membership(stored: &StoredMembership) -> Bytes {
+    let mut out = BytesMut::new();
+    let set_by = stored.log_id();
+    out.put_u8(u8::from(set_by.is_some()));
+    out.put_u64_le(set_by.as_ref().map_or(0, |id| id.leader_id.term));
+    out.put_u64_le(set_by.as_ref().map_or(0, |id| id.index));
+    out.put_slice(&encode_membership(stored.membership()));
+    out.freeze()
+}
+
+/// # Errors
+/// `InvalidData` for bytes that are not a membership with its entry.
+pub(super) fn decode_stored_membership(mut bytes: Bytes) -> io::Result<StoredMembership> {
+    if bytes.len() < 17 || bytes[0] > 1 {
+        return Err(invalid("a membership with the entry that set it"));
+    }
+    let is_set = bytes.get_u8() == 1;
+    let set_by = log_id(bytes.get_u64_le(), bytes.get_u64_le());
+    Ok(StoredMembership::new(is_set.then_some(set_by), decode_membership(bytes)?))
+}
+
 fn put_ids(out: &mut BytesMut, ids: impl Iterator<Item = u64>) {
     let ids: Vec<u64> = ids.collect();
     out.put_u32_le(ids.len() as u32);
@@ -85,8 +107,8 @@ fn take_ids(bytes: &mut Bytes) -> io::Result<BTreeSet<u64>> {
     (0..count).map(take).collect()
 }
 
-fn invalid(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the bytes in the log are not {what}"))
+pub(super) fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the bytes are not {what}"))
 }
 
 #[cfg(test)]

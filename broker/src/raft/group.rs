@@ -11,21 +11,29 @@ use openraft::impls::{EmptyNode, ProgressResponder};
 use openraft::raft::ClientWriteResult;
 use openraft::{Config, RaftMetrics, ServerState, SnapshotPolicy};
 use stratalog_proto::{Code, Error, RaftIndex, ShardId};
+use stratalog_storage::StateFiles;
+use stratalog_storage::sabotage::{Bug, planted};
 use tokio::sync::oneshot;
 
 use super::log::GroupLog;
-use super::machine::{Machine, StateMachine};
-use super::network::NoPeers;
+use super::machine::Machine;
+use super::network::Network;
+use super::peers::Peers;
 use super::promise::Promise;
+use super::snapshots::{Snapshots, blocking};
+use super::state_machine::StateMachine;
 use super::types::{EntryBytes, TypeConfig};
 use crate::outcome::Results;
 
-type Raft = openraft::Raft<TypeConfig, StateMachine>;
+pub(super) type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
 /// One group of this node.
 pub(crate) struct Group {
-    raft: Raft,
-    log: GroupLog,
+    pub(super) raft: Raft,
+    pub(super) log: GroupLog,
+    pub(super) snapshots: Arc<Snapshots>,
+    /// One snapshot at a time, taken here or received.
+    pub(super) changing_state: tokio::sync::Mutex<()>,
 }
 
 /// An entry that was proposed.
@@ -35,26 +43,45 @@ pub(crate) struct Submitted {
 }
 
 impl Group {
-    /// Starts the group over its recovered log. Nothing is applied until it [leads](Self::lead).
+    /// Starts the group over its recovered log, with the machine as the newest of its state files has it. Nothing above
+    /// that is applied until a majority, or this replica [alone](Self::lead), has elected a leader.
     ///
     /// # Errors
-    /// The log cannot be read.
-    pub(crate) async fn start(log: GroupLog, machine: Arc<dyn Machine>) -> Result<Self, Error> {
+    /// The state file or the log cannot be read, or the machine does not know the state.
+    pub(crate) async fn start(
+        log: GroupLog,
+        machine: Arc<dyn Machine>,
+        states: Arc<StateFiles>,
+        peers: Arc<dyn Peers>,
+    ) -> Result<Self, Error> {
         let config = config(log.shard())?;
-        let state_machine = StateMachine::new(log.shard(), machine);
-        let raft = Raft::new(log.replica().0, Arc::new(config), NoPeers, log.clone(), state_machine).await;
+        let (opened, restored) = (log.clone(), Arc::clone(&machine));
+        let snapshots = blocking(move || Snapshots::start(states, &opened, &*restored)).await??;
+        let state_machine = StateMachine::new(log.shard(), machine, Arc::clone(&snapshots));
+        let network = Network { peers, shard: log.shard(), replica: log.replica() };
+        log.set_starting(true);
+        let raft = Raft::new(log.replica().0, Arc::new(config), network, log.clone(), state_machine).await;
+        log.set_starting(false);
         let raft = raft.map_err(|error| stopped(log.shard(), &error))?;
-        Ok(Self { raft, log })
+        Ok(Self { raft, log, snapshots, changing_state: tokio::sync::Mutex::new(()) })
     }
 
     /// Makes this replica, the only voter, the leader at once, and waits until all of its log is applied. The blank entry
     /// of the new term commits what earlier terms left behind.
     ///
     /// # Errors
-    /// [`Code::Timeout`] if that takes longer than `timeout`.
+    /// [`Code::Timeout`] if that takes longer than `timeout`; [`Code::CorruptData`] if its log is gone.
     pub(crate) async fn lead(&self, timeout: Duration) -> Result<(), Error> {
         let replica = self.log.replica().0;
         let initialized = self.raft.is_initialized().await.map_err(|error| stopped(self.log.shard(), &error))?;
+        if initialized && self.log.last_index().is_none() {
+            let message = format!(
+                "L5: replica {replica} of shard {} has voted, and neither a log nor a state file is there: files of the \
+                 log are lost. Nothing was changed; restore them from a copy",
+                self.log.shard()
+            );
+            return Err(Error::new(Code::CorruptData, message));
+        }
         if initialized {
             self.raft.trigger().elect(false).await.map_err(|error| stopped(self.log.shard(), &error))?;
         } else {
@@ -143,13 +170,13 @@ fn config(shard: ShardId) -> Result<Config, Error> {
         enable_pre_vote: Some(true),
         // A leader that lost entries which its followers hold must not go on in the same term and write others in
         // their place (openraft's default would let it).
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(planted(Bug::LeaderRestore)),
         ..Config::default()
     };
     config.validate().map_err(|error| Error::new(Code::Internal, format!("the Raft settings are invalid: {error}")))
 }
 
-fn stopped(shard: ShardId, error: &dyn std::fmt::Display) -> Error {
+pub(super) fn stopped(shard: ShardId, error: &dyn std::fmt::Display) -> Error {
     Error::new(Code::Unavailable, format!("the Raft group of shard {shard} has stopped: {error}"))
 }
 

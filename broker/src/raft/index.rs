@@ -2,7 +2,7 @@
 //! not yet durable or were written a short while ago.
 
 use std::collections::VecDeque;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 use stratalog_storage::{FrameKind, LanePos};
@@ -38,13 +38,21 @@ struct Cached {
     append: u64,
 }
 
+/// Bytes of a frame's header in the lane, to count what entries take there.
+const FRAME_HEADER_BYTES: u64 = 48;
+
 /// A contiguous log: entries `first..first + slots.len()`; the newest payloads are also in memory.
 #[derive(Debug, Default)]
 pub(super) struct LogIndex {
-    purged: Option<(u64, u64)>,
+    /// (term, index) of the entry before the first one; `None` if the log never let go of an entry.
+    base: Option<(u64, u64)>,
+    /// (term, index) up to which Raft no longer reads; at or above `base`.
+    marker: Option<(u64, u64)>,
     first: u64,
     slots: VecDeque<Slot>,
     runs: VecDeque<Run>,
+    /// What the entries take in the lane.
+    bytes: u64,
     /// Payloads of the last `cache.len()` entries.
     cache: VecDeque<Cached>,
     cached_bytes: usize,
@@ -53,15 +61,26 @@ pub(super) struct LogIndex {
 }
 
 impl LogIndex {
-    /// (term, index) of the last purged entry.
-    pub(super) fn purged(&self) -> Option<(u64, u64)> {
-        self.purged
+    /// A log without entries that goes on after (term, index).
+    pub(super) fn after(term: u64, index: u64) -> Self {
+        let base = Some((term, index));
+        Self { base, marker: base, first: index + 1, ..Self::default() }
     }
 
-    /// (term, index) of the last entry, purged or not.
+    /// (term, index) up to which Raft no longer reads.
+    pub(super) fn marker(&self) -> Option<(u64, u64)> {
+        self.marker
+    }
+
+    /// (term, index) of the entry before the first one.
+    pub(super) fn base(&self) -> Option<(u64, u64)> {
+        self.base
+    }
+
+    /// (term, index) of the last entry, held or not.
     pub(super) fn last(&self) -> Option<(u64, u64)> {
         match self.slots.len() {
-            0 => self.purged,
+            0 => self.base,
             _ => Some((self.term_of(self.next() - 1), self.next() - 1)),
         }
     }
@@ -71,14 +90,26 @@ impl LogIndex {
         self.first + self.slots.len() as u64
     }
 
+    /// The index of the first entry that is held, or would be.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// What the entries take in the lane, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The lane file of the first entry.
+    pub(super) fn first_file(&self) -> Option<u64> {
+        self.slots.front().map(|slot| slot.pos.file)
+    }
+
     /// Why an entry with this index cannot follow, if it cannot.
     pub(super) fn objection(&self, index: u64) -> Option<String> {
-        let expected = match (self.slots.is_empty(), self.purged) {
-            (true, None) => return None,
-            (true, Some((_, purged))) => purged + 1,
-            (false, _) => self.next(),
-        };
-        (index != expected).then(|| format!("entry {index} came where entry {expected} was expected"))
+        let expected = self.next();
+        let begins = self.slots.is_empty() && self.base.is_none();
+        (index != expected && !begins).then(|| format!("entry {index} came where entry {expected} was expected"))
     }
 
     /// Adds an entry that is durable already, or in memory with the number of its append.
@@ -94,6 +125,7 @@ impl LogIndex {
         if self.runs.back().is_none_or(|run| run.term != term) {
             self.runs.push_back(Run { first: index, term });
         }
+        self.bytes += frame_bytes(&slot);
         self.slots.push_back(slot);
         match in_memory {
             Some((payload, append)) => {
@@ -105,40 +137,102 @@ impl LogIndex {
     }
 
     /// Removes the entries above `last`; all of them for `None`.
+    ///
+    /// # Panics
+    /// If that would take back entries that the log has let go of: they were committed.
     pub(super) fn truncate_after(&mut self, last: Option<u64>) {
+        assert!(last >= self.base.map(|(_, index)| index), "L2: {last:?} is below the log's start, {:?}", self.base);
         let keep = last.map_or(0, |last| (last + 1).saturating_sub(self.first)) as usize;
         let gone = self.slots.len().saturating_sub(keep);
         for cached in self.cache.drain(self.cache.len().saturating_sub(gone)..) {
             self.cached_bytes -= cached.payload.len();
         }
-        self.slots.truncate(keep);
+        self.bytes -= self.slots.drain(self.slots.len() - gone..).map(|slot| frame_bytes(&slot)).sum::<u64>();
         let next = self.next();
         while self.runs.back().is_some_and(|run| run.first >= next) {
             self.runs.pop_back();
         }
     }
 
-    /// Removes the entries up to and including `index`.
-    pub(super) fn purge(&mut self, term: u64, index: u64) {
-        if self.purged.is_some_and(|(_, purged)| purged >= index) {
+    /// Raft no longer reads the entries up to and including `index`, which the log has. They stay.
+    pub(super) fn mark(&mut self, term: u64, index: u64) {
+        self.marker = self.marker.max(Some((term, index)));
+    }
+
+    /// Makes the log go on after (term, index), without any entry.
+    pub(super) fn jump(&mut self, term: u64, index: u64) {
+        let flushed = self.flushed;
+        *self = Self { flushed, ..Self::after(term, index) };
+    }
+
+    /// Makes a log that was read back begin after (term, index), which it has or begins after.
+    pub(super) fn begin_after(&mut self, term: u64, index: u64) {
+        self.mark(term, index);
+        self.release(index);
+        self.base = Some((term, index));
+        self.first = index + 1;
+    }
+
+    /// Removes the entries up to and including `index`, which has to be marked.
+    pub(super) fn release(&mut self, index: u64) {
+        if index < self.first || self.slots.is_empty() {
             return;
         }
-        let gone = ((index + 1).saturating_sub(self.first) as usize).min(self.slots.len());
-        self.slots.drain(..gone);
-        self.first += gone as u64;
+        let index = index.min(self.next() - 1);
+        assert!(self.marker.is_some_and(|(_, marker)| index <= marker), "L4: Raft still reads entry {index}");
+        let base = (self.term_of(index), index);
+        let gone = (index + 1 - self.first) as usize;
+        self.bytes -= self.slots.drain(..gone).map(|slot| frame_bytes(&slot)).sum::<u64>();
+        self.first = index + 1;
         while self.cache.len() > self.slots.len() {
             self.pop_cached();
         }
         while self.runs.len() > 1 && self.runs[1].first <= self.first {
             self.runs.pop_front();
         }
-        self.purged = Some((term, index));
+        self.base = Some(base);
     }
 
     /// The term of an entry, or of the last entry before it.
     pub(super) fn term_of(&self, index: u64) -> u64 {
         let after = self.runs.partition_point(|run| run.first <= index);
-        after.checked_sub(1).map_or(0, |run| self.runs[run].term)
+        let before = self.base.filter(|(_, base)| *base <= index).map_or(0, |(term, _)| term);
+        after.checked_sub(1).map_or(before, |run| self.runs[run].term)
+    }
+
+    /// Whether the log has exactly this entry, or let go of it last.
+    pub(super) fn has(&self, term: u64, index: u64) -> bool {
+        self.base == Some((term, index)) || (self.first..self.next()).contains(&index) && self.term_of(index) == term
+    }
+
+    /// The last entry of each run of one term within `range`, which the log has to hold.
+    pub(super) fn run_ends(&self, range: RangeInclusive<u64>) -> Vec<(u64, u64)> {
+        let within = |index: &u64| range.contains(index);
+        let ends = self.runs.iter().skip(1).map(|run| run.first - 1).filter(within);
+        let mut ends: Vec<u64> = ends.filter(|end| end != range.end()).collect();
+        ends.push(*range.end());
+        ends.into_iter().map(|end| (self.term_of(end), end)).collect()
+    }
+
+    /// The number of the append that has yet to become durable before entry `index` is.
+    pub(super) fn append_of(&self, index: u64) -> Option<u64> {
+        let last = self.next().checked_sub(1)?.min(index);
+        let place = last.checked_sub(self.next() - self.cache.len() as u64)?;
+        Some(self.cache[place as usize].append).filter(|append| *append > self.flushed)
+    }
+
+    /// What each entry above `after`, up to `through`, takes in the lane, in bytes; ascending. Those that are not held are
+    /// left out.
+    pub(super) fn sizes(&self, after: u64, through: u64) -> impl Iterator<Item = u64> {
+        let place = |index: u64| index.saturating_sub(self.first).min(self.slots.len() as u64) as usize;
+        let (first, end) = (place(after + 1), place(through + 1));
+        self.slots.range(first.min(end)..end).map(frame_bytes)
+    }
+
+    /// The lane file of an entry.
+    pub(super) fn file_of(&self, index: u64) -> Option<u64> {
+        let place = usize::try_from(index.checked_sub(self.first)?).ok()?;
+        self.slots.get(place).map(|slot| slot.pos.file)
     }
 
     /// One entry.
@@ -187,6 +281,10 @@ impl LogIndex {
     }
 }
 
+fn frame_bytes(slot: &Slot) -> u64 {
+    FRAME_HEADER_BYTES + u64::from(slot.pos.len)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,17 +303,46 @@ mod tests {
     }
 
     #[test]
-    fn terms_follow_appends_truncations_and_purges() {
+    fn terms_follow_appends_truncations_and_releases() {
         let mut index = log(&[1, 1, 2, 2, 5], |_| 1);
         assert_eq!((1..=5).map(|i| index.term_of(i)).collect::<Vec<_>>(), [1, 1, 2, 2, 5]);
         index.truncate_after(Some(3));
         assert_eq!(index.last(), Some((2, 3)));
         index.push(4, 6, slot(1), Some((Bytes::new(), 2)));
-        index.purge(1, 2);
-        assert_eq!((index.purged(), index.term_of(3), index.last()), (Some((1, 2)), 2, Some((6, 4))));
-        index.purge(6, 4);
-        assert_eq!(index.last(), Some((6, 4)));
+        index.mark(1, 2);
+        assert!(index.get(1).is_some(), "the marker frees nothing");
+        index.release(2);
+        assert_eq!((index.base(), index.term_of(3), index.last()), (Some((1, 2)), 2, Some((6, 4))));
+        assert_eq!(index.run_ends(3..=4), [(2, 3), (6, 4)]);
+        index.mark(6, 4);
+        index.release(4);
+        assert_eq!((index.last(), index.bytes()), (Some((6, 4)), 0));
         assert!(index.objection(6).is_some() && index.objection(5).is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "L4")]
+    fn l4_an_entry_that_raft_reads_is_not_released() {
+        let mut index = log(&[1, 1, 1], |_| 1);
+        index.mark(1, 1);
+        index.release(2);
+    }
+
+    #[test]
+    #[should_panic(expected = "L2")]
+    fn l2_a_truncation_below_the_logs_start_is_refused() {
+        let mut index = log(&[1, 1, 1], |_| 1);
+        index.mark(1, 2);
+        index.release(2);
+        index.truncate_after(Some(1));
+    }
+
+    #[test]
+    fn an_entry_waits_for_its_append_until_that_is_durable() {
+        let mut index = log(&[1, 1, 1], |at| at);
+        assert_eq!((index.append_of(2), index.append_of(9)), (Some(2), Some(3)));
+        index.flushed(2, 0);
+        assert_eq!((index.append_of(2), index.append_of(3)), (None, Some(3)));
     }
 
     #[test]

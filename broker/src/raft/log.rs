@@ -1,42 +1,73 @@
 //! One group's log: its part of the lane, its vote, and what of it is in memory.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use stratalog_proto::{Code, Error, RaftIndex, ReplicaId, ShardId, Term};
-use stratalog_storage::{Frame, FrameKind, Lane, LaneError, RecoveredFrame, Votes};
+use stratalog_storage::{Frame, FrameKind, Lane, LaneError, LanePos, Votes};
 use tokio::sync::watch;
 
-use super::codec::{decode_vote, encode_vote};
+use super::codec::encode_vote;
 use super::index::{Located, LogIndex, Slot};
 use super::promise::Promise;
 use super::types::Vote;
+use super::uncommitted::Uncommitted;
 use crate::fatal::halt;
 
 /// The index of a Truncate frame after which nothing is kept.
-const KEEP_NOTHING: RaftIndex = RaftIndex(u64::MAX);
+pub(super) const KEEP_NOTHING: RaftIndex = RaftIndex(u64::MAX);
+
+/// What a Truncate frame has for its term if the log goes back to what it was before its last Purge frame.
+pub(super) const ABANDONED: Term = Term(1);
 
 /// A handle on the log of one group. Clones share it.
 #[derive(Clone)]
-pub(crate) struct GroupLog(Arc<Inner>);
+pub(crate) struct GroupLog(pub(super) Arc<Inner>);
 
-struct Inner {
-    shard: ShardId,
-    replica: ReplicaId,
-    lane: Arc<Lane>,
-    votes: Arc<Votes>,
-    index: RwLock<LogIndex>,
-    vote: Mutex<Option<Vote>>,
-    /// Appends handed to the lane.
-    appends: Mutex<u64>,
+pub(super) struct Inner {
+    pub(super) shard: ShardId,
+    pub(super) replica: ReplicaId,
+    pub(super) lane: Arc<Lane>,
+    pub(super) votes: Arc<Votes>,
+    pub(super) index: RwLock<LogIndex>,
+    pub(super) vote: Mutex<Option<Vote>>,
+    /// Appends handed to the lane. Held while one is: their numbers have the order of the lane.
+    pub(super) appends: Mutex<u64>,
     /// Appends that are durable.
-    flushed: watch::Sender<u64>,
-    cache_bytes: usize,
+    pub(super) flushed: watch::Sender<u64>,
+    pub(super) kept: Mutex<Kept>,
+    /// Raft is starting: it looks at entries for their terms and memberships only.
+    pub(super) starting: AtomicBool,
+    pub(super) uncommitted: Uncommitted,
+    pub(super) cache_bytes: usize,
     /// Held as long as the log can be written; dropped after the lane.
-    _keep: Arc<dyn Send + Sync>,
+    pub(super) _keep: Arc<dyn Send + Sync>,
+}
+
+/// What keeps the log, or allows to let go of it.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// The frontier of the newest durable state file.
+    pub(super) frontier: Option<RaftIndex>,
+    /// A lane file that is kept though no entry of the index needs it: nothing was released since it was last needed.
+    pub(super) file: Option<u64>,
+}
+
+/// What a log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retained {
+    /// The first entry that is held; above `last` if none is.
+    pub(crate) first: RaftIndex,
+    /// The last entry, held or not; `None` before the first.
+    pub(crate) last: Option<RaftIndex>,
+    /// What the entries take in the lane, in bytes.
+    pub(crate) bytes: u64,
+    /// The oldest lane file that has to stay; `None` if none has to.
+    pub(crate) oldest_file: Option<u64>,
 }
 
 /// An entry on its way into the log.
@@ -50,45 +81,6 @@ pub(super) struct NewEntry {
 }
 
 impl GroupLog {
-    /// Rebuilds the logs of the given groups from what the lane recovered. `cache_bytes` is what each keeps in memory of
-    /// entries that are durable already. `keep` is dropped once nobody can write to the logs any more.
-    ///
-    /// # Errors
-    /// [`Code::CorruptData`] if a log has a hole (L5), a vote does not decode, or frames belong to a group that is not
-    /// among `shards`.
-    pub(crate) fn recover(
-        shards: &[ShardId],
-        replica: ReplicaId,
-        lane: &Arc<Lane>,
-        votes: &Arc<Votes>,
-        frames: &[RecoveredFrame],
-        cache_bytes: usize,
-        keep: &Arc<dyn Send + Sync>,
-    ) -> Result<BTreeMap<ShardId, GroupLog>, Error> {
-        let mut indexes: BTreeMap<ShardId, LogIndex> = shards.iter().map(|id| (*id, LogIndex::default())).collect();
-        for frame in frames {
-            let index = indexes.get_mut(&frame.shard).ok_or_else(|| unknown_group(frame))?;
-            replay(index, frame)?;
-        }
-        let open = |(shard, index)| {
-            let vote = load_vote(votes, shard)?;
-            let inner = Inner {
-                shard,
-                replica,
-                lane: Arc::clone(lane),
-                votes: Arc::clone(votes),
-                index: RwLock::new(index),
-                vote: Mutex::new(vote),
-                appends: Mutex::new(0),
-                flushed: watch::Sender::new(0),
-                cache_bytes,
-                _keep: Arc::clone(keep),
-            };
-            Ok((shard, GroupLog(Arc::new(inner))))
-        };
-        indexes.into_iter().map(open).collect()
-    }
-
     /// The group.
     pub(crate) fn shard(&self) -> ShardId {
         self.0.shard
@@ -137,15 +129,71 @@ impl GroupLog {
         self.0.index.read().last().map(|(_, index)| index)
     }
 
-    /// (term, index) of the last purged and of the last entry.
-    pub(super) fn ends(&self) -> [Option<(u64, u64)>; 2] {
+    /// What the log holds.
+    pub(crate) fn retained(&self) -> Retained {
         let index = self.0.index.read();
-        [index.purged(), index.last()]
+        let oldest_file = [self.0.kept.lock().file, index.first_file()].into_iter().flatten().min();
+        let (first, last) = (RaftIndex(index.first()), index.last().map(|(_, last)| RaftIndex(last)));
+        Retained { first, last, bytes: index.bytes(), oldest_file }
     }
 
-    /// See [`LogIndex::range`].
+    /// Lets go of the entries up to and including `upto`: the caller holds, verified and durable, what replaces them (L4),
+    /// and has [purged](super::Group::purge) Raft's log up to there. Changes nothing on disk: after a restart the newest
+    /// state file says the same.
+    ///
+    /// # Panics
+    /// If no durable state file has its frontier there, or Raft still reads the entries (L4).
+    pub(crate) fn release(&self, upto: RaftIndex) {
+        let mut index = self.0.index.write();
+        let mut kept = self.0.kept.lock();
+        let frontier = kept.frontier;
+        assert!(frontier >= Some(upto), "L4: entries up to {upto} are released, a state file covers {frontier:?}");
+        index.release(upto.0);
+        if frontier == Some(upto) {
+            kept.file = None;
+        }
+    }
+
+    /// Returns when the entries up to and including `index` that the log has are durable.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`]: the log is closed.
+    pub(crate) async fn durable_through(&self, index: RaftIndex) -> Result<(), Error> {
+        let append = self.0.index.read().append_of(index.0);
+        match append {
+            None => Ok(()),
+            Some(append) => self.flushed_through(append).await.map_err(|_| {
+                Error::new(Code::Unavailable, format!("the log of shard {} closed before its flush", self.0.shard))
+            }),
+        }
+    }
+
+    /// (term, index) up to which Raft does not read, and of the last entry.
+    pub(super) fn ends(&self) -> [Option<(u64, u64)>; 2] {
+        let index = self.0.index.read();
+        [index.marker(), index.last()]
+    }
+
+    /// The entries of a range that Raft may read, until their payloads exceed `max_bytes`; at least one if there is one.
     pub(super) fn locate(&self, range: std::ops::Range<u64>, max_bytes: usize) -> Vec<Located> {
-        self.0.index.read().range(range, max_bytes)
+        let index = self.0.index.read();
+        let readable = index.marker().map_or(0, |(_, marker)| marker + 1);
+        index.range(range.start.max(readable)..range.end, max_bytes)
+    }
+
+    /// The state file with this frontier is durable.
+    pub(super) fn state_saved(&self, frontier: RaftIndex) {
+        let mut kept = self.0.kept.lock();
+        kept.frontier = kept.frontier.max(Some(frontier));
+    }
+
+    /// Whether Raft is starting.
+    pub(super) fn is_starting(&self) -> bool {
+        self.0.starting.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_starting(&self, starting: bool) {
+        self.0.starting.store(starting, Ordering::Release);
     }
 
     /// The payload of an entry. Blocks on the disk if it is not in memory.
@@ -161,9 +209,9 @@ impl GroupLog {
     /// # Errors
     /// The lane is closed. An error of the disk stops the process.
     pub(super) fn append(&self, entries: Vec<NewEntry>, flushed: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let append = self.next_append();
+        entries.iter().for_each(|entry| self.0.uncommitted.appended(entry.index));
         let frames = entries.iter().map(|entry| self.frame(entry)).collect();
-        let positions = self.write(frames, append, flushed)?;
+        let (append, positions) = self.write(frames, flushed)?;
         let mut index = self.0.index.write();
         for (entry, pos) in entries.into_iter().zip(positions) {
             index.push(entry.index, entry.term, Slot { pos, kind: entry.kind }, Some((entry.payload, append)));
@@ -174,6 +222,11 @@ impl GroupLog {
         Ok(())
     }
 
+    /// An entry that came into this log is committed: how long ago it came, unless that was before a restart.
+    pub(super) fn committed(&self, index: RaftIndex) -> Option<Duration> {
+        self.0.uncommitted.committed(index.0)
+    }
+
     /// Removes the entries above `last`; the frame that says so is flushed before any later one.
     pub(super) fn truncate_after(&self, last: Option<u64>) -> io::Result<()> {
         let kept = last.map_or(KEEP_NOTHING, RaftIndex);
@@ -182,10 +235,24 @@ impl GroupLog {
         Ok(())
     }
 
-    /// Forgets the entries up to `index`.
+    /// Raft no longer reads the entries up to `index`. They stay until they are [released](Self::release).
+    ///
+    /// One above the last entry, as after the install of a snapshot that the log does not reach, makes the log go on
+    /// after it.
     pub(super) fn purge(&self, term: u64, index: u64) -> io::Result<()> {
+        if self.last_index().is_some_and(|last| index <= last) {
+            self.0.index.write().mark(term, index);
+            return Ok(());
+        }
+        self.jump(term, index)
+    }
+
+    /// Makes the log go on after (term, index). What it held stays in the lane until the entries up to there are released.
+    pub(super) fn jump(&self, term: u64, index: u64) -> io::Result<()> {
+        let oldest = self.retained().oldest_file;
         self.mark(FrameKind::Purge, Term(term), RaftIndex(index))?;
-        self.0.index.write().purge(term, index);
+        self.0.kept.lock().file = oldest;
+        self.0.index.write().jump(term, index);
         Ok(())
     }
 
@@ -196,9 +263,7 @@ impl GroupLog {
 
     /// Saves a vote: durable when it returns, and after everything that was appended before it.
     pub(super) async fn save_vote(&self, vote: Vote) -> io::Result<()> {
-        let appended = *self.0.appends.lock();
-        let mut flushed = self.0.flushed.subscribe();
-        flushed.wait_for(|done| *done >= appended).await.map_err(io::Error::other)?;
+        self.all_durable().await?;
         let inner = Arc::clone(&self.0);
         let save = move || inner.votes.save(inner.shard, &encode_vote(&vote));
         match tokio::task::spawn_blocking(save).await.map_err(io::Error::other)? {
@@ -208,16 +273,19 @@ impl GroupLog {
         Ok(())
     }
 
-    fn mark(&self, kind: FrameKind, term: Term, index: RaftIndex) -> io::Result<()> {
-        let append = self.next_append();
+    pub(super) fn mark(&self, kind: FrameKind, term: Term, index: RaftIndex) -> io::Result<()> {
         let frame = Frame { shard: self.0.shard, term, leader: self.0.replica, index, kind, payload: Bytes::new() };
-        self.write(vec![frame], append, || ()).map(|_| ())
+        self.write(vec![frame], || ()).map(|_| ())
     }
 
-    fn next_append(&self) -> u64 {
-        let mut appends = self.0.appends.lock();
-        *appends += 1;
-        *appends
+    /// Returns when everything that was appended so far is durable.
+    pub(super) async fn all_durable(&self) -> io::Result<()> {
+        let appended = *self.0.appends.lock();
+        self.flushed_through(appended).await.map_err(io::Error::other)
+    }
+
+    async fn flushed_through(&self, append: u64) -> Result<(), watch::error::RecvError> {
+        self.0.flushed.subscribe().wait_for(|done| *done >= append).await.map(|_| ())
     }
 
     fn frame(&self, entry: &NewEntry) -> Frame {
@@ -233,12 +301,10 @@ impl GroupLog {
         }
     }
 
-    fn write(
-        &self,
-        frames: Vec<Frame>,
-        append: u64,
-        flushed: impl FnOnce() + Send + 'static,
-    ) -> io::Result<Vec<stratalog_storage::LanePos>> {
+    /// Hands frames to the lane: the number of this append, and where they lie.
+    fn write(&self, frames: Vec<Frame>, flushed: impl FnOnce() + Send + 'static) -> io::Result<(u64, Vec<LanePos>)> {
+        let mut appends = self.0.appends.lock();
+        let append = *appends + 1;
         let inner = Arc::clone(&self.0);
         let done = move |result: Result<(), LaneError>| match result {
             Ok(()) => {
@@ -248,7 +314,9 @@ impl GroupLog {
             }
             Err(error) => halt(&format!("the log of shard {} cannot be made durable: {error}", inner.shard)),
         };
-        self.0.lane.append(frames, Box::new(done)).map_err(io_error)
+        let positions = self.0.lane.append(frames, Box::new(done)).map_err(io_error)?;
+        *appends = append;
+        Ok((append, positions))
     }
 
     fn no_entry(&self, index: RaftIndex) -> Error {
@@ -256,7 +324,7 @@ impl GroupLog {
         Error::new(Code::Internal, message)
     }
 
-    fn unreadable(&self, index: RaftIndex, error: &io::Error) -> Error {
+    pub(super) fn unreadable(&self, index: RaftIndex, error: &io::Error) -> Error {
         let code = if error.kind() == io::ErrorKind::InvalidData { Code::CorruptData } else { Code::Io };
         Error::new(code, format!("entry {index} of shard {} cannot be read: {error}", self.0.shard))
     }
@@ -268,35 +336,4 @@ fn io_error(error: LaneError) -> io::Error {
         LaneError::Corrupt { .. } => io::Error::new(io::ErrorKind::InvalidData, error),
         _ => io::Error::other(error),
     }
-}
-
-fn replay(index: &mut LogIndex, frame: &RecoveredFrame) -> Result<(), Error> {
-    match frame.kind {
-        FrameKind::Truncate => index.truncate_after((frame.index != KEEP_NOTHING).then_some(frame.index.0)),
-        FrameKind::Purge => index.purge(frame.term.0, frame.index.0),
-        FrameKind::Blank | FrameKind::Normal | FrameKind::Membership => {
-            if let Some(hole) = index.objection(frame.index.0) {
-                let (file, offset) = (frame.pos.file, frame.pos.offset);
-                let message = format!("L5: log of shard {}, file {file}, offset {offset}: {hole}", frame.shard);
-                return Err(Error::new(Code::CorruptData, message));
-            }
-            index.push(frame.index.0, frame.term.0, Slot { pos: frame.pos, kind: frame.kind }, None);
-        }
-    }
-    Ok(())
-}
-
-fn load_vote(votes: &Votes, shard: ShardId) -> Result<Option<Vote>, Error> {
-    let corrupt = |error: String| {
-        let message =
-            format!("the vote of shard {shard} cannot be read, and without it the shard must not vote: {error}");
-        Error::new(Code::CorruptData, message)
-    };
-    let bytes = votes.load(shard).map_err(|error| corrupt(error.to_string()))?;
-    bytes.map(decode_vote).transpose().map_err(|error| corrupt(error.to_string()))
-}
-
-fn unknown_group(frame: &RecoveredFrame) -> Error {
-    let message = format!("the log holds frames of shard {}, which this data directory does not have", frame.shard);
-    Error::new(Code::CorruptData, message)
 }

@@ -1,73 +1,150 @@
-//! The network of a group with one voter: there is nobody to reach.
+//! openraft's network over [`Peers`].
 
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::{Either, select};
+use futures::stream::StreamExt;
+use futures::{Stream, pin_mut};
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult, VoteRequest,
+    VoteResponse,
+};
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{AnyError, OptionalSend};
+use stratalog_proto::{ReplicaId, ShardId};
 
+use super::peers::{NoAnswer, Peers, Route};
+use super::send_state::messages;
+use super::snapshots::SnapshotData;
 use super::types::{TypeConfig, Vote};
+use super::wire::{Answer, Request};
 
-/// Makes connections that reach nobody.
-pub(super) struct NoPeers;
+type Rpc = RPCError<TypeConfig>;
 
-/// A connection to a peer that this node does not know. `Unreachable` makes openraft back off instead of retrying at
-/// once; a pre-vote must fail too, or an isolated node would count silence as grants.
-pub(super) struct NoPeer {
-    target: u64,
+/// Makes connections to the other replicas of a group.
+pub(super) struct Network {
+    pub(super) peers: Arc<dyn Peers>,
+    pub(super) shard: ShardId,
+    pub(super) replica: ReplicaId,
 }
 
-impl NoPeer {
-    fn unreachable(&self) -> Unreachable<TypeConfig> {
-        Unreachable::new(&AnyError::error(format!(
-            "replica {} is not known here: the group has one voter",
-            self.target
-        )))
+/// A connection to one of them. All that goes wrong is `Unreachable`, which makes openraft back off instead of retrying
+/// at once; a pre-vote has to fail too, or an isolated node would count silence as grants.
+pub(super) struct Connection {
+    peers: Arc<dyn Peers>,
+    route: Route,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: u64, _node: &openraft::impls::EmptyNode) -> Connection {
+        let route = Route { shard: self.shard, from: self.replica, to: ReplicaId(target) };
+        Connection { peers: Arc::clone(&self.peers), route }
     }
 }
 
-impl RaftNetworkFactory<TypeConfig> for NoPeers {
-    type Network = NoPeer;
+impl Connection {
+    async fn ask(&self, request: Request, option: &RPCOption) -> Result<Answer, Rpc> {
+        let answer = self.peers.ask(self.route, request.encode(), option.soft_ttl()).await;
+        self.understood(answer)
+    }
 
-    async fn new_client(&mut self, target: u64, _node: &openraft::impls::EmptyNode) -> NoPeer {
-        NoPeer { target }
+    async fn ask_vote(&self, request: Request, option: &RPCOption) -> Result<VoteResponse<TypeConfig>, Rpc> {
+        match self.ask(request, option).await? {
+            Answer::Vote(response) => Ok(response),
+            other => Err(self.nonsense(&other)),
+        }
+    }
+
+    fn understood(&self, answer: Result<Bytes, NoAnswer>) -> Result<Answer, Rpc> {
+        let answer = answer.map_err(|error| unreachable(&error))?;
+        Answer::decode(answer).map_err(|error| unreachable(&error))
+    }
+
+    fn nonsense(&self, answer: &Answer) -> Rpc {
+        let to = self.route.to;
+        unreachable(&io::Error::other(format!("replica {to} answered another question: {answer:?}")))
     }
 }
 
-impl RaftNetworkV2<TypeConfig> for NoPeer {
-    type SnapshotData = ();
+impl RaftNetworkV2<TypeConfig> for Connection {
+    type SnapshotData = SnapshotData;
 
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, Rpc> {
+        match self.ask(Request::Append(rpc), &option).await? {
+            Answer::Appended(last) => Ok(AppendEntriesResponse::PartialSuccess(last)),
+            Answer::Conflict(_) => Ok(AppendEntriesResponse::Conflict),
+            Answer::HigherVote(vote) => Ok(AppendEntriesResponse::HigherVote(vote)),
+            other => Err(self.nonsense(&other)),
+        }
     }
 
-    async fn vote(
-        &mut self,
-        _rpc: VoteRequest<TypeConfig>,
+    /// Sends without waiting for the answers of what went before: entries travel while earlier ones are flushed.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
         _option: RPCOption,
-    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, Rpc>>, Rpc>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        let messages = input.map(|append| Request::Append(append).encode()).boxed();
+        let answers = self.peers.replicate(self.route, messages);
+        let results = answers.map(|answer| match self.understood(answer)? {
+            Answer::Appended(last) => Ok(Ok(last)),
+            Answer::Conflict(Some(at)) => Ok(Err(StreamAppendError::Conflict(at))),
+            Answer::HigherVote(vote) => Ok(Err(StreamAppendError::HigherVote(vote))),
+            other => Err(self.nonsense(&other)),
+        });
+        Box::pin(async move { Ok(Box::pin(results) as BoxStream<'s, _>) })
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Result<VoteResponse<TypeConfig>, Rpc> {
+        self.ask_vote(Request::Vote(rpc), &option).await
     }
 
     async fn pre_vote(
         &mut self,
-        _rpc: VoteRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, Rpc> {
+        self.ask_vote(Request::PreVote(rpc), &option).await
     }
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: SnapshotOf<TypeConfig, ()>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote,
+        snapshot: SnapshotOf<TypeConfig, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(StreamingError::Unreachable(self.unreachable()))
+        let SnapshotData::Kept(snapshots) = snapshot.snapshot else {
+            let error = io::Error::other("only a state file of this replica's own is sent");
+            return Err(StreamingError::Unreachable(Unreachable::new(&error)));
+        };
+        let sent = self.peers.send_state(self.route, messages(vote, snapshots));
+        pin_mut!(cancel);
+        let answer = match select(sent, cancel).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right((closed, _)) => return Err(StreamingError::Closed(closed)),
+        };
+        match self.understood(answer)? {
+            Answer::StateTaken(vote) => Ok(SnapshotResponse::new(vote)),
+            other => Err(self.nonsense(&other).into()),
+        }
     }
+}
+
+fn unreachable<E: std::error::Error + 'static>(error: &E) -> Rpc {
+    RPCError::Unreachable(Unreachable::new(&AnyError::new(error)))
 }

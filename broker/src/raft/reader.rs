@@ -2,28 +2,40 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, Range, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
 
+use bytes::Bytes;
 use futures::Stream;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use openraft::storage::RaftLogReader;
 use openraft::{EntryPayload, OptionalSend};
+use stratalog_proto::{Error, RaftIndex};
 use stratalog_storage::FrameKind;
 
 use super::codec::decode_membership;
 use super::index::Located;
 use super::log::GroupLog;
-use super::types::{Entry, EntryBytes, TypeConfig, Vote, log_id};
+use super::types::{Entry, EntryBytes, LogId, TypeConfig, Vote, log_id};
 
 /// Payload bytes that one read takes into memory; openraft's own limits count entries only.
-const READ_BYTES: usize = 4 << 20;
+pub(super) const READ_BYTES: usize = 4 << 20;
 
 impl RaftLogReader<TypeConfig> for GroupLog {
     async fn try_get_log_entries<R>(&mut self, range: R) -> io::Result<Vec<Entry>>
     where
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
+        if self.is_starting() {
+            // A start looks for memberships and terms in all of the log, 64 entries at a time.
+            let located = self.locate(indexes(&range), usize::MAX);
+            return located.iter().map(|entry| self.outline(entry)).collect();
+        }
         self.entries(indexes(&range), usize::MAX).await
+    }
+
+    async fn get_key_log_ids(&mut self, range: RangeInclusive<LogId>) -> io::Result<Vec<LogId>> {
+        let ends = self.0.index.read().run_ends(range.start().index..=range.end().index);
+        Ok(ends.into_iter().map(|(term, index)| log_id(term, index)).collect())
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
@@ -60,6 +72,28 @@ impl GroupLog {
         }
         let log = self.clone();
         tokio::task::spawn_blocking(move || log.decode(&located)).await.map_err(io::Error::other)?
+    }
+
+    /// An entry without its commands.
+    fn outline(&self, located: &Located) -> io::Result<Entry> {
+        match located.slot.kind {
+            FrameKind::Normal => {
+                let payload = EntryPayload::Normal(EntryBytes::from(Bytes::new()));
+                Ok(Entry { log_id: log_id(located.term, located.index), payload })
+            }
+            _ => self.decode(std::slice::from_ref(located)).map(|mut one| one.remove(0)),
+        }
+    }
+
+    /// Entries with their payloads, those included that Raft no longer reads, until they exceed `max_bytes`; at least one
+    /// if there is one. Blocks on the disk.
+    pub(super) fn window(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<(Located, Bytes)>, Error> {
+        let located = self.0.index.read().range(range, max_bytes);
+        let load = |entry: Located| match self.load(&entry) {
+            Ok(payload) => Ok((entry, payload)),
+            Err(error) => Err(self.unreadable(RaftIndex(entry.index), &error)),
+        };
+        located.into_iter().map(load).collect()
     }
 
     fn decode(&self, located: &[Located]) -> io::Result<Vec<Entry>> {

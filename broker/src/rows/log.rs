@@ -26,7 +26,7 @@ pub(crate) struct HostedTopic {
     pub(crate) config: TopicConfig,
     /// Everything at or below it is in segments.
     pub(crate) row_frontier: RaftIndex,
-    /// Whether a batch lies above the row frontier.
+    /// Whether a record lies above the row frontier.
     pub(crate) has_unsealed: bool,
 }
 
@@ -35,8 +35,7 @@ impl HostedTopic {
     pub(super) fn all(state: &ShardState) -> Vec<Self> {
         let hosted = state.topics().map(|(id, topic)| {
             let row_frontier = state.manifest().topic(id).map_or(RaftIndex(0), |live| live.row_frontier);
-            let has_unsealed = topic.partitions().any(|(_, p)| p.first_offset_above(row_frontier) < p.high_watermark());
-            Self { id, config: topic.config.clone(), row_frontier, has_unsealed }
+            Self { id, config: topic.config.clone(), row_frontier, has_unsealed: topic.has_unsealed() }
         });
         hosted.collect()
     }
@@ -68,8 +67,8 @@ pub(crate) trait RowLog: Send + Sync + 'static {
     /// The partitions of a topic in this shard, ascending.
     fn partitions(&self, topic: TopicId) -> Vec<PartitionInfo>;
 
-    /// The offsets of a topic in all its partitions here that were assigned at or below `index`.
-    fn offsets_through(&self, topic: TopicId, index: RaftIndex) -> u64;
+    /// As [`ShardState::offsets_through`].
+    fn offsets_through(&self, topic: TopicId, index: RaftIndex) -> Option<u64>;
 
     /// As [`Shard::propose`].
     async fn propose(&self, command: Command) -> Result<CommandResult, Error>;
@@ -131,11 +130,8 @@ impl RowLog for Shard {
         })
     }
 
-    fn offsets_through(&self, topic: TopicId, index: RaftIndex) -> u64 {
-        self.read(|state| {
-            let partitions = state.topic(topic).into_iter().flat_map(|topic| topic.partitions());
-            partitions.map(|(_, partition)| partition.first_offset_above(index).0).sum()
-        })
+    fn offsets_through(&self, topic: TopicId, index: RaftIndex) -> Option<u64> {
+        self.read(|state| state.offsets_through(topic, index))
     }
 
     async fn propose(&self, command: Command) -> Result<CommandResult, Error> {
@@ -161,3 +157,5 @@ impl RowLog for Shard {
 
 /// Counts by partition.
 pub(super) type PartitionCounts = BTreeMap<PartitionId, u64>;
+/// Offsets by partition.
+pub(super) type PartitionEnds = BTreeMap<PartitionId, Offset>;

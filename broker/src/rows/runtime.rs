@@ -66,6 +66,7 @@ pub(crate) struct RowsStats {
     pub(crate) bytes_parsed: u64,
     pub(crate) rows_sealed: u64,
     pub(crate) segments_sealed: u64,
+    pub(crate) bytes_sealed: u64,
     pub(crate) seal_failures: u64,
 }
 
@@ -232,7 +233,8 @@ impl Rows {
     /// Where the offsets of a topic are, for each shard that hosts it (S1).
     #[cfg(test)]
     pub(crate) fn coverage(&self, topic: &TopicInfo) -> Vec<(ShardId, Coverage)> {
-        self.shards_of(topic).map(|shard| (shard.log.id(), shard.coverage(topic.id))).collect()
+        let covered = |shard: &Arc<ShardRows>| Some((shard.log.id(), shard.coverage(topic.id)?));
+        self.shards_of(topic).filter_map(covered).collect()
     }
 
     /// Says so where an offset is neither a row nor counted as rowless.
@@ -258,6 +260,7 @@ impl Rows {
             bytes_parsed: sum(|shard| shard.progress.bytes.load(Ordering::Relaxed)),
             rows_sealed: self.sealer.rows.load(Ordering::Relaxed),
             segments_sealed: self.sealer.segments.load(Ordering::Relaxed),
+            bytes_sealed: self.sealer.bytes.load(Ordering::Relaxed),
             seal_failures: self.sealer.failures.load(Ordering::Relaxed),
         }
     }

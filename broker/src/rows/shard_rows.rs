@@ -51,7 +51,8 @@ impl ShardRows {
     pub(super) fn new(log: Arc<dyn RowLog>, usage: Arc<Usage>) -> Self {
         let tail = Tail::new(start_of_tail(&*log), usage);
         for topic in log.topics() {
-            tail.count_sealed(topic.id, log.offsets_through(topic.id, topic.row_frontier));
+            let sealed = log.offsets_through(topic.id, topic.row_frontier);
+            tail.count_sealed(topic.id, sealed.expect("S1: it is known at the row frontier"));
         }
         let files = SegmentFiles::new(log.io().clone(), log.segments_dir(), log.id());
         Self {
@@ -108,14 +109,17 @@ impl ShardRows {
         manifest.topic(topic).map(|live| live.segments.values().cloned().collect()).unwrap_or_default()
     }
 
-    /// Accounts for every offset of a topic.
-    pub(super) fn coverage(&self, topic: TopicId) -> Coverage {
-        self.tail.read(topic, |tail| Coverage {
-            offsets: self.log.offsets_through(topic, tail.materialized),
-            sealed_rows: tail.counts.sealed_rows,
-            tail_rows: tail.counts.tail_rows,
-            rowless: tail.counts.rowless,
-            live_rows: self.settled_rows(topic, tail.chunks.first().map(|chunk| chunk.first_index)),
+    /// Accounts for every offset of a topic. `None` while its rows are made from replay segments: how many offsets there
+    /// are at an index behind the replay frontier is not known.
+    pub(super) fn coverage(&self, topic: TopicId) -> Option<Coverage> {
+        self.tail.read(topic, |tail| {
+            Some(Coverage {
+                offsets: self.log.offsets_through(topic, tail.materialized)?,
+                sealed_rows: tail.counts.sealed_rows,
+                tail_rows: tail.counts.tail_rows,
+                rowless: tail.counts.rowless,
+                live_rows: self.settled_rows(topic, tail.chunks.first().map(|chunk| chunk.first_index)),
+            })
         })
     }
 
@@ -126,7 +130,7 @@ impl ShardRows {
         if self.tail.materialized() < frontier {
             return None;
         }
-        Some(self.coverage(topic)).filter(|coverage| !coverage.holds())
+        self.coverage(topic).filter(|coverage| !coverage.holds())
     }
 
     /// Rows of live segments; 0 while a seal is in the manifest whose rows are still in the tail as well.

@@ -13,7 +13,7 @@ use stratalog_proto::{RaftIndex, TopicId};
 use stratalog_query::TailChunk;
 use tokio::sync::watch;
 
-use super::log::PartitionCounts;
+use super::log::{PartitionCounts, PartitionEnds};
 use super::parse::Parsed;
 use super::unify;
 use super::usage::Usage;
@@ -40,6 +40,8 @@ struct TopicTail {
     rows: usize,
     /// Offsets without a row since the row frontier.
     rowless: PartitionCounts,
+    /// The offset after the last one of each partition that has any since the row frontier.
+    ends: PartitionEnds,
     /// When the first of what is here came.
     since: Option<Instant>,
     counts: Counts,
@@ -49,6 +51,7 @@ struct TopicTail {
 struct Pending {
     next: RaftIndex,
     rowless: PartitionCounts,
+    ends: PartitionEnds,
 }
 
 /// What became of a topic's offsets in this shard since the tail was started. What happened before is counted as
@@ -69,6 +72,8 @@ pub(super) struct Capture {
     pub(super) next: RaftIndex,
     pub(super) chunks: Vec<Arc<TailChunk>>,
     pub(super) rowless: PartitionCounts,
+    /// The first offset above `next` of each partition that has offsets between the two.
+    pub(super) ends: PartitionEnds,
 }
 
 /// How much of a topic is in the tail.
@@ -192,8 +197,9 @@ impl Tail {
         if !tail.has_any() || next <= expect {
             return None;
         }
-        tail.pending.push(Pending { next, rowless: tail.rowless.clone() });
-        Some(Capture { expect, next, chunks: tail.chunks.clone(), rowless: tail.rowless.clone() })
+        let (rowless, ends) = (tail.rowless.clone(), tail.ends.clone());
+        tail.pending.push(Pending { next, rowless: rowless.clone(), ends: ends.clone() });
+        Some(Capture { expect, next, chunks: tail.chunks.clone(), rowless, ends })
     }
 
     /// Lets what was captured go: the seal did not apply, and will not.
@@ -252,6 +258,7 @@ impl TopicTail {
         for (partition, count) in parsed.rowless {
             *self.rowless.entry(partition).or_default() += count;
         }
+        self.ends.extend(parsed.ends);
         let mut chunks = parsed.chunks.into_iter();
         if let Some(join) = join.filter(|join| self.can_replace(&join.replaces)) {
             self.take_last(join.replaces.len(), usage);
@@ -314,6 +321,7 @@ impl TopicTail {
                 *self.rowless.entry(partition).or_default() -= count;
             }
             self.rowless.retain(|_, count| *count > 0);
+            self.ends.retain(|partition, end| applied.ends.get(partition) != Some(end));
             // Any other one was built on the frontier that this one has moved: it cannot apply any more (S2).
             self.pending.clear();
             self.since = self.has_any().then(Instant::now);

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use stratalog_proto::batch::{Batch, BatchBuilder, Compression};
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::entry::{Append, Command, Entry, EntryBuilder};
-use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ShardId, TenantId, TopicId, internal};
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ShardId, TenantId, Term, TopicId, internal};
 use stratalog_query::{PartitionInfo, ShardSnapshot, TopicInfo};
 use stratalog_storage::col::system;
 use stratalog_storage::{Io, Manifest, RealDisk};
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use super::catalog::Directory;
 use super::log::{HostedTopic, RemovedListener, RowLog};
 use crate::outcome::CommandResult;
+use crate::shard::testing::rec_of;
 use crate::shard::{Applied, AppliedBatch, ShardState};
 
 /// What happens to the next Seal that is proposed.
@@ -73,7 +74,7 @@ impl MemLog {
         let mut entries = self.entries.lock();
         entries.push(payload);
         let index = RaftIndex(entries.len() as u64);
-        let effects = self.state.lock().apply(index, &entry).unwrap();
+        let effects = self.state.lock().apply(index, Term(1), &entry).unwrap();
         if let Some(listener) = self.listener.lock().as_ref().filter(|_| !effects.removed.is_empty()) {
             listener(&effects.removed);
         }
@@ -94,6 +95,15 @@ impl MemLog {
         let append = Append { topic: topic.id, partition: PartitionId(partition), batch };
         self.apply(&[Command::Append(append)])[0].as_ref().unwrap();
         self.applied()
+    }
+
+    /// Rolls everything that is applied, into a segment that is nowhere.
+    pub(super) fn roll(&self) {
+        let (expect, next) = (self.state.lock().replay_frontier(), self.applied());
+        let batches = self.state.lock().batches_between(expect, next);
+        let segments = vec![rec_of(next.0.into(), expect.0, next.0, &batches)];
+        let roll = internal::Roll { expect: expect.0, next: next.0, segments };
+        self.apply(&[Command::Roll(roll)])[0].as_ref().unwrap();
     }
 
     fn index_entry(&self, index: RaftIndex) -> Entry {
@@ -178,10 +188,8 @@ impl RowLog for MemLog {
         info.collect()
     }
 
-    fn offsets_through(&self, topic: TopicId, index: RaftIndex) -> u64 {
-        let state = self.state.lock();
-        let partitions = state.topic(topic).into_iter().flat_map(|topic| topic.partitions());
-        partitions.map(|(_, partition)| partition.first_offset_above(index).0).sum()
+    fn offsets_through(&self, topic: TopicId, index: RaftIndex) -> Option<u64> {
+        self.state.lock().offsets_through(topic, index)
     }
 
     async fn propose(&self, command: Command) -> Result<CommandResult, Error> {

@@ -92,6 +92,35 @@ async fn a_record_is_visible_at_its_token_and_sealed_once() {
 }
 
 #[tokio::test]
+async fn what_was_rolled_before_it_was_sealed_is_sealed_where_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = TopicConfig { format: Format::Raw, ..TopicConfig::default() };
+    let (log, logs, blobs) = (MemLog::new(dir.path()), topic("logs", 3, <_>::default()), topic("blobs", 1, config));
+    let topics = [logs.clone(), blobs.clone()];
+    topics.iter().for_each(|topic| log.create(topic));
+    let rows = start(&log, &topics, quiet()).await;
+    log.produce(&logs, 0, &[r#"{"a":1}"#, "not json"]);
+    log.produce(&logs, 2, &[r#"{"a":2}"#]);
+    log.produce(&blobs, 0, &["x", "y"]);
+    let sealed = || log.topics().iter().map(|topic| topic.has_unsealed).collect::<Vec<_>>();
+    caught_up(&rows).await;
+    log.roll();
+    assert_eq!(sealed(), [true, true]);
+    for topic in &topics {
+        rows.seal_now(topic).await.unwrap();
+        assert!(rows.coverage(topic)[0].1.holds(), "S1: {}", topic.name);
+    }
+    assert_eq!((sealed(), rows_of(&rows, &logs).await.len()), (vec![false, false], 3));
+
+    log.produce(&logs, 0, &[r#"{"a":3}"#]);
+    caught_up(&rows).await;
+    log.roll();
+    rows.seal_now(&logs).await.unwrap();
+    assert_eq!((sealed(), rows_of(&rows, &logs).await.len()), (vec![false, false], 4));
+    rows.stop().await;
+}
+
+#[tokio::test]
 async fn a_token_that_does_not_come_is_a_clear_error() {
     let dir = tempfile::tempdir().unwrap();
     let (log, logs) = (MemLog::new(dir.path()), topic("logs", 1, TopicConfig::default()));
@@ -223,7 +252,7 @@ async fn s1_is_not_judged_before_a_rebuild_has_come_to_the_row_frontier() {
 
     let usage = Arc::new(Usage::default());
     let rebuilt = ShardRows::new(log.clone(), usage.clone());
-    assert!(!rebuilt.coverage(sealed.id).holds(), "what is sealed is not yet behind the fence");
+    assert!(!rebuilt.coverage(sealed.id).unwrap().holds(), "what is sealed is not yet behind the fence");
     let materializer = Materializer {
         log: log.clone(),
         tail: rebuilt.tail.clone(),
@@ -236,7 +265,7 @@ async fn s1_is_not_judged_before_a_rebuild_has_come_to_the_row_frontier() {
         assert_eq!(topics.each_ref().map(|topic| rebuilt.disagreement(topic.id)), [None, None]);
         materializer.pull().unwrap();
     }
-    assert!(topics.iter().all(|topic| rebuilt.coverage(topic.id).holds()));
+    assert!(topics.iter().all(|topic| rebuilt.coverage(topic.id).unwrap().holds()));
     rebuilt.tail.count_sealed(sealed.id, 1);
     assert!(rebuilt.disagreement(sealed.id).is_some(), "from here on it is judged");
 }

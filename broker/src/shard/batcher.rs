@@ -4,7 +4,7 @@
 //! their way to the disk, commands collect, and the next entry takes all of them.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::admission::Admission;
 use super::order::Order;
 use super::queue::{Answer, Answering, Queue, Waiting, closing};
+use crate::metrics::Stages;
 use crate::raft::{Group, Promise, Submitted};
 
 /// Entries in flight at which commands begin to collect.
@@ -37,7 +38,7 @@ pub(crate) struct Batcher {
 
 impl Batcher {
     /// Starts proposing. `last_time_ns` is the time of the group's last entry: later ones are never older.
-    pub(crate) fn start(group: Arc<Group>, admission: Arc<Admission>, last_time_ns: i64) -> Self {
+    pub(crate) fn start(group: Arc<Group>, admission: Arc<Admission>, stages: Stages, last_time_ns: i64) -> Self {
         let queue = Arc::new(Queue::open());
         let stop = CancellationToken::new();
         let pump = Pump {
@@ -45,6 +46,7 @@ impl Batcher {
             group: Arc::clone(&group),
             queue: Arc::clone(&queue),
             stop: stop.clone(),
+            stages,
             time_ns: last_time_ns,
         };
         let task = Mutex::new(Some(tokio::spawn(pump.run())));
@@ -56,6 +58,7 @@ impl Batcher {
     /// # Errors
     /// Those of `gate`; else see [`Shard::append`](super::Shard::append).
     pub(crate) async fn append(&self, append: Append, gate: impl Future<Output = Result<(), Error>>) -> Answer {
+        let since = Instant::now();
         let tp = TopicPartition { topic: append.topic, partition: append.partition };
         let command = Command::Append(append);
         let bytes = command.encoded_len();
@@ -64,7 +67,7 @@ impl Batcher {
         let turn = self.admission.turn(&self.order, tp, bytes, log).await?;
         gate.await?;
         let admitted = self.admission.admit(bytes, log).await?;
-        let answer = self.queue.push(command, Some(admitted))?;
+        let answer = self.queue.push(command, since, Some(admitted))?;
         drop(turn);
         self.wait(answer).await
     }
@@ -75,7 +78,7 @@ impl Batcher {
     /// See [`Shard::propose`](super::Shard::propose).
     pub(crate) async fn propose(&self, command: Command) -> Answer {
         self.check_size(command.encoded_len())?;
-        self.wait(self.queue.push(command, None)?).await
+        self.wait(self.queue.push(command, Instant::now(), None)?).await
     }
 
     async fn wait(&self, answer: oneshot::Receiver<Answer>) -> Answer {
@@ -118,6 +121,7 @@ struct Pump {
     group: Arc<Group>,
     queue: Arc<Queue>,
     stop: CancellationToken,
+    stages: Stages,
     time_ns: i64,
     entry_bytes: usize,
 }
@@ -156,6 +160,7 @@ impl Pump {
         let mut entry = EntryBuilder::with_capacity(commands.iter().map(|waiting| waiting.bytes).sum());
         let (mut promises, mut answers) = (Vec::with_capacity(commands.len()), Vec::with_capacity(commands.len()));
         for waiting in commands {
+            self.stages.queued(waiting.since.elapsed());
             entry.push(&waiting.command);
             promises.extend(waiting.promise);
             answers.push(waiting.answering);

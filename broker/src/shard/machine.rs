@@ -1,37 +1,51 @@
 //! Holds a shard's state where Raft applies to it and readers read from it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::RwLock;
 use stratalog_proto::entry::Entry;
-use stratalog_proto::{Error, RaftIndex};
+use stratalog_proto::{Code, Error, RaftIndex, Term};
 use stratalog_storage::SegmentMeta;
 use tokio::sync::watch;
 
-use super::state::ShardState;
+use super::state::{Effects, ShardState, StateHash};
+use super::waiters::Waiters;
+use crate::metrics::Stages;
 use crate::outcome::Results;
-use crate::raft::Machine;
+use crate::raft::{Captured, Machine};
+use crate::replay::RecStore;
 
 type Listener = Box<dyn Fn(&[Arc<SegmentMeta>]) + Send + Sync>;
 
-/// The applied state of a shard.
-pub(super) struct ShardMachine {
+/// The applied state of a shard, and those who hear of what is applied.
+pub(crate) struct ShardMachine {
     state: RwLock<ShardState>,
     applied: watch::Sender<RaftIndex>,
+    hashed: watch::Sender<Option<StateHash>>,
     removed: RwLock<Option<Listener>>,
+    waiters: Waiters,
+    recs: Arc<RecStore>,
+    stages: Stages,
 }
 
 impl ShardMachine {
-    /// An empty state, before the first entry.
-    pub(super) fn new() -> Self {
+    /// An empty state, before the first entry. `recs` hears of the replay segments that come and go from then on: what
+    /// the log rolls while it is applied again at a start, too.
+    pub(crate) fn new(recs: Arc<RecStore>, stages: Stages) -> Self {
         Self {
             state: RwLock::new(ShardState::new()),
             applied: watch::Sender::new(RaftIndex(0)),
+            hashed: watch::Sender::new(None),
             removed: RwLock::new(None),
+            waiters: Waiters::default(),
+            recs,
+            stages,
         }
     }
 
-    pub(super) fn read<R>(&self, f: impl FnOnce(&ShardState) -> R) -> R {
+    pub(crate) fn read<R>(&self, f: impl FnOnce(&ShardState) -> R) -> R {
         f(&self.state.read())
     }
 
@@ -43,27 +57,76 @@ impl ShardMachine {
         self.applied.subscribe()
     }
 
+    /// Changes with each hash that is taken of the state.
+    pub(super) fn watch_hashed(&self) -> watch::Receiver<Option<StateHash>> {
+        self.hashed.subscribe()
+    }
+
+    /// Who waits for records.
+    pub(super) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
     pub(super) fn on_segments_removed(&self, listener: Listener) {
         *self.removed.write() = Some(listener);
     }
 
-    fn announce_removed(&self, removed: &[Arc<SegmentMeta>]) {
-        if let Some(listener) = self.removed.read().as_ref().filter(|_| !removed.is_empty()) {
-            listener(removed);
+    /// Tells of what an entry did; the state shows it already, and its lock is not held.
+    fn announce(&self, effects: Effects) -> Results {
+        self.waiters.wake(&effects.appended);
+        effects.removed_topics.iter().for_each(|topic| self.waiters.wake_topic(*topic));
+        if !effects.rolled.is_empty() {
+            self.recs.expect(effects.rolled);
         }
+        if !effects.removed_recs.is_empty() {
+            self.recs.retire(effects.removed_recs);
+        }
+        if let Some(listener) = self.removed.read().as_ref().filter(|_| !effects.removed.is_empty()) {
+            listener(&effects.removed);
+        }
+        if effects.hashed.is_some() {
+            self.hashed.send_replace(effects.hashed);
+        }
+        effects.results
     }
 }
 
 impl Machine for ShardMachine {
-    fn apply(&self, index: RaftIndex, entry: &Entry) -> Result<Results, Error> {
-        let effects = self.state.write().apply(index, entry)?;
-        self.announce_removed(&effects.removed);
-        Ok(effects.results)
+    fn apply(&self, index: RaftIndex, term: Term, entry: &Entry) -> Result<Results, Error> {
+        let started = Instant::now();
+        let effects = self.state.write().apply(index, term, entry)?;
+        let results = self.announce(effects);
+        self.stages.applied(started.elapsed());
+        Ok(results)
+    }
+
+    fn committed(&self, after: Duration) {
+        self.stages.replicated(after);
     }
 
     fn advance(&self, index: RaftIndex) {
         let before = self.applied.send_replace(index);
         // The first entry of a group, its membership, has index 0.
         debug_assert!(before < index || index.0 == 0, "A1: index {index} was applied after {before}");
+    }
+
+    /// L4: batches that were rolled are in no state any more, so that until their segment is here only the log and the
+    /// state before have them.
+    fn capture(&self) -> Result<Captured, Error> {
+        if self.recs.is_waiting() {
+            let message = format!("a segment that shard {} rolled is not here yet", self.recs.shard());
+            return Err(Error::new(Code::Unavailable, message));
+        }
+        let state = self.state.read().clone();
+        Ok(Captured { frontier: state.manifest().replay_frontier(), encode: Box::new(move || state.encode()) })
+    }
+
+    fn restore(&self, _at: RaftIndex, state: Bytes) -> Result<(), Error> {
+        let restored = ShardState::decode(state)?;
+        let manifest = restored.manifest().clone();
+        *self.state.write() = restored;
+        self.recs.restored(manifest.recs());
+        manifest.topics().for_each(|(topic, _)| self.waiters.wake_topic(topic));
+        Ok(())
     }
 }

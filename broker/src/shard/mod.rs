@@ -5,6 +5,8 @@
 
 mod admission;
 mod batcher;
+mod checks;
+mod epochs;
 mod machine;
 mod order;
 mod partition;
@@ -17,10 +19,14 @@ mod state;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod waiters;
 
 pub(crate) use admission::Admission;
 pub(crate) use batcher::Batcher;
-pub(crate) use partition::BatchSlot;
-pub(crate) use read::{Applied, AppliedBatch, MAX_BATCH_CONTENT_BYTES};
+#[cfg(test)]
+pub(crate) use machine::ShardMachine;
+pub(crate) use partition::{BatchSlot, PartitionState};
+pub(crate) use read::{Applied, AppliedBatch, MAX_BATCH_CONTENT_BYTES, MAX_MOVES, Source, leader_epoch};
 pub(crate) use runtime::{Shard, ShardOptions};
-pub(crate) use state::ShardState;
+pub(crate) use state::{PendingRec, ShardState};
+pub(crate) use waiters::Waiter;

@@ -1,10 +1,13 @@
 //! Idempotent producers: what a shard remembers of them to append each batch once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use stratalog_proto::batch::BatchHeader;
 use stratalog_proto::config::SECOND_NS;
-use stratalog_proto::{Code, Error, Offset, ProducerId, RaftIndex, TopicId, TopicPartition};
+use stratalog_proto::{Code, Error, Offset, PartitionId, ProducerId, RaftIndex, TopicId, TopicPartition, internal};
+use stratalog_storage::sabotage::{Bug, planted};
+
+use super::state::Sink;
 
 /// A producer that appended nothing to a partition for this long, in entry time, is forgotten there; one that is
 /// active within it never is.
@@ -17,7 +20,7 @@ pub(crate) const MAX_PRODUCERS: usize = 100_000;
 const SWEEP_EVERY: u64 = 4_096;
 
 /// A batch that was appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Remembered {
     first: i32,
     last: i32,
@@ -29,7 +32,28 @@ struct Remembered {
 struct ProducerState {
     epoch: i16,
     last_time_ns: i64,
-    recent: VecDeque<Remembered>,
+    recent: Recent,
+}
+
+/// The last batches, newest first. In place, so that a hundred thousand producers are one allocation a few dozen, and
+/// a copy of the state is cheap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Recent {
+    batches: [Remembered; REMEMBERED_BATCHES],
+    count: u8,
+}
+
+impl Recent {
+    fn as_slice(&self) -> &[Remembered] {
+        &self.batches[..usize::from(self.count)]
+    }
+
+    /// Adds the newest, and forgets the oldest if there are too many.
+    fn push(&mut self, batch: Remembered) {
+        self.batches.copy_within(..REMEMBERED_BATCHES - 1, 1);
+        self.batches[0] = batch;
+        self.count = (self.count + 1).min(REMEMBERED_BATCHES as u8);
+    }
 }
 
 /// What to do with a batch.
@@ -62,7 +86,7 @@ impl Producers {
     /// # Errors
     /// [`Code::ProducerFenced`], [`Code::OutOfOrderSequence`], [`Code::ProducerLimit`].
     pub(super) fn check(&self, tp: TopicPartition, header: &BatchHeader, now_ns: i64) -> Result<Verdict, Error> {
-        if header.producer_id < 0 {
+        if header.producer_id < 0 || planted(Bug::NoDedup) {
             return Ok(Verdict::New);
         }
         let known = self.pairs.get(&(tp, ProducerId(header.producer_id)));
@@ -79,20 +103,19 @@ impl Producers {
             return;
         }
         let epoch = header.producer_epoch;
-        let fresh = || ProducerState { epoch, last_time_ns: now_ns, recent: VecDeque::new() };
+        let fresh = || ProducerState { epoch, last_time_ns: now_ns, recent: Recent::default() };
         let state = self.pairs.entry((tp, ProducerId(header.producer_id))).or_insert_with(fresh);
         if state.epoch != epoch || state.expired(now_ns) {
             *state = fresh();
         }
         state.last_time_ns = now_ns;
-        state.recent.truncate(REMEMBERED_BATCHES - 1);
         let last = sequence_after(header.base_sequence, header.record_count - 1);
-        state.recent.push_front(Remembered { first: header.base_sequence, last, base_offset });
+        state.recent.push(Remembered { first: header.base_sequence, last, base_offset });
     }
 
     /// Forgets expired producers, every [`SWEEP_EVERY`] entries: a function of index and entry time only (A1).
     pub(super) fn sweep(&mut self, index: RaftIndex, now_ns: i64) {
-        if index.0 - self.swept_at.0 >= SWEEP_EVERY {
+        if index.0.saturating_sub(self.swept_at.0) >= SWEEP_EVERY {
             self.swept_at = index;
             self.pairs.retain(|_, state| !state.expired(now_ns));
         }
@@ -103,6 +126,69 @@ impl Producers {
         self.pairs.retain(|(tp, _), _| tp.topic != topic);
     }
 
+    /// The index of the last sweep.
+    pub(super) fn swept_at(&self) -> RaftIndex {
+        self.swept_at
+    }
+
+    /// All that is remembered, ascending by topic, partition and producer.
+    pub(super) fn to_proto(&self) -> Vec<internal::ProducerState> {
+        let batch = |batch: &Remembered| internal::ProducerBatch {
+            first: batch.first,
+            last: batch.last,
+            base_offset: batch.base_offset.0,
+        };
+        let pair = |((tp, producer), state): (&(TopicPartition, ProducerId), &ProducerState)| internal::ProducerState {
+            topic: tp.topic.to_bytes(),
+            partition: tp.partition.0,
+            producer: producer.0,
+            epoch: state.epoch.into(),
+            last_time_ns: state.last_time_ns,
+            recent: state.recent.as_slice().iter().map(batch).collect(),
+        };
+        self.pairs.iter().map(pair).collect()
+    }
+
+    /// Reads back what was remembered at the last sweep's index or later. The cap holds for new pairs only.
+    ///
+    /// # Errors
+    /// What is malformed in it.
+    pub(super) fn from_proto(
+        pairs: &[internal::ProducerState],
+        swept_at: RaftIndex,
+        cap: usize,
+    ) -> Result<Self, &'static str> {
+        let mut producers = Self { pairs: BTreeMap::new(), swept_at, cap };
+        for raw in pairs {
+            let topic = TopicId::from_slice(&raw.topic).ok_or("the topic of a producer does not have 16 bytes")?;
+            let key = (TopicPartition { topic, partition: PartitionId(raw.partition) }, ProducerId(raw.producer));
+            if producers.pairs.last_key_value().is_some_and(|(last, _)| *last >= key) {
+                return Err("its producers do not ascend");
+            }
+            producers.pairs.insert(key, ProducerState::from_proto(raw)?);
+        }
+        Ok(producers)
+    }
+
+    /// Puts all that is remembered into a hash.
+    pub(super) fn hash(&self, sink: &mut Sink) {
+        sink.u64(self.swept_at.0);
+        sink.count(self.pairs.len());
+        for ((tp, producer), state) in &self.pairs {
+            sink.bytes(tp.topic.as_bytes());
+            sink.u32(tp.partition.0);
+            sink.i64(producer.0);
+            sink.u32(state.epoch as u16 as u32);
+            sink.i64(state.last_time_ns);
+            sink.count(state.recent.as_slice().len());
+            for batch in state.recent.as_slice() {
+                sink.u32(batch.first as u32);
+                sink.u32(batch.last as u32);
+                sink.u64(batch.base_offset.0);
+            }
+        }
+    }
+
     /// The number of pairs.
     pub(super) fn len(&self) -> usize {
         self.pairs.len()
@@ -110,6 +196,18 @@ impl Producers {
 }
 
 impl ProducerState {
+    fn from_proto(raw: &internal::ProducerState) -> Result<Self, &'static str> {
+        if !(1..=REMEMBERED_BATCHES).contains(&raw.recent.len()) {
+            return Err("a producer has no batches, or too many");
+        }
+        let epoch = i16::try_from(raw.epoch).map_err(|_| "the epoch of a producer does not fit 16 bits")?;
+        let mut recent = Recent::default();
+        for batch in raw.recent.iter().rev() {
+            recent.push(Remembered { first: batch.first, last: batch.last, base_offset: Offset(batch.base_offset) });
+        }
+        Ok(Self { epoch, last_time_ns: raw.last_time_ns, recent })
+    }
+
     fn expired(&self, now_ns: i64) -> bool {
         now_ns.saturating_sub(self.last_time_ns) >= PRODUCER_EXPIRY_NS
     }
@@ -122,10 +220,10 @@ impl ProducerState {
             return if header.base_sequence == 0 { Ok(Verdict::New) } else { Err(out_of_order(header, 0)) };
         }
         let last = sequence_after(header.base_sequence, header.record_count - 1);
-        if let Some(same) = self.recent.iter().find(|r| r.first == header.base_sequence && r.last == last) {
+        if let Some(same) = self.recent.as_slice().iter().find(|r| r.first == header.base_sequence && r.last == last) {
             return Ok(Verdict::Duplicate(same.base_offset));
         }
-        let expected = self.recent.front().map_or(0, |newest| sequence_after(newest.last, 1));
+        let expected = self.recent.as_slice().first().map_or(0, |newest| sequence_after(newest.last, 1));
         if header.base_sequence == expected { Ok(Verdict::New) } else { Err(out_of_order(header, expected)) }
     }
 }
@@ -162,7 +260,6 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use stratalog_proto::PartitionId;
 
     fn tp() -> TopicPartition {
         TopicPartition { topic: TopicId(Uuid::nil()), partition: PartitionId(0) }

@@ -1,6 +1,7 @@
 //! Commands that wait for their entry.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use stratalog_proto::entry::{Command, MAX_COMMANDS};
@@ -19,6 +20,8 @@ pub(super) struct Waiting {
     pub(super) command: Command,
     /// That it takes in an entry.
     pub(super) bytes: usize,
+    /// When it came.
+    pub(super) since: Instant,
     /// Its room in the log, if it had to be admitted.
     pub(super) promise: Option<Promise>,
     pub(super) answering: Answering,
@@ -50,19 +53,21 @@ impl Queue {
         Self { waiting: Mutex::new(Some(VecDeque::new())), arrived: Notify::new() }
     }
 
-    /// Adds a command.
+    /// Adds a command that came at `since`.
     ///
     /// # Errors
     /// [`Code::Unavailable`]: the queue is closed.
     pub(super) fn push(
         &self,
         command: Command,
+        since: Instant,
         admitted: Option<Admitted>,
     ) -> Result<oneshot::Receiver<Answer>, Error> {
         let (answer, receiver) = oneshot::channel();
         let (permit, promise) = admitted.map(|admitted| (admitted.permit, admitted.promise)).unzip();
         let (bytes, answering) = (command.encoded_len(), Answering { answer, permit });
-        self.waiting.lock().as_mut().ok_or_else(closing)?.push_back(Waiting { command, bytes, promise, answering });
+        let waiting = Waiting { command, bytes, since, promise, answering };
+        self.waiting.lock().as_mut().ok_or_else(closing)?.push_back(waiting);
         self.arrived.notify_one();
         Ok(receiver)
     }
@@ -107,7 +112,8 @@ mod tests {
     #[test]
     fn an_entry_takes_what_fits_and_at_least_one_command() {
         let queue = Queue::open();
-        let _answers: Vec<_> = [500, 100, 100, 100].map(|bytes| queue.push(append(bytes), None).unwrap()).into();
+        let _answers: Vec<_> =
+            [500, 100, 100, 100].map(|bytes| queue.push(append(bytes), Instant::now(), None).unwrap()).into();
         let lengths = |taken: Vec<Waiting>| taken.len();
         assert_eq!([100, 256, 256, 256].map(|max| lengths(queue.take(max))), [1, 2, 1, 0]);
     }
@@ -115,9 +121,9 @@ mod tests {
     #[test]
     fn a_closed_queue_refuses_and_gives_back_what_waited() {
         let queue = Queue::open();
-        let _answer = queue.push(append(1), None).unwrap();
+        let _answer = queue.push(append(1), Instant::now(), None).unwrap();
         assert_eq!(queue.close().len(), 1);
-        assert_eq!(queue.push(append(1), None).unwrap_err().code, Code::Unavailable);
+        assert_eq!(queue.push(append(1), Instant::now(), None).unwrap_err().code, Code::Unavailable);
         assert!(queue.take(100).is_empty() && queue.close().is_empty());
     }
 }

@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use stratalog_proto::entry::{Append, Command};
 use stratalog_proto::{Error, RaftIndex, ShardId};
-use stratalog_storage::{Io, SegmentMeta};
+use stratalog_storage::{Io, SegmentMeta, StateFiles};
 use tokio::sync::watch;
 
 use super::admission::Admission;
 use super::batcher::Batcher;
+use super::checks::propose_hashes;
 use super::machine::ShardMachine;
 use super::state::ShardState;
+use super::waiters::Waiters;
+use crate::metrics::Stages;
 use crate::outcome::CommandResult;
-use crate::raft::{Group, GroupLog};
+use crate::raft::{Group, GroupLog, Peers};
+use crate::replay::RecStore;
 
 /// What a shard is started with.
 pub(crate) struct ShardOptions {
@@ -22,8 +26,16 @@ pub(crate) struct ShardOptions {
     pub(crate) io: Arc<dyn Io>,
     /// Where the shard's column segments are.
     pub(crate) segments_dir: PathBuf,
+    /// The shard's replay segments.
+    pub(crate) recs: Arc<RecStore>,
+    /// Its state files.
+    pub(crate) states: Arc<StateFiles>,
+    /// The other replicas.
+    pub(crate) peers: Arc<dyn Peers>,
     /// Bytes of commands that may wait, shared by all shards.
     pub(crate) admission: Arc<Admission>,
+    /// Told how long each stage takes.
+    pub(crate) stages: Stages,
     /// How long the log of a restart may take to apply.
     pub(crate) recovery_timeout: Duration,
 }
@@ -33,6 +45,7 @@ pub(crate) struct Shard {
     id: ShardId,
     io: Arc<dyn Io>,
     segments_dir: PathBuf,
+    recs: Arc<RecStore>,
     machine: Arc<ShardMachine>,
     log: GroupLog,
     group: Arc<Group>,
@@ -45,20 +58,25 @@ impl Shard {
     /// # Errors
     /// [`Code::Timeout`](stratalog_proto::Code::Timeout) if the log is not applied in `recovery_timeout`.
     pub(crate) async fn start(options: ShardOptions, log: GroupLog) -> Result<Arc<Self>, Error> {
-        let machine = Arc::new(ShardMachine::new());
-        let group = Arc::new(Group::start(log.clone(), Arc::clone(&machine) as _).await?);
+        let machine = Arc::new(ShardMachine::new(Arc::clone(&options.recs), options.stages.clone()));
+        let group =
+            Arc::new(Group::start(log.clone(), Arc::clone(&machine) as _, options.states, options.peers).await?);
         group.lead(options.recovery_timeout).await?;
         let last_time_ns = machine.read(ShardState::time_ns);
-        let batcher = Batcher::start(Arc::clone(&group), options.admission, last_time_ns);
-        Ok(Arc::new(Self {
+        let batcher = Batcher::start(Arc::clone(&group), options.admission, options.stages, last_time_ns);
+        let hashed = machine.watch_hashed();
+        let shard = Arc::new(Self {
             id: options.id,
             io: options.io,
             segments_dir: options.segments_dir,
+            recs: options.recs,
             machine,
             log,
             group,
             batcher,
-        }))
+        });
+        tokio::spawn(propose_hashes(Arc::downgrade(&shard), hashed));
+        Ok(shard)
     }
 
     /// The shard's number.
@@ -112,6 +130,21 @@ impl Shard {
     /// Calls `listener` with the segments that an applied command removed from the manifest, outside of all locks.
     pub(crate) fn on_segments_removed(&self, listener: impl Fn(&[Arc<SegmentMeta>]) + Send + Sync + 'static) {
         self.machine.on_segments_removed(Box::new(listener));
+    }
+
+    /// The files of the shard's replay segments.
+    pub(crate) fn recs(&self) -> &Arc<RecStore> {
+        &self.recs
+    }
+
+    /// Who waits for records of this shard.
+    pub(crate) fn waiters(&self) -> &Waiters {
+        self.machine.waiters()
+    }
+
+    /// The Raft group, for snapshots and for letting go of the log.
+    pub(crate) fn group(&self) -> &Arc<Group> {
+        &self.group
     }
 
     /// Where the shard's column segments are.

@@ -1,23 +1,31 @@
 //! The replicated state of a shard, and how each command changes it.
 //!
-//! A1: everything here is a function of the state, the index and the entry. No clock, no randomness, no configuration,
-//! no map whose order is not its keys'. The cap on producers is a constant of this version, not a setting.
+//! A1: everything here is a function of the state, the index, the term and the entry. No clock, no randomness, no
+//! configuration, nothing of what this node has on its disk, no map whose order is not its keys'. The cap on producers is
+//! a constant of this version, not a setting.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use stratalog_proto::batch::Batch;
-use stratalog_proto::config::{Format, TopicConfig};
-use stratalog_proto::entry::{Append, Command, Entry};
-use stratalog_proto::{Code, Error, PartitionId, RaftIndex, SegmentId, TopicId, TopicPartition, internal};
-use stratalog_storage::{Manifest, SealRejected, SegmentMeta, TopicManifest};
+use stratalog_proto::config::TopicConfig;
+use stratalog_proto::entry::{Command, Entry};
+use stratalog_proto::{Code, Error, PartitionId, RaftIndex, Term, TopicId};
+use stratalog_storage::Manifest;
 
-use super::partition::PartitionState;
-use super::producers::{MAX_PRODUCERS, Producers, Verdict};
-use crate::outcome::{CommandResult, Results};
+use super::partition::{BatchSlot, PartitionState};
+use super::producers::{MAX_PRODUCERS, Producers};
+use crate::outcome::CommandResult;
 
-/// The most partitions of one topic in one shard.
-const MAX_PARTITIONS: usize = 100_000;
+mod codec;
+mod commands;
+mod digest;
+mod effects;
+mod rolling;
+#[cfg(test)]
+mod tests;
+
+pub(super) use digest::Sink;
+pub(crate) use digest::StateHash;
+pub(crate) use effects::{Effects, PendingRec};
 
 /// A topic that the shard hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,15 +40,11 @@ impl TopicState {
     pub(crate) fn partitions(&self) -> impl Iterator<Item = (PartitionId, &PartitionState)> {
         self.partitions.iter().map(|(id, state)| (*id, state))
     }
-}
 
-/// What an entry did.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Effects {
-    /// One for each command.
-    pub(crate) results: Results,
-    /// Segments that are no longer in the manifest: their files may go when the last reader lets go.
-    pub(crate) removed: Vec<Arc<SegmentMeta>>,
+    /// Whether a record lies above the row frontier.
+    pub(crate) fn has_unsealed(&self) -> bool {
+        self.partitions.values().any(|partition| partition.sealed() < partition.high_watermark())
+    }
 }
 
 /// The state of a shard.
@@ -50,6 +54,14 @@ pub(crate) struct ShardState {
     topics: BTreeMap<TopicId, TopicState>,
     producers: Producers,
     manifest: Manifest,
+    hashed: Option<StateHash>,
+}
+
+/// Where an entry is in the log.
+#[derive(Clone, Copy, Debug)]
+struct At {
+    index: RaftIndex,
+    term: Term,
 }
 
 impl ShardState {
@@ -64,6 +76,7 @@ impl ShardState {
             topics: BTreeMap::new(),
             producers: Producers::new(cap),
             manifest: Manifest::default(),
+            hashed: None,
         }
     }
 
@@ -72,9 +85,14 @@ impl ShardState {
         self.time_ns
     }
 
-    /// The live segments and row frontiers.
+    /// The live segments and the frontiers.
     pub(crate) fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The batches of entries at or below it are in replay segments.
+    pub(crate) fn replay_frontier(&self) -> RaftIndex {
+        self.manifest.replay_frontier()
     }
 
     /// The topics that the shard hosts, ascending by id.
@@ -92,6 +110,34 @@ impl ShardState {
         self.topics.get(&topic)?.partitions.get(&partition)
     }
 
+    /// The offsets that the entries up to `index` gave to all partitions of a topic. `None` if that is not known any
+    /// more: below the replay frontier it is only known at the topic's row frontier.
+    pub(crate) fn offsets_through(&self, topic: TopicId, index: RaftIndex) -> Option<u64> {
+        let Some(hosted) = self.topics.get(&topic) else { return Some(0) };
+        let in_log = index >= self.replay_frontier();
+        let row_frontier = self.manifest.topic(topic).map(|live| live.row_frontier);
+        if !in_log && row_frontier != Some(index) {
+            return None;
+        }
+        let end = |state: &PartitionState| if in_log { state.first_offset_above(index) } else { state.sealed() };
+        Some(hosted.partitions.values().map(|state| end(state).0).sum())
+    }
+
+    /// The batches of entries above `after` and up to `through` that are above the replay frontier, by topic, partition and
+    /// offset. What a replay segment of that range has to hold, whether log start has passed it or not.
+    pub(crate) fn batches_between(
+        &self,
+        after: RaftIndex,
+        through: RaftIndex,
+    ) -> Vec<(TopicId, PartitionId, BatchSlot)> {
+        let partitions =
+            self.topics().flat_map(|(topic, hosted)| hosted.partitions().map(move |(p, state)| (topic, p, state)));
+        let batches = partitions.flat_map(|(topic, partition, state)| {
+            state.batches_between(after, through).map(move |slot| (topic, partition, *slot))
+        });
+        batches.collect()
+    }
+
     /// The (producer, partition) pairs that are remembered.
     pub(crate) fn producers(&self) -> usize {
         self.producers.len()
@@ -100,47 +146,40 @@ impl ShardState {
     /// Applies one entry. A command that is refused changes nothing.
     ///
     /// # Errors
-    /// The entry cannot be applied by this version, or is not an entry: the replica has to stop.
-    pub(crate) fn apply(&mut self, index: RaftIndex, entry: &Entry) -> Result<Effects, Error> {
+    /// The entry cannot be applied by this version, is not an entry, or shows that this replica is not what the others are
+    /// (A1): the replica has to stop.
+    pub(crate) fn apply(&mut self, index: RaftIndex, term: Term, entry: &Entry) -> Result<Effects, Error> {
         self.time_ns = self.time_ns.max(entry.time_ns());
         self.producers.sweep(index, self.time_ns);
-        let mut effects = Effects { results: Vec::with_capacity(entry.len()), removed: Vec::new() };
+        let mut effects = Effects::default();
+        effects.results.reserve(entry.len());
         let mut commands = entry.commands();
         while let Some(command) = commands.next() {
             let end = commands.position();
-            let result = self.command(index, end, command?, &mut effects.removed);
-            match result {
-                Err(error) if error.code == Code::NewerVersion => return Err(error),
+            let command = command?;
+            let is_check = matches!(command, Command::CheckState(_));
+            match self.command(At { index, term }, end, command, &mut effects) {
+                Err(error) if is_check || error.code == Code::NewerVersion => return Err(error),
                 result => effects.results.push(result),
             }
         }
+        effects.appended.sort_unstable();
+        effects.appended.dedup();
+        effects.hashed = self.take_hash(index);
         Ok(effects)
     }
 
     /// Applies one command; `end` is where it ends in the entry.
-    fn command(
-        &mut self,
-        index: RaftIndex,
-        end: usize,
-        command: Command,
-        removed: &mut Vec<Arc<SegmentMeta>>,
-    ) -> Result<CommandResult, Error> {
+    fn command(&mut self, at: At, end: usize, command: Command, effects: &mut Effects) -> Result<CommandResult, Error> {
         match command {
-            Command::Append(append) => self.append(index, end, append),
-            Command::Seal(seal) => self.seal(index, &seal),
-            Command::Drop(drop) => {
-                let dropped = self.drop_segments(&drop)?;
-                removed.extend(dropped.iter().cloned());
-                Ok(CommandResult::Dropped(dropped))
-            }
-            Command::PutTopic(put) => self.put_topic(index, &put),
-            Command::RemoveTopic(remove) => {
-                removed.extend(self.remove_topic(topic_id(&remove.topic)?));
-                Ok(CommandResult::Done)
-            }
-            Command::Roll(_) | Command::Repack(_) | Command::CheckState(_) => {
-                Err(Error::new(Code::NotBuilt, "replay segments are not built yet"))
-            }
+            Command::Append(append) => self.append(at, end, append, effects),
+            Command::Seal(seal) => self.seal(at.index, &seal),
+            Command::Drop(drop) => self.drop_segments(&drop, effects),
+            Command::PutTopic(put) => self.put_topic(at.index, &put),
+            Command::RemoveTopic(remove) => self.remove_topic(topic_id(&remove.topic)?, effects),
+            Command::Roll(roll) => self.roll(at.index, &roll, effects),
+            Command::Repack(repack) => self.repack(&repack, effects),
+            Command::CheckState(check) => self.check(&check),
             Command::CreateTopic(_)
             | Command::AlterTopic(_)
             | Command::DeleteTopic(_)
@@ -149,104 +188,9 @@ impl ShardState {
             }
         }
     }
-
-    fn append(&mut self, index: RaftIndex, end: usize, append: Append) -> Result<CommandResult, Error> {
-        let Append { topic, partition, batch } = append;
-        let tp = TopicPartition { topic, partition };
-        let hosted = self.topics.get_mut(&topic).ok_or_else(|| not_hosted(topic))?;
-        let state = hosted.partitions.get_mut(&partition).ok_or_else(|| no_partition(tp))?;
-        let len = batch.len();
-        let batch = Batch::parse_trusted(batch)?;
-        let header = batch.header();
-        if let Verdict::Duplicate(base_offset) = self.producers.check(tp, header, self.time_ns)? {
-            return Ok(CommandResult::Appended { base_offset, duplicate: true });
-        }
-        let place = |bytes: usize| u32::try_from(bytes).expect("an entry is smaller than 4 GiB");
-        let base_offset = state.append(header, index, place(end - len), place(len));
-        self.producers.remember(tp, header, self.time_ns, base_offset);
-        Ok(CommandResult::Appended { base_offset, duplicate: false })
-    }
-
-    fn seal(&mut self, index: RaftIndex, seal: &internal::Seal) -> Result<CommandResult, Error> {
-        if seal.next >= index.0 {
-            let message = format!("L4: a seal at index {index} cannot move a row frontier to {}", seal.next);
-            return Err(Error::new(Code::InvalidRequest, message));
-        }
-        self.manifest.seal(seal).map_err(refused)?;
-        Ok(CommandResult::Done)
-    }
-
-    fn drop_segments(&mut self, drop: &internal::Drop) -> Result<Vec<Arc<SegmentMeta>>, Error> {
-        let topic = topic_id(&drop.topic)?;
-        let malformed = || Error::new(Code::CorruptData, "a segment id of a drop does not have 16 bytes");
-        let ids: Option<Vec<SegmentId>> = drop.segments.iter().map(|id| SegmentId::from_slice(id)).collect();
-        let dropped = self.manifest.drop_segments(topic, &ids.ok_or_else(malformed)?);
-        if !dropped.is_empty() {
-            self.move_log_starts(topic);
-        }
-        Ok(dropped)
-    }
-
-    /// Moves log start of each partition to the lowest offset that still has a live row. Topics without rows keep theirs.
-    fn move_log_starts(&mut self, topic: TopicId) {
-        let (Some(hosted), Some(live)) = (self.topics.get_mut(&topic), self.manifest.topic(topic)) else { return };
-        if hosted.config.format == Format::Raw {
-            return;
-        }
-        for (id, partition) in &mut hosted.partitions {
-            let in_tail = partition.first_offset_above(live.row_frontier);
-            partition.move_log_start(live.lowest_offset(*id).map_or(in_tail, |sealed| sealed.min(in_tail)));
-        }
-    }
-
-    fn put_topic(&mut self, index: RaftIndex, put: &internal::PutTopic) -> Result<CommandResult, Error> {
-        let topic = topic_id(&put.topic)?;
-        let config = put.config.as_ref().ok_or_else(|| Error::new(Code::CorruptData, "PutTopic without settings"))?;
-        let config = TopicConfig::from_internal(config)?;
-        if put.partitions.len() > MAX_PARTITIONS {
-            let message = format!("a shard hosts at most {MAX_PARTITIONS} partitions of a topic");
-            return Err(Error::new(Code::InvalidRequest, message));
-        }
-        let fresh = || TopicState { config: config.clone(), partitions: BTreeMap::new() };
-        let hosted = self.topics.entry(topic).or_insert_with(fresh);
-        hosted.config = config.clone();
-        for &partition in &put.partitions {
-            hosted.partitions.entry(PartitionId(partition)).or_default();
-        }
-        self.manifest.put_topic(topic, index);
-        Ok(CommandResult::Done)
-    }
-
-    fn remove_topic(&mut self, topic: TopicId) -> Vec<Arc<SegmentMeta>> {
-        if self.topics.remove(&topic).is_some() {
-            self.producers.remove_topic(topic);
-        }
-        let segments = |gone: Arc<TopicManifest>| gone.segments.values().cloned().collect();
-        self.manifest.remove_topic(topic).map(segments).unwrap_or_default()
-    }
 }
 
 fn topic_id(bytes: &[u8]) -> Result<TopicId, Error> {
     let malformed = || Error::new(Code::CorruptData, "the topic id of a command does not have 16 bytes");
     TopicId::from_slice(bytes).ok_or_else(malformed)
 }
-
-fn not_hosted(topic: TopicId) -> Error {
-    let message = format!("this shard does not host topic {topic}: it was deleted, or is not yet created here");
-    Error::new(Code::UnknownTopic, message)
-}
-
-fn no_partition(tp: TopicPartition) -> Error {
-    let message = format!("this shard does not host partition {} of topic {}", tp.partition, tp.topic);
-    Error::new(Code::UnknownPartition, message)
-}
-
-fn refused(rejected: SealRejected) -> Error {
-    match rejected {
-        SealRejected::Malformed(error) => error,
-        other => Error::new(Code::Conflict, other.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,4 +1,4 @@
-//! The real disk, until it is told to fail every sync, or to have no space for a further log file.
+//! The real disk, until it is told to fail every sync, or to have no space for a further log file or for segments.
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
@@ -13,9 +13,15 @@ use stratalog_storage::{File, Io, OpenMode, RealDisk};
 pub(crate) struct FailingDisk {
     failing: Arc<AtomicBool>,
     full: Arc<AtomicBool>,
+    segments_full: Arc<AtomicBool>,
 }
 
 impl FailingDisk {
+    /// Whether there is no space for replay segments and state files.
+    pub(crate) fn segments_are_full(&self, full: bool) {
+        self.segments_full.store(full, Ordering::SeqCst);
+    }
+
     /// From here on there is no space that can be reserved.
     pub(crate) fn is_full_from_now_on(&self) {
         self.full.store(true, Ordering::SeqCst);
@@ -37,6 +43,11 @@ impl Io for FailingDisk {
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let of_replay = name.contains(".rec") || name.contains(".state");
+        if of_replay && mode != OpenMode::Read && self.segments_full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let file = RealDisk.open(path, mode)?;
         Ok(Arc::new(FailingFile { file, failing: self.failing.clone(), full: self.full.clone() }))
     }

@@ -1,7 +1,7 @@
 //! From fetched batches to records.
 
 use bytes::Bytes;
-use stratalog_proto::batch::{Batch, BatchError, Record, Records};
+use stratalog_proto::batch::{Batch, BatchError, BatchHeader, Batches, Record, Records};
 use stratalog_proto::{Code, Offset, PartitionId};
 
 use super::ConsumedRecord;
@@ -11,33 +11,60 @@ use crate::ClientError;
 /// The most memory that the records of one batch may take: a compressed batch has at most 16 MiB.
 const MAX_RECORDS_BYTES: usize = 256 << 20;
 
-/// Appends the records of a batch that lie within `position` to `out`, and moves the position behind the batch.
+/// Appends the records of the batches in `bytes` that lie within `position` to `out`, and moves the position behind each
+/// batch that was read.
 ///
 /// The first batch of a fetch may start below the offset that was asked for: what comes before is skipped. Markers of
-/// the log itself are skipped as well. Of a batch with an error nothing is appended.
+/// the log itself are skipped as well. Of a batch with an error nothing is appended; what came before it stays.
 pub(super) fn decode(
     partition: PartitionId,
     bytes: Bytes,
     position: &mut Position,
     out: &mut Vec<ConsumedRecord>,
 ) -> Result<(), ClientError> {
-    let asked = position.next;
-    let corrupt = |error: BatchError| {
-        let message = format!("partition {partition}, batch at or before offset {asked}: {error}");
-        ClientError::new(Code::CorruptBatch, message)
-    };
-    let batch = Batch::parse(bytes).map_err(corrupt)?;
-    let base = base_offset(partition, &batch)?;
+    let mut batches = Batches::new(bytes);
+    while !position.is_done()
+        && let Some(batch) = batches.next()
+    {
+        let asked = position.next;
+        let corrupt = |error| corrupt(partition, asked, &error);
+        let batch = batch.and_then(Batch::parse).map_err(corrupt)?;
+        decode_batch(partition, &batch, position, out)?;
+    }
+    Ok(())
+}
+
+/// One past the last offset of the batches in `bytes`, as their headers say: whether they say the truth, [`decode`] finds
+/// out. `None` without a batch.
+pub(super) fn end_offset(bytes: &Bytes) -> Option<Offset> {
+    let headers = Batches::new(bytes.clone()).map_while(|batch| BatchHeader::read(&batch.ok()?).ok());
+    let end = |header: BatchHeader| header.base_offset.checked_add(header.record_count.into())?.try_into().ok();
+    headers.filter_map(end).max().map(Offset)
+}
+
+fn decode_batch(
+    partition: PartitionId,
+    batch: &Batch,
+    position: &mut Position,
+    out: &mut Vec<ConsumedRecord>,
+) -> Result<(), ClientError> {
+    let base = base_offset(partition, batch)?;
     if !batch.header().is_control() {
         let before = out.len();
-        let records = batch.records(MAX_RECORDS_BYTES).map_err(corrupt)?;
-        read_into(partition, base, records, position, out).map_err(|error| {
+        let records = batch.records(MAX_RECORDS_BYTES);
+        let read = records.and_then(|records| read_into(partition, base, records, position, out));
+        read.map_err(|error| {
             out.truncate(before);
-            corrupt(error)
+            corrupt(partition, position.next, &error)
         })?;
     }
     position.next = position.next.max(Offset(base + u64::from(batch.record_count())));
     Ok(())
+}
+
+fn corrupt(partition: PartitionId, asked: Offset, error: &BatchError) -> ClientError {
+    let message = format!("partition {partition}, batch at or before offset {asked}: {error}");
+    ClientError::new(Code::CorruptBatch, message)
 }
 
 fn read_into(
@@ -115,6 +142,38 @@ mod tests {
         let mut position = Position { next: Offset(50), end: None };
         assert!(offsets(batch_at(10, 4), &mut position).is_empty());
         assert_eq!(position.next, Offset(50));
+    }
+
+    #[test]
+    fn several_batches_of_one_element_are_read_up_to_the_end() {
+        let several = || Bytes::from([batch_at(10, 2), batch_at(12, 3), batch_at(15, 1)].concat());
+        let mut position = Position { next: Offset(11), end: None };
+        assert_eq!(offsets(several(), &mut position), [11, 12, 13, 14, 15]);
+        assert_eq!(position.next, Offset(16));
+        let mut position = Position { next: Offset(11), end: Some(Offset(13)) };
+        assert_eq!(offsets(several(), &mut position), [11, 12]);
+        assert!(position.is_done());
+    }
+
+    #[test]
+    fn the_end_is_that_of_the_last_batch_or_of_the_last_that_is_whole() {
+        let several = Bytes::from([batch_at(10, 2), batch_at(12, 3)].concat());
+        assert_eq!(end_offset(&several), Some(Offset(15)));
+        assert_eq!(end_offset(&several.slice(..several.len() - 1)), Some(Offset(12)));
+        assert_eq!(end_offset(&Bytes::new()), None);
+    }
+
+    #[test]
+    fn batches_before_a_damaged_one_of_the_same_element_are_kept() {
+        let mut bytes = [batch_at(0, 2), batch_at(2, 2)].concat();
+        *bytes.last_mut().unwrap() ^= 1;
+        let cut_short = Bytes::from([batch_at(0, 2), batch_at(2, 2)].concat()).slice(..batch_at(0, 2).len() + 70);
+        for bytes in [bytes.into(), cut_short] {
+            let (mut position, mut out) = (Position { next: Offset(0), end: None }, Vec::new());
+            let error = decode(PartitionId(0), bytes, &mut position, &mut out).unwrap_err();
+            assert!(error.message().contains("at or before offset 2"), "{error}");
+            assert_eq!((out.len(), position.next), (2, Offset(2)));
+        }
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use stratalog_proto::{Code, Error, Offset, PartitionId, v1};
 use tokio::sync::mpsc;
 
-use super::decode::decode;
-use super::positions::Positions;
+use super::decode::{decode, end_offset};
+use super::positions::{Position, Positions};
 use super::{ConsumedRecord, ConsumerOptions};
 use crate::client::MAX_MESSAGE_BYTES;
 use crate::retry::backoff;
@@ -34,57 +35,58 @@ impl Fetcher {
         Self { client, topic: topic.to_owned(), options, positions, answers }
     }
 
-    /// Fetches until everything asked for was read, an error is final, or nobody reads any more.
+    /// Fetches until everything asked for was read, an error is final, or nobody reads any more. The node is asked for the
+    /// next answer before the last one is decoded, so that neither side waits for the other.
     pub(super) async fn run(mut self) {
         let mut failing: Option<(Instant, u32)> = None;
+        let mut pieces = Vec::new();
         loop {
             let wanted = self.positions.wanted();
             if wanted.is_empty() {
+                self.deliver(pieces).await;
                 return;
             }
-            let mut records = Vec::new();
-            let fetched = self.fetch(wanted, &mut records).await;
-            if !records.is_empty() && self.answers.send(Ok(records)).await.is_err() {
+            let (fetched, go_on) = tokio::join!(self.fetch(wanted), self.deliver(std::mem::take(&mut pieces)));
+            if !go_on {
                 return;
             }
-            let Err(error) = fetched else {
+            let Err(error) = fetched.and_then(|partitions| self.place(partitions, &mut pieces)) else {
                 failing = None;
                 continue;
             };
+            // What other partitions brought is not lost over it.
+            if !self.deliver(std::mem::take(&mut pieces)).await {
+                return;
+            }
             let (since, failures) = failing.map_or((Instant::now(), 1), |(since, failures)| (since, failures + 1));
             if !error.code().is_retriable() || since.elapsed() >= self.options.patience {
-                let error = error.context(&format!("cannot read topic {}", self.topic));
-                // A reader that has left misses nothing.
-                let _ = self.answers.send(Err(error)).await;
-                return;
+                return self.fail(error).await;
             }
             failing = Some((since, failures));
             tokio::time::sleep(backoff(failures)).await;
         }
     }
 
-    /// Appends what one fetch brings to `records`, and returns the first error of a partition: the others' records are
-    /// not lost over it.
-    async fn fetch(
-        &mut self,
-        partitions: Vec<v1::FetchPartition>,
-        records: &mut Vec<ConsumedRecord>,
-    ) -> Result<(), ClientError> {
+    async fn fetch(&self, partitions: Vec<v1::FetchPartition>) -> Result<Vec<v1::FetchedPartition>, ClientError> {
         let request = v1::FetchRequest {
             topic: self.topic.clone(),
             partitions,
             max_bytes: self.options.max_bytes.min(MAX_FETCH_BYTES),
             max_wait_ms: self.options.max_wait.as_millis().try_into().unwrap_or(u32::MAX),
         };
-        let response = self.client.log_service().fetch(request).await?.into_inner();
+        Ok(self.client.log_service().fetch(request).await?.into_inner().partitions)
+    }
+
+    /// Moves the positions behind what was fetched and adds it to `pieces`; the first error of a partition.
+    fn place(&mut self, fetched: Vec<v1::FetchedPartition>, pieces: &mut Vec<Piece>) -> Result<(), ClientError> {
         let mut first = Ok(());
-        for fetched in response.partitions {
-            first = first.and(self.take_in(fetched, records));
+        for partition in fetched {
+            first = first.and(self.place_one(partition, pieces));
         }
         first
     }
 
-    fn take_in(&mut self, fetched: v1::FetchedPartition, records: &mut Vec<ConsumedRecord>) -> Result<(), ClientError> {
+    fn place_one(&mut self, fetched: v1::FetchedPartition, pieces: &mut Vec<Piece>) -> Result<(), ClientError> {
         let partition = PartitionId(fetched.partition);
         let Some(position) = self.positions.get_mut(partition) else { return Ok(()) };
         let log_start = Offset(fetched.log_start);
@@ -100,6 +102,47 @@ impl Fetcher {
             let code = Code::from_number(fetched.code).unwrap_or(Code::Internal);
             return Err(Error::new(code, fetched.message).into());
         }
-        fetched.batches.into_iter().try_for_each(|batch| decode(partition, batch, position, records))
+        let from = *position;
+        let end = fetched.batches.iter().filter_map(end_offset).max();
+        position.next = position.next.max(end.unwrap_or_default());
+        pieces.push(Piece { partition, from, batches: fetched.batches });
+        Ok(())
+    }
+
+    /// Hands over the records of `pieces`; false if there is nothing more to do: an error, or nobody reads any more.
+    async fn deliver(&self, pieces: Vec<Piece>) -> bool {
+        let mut records = Vec::new();
+        let decoded = pieces.into_iter().try_for_each(|piece| piece.decode(&mut records));
+        if !records.is_empty() && self.answers.send(Ok(records)).await.is_err() {
+            return false;
+        }
+        match decoded {
+            Ok(()) => true,
+            Err(error) => {
+                self.fail(error).await;
+                false
+            }
+        }
+    }
+
+    async fn fail(&self, error: ClientError) {
+        let error = error.context(&format!("cannot read topic {}", self.topic));
+        // A reader that has left misses nothing.
+        let _ = self.answers.send(Err(error)).await;
+    }
+}
+
+/// What a fetch brought of one partition, still encoded.
+struct Piece {
+    partition: PartitionId,
+    /// Where the reader stood before it.
+    from: Position,
+    batches: Vec<Bytes>,
+}
+
+impl Piece {
+    fn decode(self, records: &mut Vec<ConsumedRecord>) -> Result<(), ClientError> {
+        let Self { partition, mut from, batches } = self;
+        batches.into_iter().try_for_each(|several| decode(partition, several, &mut from, records))
     }
 }

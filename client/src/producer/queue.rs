@@ -117,6 +117,8 @@ pub(super) struct Queue {
     next_sequence: i32,
     batches: VecDeque<Batch>,
     next_ticket: u64,
+    /// Bytes of the last batch before it was compressed: about what the next one will take.
+    filled_bytes: usize,
     window: u64,
     /// A failure: nothing leaves until nothing is in flight.
     settling: bool,
@@ -136,6 +138,7 @@ impl Queue {
             next_sequence: 0,
             batches: VecDeque::new(),
             next_ticket: 0,
+            filled_bytes: 0,
             window: 1,
             settling: false,
             renewing: false,
@@ -189,7 +192,9 @@ impl Queue {
     fn open(&mut self, room: OwnedSemaphorePermit, now: Instant) -> &mut Batch {
         self.close_open();
         let (teller, outcome) = outcome();
-        let builder = BatchBuilder::new(self.limits.compression);
+        // Batches of a full pipeline differ by a part of a record.
+        let capacity = self.filled_bytes + self.filled_bytes / 16;
+        let builder = BatchBuilder::with_capacity(self.limits.compression, capacity);
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.batches.push_back(Batch {
@@ -243,6 +248,9 @@ impl Queue {
         {
             batch.stamp = Some(Stamp { identity, sequence: self.next_sequence });
             self.next_sequence = sequence_after(self.next_sequence, batch.records);
+        }
+        if matches!(batch.body, Body::Open(_)) {
+            self.filled_bytes = batch.bytes;
         }
         let body = match &batch.body {
             Body::Sealed(bytes) => Body::Sealed(bytes.clone()),

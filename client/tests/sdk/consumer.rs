@@ -60,6 +60,18 @@ async fn everything_is_read_once_and_in_order_up_to_the_end() {
 }
 
 #[tokio::test]
+async fn batches_that_come_joined_are_read_as_those_that_come_apart() {
+    let node = Node::that_joins_batches(2);
+    fill(&node, 0, 5);
+    fill(&node, 1, 3);
+    let records = read_all(consumer(&node, to_end(Start::Offset(Offset(6)))).await).await;
+    for (partition, count) in [(0, 20), (1, 12)] {
+        let of_it: Vec<_> = records.iter().filter(|record| record.partition.0 == partition).cloned().collect();
+        assert_eq!(offsets(&of_it), (6..count).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
 async fn an_empty_topic_ends_at_once() {
     let node = Node::start(3);
     assert!(read_all(consumer(&node, to_end(Start::Earliest)).await).await.is_empty());

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use stratalog_broker::VerifiedPartition;
 use stratalog_proto::{Code, Error, RaftIndex, ShardId, Token, v1};
 use stratalog_query::{PartitionInfo, TopicInfo};
 
@@ -21,6 +22,24 @@ pub(super) fn partition(info: &PartitionInfo) -> v1::Partition {
         log_start: info.log_start.0,
         high_watermark: info.high_watermark.0,
         bytes: info.bytes,
+    }
+}
+
+pub(super) fn verified(found: VerifiedPartition) -> v1::VerifiedPartition {
+    let damage = found.damage.into_iter().map(|damage| v1::Damage {
+        first: damage.first.0,
+        next: damage.next.0,
+        message: damage.what,
+    });
+    v1::VerifiedPartition {
+        partition: found.partition.0,
+        log_start: found.log_start.0,
+        high_watermark: found.high_watermark.0,
+        batches: found.batches,
+        records: found.records,
+        bytes: found.bytes,
+        damaged: found.damaged,
+        damage: damage.collect(),
     }
 }
 

@@ -1,19 +1,38 @@
 //! The service `Topics`.
 
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt, stream};
 use stratalog_proto::config::{TopicConfig, check_topic_name};
 use stratalog_proto::v1::topics_server::Topics;
 use stratalog_proto::v1::{
     AlterTopicRequest, CreateTopicRequest, DeleteTopicRequest, DeleteTopicResponse, DescribeTopicRequest,
     DescribeTopicResponse, DropBeforeRequest, DropBeforeResponse, ListSegmentsRequest, ListSegmentsResponse,
-    ListTopicsRequest, ListTopicsResponse, Topic,
+    ListTopicsRequest, ListTopicsResponse, Topic, VerifiedPartition, VerifyTopicRequest,
 };
+use stratalog_proto::{Code, Error, PartitionId};
 use tonic::{Request, Response, Status};
 
-use super::{Service, convert};
+use super::{Service, convert, status};
 use crate::segments::to_v1;
+
+/// One answer a partition. A caller that leaves ends the check.
+type Verified = Pin<Box<dyn Stream<Item = Result<VerifiedPartition, Status>> + Send>>;
+
+impl Service {
+    async fn verify(&self, topic: &str, partition: PartitionId) -> Result<VerifiedPartition, Status> {
+        let verified = tokio::select! {
+            verified = self.shared.broker.verify(topic, partition) => verified,
+            () = self.shared.stopping.cancelled() => Err(Error::new(Code::Unavailable, "the node is stopping")),
+        };
+        verified.map(convert::verified).map_err(|error| status("VerifyTopic", error))
+    }
+}
 
 #[tonic::async_trait]
 impl Topics for Service {
+    type VerifyTopicStream = Verified;
+
     async fn create_topic(&self, request: Request<CreateTopicRequest>) -> Result<Response<Topic>, Status> {
         let request = request.into_inner();
         self.call("CreateTopic", async {
@@ -81,6 +100,21 @@ impl Topics for Service {
         self.call("ListSegments", async {
             check_topic_name(&topic)?;
             Ok(ListSegmentsResponse { segments: to_v1(&self.shared.broker.segments(&topic)?) })
+        })
+        .await
+    }
+
+    async fn verify_topic(&self, request: Request<VerifyTopicRequest>) -> Result<Response<Verified>, Status> {
+        let name = request.into_inner().topic;
+        self.call("VerifyTopic", async {
+            check_topic_name(&name)?;
+            let partitions = self.shared.broker.topic(&name)?.partitions;
+            let service = self.clone();
+            let verified = stream::iter(0..partitions).then(move |partition| {
+                let (service, name) = (service.clone(), name.clone());
+                async move { service.verify(&name, PartitionId(partition)).await }
+            });
+            Ok(Box::pin(verified) as Verified)
         })
         .await
     }

@@ -7,6 +7,7 @@ use stratalog_proto::v1::topics_client::TopicsClient;
 use stratalog_proto::v1::{
     CreateTopicRequest, DescribeTopicRequest, DropBeforeRequest, FetchPartition, FetchRequest, InitProducerRequest,
     ListOffsetsRequest, ListSegmentsRequest, ListTopicsRequest, PartitionBatch, ProduceRequest, ProduceResponse,
+    VerifyTopicRequest,
 };
 use stratalog_proto::{Code, Error, ProducerId};
 use tonic::transport::Channel;
@@ -185,5 +186,26 @@ async fn topics_are_managed_over_grpc() {
     assert!(segments.segments.is_empty());
     let drop = DropBeforeRequest { topic: "a".into(), before_ns: 0, dry_run: true };
     assert_eq!(topics.drop_before(drop).await.unwrap().into_inner().rows, 0);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_topic_is_verified_partition_by_partition() {
+    let node = Node::with_topic("events").await;
+    let mut log = LogClient::new(node.channel().await);
+    let values: Vec<String> = (0..7).map(|n| format!("{{\"n\":{n}}}")).collect();
+    let requests = (0..3).map(|n| request(n, "events", vec![(1, batch((-1, -1), -1, &values))])).collect();
+    produce(&mut log, requests).await;
+    let mut topics = TopicsClient::new(node.channel().await);
+    let mut answers = topics.verify_topic(VerifyTopicRequest { topic: "events".into() }).await.unwrap().into_inner();
+    for (partition, batches) in [(0, 0), (1, 3)] {
+        let found = answers.message().await.unwrap().unwrap();
+        assert_eq!((found.partition, found.log_start, found.high_watermark), (partition, 0, 7 * batches));
+        assert_eq!((found.batches, found.records, found.damaged), (batches, 7 * batches, 0));
+        assert_eq!((found.bytes > 0, found.damage), (batches > 0, vec![]));
+    }
+    assert!(answers.message().await.unwrap().is_none());
+    let unknown = topics.verify_topic(VerifyTopicRequest { topic: "nothing".into() }).await.unwrap_err();
+    assert_eq!(Error::from(unknown).code, Code::UnknownTopic);
     node.stop().await;
 }

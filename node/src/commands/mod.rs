@@ -1,6 +1,7 @@
-//! One file a command. Each is a client like any other: it talks gRPC to a node.
+//! One file a command. Each is a client like any other, which talks gRPC to a node; only `log` reads a node's files.
 
 mod consume;
+mod log;
 mod produce;
 mod repl;
 mod retention;
@@ -34,6 +35,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Search(command) => search::run(&global, &command).await,
         Command::Segments(command) => segments::run(&global, &command.topic).await,
         Command::Retention(command) => retention::run(&global, &command).await,
+        Command::Log(command) => log::run(&global, &command),
         Command::Completions { shell } => {
             // Into memory first: clap_complete panics where a reader has left.
             let mut script = Vec::new();

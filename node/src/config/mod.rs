@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stratalog_broker::{BrokerOptions, RowsOptions};
+use stratalog_broker::{BrokerOptions, ReplayOptions, RowsOptions};
 use stratalog_query::EngineOptions;
+use stratalog_storage::LaneOptions;
 
 use crate::failure::Failure;
 
@@ -32,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) cluster: Cluster,
     pub(crate) topics: Topics,
     pub(crate) produce: Produce,
+    pub(crate) lane: Lane,
+    pub(crate) replay: Replay,
     pub(crate) rows: Rows,
     pub(crate) query: Query,
 }
@@ -95,6 +98,26 @@ pub(crate) struct Produce {
     pub(crate) buffer: Bytes,
 }
 
+/// `[lane]`: the write-ahead log of the node.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Lane {
+    /// The size of a log file.
+    pub(crate) file: Bytes,
+    /// What the log files may take together; above it the oldest are made free early.
+    pub(crate) budget: Bytes,
+    /// What the log leaves free on its device, for what makes room again.
+    pub(crate) reserve: Bytes,
+}
+
+/// `[replay]`: from the log to replay segments.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Replay {
+    /// A shard's log is rolled into replay segments when this much of it is in none.
+    pub(crate) roll_bytes: Bytes,
+}
+
 /// `[rows]`: from records to queryable segments.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -132,6 +155,8 @@ impl Default for Settings {
             cluster: Cluster::default(),
             topics: Topics::default(),
             produce: Produce::default(),
+            lane: Lane::default(),
+            replay: Replay::default(),
             rows: Rows::default(),
             query: Query::default(),
         }
@@ -168,6 +193,18 @@ impl Default for Produce {
     }
 }
 
+impl Default for Lane {
+    fn default() -> Self {
+        Self { file: Bytes(128 * MIB), budget: Bytes(1024 * MIB), reserve: Bytes(256 * MIB) }
+    }
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self { roll_bytes: Bytes(64 * MIB) }
+    }
+}
+
 impl Default for Rows {
     fn default() -> Self {
         Self { seal_bytes: Bytes(64 * MIB), seal_age: Span(Duration::from_secs(60)), tail_budget: Bytes(512 * MIB) }
@@ -194,6 +231,13 @@ impl Settings {
         bounded("topics.partitions", u64::from(self.topics.partitions), 1, 10_000)?;
         bounded("http.max_body", self.http.max_body.0, 1 << 10, 1 << 30)?;
         bounded("produce.buffer", self.produce.buffer.0, 1 << 20, 1 << 34)?;
+        bounded("lane.file", self.lane.file.0, 1 << 20, 1 << 30)?;
+        bounded("lane.budget", self.lane.budget.0, 2 * self.lane.file.0, 1 << 44)?;
+        bounded("lane.reserve", self.lane.reserve.0, 0, 1 << 40)?;
+        bounded("replay.roll_bytes", self.replay.roll_bytes.0, 1 << 16, 1 << 30)?;
+        if !self.lane.file.0.is_multiple_of(512) {
+            return Err(Failure::Usage(format!("lane.file = {} is not a multiple of 512 bytes", self.lane.file.0)));
+        }
         bounded("rows.seal_bytes", self.rows.seal_bytes.0, 1 << 16, 1 << 30)?;
         bounded("rows.tail_budget", self.rows.tail_budget.0, 1 << 20, 1 << 38)?;
         bounded("query.memory", self.query.memory.0, 1 << 20, 1 << 40)?;
@@ -241,6 +285,16 @@ impl Settings {
             shards: self.cluster.shards,
             default_partitions: self.topics.partitions,
             produce_buffer_bytes: self.produce.buffer.0 as usize,
+            lane: LaneOptions {
+                file_bytes: self.lane.file.0,
+                reserve_bytes: self.lane.reserve.0,
+                ..LaneOptions::default()
+            },
+            replay: ReplayOptions {
+                roll_bytes: self.replay.roll_bytes.0,
+                lane_bytes: self.lane.budget.0,
+                ..ReplayOptions::default()
+            },
             rows: RowsOptions {
                 seal_bytes: self.rows.seal_bytes.0 as usize,
                 seal_age: self.rows.seal_age.0,

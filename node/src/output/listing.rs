@@ -54,11 +54,16 @@ impl Listing {
             }
             OutputFormat::Csv => {
                 writeln!(out, "{}", self.columns.join(","))?;
-                for row in &self.rows {
-                    let cells: Vec<String> = row.iter().map(|value| csv_cell(&plain(value))).collect();
-                    writeln!(out, "{}", cells.join(","))?;
-                }
+                self.print_csv_rows(&mut out)?;
             }
+        }
+        Ok(())
+    }
+
+    fn print_csv_rows(&self, out: &mut impl Write) -> Result<(), Failure> {
+        for row in &self.rows {
+            let cells: Vec<String> = row.iter().map(|value| csv_cell(&plain(value))).collect();
+            writeln!(out, "{}", cells.join(","))?;
         }
         Ok(())
     }
@@ -70,6 +75,66 @@ impl Listing {
             table.add_row(row.iter().map(cell));
         }
         table
+    }
+}
+
+/// Prints the rows of a listing as they come, however many there are. More rows than one table takes come as further
+/// tables.
+pub(crate) struct RowStream {
+    format: OutputFormat,
+    held: Listing,
+    printed: u64,
+}
+
+/// Rows that one printed table holds at the most.
+const TABLE_ROWS: usize = 1_000;
+
+impl RowStream {
+    /// A stream of rows with these columns, which are also the keys of its JSON.
+    pub(crate) fn new(format: OutputFormat, columns: &[&'static str]) -> Self {
+        Self { format, held: Listing::new(columns), printed: 0 }
+    }
+
+    /// Prints a row, now or with those that follow.
+    ///
+    /// # Errors
+    /// If standard output does not take it.
+    pub(crate) fn push(&mut self, row: Vec<Value>) -> Result<(), Failure> {
+        self.held.push(row);
+        if self.held.rows.len() < TABLE_ROWS { Ok(()) } else { self.print_held() }
+    }
+
+    /// Prints what is left, and for no rows at all what says so.
+    ///
+    /// # Errors
+    /// If standard output does not take it.
+    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+        if self.printed == 0 {
+            return self.held.print(self.format);
+        }
+        self.print_held()?;
+        if self.format == OutputFormat::Json { Ok(writeln!(std::io::stdout(), "\n]")?) } else { Ok(()) }
+    }
+
+    fn print_held(&mut self) -> Result<(), Failure> {
+        let first = self.printed == 0;
+        self.printed += self.held.rows.len() as u64;
+        let mut out = std::io::stdout().lock();
+        match self.format {
+            OutputFormat::Json => {
+                for (n, object) in self.held.objects().into_iter().enumerate() {
+                    write!(out, "{}{object}", if first && n == 0 { "[\n" } else { ",\n" })?;
+                }
+            }
+            OutputFormat::Csv if !first => self.held.print_csv_rows(&mut out)?,
+            OutputFormat::Table if self.held.rows.is_empty() => {}
+            format => {
+                drop(out);
+                self.held.print(format)?;
+            }
+        }
+        self.held.rows.clear();
+        Ok(())
     }
 }
 

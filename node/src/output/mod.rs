@@ -14,7 +14,7 @@ mod listing;
 pub(crate) use batches::{RowPrinter, row_objects};
 pub(crate) use say;
 
-pub(crate) use listing::{Fields, Listing, print_object};
+pub(crate) use listing::{Fields, Listing, RowStream, print_object};
 
 /// Bytes with a binary unit, for people.
 pub(crate) fn human_bytes(bytes: u64) -> String {

@@ -36,10 +36,17 @@ const NO_PRODUCER: Producer = Producer { id: ProducerId(-1), epoch: -1, base_seq
 impl BatchBuilder {
     /// An empty batch whose records will be compressed like this.
     pub fn new(compression: Compression) -> Self {
+        Self::with_capacity(compression, HEADER_BYTES)
+    }
+
+    /// The same, with room for `bytes` of header and records: a batch that grows as it fills is copied each time it does.
+    pub fn with_capacity(compression: Compression, bytes: usize) -> Self {
+        let mut buffer = Vec::with_capacity(bytes.clamp(HEADER_BYTES, MAX_RECORDS_BYTES));
+        buffer.resize(HEADER_BYTES, 0);
         Self {
             compression,
             producer: NO_PRODUCER,
-            buffer: vec![0; HEADER_BYTES],
+            buffer,
             record_count: 0,
             base_timestamp_ms: 0,
             max_timestamp_ms: i64::MIN,

@@ -78,11 +78,20 @@ impl Batch {
     /// # Panics
     /// If `base_offset` is above `i64::MAX`, which the log never assigns (L2).
     pub fn patched(&self, base_offset: Offset, leader_epoch: i32) -> (Bytes, Bytes) {
+        let header = self.patched_header(base_offset, leader_epoch);
+        (Bytes::copy_from_slice(&header), self.bytes.slice(HEADER_BYTES..))
+    }
+
+    /// The first part of [`Batch::patched`], without taking memory for it.
+    ///
+    /// # Panics
+    /// As [`Batch::patched`].
+    pub fn patched_header(&self, base_offset: Offset, leader_epoch: i32) -> [u8; HEADER_BYTES] {
         let base_offset = i64::try_from(base_offset.0).expect("L2: an offset is at most i64::MAX");
-        let mut header = BytesMut::from(&self.bytes[..HEADER_BYTES]);
+        let mut header: [u8; HEADER_BYTES] = *self.bytes.first_chunk().expect("a batch has a header");
         header[..8].copy_from_slice(&base_offset.to_be_bytes());
         header[12..MAGIC_AT].copy_from_slice(&leader_epoch.to_be_bytes());
-        (header.freeze(), self.bytes.slice(HEADER_BYTES..))
+        header
     }
 
     /// A copy that another producer, or the same one with other numbers, would have sent. Only for a batch of which it

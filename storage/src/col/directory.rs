@@ -6,10 +6,10 @@ use std::sync::Arc;
 use arrow::array::UInt64Array;
 use arrow::datatypes::Field;
 
-use super::cursor::{Cursor, Malformed};
 use super::encoding;
 use super::format::{ColumnType, GRANULE_ROWS, MAX_NAME_BYTES};
 use super::zones::Zones;
+use crate::container::{Cursor, Malformed};
 
 /// One column of a segment. Its dictionary, if it has one, lies before the chunks of its granules, which lie one after
 /// the other.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use stratalog_proto::{Code, Error, SegmentId};
 
 use super::format::BLOCK_BYTES;
+use crate::container::FileError;
 
 /// An error of writing or reading a column segment.
 #[derive(Debug, thiserror::Error)]
@@ -58,10 +59,6 @@ pub enum ColError {
 }
 
 impl ColError {
-    pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        ColError::Io { action, path: path.to_owned(), source }
-    }
-
     /// Damage somewhere in `range`; the block named is the one that holds the range's start.
     pub(super) fn corrupt(path: &Path, range: Range<u64>, what: impl Into<String>) -> Self {
         ColError::Corrupt { path: path.to_owned(), block: range.start / BLOCK_BYTES, range, what: what.into() }
@@ -75,6 +72,16 @@ impl ColError {
             ColError::Corrupt { .. } => Code::CorruptData,
             ColError::NewerVersion { .. } => Code::NewerVersion,
             ColError::Refused { .. } => Code::Internal,
+        }
+    }
+}
+
+impl From<FileError> for ColError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { action, path, source } => ColError::Io { action, path, source },
+            FileError::Corrupt { path, range, what } => ColError::corrupt(&path, range, what),
+            FileError::NewerVersion { path, version } => ColError::NewerVersion { path, version },
         }
     }
 }

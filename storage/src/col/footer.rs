@@ -1,16 +1,15 @@
-//! The footer: everything of a file but its rows and its text index. It is read whole when a file is opened.
+//! The footer: everything of a file but its rows and its text index, and the checksums of its blocks. It is read whole
+//! when a file is opened.
 
 use std::ops::Range;
 
 use stratalog_proto::{Offset, PartitionId, SegmentId, ShardId, TimeBucket, TopicId};
 
-use super::cursor::{Cursor, Malformed};
 use super::directory::ColumnEntry;
-use super::format::{BLOCK_BYTES, GRANULE_ROWS, HEADER_BYTES, MAX_CELLS, MAX_COLUMNS, MAX_RANGES, MAX_ROWS};
+use super::format::{GRANULE_ROWS, MAX_CELLS, MAX_COLUMNS, MAX_RANGES, MAX_ROWS};
+use crate::container::{Cursor, Malformed, Sections};
 use crate::segment::{OffsetRange, SegmentKind, SegmentMeta};
 
-/// More kinds of section than any release will have.
-const MAX_SECTIONS: usize = 64;
 const SECTION_COLUMNS: u32 = 1;
 const SECTION_TEXT: u32 = 2;
 
@@ -25,8 +24,6 @@ pub(super) struct Footer {
     /// Where the text index is.
     pub(super) text_section: Option<Range<u64>>,
     pub(super) columns: Vec<ColumnEntry>,
-    /// One for each block, from the file's start to the footer's.
-    pub(super) checksums: Vec<u32>,
 }
 
 impl Footer {
@@ -37,11 +34,9 @@ impl Footer {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.encode_meta(&mut out);
-        self.encode_sections(&mut out);
+        self.sections().encode(&mut out);
         put_u32(&mut out, self.columns.len() as u32);
         self.columns.iter().for_each(|column| column.encode(&mut out));
-        put_u32(&mut out, self.checksums.len() as u32);
-        self.checksums.iter().for_each(|&checksum| put_u32(&mut out, checksum));
         out
     }
 
@@ -66,27 +61,22 @@ impl Footer {
         }
     }
 
-    fn encode_sections(&self, out: &mut Vec<u8>) {
-        let columns = Some((SECTION_COLUMNS, &self.columns_section));
-        let text = self.text_section.as_ref().map(|text| (SECTION_TEXT, text));
-        let sections: Vec<_> = columns.into_iter().chain(text).collect();
-        put_u32(out, sections.len() as u32);
-        for (kind, section) in sections {
-            put_u32(out, kind);
-            out.extend_from_slice(&section.start.to_le_bytes());
-            out.extend_from_slice(&(section.end - section.start).to_le_bytes());
-        }
+    fn sections(&self) -> Sections {
+        let columns = (SECTION_COLUMNS, self.columns_section.clone());
+        let text = self.text_section.clone().map(|text| (SECTION_TEXT, text));
+        Sections::new([columns].into_iter().chain(text))
     }
 
     /// Reads the footer of a file whose blocks end at `blocks_end`, and checks that it does not contradict itself (S3).
     pub(super) fn decode(bytes: &[u8], blocks_end: u64) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(bytes);
         let (shard, meta) = decode_meta(&mut cursor)?;
-        let (columns_section, text_section) = decode_sections(&mut cursor, blocks_end)?;
+        let sections = Sections::decode(&mut cursor, blocks_end)?;
+        let columns_section = sections.get(SECTION_COLUMNS).ok_or(Malformed("there is no section of columns"))?;
+        let text_section = sections.get(SECTION_TEXT);
         let columns = decode_columns(&mut cursor, meta.rows as u32, &columns_section)?;
-        let checksums = decode_checksums(&mut cursor, blocks_end)?;
         cursor.finish()?;
-        Ok(Self { shard, meta, columns_section, text_section, columns, checksums })
+        Ok(Self { shard, meta, columns_section, text_section, columns })
     }
 }
 
@@ -129,27 +119,6 @@ fn decode_ranges(cursor: &mut Cursor<'_>) -> Result<Vec<OffsetRange>, Malformed>
     (0..count).map(|_| range()).collect()
 }
 
-/// The sections of columns and of text. Kinds that a later release added are passed over.
-fn decode_sections(cursor: &mut Cursor<'_>, blocks_end: u64) -> Result<(Range<u64>, Option<Range<u64>>), Malformed> {
-    let (mut columns, mut text) = (None, None);
-    let mut end = HEADER_BYTES as u64;
-    for _ in 0..cursor.count(MAX_SECTIONS)? {
-        let (kind, start, len) = (cursor.u32()?, cursor.u64()?, cursor.u64()?);
-        let outside = Malformed("sections overlap, or lie outside of the blocks");
-        let section = start..start.checked_add(len).filter(|&end| end <= blocks_end).ok_or(outside)?;
-        if start < end {
-            return Err(outside);
-        }
-        end = section.end;
-        match kind {
-            SECTION_COLUMNS => columns = Some(section),
-            SECTION_TEXT => text = Some(section),
-            _ => {}
-        }
-    }
-    Ok((columns.ok_or(Malformed("there is no section of columns"))?, text))
-}
-
 fn decode_columns(cursor: &mut Cursor<'_>, rows: u32, section: &Range<u64>) -> Result<Vec<ColumnEntry>, Malformed> {
     let granules = rows.div_ceil(GRANULE_ROWS) as usize;
     let count = cursor.count(MAX_COLUMNS.min(MAX_CELLS / granules))?;
@@ -161,15 +130,6 @@ fn decode_columns(cursor: &mut Cursor<'_>, rows: u32, section: &Range<u64>) -> R
         return Err(Malformed("two columns have the same name"));
     }
     Ok(columns)
-}
-
-fn decode_checksums(cursor: &mut Cursor<'_>, blocks_end: u64) -> Result<Vec<u32>, Malformed> {
-    let count = cursor.u32()? as usize;
-    if count as u64 != blocks_end.div_ceil(BLOCK_BYTES) {
-        return Err(Malformed("there is not one checksum for each block"));
-    }
-    let checksums = cursor.take(count.checked_mul(4).ok_or(Malformed("there are too many checksums"))?)?;
-    Ok(checksums.as_chunks().0.iter().map(|checksum| u32::from_le_bytes(*checksum)).collect())
 }
 
 fn put_u32(out: &mut Vec<u8>, value: u32) {

@@ -8,8 +8,6 @@
 //! - S3: the rows of a segment lie in its bucket unless it is mixed; its offset and time ranges are exact.
 //! - L5: a damaged block is an error that names the file and the block, never a wrong answer.
 
-mod blocks;
-mod cursor;
 mod directory;
 mod encoding;
 mod error;

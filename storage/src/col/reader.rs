@@ -7,23 +7,21 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::blocks::{BlockReader, view};
-use super::cursor::Malformed;
 use super::directory::ColumnEntry;
 use super::encoding::{self, Dictionary};
 use super::error::ColError;
 use super::footer::Footer;
-use super::format::{BLOCK_BYTES, FORMAT_VERSION, GRANULE_ROWS, HEADER_BYTES, TRAILER_BYTES, Trailer};
+use super::format::{GRANULE_ROWS, KIND};
 use super::section::Section;
-use crate::io::{File, Io, OpenMode};
+use crate::container::{BlockFile, Malformed};
+use crate::io::Io;
 use crate::segment::{Lease, SegmentMeta};
 
 /// A column segment, open. All calls block on the disk; many threads may read at the same time.
 #[derive(Debug)]
 pub struct ColReader {
-    blocks: Arc<BlockReader>,
+    file: Arc<BlockFile>,
     footer: Footer,
-    trailer: Trailer,
     schema: SchemaRef,
     /// Of each column, once it was needed.
     dictionaries: Box<[OnceLock<Dictionary>]>,
@@ -44,26 +42,17 @@ impl ColReader {
         let reader = Self::open_file(lease)?;
         let found = SegmentMeta { bytes: reader.len(), blake3: meta.blake3, ..reader.footer.meta.clone() };
         if found != *meta {
-            let range = reader.trailer.footer_start..reader.trailer_start();
-            return Err(ColError::corrupt(
-                reader.path(),
-                range,
-                "S3: its footer is not the one that the manifest means",
-            ));
+            let what = "S3: its footer is not the one that the manifest means";
+            return Err(ColError::corrupt(reader.path(), reader.file.footer(), what));
         }
         Ok(reader)
     }
 
     fn open_file(lease: Arc<Lease>) -> Result<Self, ColError> {
-        let path = &lease.path;
-        let file = lease.io.open(path, OpenMode::Read).map_err(|error| ColError::io("open", path, error))?;
-        let len = file.len().map_err(|error| ColError::io("open", path, error))?;
-        let (trailer, mut footer) = read_ends(&*file, path, len)?;
-        let checksums = std::mem::take(&mut footer.checksums);
+        let (file, footer) = BlockFile::open(lease, &KIND, Footer::decode)?;
         let schema = Arc::new(Schema::new(footer.columns.iter().map(ColumnEntry::field).collect::<Vec<_>>()));
         let dictionaries = footer.columns.iter().map(|_| OnceLock::new()).collect();
-        let blocks = Arc::new(BlockReader::new(file, lease.clone(), trailer.footer_start, checksums));
-        Ok(Self { blocks, footer, trailer, schema, dictionaries })
+        Ok(Self { file: Arc::new(file), footer, schema, dictionaries })
     }
 
     /// The columns, system columns first.
@@ -122,7 +111,7 @@ impl ColReader {
     pub fn read(&self, col: usize, granule: usize) -> Result<ArrayRef, ColError> {
         let column = &self.footer.columns[col];
         let range = column.chunk(granule);
-        let bytes = self.blocks.view(range.clone())?;
+        let bytes = self.file.view(range.clone())?;
         let dictionary = self.dictionary(col)?;
         let rows = self.granule_rows(granule);
         let array = encoding::decode(column.column, &bytes, rows.len(), dictionary);
@@ -137,7 +126,7 @@ impl ColReader {
     /// The bytes of the text index, if there is one.
     pub fn text(&self) -> Option<Section> {
         let range = self.footer.text_section.clone()?;
-        Some(Section::new(self.blocks.clone(), range))
+        Some(Section::new(self.file.clone(), range))
     }
 
     /// Reads the whole file again and compares it with the checksum of each block and the BLAKE3 in its trailer.
@@ -145,7 +134,7 @@ impl ColReader {
     /// # Errors
     /// [`ColError::Io`], and [`ColError::Corrupt`] with file and block.
     pub fn verify(&self) -> Result<(), ColError> {
-        self.hashes().map(|_| ())
+        Ok(self.file.verify().map(|_| ())?)
     }
 
     /// [`ColReader::verify`], and compares the BLAKE3 of the whole file with what a manifest says.
@@ -153,43 +142,18 @@ impl ColReader {
     /// # Errors
     /// As [`ColReader::verify`].
     pub fn verify_against(&self, blake3: &[u8; 32]) -> Result<(), ColError> {
-        let whole = self.hashes()?;
-        if whole != *blake3 {
-            let what = "the file's BLAKE3 is not the one in the manifest: it is another file";
-            return Err(ColError::corrupt(self.path(), 0..self.len(), what));
-        }
-        Ok(())
+        Ok(self.file.verify_against(blake3)?)
     }
 
     /// The file's path.
     pub fn path(&self) -> &Path {
-        self.blocks.path()
+        self.file.path()
     }
 
     /// The file's length in bytes.
     #[allow(clippy::len_without_is_empty, reason = "a segment is never empty")]
     pub fn len(&self) -> u64 {
-        self.trailer_start() + TRAILER_BYTES as u64
-    }
-
-    fn trailer_start(&self) -> u64 {
-        self.trailer.footer_start + u64::from(self.trailer.footer_len)
-    }
-
-    /// Checks all but the trailer against the hash in the trailer; gives the hash of the whole file.
-    fn hashes(&self) -> Result<[u8; 32], ColError> {
-        let end = self.trailer_start();
-        let mut hasher = self.blocks.hash(end)?;
-        if *hasher.finalize().as_bytes() != self.trailer.blake3 {
-            let range = self.trailer.footer_start..end;
-            return Err(ColError::corrupt(self.path(), range, "the file's BLAKE3 is not the one in its trailer"));
-        }
-        let trailer = view(&**self.blocks.file(), self.path(), end..self.len())?;
-        if trailer[..] != self.trailer.encode() {
-            return Err(ColError::corrupt(self.path(), end..self.len(), "the trailer has changed since it was opened"));
-        }
-        hasher.update(&trailer);
-        Ok(*hasher.finalize().as_bytes())
+        self.file.len()
     }
 
     /// The dictionary of a column, read when it is first needed.
@@ -199,7 +163,7 @@ impl ColReader {
         if let Some(known) = self.dictionaries[col].get() {
             return Ok(Some(known));
         }
-        let bytes = self.blocks.view(entry.range.clone())?;
+        let bytes = self.file.view(entry.range.clone())?;
         let read = Dictionary::decode(&bytes, entry.values as usize);
         let read = read.map_err(|error| self.malformed(&column.name, entry.range.clone(), error))?;
         Ok(Some(self.dictionaries[col].get_or_init(|| read)))
@@ -209,35 +173,4 @@ impl ColReader {
     fn malformed(&self, column: &str, range: Range<u64>, error: Malformed) -> ColError {
         ColError::corrupt(self.path(), range, format!("column `{column}` does not decode: {}", error.0))
     }
-}
-
-/// Reads trailer and footer: one view of the file's end, and a second one for a footer that is longer than a block.
-fn read_ends(file: &dyn File, path: &Path, len: u64) -> Result<(Trailer, Footer), ColError> {
-    let least = (HEADER_BYTES + TRAILER_BYTES) as u64;
-    if len < least {
-        let what = format!("it has {len} bytes, a column segment has at least {least}");
-        return Err(ColError::corrupt(path, 0..len, what));
-    }
-    let end = view(file, path, len.saturating_sub(BLOCK_BYTES)..len)?;
-    let (behind, trailer) = end.split_at(end.len() - TRAILER_BYTES);
-    let trailer_start = len - TRAILER_BYTES as u64;
-    let trailer = Trailer::decode(trailer).map_err(|error| ColError::corrupt(path, trailer_start..len, error.0))?;
-    if trailer.version > FORMAT_VERSION {
-        return Err(ColError::NewerVersion { path: path.to_owned(), version: trailer.version });
-    }
-    let range = trailer.footer_start..trailer_start;
-    if trailer.footer_start.checked_add(trailer.footer_len.into()) != Some(trailer_start) {
-        return Err(ColError::corrupt(path, trailer_start..len, "the footer does not end where the trailer starts"));
-    }
-    let footer_len = trailer.footer_len as usize;
-    let footer = match behind.len().checked_sub(footer_len) {
-        Some(start) => end.slice(start..start + footer_len),
-        None => view(file, path, range.clone())?,
-    };
-    if crc32fast::hash(&footer) != trailer.footer_crc {
-        return Err(ColError::corrupt(path, range, "the footer's checksum does not match"));
-    }
-    let decoded = Footer::decode(&footer, trailer.footer_start);
-    let footer = decoded.map_err(|error| ColError::corrupt(path, range, format!("the footer: {}", error.0)))?;
-    Ok((trailer, footer))
 }

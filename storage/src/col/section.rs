@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::blocks::BlockReader;
 use super::error::ColError;
+use crate::container::BlockFile;
 
 /// The bytes of one section of a segment, such as its text index; each block is verified at its first touch. Keeps the
 /// file in place while it lives.
 #[derive(Clone, Debug)]
 pub struct Section {
-    blocks: Arc<BlockReader>,
+    file: Arc<BlockFile>,
     range: Range<u64>,
 }
 
 impl Section {
-    pub(super) fn new(blocks: Arc<BlockReader>, range: Range<u64>) -> Self {
-        Self { blocks, range }
+    pub(super) fn new(file: Arc<BlockFile>, range: Range<u64>) -> Self {
+        Self { file, range }
     }
 
     /// Its length in bytes.
@@ -44,11 +44,12 @@ impl Section {
                 range.start,
                 range.end,
                 self.len(),
-                self.blocks.path().display()
+                self.file.path().display()
             );
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
         }
         let start = self.range.start;
-        self.blocks.view(start + range.start..start + range.end).map_err(|error: ColError| error.into())
+        let viewed = self.file.view(start + range.start..start + range.end);
+        viewed.map_err(|error| ColError::from(error).into())
     }
 }

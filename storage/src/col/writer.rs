@@ -1,23 +1,20 @@
 //! Rows to a durable file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Field;
 use stratalog_proto::{SegmentId, ShardId, TimeBucket, TopicId};
 
-use super::blocks::BlockWriter;
 use super::directory::{ColumnEntry, DictionaryEntry};
 use super::encoding::{self, Dictionary};
 use super::error::ColError;
 use super::facts::facts;
 use super::footer::Footer;
-use super::format::{
-    ColumnType, FORMAT_VERSION, GRANULE_ROWS, MAX_CELLS, MAX_COLUMNS, MAX_NAME_BYTES, TRAILER_BYTES, Trailer,
-    encode_header,
-};
+use super::format::{ColumnType, GRANULE_ROWS, KIND, MAX_CELLS, MAX_COLUMNS, MAX_NAME_BYTES};
 use super::zones::Zones;
-use crate::io::{Io, OpenMode};
+use crate::container::{BlockWriter, Written, write_named};
+use crate::io::Io;
 use crate::segment::{SegmentKind, SegmentMeta};
 
 /// What a segment is to be, besides its rows.
@@ -60,18 +57,7 @@ pub fn write_segment(
     let refused = |what| ColError::Refused { id: spec.id, what };
     let layout = layout(rows).map_err(refused)?;
     let meta = facts(spec, rows).map_err(refused)?;
-    let path = dir.join(segment_file_name(spec.id));
-    let temporary = dir.join(segment_file_name(spec.id) + ".tmp");
-    let written = write_file(io, &temporary, spec, meta, rows, &layout, text).and_then(|meta| {
-        io.rename(&temporary, &path).map_err(|error| ColError::io("rename", &temporary, error))?;
-        io.sync_dir(dir).map_err(|error| ColError::io("sync the directory of", &path, error))?;
-        Ok(meta)
-    });
-    if written.is_err() {
-        // Garbage that stays behind is removed at the next start: no manifest names it.
-        let _ = io.remove(&temporary);
-    }
-    written
+    write_named(io, dir, &segment_file_name(spec.id), |out| write_file(out, spec, meta, rows, &layout, text))
 }
 
 /// The type of each column, once all of them can be stored.
@@ -100,17 +86,16 @@ fn column_type(field: &Field) -> Result<ColumnType, String> {
 }
 
 fn write_file(
-    io: &dyn Io,
-    path: &Path,
+    mut out: BlockWriter,
     spec: &ColSpec,
     meta: SegmentMeta,
     rows: &RecordBatch,
     layout: &[ColumnType],
     text: Option<&[u8]>,
 ) -> Result<SegmentMeta, ColError> {
-    let file = io.open(path, OpenMode::CreateOrTruncate).map_err(|error| ColError::io("create", path, error))?;
-    let mut out = BlockWriter::new(file, path);
-    out.write(&encode_header(spec.shard, spec.id, spec.topic))?;
+    let mut topic = [0; 32];
+    topic[..16].copy_from_slice(spec.topic.as_bytes());
+    out.write(&KIND.header(spec.shard, spec.id, &topic))?;
     let start = out.position();
     let mut columns = Vec::with_capacity(layout.len());
     for ((field, values), column) in rows.schema_ref().fields().iter().zip(rows.columns()).zip(layout) {
@@ -119,9 +104,12 @@ fn write_file(
     let columns_section = start..out.position();
     let text_section = text.map(|text| out.position()..out.position() + text.len() as u64);
     out.write(text.unwrap_or_default())?;
-    let checksums = out.finish_blocks()?;
-    let footer = Footer { shard: spec.shard, meta, columns_section, text_section, columns, checksums };
-    finish(out, path.to_owned(), footer)
+    let footer = Footer { shard: spec.shard, meta, columns_section, text_section, columns };
+    let written = out.finish(&KIND, footer.encode())?;
+    let Some(Written { bytes, blake3 }) = written else {
+        return Err(ColError::Refused { id: spec.id, what: "its footer would be over 4 GiB".to_owned() });
+    };
+    Ok(SegmentMeta { bytes, blake3, ..footer.meta })
 }
 
 /// Writes a column's dictionary, if it gets one, and its granules.
@@ -162,21 +150,4 @@ fn write_column(
 fn granules_of(values: &ArrayRef) -> Vec<ArrayRef> {
     let granule = GRANULE_ROWS as usize;
     (0..values.len()).step_by(granule).map(|first| values.slice(first, granule.min(values.len() - first))).collect()
-}
-
-/// Writes footer and trailer, and makes the content durable.
-fn finish(mut out: BlockWriter, path: PathBuf, footer: Footer) -> Result<SegmentMeta, ColError> {
-    let bytes = footer.encode();
-    let footer_len = u32::try_from(bytes.len()).map_err(|_| ColError::Refused {
-        id: footer.meta.id,
-        what: format!("the footer of {} would be over 4 GiB", path.display()),
-    })?;
-    let footer_start = out.position();
-    let blake3 = out.write_behind(&bytes)?;
-    let footer_crc = crc32fast::hash(&bytes);
-    let trailer = Trailer { blake3, footer_start, footer_len, footer_crc, version: FORMAT_VERSION };
-    let whole = out.write_behind(&trailer.encode())?;
-    out.sync()?;
-    debug_assert_eq!(out.position(), footer_start + u64::from(footer_len) + TRAILER_BYTES as u64);
-    Ok(SegmentMeta { bytes: out.position(), blake3: whole, ..footer.meta })
 }

@@ -4,7 +4,7 @@ mod durable;
 mod error;
 mod pool;
 mod real;
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 pub(crate) mod sim;
 #[cfg(test)]
 pub(crate) mod suite;
@@ -55,6 +55,25 @@ pub trait Io: Send + Sync + Debug + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Whether there is a file or directory of this name.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// The space of the device that a directory is on. A disk that does not know says that there is no end to it.
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let _ = dir;
+        Ok(Space::UNBOUNDED)
+    }
+}
+
+/// How much a device holds, and how much of that can still be taken, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// The size of the device.
+    pub total: u64,
+    /// What nobody has taken yet and this process may take.
+    pub free: u64,
+}
+
+impl Space {
+    /// A device without an end.
+    pub const UNBOUNDED: Space = Space { total: u64::MAX, free: u64::MAX };
 }
 
 /// An open file. Writers and readers of different ranges may run at the same time.
@@ -74,6 +93,20 @@ pub trait File: Send + Sync + Debug {
     }
     /// Makes the file at least `len` bytes long and takes the space for them now; new bytes read as zeroes.
     fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Makes a range within the file read as zeroes without writing them; the space stays taken. Durable after
+    /// [`File::sync_all`]. [`io::ErrorKind::Unsupported`] where the file system cannot.
+    fn zero_range(&self, range: Range<u64>) -> io::Result<()> {
+        let _ = range;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Has the device begin with written bytes, so that a later sync has less to wait for. A hint: it promises nothing.
+    fn start_writing(&self, range: Range<u64>) {
+        let _ = range;
+    }
+    /// Has the device begin to read bytes that will be wanted soon. A hint: it promises nothing.
+    fn will_need(&self, range: Range<u64>) {
+        let _ = range;
+    }
     /// Makes written bytes durable, with what is needed to read them back. After an error nothing written since the last
     /// success may be trusted, and a second try proves nothing.
     fn sync_data(&self) -> io::Result<()>;

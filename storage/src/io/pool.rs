@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::error::lacks_descriptor;
-use super::{File, Io, OpenMode};
+use super::{File, Io, OpenMode, Space};
 
 /// Descriptors that are kept for reading: about half of what a process may have where nobody raised the limit.
 const CAPACITY: usize = 512;
@@ -70,6 +70,10 @@ impl Io for PooledDisk {
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         self.0.disk.exists(path)
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        self.0.disk.space(dir)
     }
 }
 
@@ -190,6 +194,16 @@ impl File for PooledFile {
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         self.opened()?.allocate(len)
+    }
+
+    fn zero_range(&self, range: Range<u64>) -> io::Result<()> {
+        self.opened()?.zero_range(range)
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        if let Ok(file) = self.opened() {
+            file.will_need(range);
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -2,10 +2,13 @@
 //!
 //! Nothing is mapped into memory: a medium error in a mapping is SIGBUS, which no caller can answer for.
 
+use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use bytes::Bytes;
 
 use super::durable::parent_of;
 use super::error::named;
-use super::{File, Io, OpenMode};
+use super::{File, Io, OpenMode, Space};
 
 /// Views longer than this are checked against the file's length before memory is taken for them (X1).
 const UNCHECKED_VIEW_BYTES: u64 = 1 << 20;
@@ -84,6 +87,23 @@ impl Io for RealDisk {
     fn exists(&self, path: &Path) -> io::Result<bool> {
         path.try_exists().map_err(|e| named(e, || format!("cannot look for {}", path.display())))
     }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        space_of(dir).map_err(|e| named(e, || format!("cannot ask how much space {} has", dir.display())))
+    }
+}
+
+fn space_of(dir: &Path) -> io::Result<Space> {
+    let name = CString::new(dir.as_os_str().as_bytes())?;
+    let mut answer = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: `name` ends with a zero byte, and `answer` has room for what is written to it; both outlive the call.
+    if unsafe { libc::statvfs(name.as_ptr(), answer.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was filled by the call, which succeeded, and every pattern of bits is a value of it.
+    let answer = unsafe { answer.assume_init() };
+    let bytes = |blocks: u64| blocks.saturating_mul(answer.f_frsize);
+    Ok(Space { total: bytes(answer.f_blocks), free: bytes(answer.f_bavail) })
 }
 
 #[derive(Debug)]
@@ -99,7 +119,7 @@ impl RealFile {
 
     fn beyond_end(&self, range: &Range<u64>) -> io::Error {
         let message =
-            format!("cannot read bytes {}..{} of {}: it is shorter", range.start, range.end, self.path.display());
+            format!("there are no bytes {}..{} of {}: it is shorter", range.start, range.end, self.path.display());
         io::Error::new(io::ErrorKind::UnexpectedEof, message)
     }
 
@@ -113,6 +133,47 @@ impl RealFile {
             libc::pwritev(self.file.as_raw_fd(), parts.as_ptr().cast::<libc::iovec>(), count as libc::c_int, offset)
         };
         usize::try_from(written).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Reads `len` bytes into memory that was not filled with zeroes before: a replay would spend a tenth of its time on
+    /// that.
+    fn read(&self, len: usize, offset: u64) -> io::Result<Vec<u8>> {
+        let mut buffer = Vec::with_capacity(len);
+        while buffer.len() < len {
+            let at = buffer.len();
+            match self.read_some(offset + at as u64, &mut buffer.spare_capacity_mut()[..len - at]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                // SAFETY: so many bytes were just written behind the first `at`, and `len` is within the capacity.
+                Ok(read) => unsafe { buffer.set_len(at + read) },
+            }
+        }
+        Ok(buffer)
+    }
+
+    /// One `pread`; returns how many bytes it brought.
+    fn read_some(&self, offset: u64, into: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: at most `into.len()` bytes are written there, to memory that is borrowed for the time of the call; the
+        // descriptor is open while `self.file` is.
+        let read = unsafe { libc::pread(self.file.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), offset) };
+        usize::try_from(read).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// [`io::ErrorKind::Unsupported`] where the file system cannot do what `mode` asks for.
+    fn fallocate(&self, mode: libc::c_int, range: Range<u64>) -> io::Result<()> {
+        let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
+        let start = libc::off_t::try_from(range.start).map_err(invalid)?;
+        let len = libc::off_t::try_from(range.end.saturating_sub(range.start)).map_err(invalid)?;
+        // SAFETY: plain integers and a descriptor that is open while `self.file` is.
+        match unsafe { libc::fallocate(self.file.as_raw_fd(), mode, start, len) } {
+            0 => Ok(()),
+            _ => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Err(io::ErrorKind::Unsupported.into()),
+                error => Err(error),
+            },
+        }
     }
 
     /// Appends zeroes up to `len`: for file systems without preallocation.
@@ -156,9 +217,9 @@ impl File for RealFile {
         if suspicious && range.end > self.len()? {
             return Err(self.beyond_end(&range));
         }
-        let mut buffer = vec![0; usize::try_from(len).map_err(|_| self.beyond_end(&range))?];
-        match self.file.read_exact_at(&mut buffer, range.start) {
-            Ok(()) => Ok(buffer.into()),
+        let len = usize::try_from(len).map_err(|_| self.beyond_end(&range))?;
+        match self.read(len, range.start) {
+            Ok(buffer) => Ok(buffer.into()),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(self.beyond_end(&range)),
             Err(error) => Err(self.named(error, &format!("read bytes {}..{} of", range.start, range.end))),
         }
@@ -169,17 +230,37 @@ impl File for RealFile {
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        let end = libc::off_t::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        // SAFETY: plain integers and a descriptor that is open while `self.file` is.
-        let answer = unsafe { libc::fallocate(self.file.as_raw_fd(), 0, 0, end) };
-        let result = match answer {
-            0 => Ok(()),
-            _ => match io::Error::last_os_error() {
-                error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => self.fill_to(len),
-                error => Err(error),
-            },
+        let result = match self.fallocate(0, 0..len) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.fill_to(len),
+            other => other,
         };
         result.map_err(|e| self.named(e, &format!("allocate {len} bytes for")))
+    }
+
+    fn zero_range(&self, range: Range<u64>) -> io::Result<()> {
+        let Range { start, end } = range;
+        if end > self.len()? {
+            return Err(self.beyond_end(&range));
+        }
+        self.fallocate(libc::FALLOC_FL_ZERO_RANGE, range)
+            .map_err(|e| self.named(e, &format!("make zeroes of bytes {start}..{end} of")))
+    }
+
+    fn start_writing(&self, range: Range<u64>) {
+        let place = (libc::off64_t::try_from(range.start), libc::off64_t::try_from(range.end - range.start));
+        if let (Ok(start), Ok(len)) = place {
+            // SAFETY: plain integers and a descriptor that is open while `self.file` is. Its answer is only a hint's, too.
+            unsafe { libc::sync_file_range(self.file.as_raw_fd(), start, len, libc::SYNC_FILE_RANGE_WRITE) };
+        }
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        let place = (libc::off_t::try_from(range.start), libc::off_t::try_from(range.end.saturating_sub(range.start)));
+        // No length would mean the rest of the file.
+        if let (Ok(start), Ok(len @ 1..)) = place {
+            // SAFETY: plain integers and a descriptor that is open while `self.file` is. Its answer is only a hint's, too.
+            unsafe { libc::posix_fadvise(self.file.as_raw_fd(), start, len, libc::POSIX_FADV_WILLNEED) };
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -11,13 +11,15 @@ type Case = fn(&dyn Io, &Path);
 
 /// Runs all cases, each in its own directory below `root`, which exists and is empty.
 pub(crate) fn run(io: Arc<dyn Io>, root: &Path) {
-    let cases: [(&str, Case); 11] = [
+    let cases: [(&str, Case); 13] = [
         ("names", names_come_and_go),
         ("modes", open_modes_say_what_has_to_exist),
         ("write", writes_beyond_the_end_leave_zeroes),
         ("vectored", vectored_writes_are_whole),
         ("view", views_beyond_the_end_are_an_error),
         ("allocate", allocated_space_reads_as_zeroes),
+        ("zeroed", a_zeroed_range_reads_as_zeroes),
+        ("space", a_device_has_no_more_free_than_it_holds),
         ("truncate", truncate_cuts_and_extends),
         ("removed", a_removed_file_stays_readable_while_open),
         ("rename", rename_replaces),
@@ -107,6 +109,25 @@ fn allocated_space_reads_as_zeroes(io: &dyn Io, dir: &Path) {
     assert!(bytes.starts_with(b"abc") && bytes[3..].iter().all(|byte| *byte == 0));
     file.allocate(10).unwrap();
     assert_eq!(file.len().unwrap(), 8192);
+}
+
+fn a_zeroed_range_reads_as_zeroes(io: &dyn Io, dir: &Path) {
+    let file = io.open(&dir.join("file"), OpenMode::CreateNew).unwrap();
+    file.write_at(0, &[7; 10_000]).unwrap();
+    match file.zero_range(100..9_000) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => return,
+        zeroed => zeroed.unwrap(),
+    }
+    file.sync_all().unwrap();
+    let bytes = file.view(0..10_000).unwrap();
+    assert!(bytes.iter().enumerate().all(|(at, byte)| (*byte == 0) == (100..9_000).contains(&at)));
+    file.zero_range(9_000..10_001).unwrap_err();
+    assert_eq!(file.len().unwrap(), 10_000);
+}
+
+fn a_device_has_no_more_free_than_it_holds(io: &dyn Io, dir: &Path) {
+    let space = io.space(dir).unwrap();
+    assert!(space.free <= space.total && space.total > 0, "{space:?}");
 }
 
 fn truncate_cuts_and_extends(io: &dyn Io, dir: &Path) {

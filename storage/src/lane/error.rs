@@ -24,7 +24,7 @@ pub enum LaneError {
         what: String,
     },
     /// A file of a version that this one does not know.
-    #[error("{} has format version {version}, this version knows 1: it was written by a newer one", path.display())]
+    #[error("{} has format version {version}: it was written by a newer version of Stratalog, open it with that", path.display())]
     NewerVersion {
         /// The file.
         path: PathBuf,
@@ -46,6 +46,9 @@ pub enum LaneError {
     /// A read of a position at which nothing is durable yet.
     #[error("nothing is durable at offset {} of lane file {}", .0.offset, .0.file)]
     NotDurable(LanePos),
+    /// A read of a position in a file that was given up.
+    #[error("lane file {} was given up, nothing is read of it any more (offset {})", .0.file, .0.offset)]
+    Released(LanePos),
     /// An earlier error stopped the lane. What was not acknowledged by then may or may not be on the medium.
     #[error("the lane stopped at an earlier error, restart the node: {0}")]
     Dead(Arc<LaneError>),
@@ -90,7 +93,7 @@ impl LaneError {
             LaneError::Corrupt { .. } => Code::CorruptData,
             LaneError::NewerVersion { .. } => Code::NewerVersion,
             LaneError::TooLarge { .. } => Code::MessageTooLarge,
-            LaneError::NotDurable(_) | LaneError::Defect => Code::Internal,
+            LaneError::NotDurable(_) | LaneError::Released(_) | LaneError::Defect => Code::Internal,
             LaneError::Dead(_) => Code::Io,
             LaneError::Closed => Code::Unavailable,
             LaneError::Options(_) => Code::InvalidConfig,

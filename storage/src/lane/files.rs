@@ -41,14 +41,40 @@ impl LogWriter {
         Ok(Self { log: LogFile { header, path, file: file.clone() }, file })
     }
 
+    /// The same in the space of a file of this size that nobody needs. [`io::ErrorKind::Unsupported`] where zeroes would
+    /// have to be written for that; the old file is gone then, too.
+    pub(super) fn recycle(io: &dyn Io, dir: &Path, header: FileHeader, old: &LogFile) -> io::Result<Self> {
+        let path = dir.join(file_name(header.number));
+        let temporary = temporary_name(&path);
+        io.rename(&old.path, &temporary)?;
+        // Not every file system renames at once: a crash may leave both names. The old one has to be gone for good before
+        // the new one counts, else a start takes the same bytes for a leftover, and uses them again.
+        io.sync_dir(dir)?;
+        let file = io.open(&temporary, OpenMode::Write)?;
+        file.zero_range(0..header.file_bytes)?;
+        file.write_at(0, &header.encode())?;
+        Ok(Self { log: LogFile { header, path, file: file.clone() }, file })
+    }
+
     /// Makes a started file durable and gives it its name.
     pub(super) fn finish(mut self, io: &dyn Io, dir: &Path) -> io::Result<Self> {
         self.file.sync_all()?;
         io.rename(&temporary_name(&self.log.path), &self.log.path)?;
         io.sync_dir(dir)?;
+        // Errors from here on name the file as it is called now.
+        self.file = io.open(&self.log.path, OpenMode::Write)?;
         // Who reads it later must not keep the writer's descriptor.
         self.log.file = io.open(&self.log.path, OpenMode::Read)?;
         Ok(self)
+    }
+
+    /// Writes into the header that files below `floor` are not needed. The header has a sector of its own, so after a
+    /// crash it says either this or what it said before; it is durable with the next sync of the file.
+    pub(super) fn raise_floor(&mut self, floor: u64) -> io::Result<()> {
+        let header = FileHeader { floor, ..self.log.header };
+        self.file.write_at(0, &header.encode())?;
+        self.log.header = header;
+        Ok(())
     }
 
     /// Overwrites a range with zeroes and syncs it.
@@ -70,7 +96,14 @@ impl LogFile {
         Ok(LogWriter { log: self.clone(), file: io.open(&self.path, OpenMode::Write)? })
     }
 
-    fn open(io: &dyn Io, dir: &Path, number: u64) -> Result<LogFile, LaneError> {
+    /// A file that nobody needs, so that it does not matter what is in it.
+    fn open_unneeded(io: &dyn Io, dir: &Path, number: u64, lane: u64) -> io::Result<LogFile> {
+        let path = dir.join(file_name(number));
+        let file = io.open(&path, OpenMode::Read)?;
+        Ok(LogFile { header: FileHeader { lane, number, file_bytes: file.len()?, floor: 1 }, path, file })
+    }
+
+    pub(super) fn open(io: &dyn Io, dir: &Path, number: u64) -> Result<LogFile, LaneError> {
         let path = dir.join(file_name(number));
         let corrupt = |offset, what: String| LaneError::Corrupt { path: path.clone(), offset, what };
         let file = io.open(&path, OpenMode::Read)?;
@@ -90,6 +123,19 @@ impl LogFile {
             return Err(corrupt(len.min(header.file_bytes), format!("it has {len} bytes, not {}", header.file_bytes)));
         }
         Ok(LogFile { header, path, file })
+    }
+
+    /// Checks that `below` is the file right before this one, of the same lane.
+    fn check_next_below(&self, below: &LogFile, dir: &Path) -> Result<(), LaneError> {
+        let (ours, theirs) = (&self.header, &below.header);
+        if theirs.number + 1 != ours.number {
+            return Err(missing(dir, ours.number - 1, ours.number));
+        }
+        if theirs.lane != ours.lane {
+            let what = format!("it belongs to lane {:016x}, not {:016x}", ours.lane, theirs.lane);
+            return Err(self.corrupt(0, what));
+        }
+        Ok(())
     }
 
     pub(super) fn corrupt(&self, offset: u64, what: impl Into<String>) -> LaneError {
@@ -116,30 +162,50 @@ impl LogFile {
     }
 }
 
-/// Opens all files of a lane, in order, and removes what a crash left of one that was not finished.
+/// The files that a directory holds.
+pub(super) struct Files {
+    /// Those from the floor on, in order, without a gap. None for a new lane.
+    pub(super) needed: Vec<LogFile>,
+    /// Those below it: leftovers.
+    pub(super) unneeded: Vec<LogFile>,
+    /// The lowest file that is needed.
+    pub(super) floor: u64,
+}
+
+/// Opens the files of a lane, and removes what a crash left of one that was not finished.
 ///
 /// # Errors
-/// [`LaneError::Corrupt`] if a file is missing between two others or at the start, is cut short, or belongs elsewhere.
-pub(super) fn open_all(io: &dyn Io, dir: &Path) -> Result<Vec<LogFile>, LaneError> {
+/// [`LaneError::Corrupt`] if a file that is needed is missing, is cut short, or belongs elsewhere.
+pub(super) fn open_all(io: &dyn Io, dir: &Path) -> Result<Files, LaneError> {
     let names = io.list(dir)?;
-    let mut files: Vec<LogFile> = Vec::new();
-    for number in names.iter().filter_map(|name| file_number(name)) {
-        let expected = files.len() as u64 + 1;
-        if number != expected {
-            let path = dir.join(file_name(expected));
-            return Err(LaneError::Corrupt { path, offset: 0, what: format!("it is missing, file {number} is there") });
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| file_number(name)).collect();
+    let mut needed: Vec<LogFile> = Vec::new();
+    let mut floor = 1;
+    // The newest first: they say how far down files are needed.
+    while let Some(number) = numbers.pop_if(|number| *number >= floor) {
+        let log = LogFile::open(io, dir, number)?;
+        if let Some(above) = needed.last() {
+            above.check_next_below(&log, dir)?;
         }
-        let file = LogFile::open(io, dir, number)?;
-        if let Some(first) = files.first().filter(|first| first.header.lane != file.header.lane) {
-            let what = format!("it belongs to lane {:016x}, not {:016x}", file.header.lane, first.header.lane);
-            return Err(file.corrupt(0, what));
-        }
-        files.push(file);
+        floor = floor.max(log.header.floor);
+        needed.push(log);
     }
+    if let Some(lowest) = needed.last().filter(|lowest| lowest.header.number > floor) {
+        return Err(missing(dir, floor, lowest.header.number));
+    }
+    needed.reverse();
+    let lane = needed.first().map_or(0, |log| log.header.lane);
+    let unneeded = numbers.iter().map(|number| LogFile::open_unneeded(io, dir, *number, lane));
+    let unneeded = unneeded.collect::<io::Result<_>>()?;
     for name in names.iter().filter(|name| name.ends_with(".log.tmp")) {
         io.remove(&dir.join(name))?;
     }
-    Ok(files)
+    Ok(Files { needed, unneeded, floor })
+}
+
+fn missing(dir: &Path, number: u64, there: u64) -> LaneError {
+    let what = format!("it is missing, file {there} is there");
+    LaneError::Corrupt { path: dir.join(file_name(number)), offset: 0, what }
 }
 
 /// Reads a file forwards through a buffer.

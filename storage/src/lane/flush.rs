@@ -9,9 +9,10 @@ use super::encode::Encoder;
 use super::files::LogWriter;
 use super::format::{GroupHeader, Place};
 use super::queue::Group;
-use super::shared::Shared;
+use super::shared::{Shared, Work};
 use super::spare::Spare;
-use super::{Done, LaneError};
+use super::{Done, GroupTimes, LaneError, LaneObserver};
+use crate::sabotage::{Bug, planted};
 
 pub(super) struct Flusher {
     pub(super) shared: Arc<Shared>,
@@ -25,35 +26,85 @@ pub(super) struct Flusher {
     pub(super) sequence: u64,
     /// The checksum that the next frame chains to.
     pub(super) chain: u32,
+    /// The lowest file that is needed, as a durable header says.
+    pub(super) floor: u64,
     /// Whether the last group holds frames, so that nothing in the log proves yet that they are durable.
     pub(super) unmarked: bool,
     pub(super) mark_after: Duration,
+    pub(super) observer: Option<Arc<dyn LaneObserver>>,
 }
 
 impl Flusher {
-    /// Writes groups until the lane closes or the disk fails.
+    /// Does what there is to do until the lane closes or the disk fails.
     pub(super) fn run(mut self) {
         let shared = self.shared.clone();
         let _alarm = Alarm(&shared);
-        while let Some(group) = shared.next_group(self.unmarked.then_some(self.mark_after)) {
-            match self.write(&group) {
-                Ok(()) => call_all(group.dones, &Ok(())),
-                Err(error) => {
-                    tracing::error!(%error, "the lane stops: its disk failed");
-                    let waiting = shared.stop(LaneError::Dead(Arc::new(error.clone())));
-                    return call_all(group.dones.into_iter().chain(waiting), &Err(error));
-                }
+        while let Some(work) = shared.next_work(self.unmarked.then_some(self.mark_after)) {
+            let reached = self.reach(&work);
+            if !self.finish(work, reached) {
+                return;
             }
         }
         shared.stop(LaneError::Closed);
     }
 
-    /// Makes one group durable.
-    fn write(&mut self, group: &Group) -> Result<(), LaneError> {
-        if group.place.file != self.tail.log.header.number {
-            self.roll_over(group.place.file)?;
+    /// Goes on to the file that the work is in. Blocks until that file is there, if the spare has a thread to make it.
+    pub(super) fn reach(&mut self, work: &Work) -> Result<(), LaneError> {
+        let Work::Group(group) = work else { return Ok(()) };
+        while group.place.file != self.tail.log.header.number {
+            match self.spare.take()? {
+                Some(next) => self.go_on_in(next, group.place.file),
+                // The file may be waiting for space that was released.
+                None => self.write_floor_alone()?,
+            }
         }
-        let header = GroupHeader {
+        Ok(())
+    }
+
+    /// Makes it durable, and tells those who wait how that went. `false` if the lane is dead now.
+    pub(super) fn finish(&mut self, work: Work, reached: Result<(), LaneError>) -> bool {
+        let result = reached.and_then(|()| match &work {
+            Work::Group(group) => self.write(group),
+            Work::Floor => self.write_floor_alone(),
+        });
+        let dones = if let Work::Group(group) = work { group.dones } else { Vec::new() };
+        let Err(error) = result else {
+            call_all(dones, &Ok(()));
+            return true;
+        };
+        tracing::error!(%error, "the lane stops: its disk failed");
+        let waiting = self.shared.stop(LaneError::Dead(Arc::new(error.clone())));
+        call_all(dones.into_iter().chain(waiting), &Err(error));
+        false
+    }
+
+    /// Makes one group durable, and with the same sync the floor, if it has risen.
+    fn write(&mut self, group: &Group) -> Result<(), LaneError> {
+        let started = Instant::now();
+        let floor = self.write_floor()?;
+        let header = self.header_of(group);
+        let chain = self.encoder.encode(&header, group);
+        self.tail.file.write_vectored_at(group.place.offset, &mut self.encoder.slices(group))?;
+        let written = Instant::now();
+        self.sync()?;
+        let (write, sync) = (written - started, written.elapsed());
+
+        self.durable = Place { offset: group.place.offset + group.bytes(), ..group.place };
+        self.sequence = header.sequence;
+        self.chain = chain;
+        self.unmarked = !group.frames.is_empty();
+        self.shared.flushed(self.durable, group.frames.len(), group.bytes(), sync);
+        self.floor_is_durable(floor);
+        self.look_ahead(group.bytes());
+        if let Some(observer) = self.observer.as_deref().filter(|_| self.unmarked) {
+            let queued = started.saturating_duration_since(group.since);
+            observer.group(&GroupTimes { queued, write, sync, bytes: group.bytes(), frames: group.frames.len() });
+        }
+        Ok(())
+    }
+
+    fn header_of(&self, group: &Group) -> GroupHeader {
+        GroupHeader {
             lane: self.tail.log.header.lane,
             sequence: self.sequence + 1,
             place: group.place,
@@ -61,30 +112,51 @@ impl Flusher {
             len: u32::try_from(group.bytes()).expect("a file has at most 1 GiB"),
             frames: u32::try_from(group.frames.len()).expect("a frame has at least 48 bytes"),
             chain: self.chain,
-        };
-        let chain = self.encoder.encode(&header, group);
-        self.tail.file.write_vectored_at(group.place.offset, &mut self.encoder.slices(group))?;
-        let synced = Instant::now();
-        self.tail.file.sync_data()?;
+        }
+    }
 
-        self.durable = Place { offset: group.place.offset + group.bytes(), ..group.place };
-        self.sequence = header.sequence;
-        self.chain = chain;
-        self.unmarked = !group.frames.is_empty();
-        self.shared.flushed(self.durable, group.frames.len(), group.bytes(), synced.elapsed());
-        self.look_ahead();
+    fn go_on_in(&mut self, next: LogWriter, number: u64) {
+        assert_eq!(next.log.header.number, number, "the queue and the spare count files alike");
+        self.tail = next;
+        self.shared.add_file(self.tail.log.clone());
+    }
+
+    fn sync(&self) -> Result<(), LaneError> {
+        if planted(Bug::AckBeforeFsync) {
+            return Ok(());
+        }
+        Ok(self.tail.file.sync_data()?)
+    }
+
+    /// Writes the floor into the header of the file that the log goes on in, if it has risen. Returns what the header says.
+    fn write_floor(&mut self) -> Result<u64, LaneError> {
+        let needed = self.shared.needed();
+        if needed > self.floor {
+            self.tail.raise_floor(needed)?;
+        }
+        Ok(needed)
+    }
+
+    fn write_floor_alone(&mut self) -> Result<(), LaneError> {
+        let floor = self.write_floor()?;
+        if floor > self.floor {
+            self.sync()?;
+            self.floor_is_durable(floor);
+        }
         Ok(())
     }
 
-    fn roll_over(&mut self, number: u64) -> Result<(), LaneError> {
-        self.tail = self.spare.take()?;
-        assert_eq!(self.tail.log.header.number, number, "the queue and the spare count files alike");
-        self.shared.add_file(self.tail.log.clone());
-        Ok(())
+    fn floor_is_durable(&mut self, floor: u64) {
+        if floor > self.floor {
+            self.floor = floor;
+            self.shared.floor_raised(floor);
+            self.spare.raise_floor(floor);
+        }
     }
 
     /// Has the next file made from the middle of this one on, and soon once little is left.
-    fn look_ahead(&self) {
+    fn look_ahead(&self, written: u64) {
+        self.spare.logged(written);
         let (at, bytes) = (self.durable.offset, self.tail.log.header.file_bytes);
         if at >= bytes / 2 {
             self.spare.prepare(at >= bytes / 8 * 7);

@@ -19,7 +19,8 @@ pub(super) const GROUP_END: [u8; 8] = *b"SLG-END\n";
 
 const FILE_MAGIC: [u8; 8] = *b"SLG-LANE";
 const GROUP_MAGIC: u32 = u32::from_le_bytes(*b"SLGR");
-const VERSION: u32 = 1;
+/// The version of files that are made now. Files of version 1 say nothing about a floor: theirs is 1.
+const VERSION: u32 = 2;
 
 const _: () = assert!((GROUP_HEADER_BYTES as u64).is_multiple_of(FRAME_ALIGN));
 const _: () = assert!((FRAME_HEADER_BYTES as u64).is_multiple_of(FRAME_ALIGN));
@@ -104,13 +105,16 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
 }
 
-/// The start of a file. It is durable before the file has its name.
+/// The start of a file. It is durable before the file has its name; later only its floor changes, see
+/// [`super::files::LogWriter::raise_floor`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileHeader {
     /// Drawn at random when the lane is made: bytes of another lane, or ones that a client sent, cannot pass for ours.
     pub(super) lane: u64,
     pub(super) number: u64,
     pub(super) file_bytes: u64,
+    /// The lowest file that was needed when this was written: files below it may be gone. Never above `number`.
+    pub(super) floor: u64,
 }
 
 /// Why bytes are not a file header.
@@ -122,7 +126,14 @@ pub(super) enum BadFileHeader {
 impl FileHeader {
     pub(super) fn encode(&self) -> [u8; FILE_HEADER_BYTES] {
         let mut out = [0; FILE_HEADER_BYTES];
-        Fields::new(&mut out).put(&FILE_MAGIC).u32(VERSION).u32(0).u64(self.lane).u64(self.number).u64(self.file_bytes);
+        Fields::new(&mut out)
+            .put(&FILE_MAGIC)
+            .u32(VERSION)
+            .u32(0)
+            .u64(self.lane)
+            .u64(self.number)
+            .u64(self.file_bytes)
+            .u64(self.floor);
         let crc = crc32fast::hash(&out[..60]);
         out[60..].copy_from_slice(&crc.to_le_bytes());
         out
@@ -135,10 +146,16 @@ impl FileHeader {
         if u32_at(bytes, 60) != crc32fast::hash(&bytes[..60]) {
             return Err(BadFileHeader::Damaged("the file header fails its checksum"));
         }
-        match u32_at(bytes, 8) {
-            VERSION => Ok(Self { lane: u64_at(bytes, 16), number: u64_at(bytes, 24), file_bytes: u64_at(bytes, 32) }),
-            newer => Err(BadFileHeader::NewerVersion(newer)),
+        let floor = match u32_at(bytes, 8) {
+            1 => 1,
+            VERSION => u64_at(bytes, 40),
+            newer => return Err(BadFileHeader::NewerVersion(newer)),
+        };
+        let number = u64_at(bytes, 24);
+        if !(1..=number).contains(&floor) {
+            return Err(BadFileHeader::Damaged("no file needs others than those from the first to itself"));
         }
+        Ok(Self { lane: u64_at(bytes, 16), number, file_bytes: u64_at(bytes, 32), floor })
     }
 }
 
@@ -291,7 +308,7 @@ mod tests {
 
     #[test]
     fn headers_round_trip() {
-        let file = FileHeader { lane: 7, number: 3, file_bytes: 1 << 20 };
+        let file = FileHeader { lane: 7, number: 3, file_bytes: 1 << 20, floor: 2 };
         assert!(matches!(FileHeader::decode(&file.encode()), Ok(back) if back == file));
 
         let place = Place { file: 3, offset: 1024 };
@@ -326,6 +343,14 @@ mod tests {
             group[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(GroupHeader::decode(&group), None, "bit {bit}");
             group[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn a_header_without_a_possible_floor_is_damaged() {
+        for floor in [0, 4, u64::MAX] {
+            let bytes = FileHeader { lane: 7, number: 3, file_bytes: 4096, floor }.encode();
+            assert!(matches!(FileHeader::decode(&bytes), Err(BadFileHeader::Damaged(_))), "floor {floor}");
         }
     }
 

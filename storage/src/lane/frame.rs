@@ -11,9 +11,9 @@ pub enum FrameKind {
     Normal = 2,
     /// A change of membership.
     Membership = 3,
-    /// Entries above `index`, the last one kept, are void.
+    /// Entries above `index`, the last one kept, are void. With term 1, so is the last purge and what follows it.
     Truncate = 4,
-    /// Entries at or below `index` are no longer needed.
+    /// The log goes on after `index`, once the state file that comes with it is durable.
     Purge = 5,
 }
 

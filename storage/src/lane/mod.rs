@@ -3,23 +3,31 @@
 //!
 //! * L1: a frame is acknowledged after the sync of its group, and groups are written one after the other, each only when
 //!   the one before it is durable.
+//! * L4: a file goes only after it was released, a synced header says so, and nobody reads it any more.
 //! * L5: what [`Lane::open`] discards was never acknowledged; all else that is not whole is an error.
 
 mod damage;
 mod encode;
 mod error;
 mod files;
+mod fill;
 mod flush;
 mod format;
 mod frame;
+mod jobs;
+mod maker;
+mod open;
 mod options;
 mod queue;
 mod recovery;
 mod shared;
 mod spare;
+#[cfg(any(test, feature = "simulation"))]
+mod stepped;
 #[cfg(test)]
 mod tests;
 mod votes;
+pub(crate) mod walk;
 
 use std::fmt;
 use std::path::Path;
@@ -30,20 +38,21 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use encode::Encoder;
-use files::{LogFile, LogWriter};
+use files::LogFile;
 use flush::Flusher;
 use format::{FRAME_HEADER_BYTES, FrameHeader, Place, max_payload_bytes};
-use queue::{Queue, Summed};
-use recovery::{check_payload, recover};
+use queue::Summed;
+use recovery::check_payload;
 use shared::Shared;
-use spare::{Maker, Spare, SpareWatch};
+use spare::SpareWatch;
 
 use crate::Io;
 
 pub use error::LaneError;
 pub use frame::{Frame, FrameKind, LanePos, RecoveredFrame, Recovery, TornTail};
-pub use options::{LaneOptions, LaneStats};
+pub use options::{GroupTimes, LaneObserver, LaneOptions, LaneStats, LaneUsage};
+#[cfg(any(test, feature = "simulation"))]
+pub use stepped::SteppedLane;
 pub use votes::Votes;
 
 /// Called once, on the flush thread, when the frames of an append are durable, or cannot be known to be.
@@ -94,38 +103,22 @@ impl Lane {
     /// # Errors
     /// [`LaneError::Corrupt`] names file and offset of damage that no crash explains; nothing was changed then.
     pub fn open(io: Arc<dyn Io>, dir: &Path, options: LaneOptions) -> Result<(Arc<Lane>, Recovery), LaneError> {
-        options.check()?;
-        io.create_dir_all(dir)?;
-        let mut files = files::open_all(&*io, dir)?;
-        let lane = files.first().map_or_else(new_lane_id, |first| first.header.lane);
-        let maker = Maker { io, dir: dir.to_owned(), lane, file_bytes: options.file_bytes };
-        if files.is_empty() {
-            files.push(maker.make(Place::ORIGIN.file)?.log);
-        }
-        let found = recover(&files)?;
-        found.settle(&*maker.io, &files)?;
+        let (mut flusher, recovery) = open::open(io, dir, &options, new_lane_id)?;
+        flusher.spare.start()?;
+        let lane = Lane::over(&flusher, &options);
+        let thread = thread::Builder::new().name("lane-flush".to_owned()).spawn(|| flusher.run())?;
+        *lane.flusher.lock() = Some(thread);
+        Ok((Arc::new(lane), recovery))
+    }
 
-        let spare = split_spare(&maker, &mut files, found.end.file)?;
-        let tail = files.last().expect("there is at least one").writer(&*maker.io)?;
-        let queue = Queue::new(found.end, tail.log.header.file_bytes, options.file_bytes, options.group_bytes);
-        let shared = Arc::new(Shared::new(queue, found.end, files));
-        let spare = Spare::start(maker, found.end.file + 1, spare)?;
-        let watch = spare.watch();
-        let flusher = Flusher {
-            shared: shared.clone(),
-            spare,
-            encoder: Encoder::default(),
-            tail,
-            durable: found.end,
-            sequence: found.sequence,
-            chain: found.chain,
-            unmarked: found.last_group.is_some_and(|group| group.frames > 0),
-            mark_after: options.mark_after,
-        };
-        let flusher = thread::Builder::new().name("lane-flush".to_owned()).spawn(|| flusher.run())?;
-        let max_payload = max_payload_bytes(options.file_bytes);
-        let lane = Lane { shared, spare: watch, flusher: Mutex::new(Some(flusher)), max_payload };
-        Ok((Arc::new(lane), Recovery { frames: found.frames, torn_tail: found.torn }))
+    /// The lane that this flusher writes.
+    fn over(flusher: &Flusher, options: &LaneOptions) -> Self {
+        Self {
+            shared: flusher.shared.clone(),
+            spare: flusher.spare.watch(),
+            flusher: Mutex::new(None),
+            max_payload: max_payload_bytes(options.file_bytes),
+        }
     }
 
     /// Queues frames and returns their positions at once, in order; never waits for the disk.
@@ -153,7 +146,8 @@ impl Lane {
     /// The payload of a durable frame, verified. Blocks on the disk.
     ///
     /// # Errors
-    /// [`LaneError::Corrupt`] names file and offset; [`LaneError::NotDurable`] for a position that is not yet flushed.
+    /// [`LaneError::Corrupt`] names file and offset; [`LaneError::NotDurable`] for a position that is not yet flushed,
+    /// [`LaneError::Released`] for one in a file that was given up.
     pub fn read(&self, pos: LanePos) -> Result<Bytes, LaneError> {
         let (log, header, frame) = self.read_frame(pos, pos.len)?;
         let end = check_payload(&header, &frame).map_err(|what| log.corrupt(pos.offset, what))?;
@@ -181,9 +175,27 @@ impl Lane {
         self.spare.room_bytes(number, left)
     }
 
+    /// Gives up all files below `first_needed` (L4): nothing is read of them from here on, and their space is used again,
+    /// or given back, once that is durable and the reads that are under way have ended. Never blocks on the disk.
+    ///
+    /// A lower number than before changes nothing, and one above the file that the durable log ends in counts as that. A
+    /// crash may bring back what was released last; whoever knows what is needed releases it again.
+    pub fn release(&self, first_needed: u64) {
+        let files = self.shared.release(first_needed);
+        if !files.is_empty() {
+            self.spare.release(files);
+        }
+    }
+
+    /// The files that were not released.
+    pub fn usage(&self) -> LaneUsage {
+        self.shared.usage()
+    }
+
     /// Counters since open.
     pub fn stats(&self) -> LaneStats {
-        self.shared.stats()
+        let (zeroed_bytes, recycled_files) = self.spare.counts();
+        LaneStats { zeroed_bytes, recycled_files, ..self.shared.stats() }
     }
 
     /// Flushes what waits, records the end of the log and stops. Blocks; further appends are refused, reads go on.
@@ -198,7 +210,7 @@ impl Lane {
     }
 
     /// Reads and verifies the header of a frame; returns it with `payload_bytes` of what follows.
-    fn read_frame(&self, pos: LanePos, payload_bytes: u32) -> Result<(LogFile, FrameHeader, Bytes), LaneError> {
+    fn read_frame(&self, pos: LanePos, payload_bytes: u32) -> Result<(Arc<LogFile>, FrameHeader, Bytes), LaneError> {
         let whole = FRAME_HEADER_BYTES as u64 + u64::from(pos.len);
         let log = self.shared.durable_file(pos, whole)?;
         let bytes = FRAME_HEADER_BYTES as u64 + u64::from(payload_bytes);
@@ -227,20 +239,4 @@ impl fmt::Debug for Lane {
 /// A random number: no byte that comes from elsewhere can pass for one of this lane.
 fn new_lane_id() -> u64 {
     Uuid::new_v4().as_u64_pair().1
-}
-
-/// Takes the files behind the end of the log off `files`: the next one, if it has the right size, is the spare; others are
-/// removed. They hold nothing.
-fn split_spare(maker: &Maker, files: &mut Vec<LogFile>, end: u64) -> Result<Option<LogWriter>, LaneError> {
-    let mut spare = None;
-    let extra = files.split_off(files.partition_point(|log| log.header.number <= end));
-    for log in extra.into_iter().rev() {
-        if log.header.number == end + 1 && log.header.file_bytes == maker.file_bytes {
-            spare = Some(log.writer(&*maker.io)?);
-        } else {
-            maker.io.remove(&log.path)?;
-            maker.io.sync_dir(&maker.dir)?;
-        }
-    }
-    Ok(spare)
 }

@@ -1,6 +1,7 @@
 //! Which frame goes where: a pure value, without threads or files.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::format::{FIRST_GROUP, GROUP_HEADER_BYTES, Place, frame_bytes, frames_end, group_bytes};
 use super::{Done, Frame, LanePos};
@@ -20,6 +21,8 @@ impl From<Frame> for Summed {
 /// Frames that are written and synced together.
 pub(super) struct Group {
     pub(super) place: Place,
+    /// When the first frame of it was appended.
+    pub(super) since: Instant,
     pub(super) frames: Vec<Summed>,
     frames_bytes: u64,
     /// Called when the group is durable. Each belongs to the append whose last frame is in this group.
@@ -27,8 +30,8 @@ pub(super) struct Group {
 }
 
 impl Group {
-    fn new(place: Place) -> Self {
-        Self { place, frames: Vec::new(), frames_bytes: 0, dones: Vec::new() }
+    fn new(place: Place, since: Instant) -> Self {
+        Self { place, since, frames: Vec::new(), frames_bytes: 0, dones: Vec::new() }
     }
 
     /// Bytes of the group on disk.
@@ -68,11 +71,11 @@ impl Queue {
     }
 
     /// Queues the frames of one append. Every frame has to fit a file of the new size.
-    pub(super) fn push(&mut self, frames: Vec<Summed>, done: Done) -> Vec<LanePos> {
-        let positions = frames.into_iter().map(|frame| self.place(frame)).collect();
+    pub(super) fn push(&mut self, frames: Vec<Summed>, done: Done, now: Instant) -> Vec<LanePos> {
+        let positions = frames.into_iter().map(|frame| self.place(frame, now)).collect();
         if self.groups.is_empty() {
             // No frames, and nothing waits: an empty group orders `done` behind the group in flight.
-            self.open(0);
+            self.open(0, now);
         }
         self.groups.back_mut().expect("one was opened").dones.push(done);
         positions
@@ -80,10 +83,10 @@ impl Queue {
 
     /// Queues a group without frames, whose header records that all before it is durable. The last sector of a file is
     /// kept for it.
-    pub(super) fn push_mark(&mut self) {
+    pub(super) fn push_mark(&mut self, now: Instant) {
         let offset = self.end.offset;
         if self.groups.is_empty() && offset + group_bytes(0) <= self.file_bytes {
-            self.groups.push_back(Group::new(self.end));
+            self.groups.push_back(Group::new(self.end, now));
             self.end.offset += group_bytes(0);
         }
     }
@@ -98,10 +101,10 @@ impl Queue {
         (self.end.file, frames_end(self.file_bytes).saturating_sub(self.end.offset))
     }
 
-    fn place(&mut self, frame: Summed) -> LanePos {
+    fn place(&mut self, frame: Summed, now: Instant) -> LanePos {
         let bytes = frame_bytes(frame.frame.payload.len());
         if !self.last_takes(bytes) {
-            self.open(bytes);
+            self.open(bytes, now);
         }
         let group = self.groups.back_mut().expect("one was opened");
         let pos = group.add(frame);
@@ -117,7 +120,7 @@ impl Queue {
     }
 
     /// Opens a group that will take `bytes` of frames, in the next file if this one has no room.
-    fn open(&mut self, bytes: u64) {
+    fn open(&mut self, bytes: u64, now: Instant) {
         if self.end.offset + group_bytes(bytes) > frames_end(self.file_bytes) {
             self.end = Place { file: self.end.file + 1, offset: FIRST_GROUP };
             self.file_bytes = self.new_file_bytes;
@@ -126,7 +129,7 @@ impl Queue {
                 "frames were checked to fit a file"
             );
         }
-        let group = Group::new(self.end);
+        let group = Group::new(self.end, now);
         self.end = group.end();
         self.groups.push_back(group);
     }
@@ -156,7 +159,7 @@ mod tests {
     }
 
     fn push(queue: &mut Queue, sizes: &[usize]) -> Vec<LanePos> {
-        queue.push(sizes.iter().map(|n| frame(*n)).collect(), Box::new(|_| {}))
+        queue.push(sizes.iter().map(|n| frame(*n)).collect(), Box::new(|_| {}), Instant::now())
     }
 
     #[test]
@@ -185,7 +188,7 @@ mod tests {
         push(&mut queue, &[max_payload_bytes(FILE)]);
         assert_eq!(queue.room(), (1, 0));
         queue.pop().unwrap();
-        queue.push_mark();
+        queue.push_mark(Instant::now());
         assert_eq!(queue.pop().unwrap().place, Place { file: 1, offset: FILE - SECTOR });
         assert_eq!(push(&mut queue, &[1])[0].file, 2);
     }

@@ -5,6 +5,10 @@
 //! was durable, and at most one group, the last, may be there in part. That one is a *torn tail* if a write that the
 //! medium lost in part explains what is there (see [`super::damage`]); it was never acknowledged, and is discarded whole.
 //! All other damage is corruption and changes nothing on disk (L5).
+//!
+//! Once files were released, the log starts with a file that is not the first. Only the file that held the durable end of
+//! the log, or one before it, can have become that, so its first group was durable; its sequence, chain and durable
+//! position are taken as they are.
 
 use bytes::Bytes;
 
@@ -16,6 +20,7 @@ use super::format::{
 };
 use super::{LaneError, RecoveredFrame, TornTail};
 use crate::Io;
+use crate::sabotage::{Bug, planted};
 
 /// What is in the files.
 #[derive(Debug)]
@@ -42,7 +47,7 @@ enum Stop {
     BadFrame { group: GroupHeader, bytes: Bytes, frame: usize, what: &'static str },
 }
 
-/// Reads the files of a lane, all of them and in order. Changes nothing.
+/// Reads the files of a lane, all that are needed and in order. Changes nothing.
 ///
 /// # Errors
 /// [`LaneError::Corrupt`], naming file and offset.
@@ -70,6 +75,7 @@ impl Walk<'_> {
             let Some(group) = GroupHeader::decode(&window.get(at..at + SECTOR)?) else {
                 return Ok(Stop::NoGroup(at));
             };
+            self.start_with(log, &group)?;
             self.check_group(log, at, &group)?;
             let bytes = window.get(at..at + u64::from(group.len))?;
             if let Err((frame, what)) = self.group(&group, &bytes) {
@@ -78,6 +84,25 @@ impl Walk<'_> {
             at += u64::from(group.len);
         }
         Ok(Stop::End)
+    }
+
+    /// Takes the first group of a log whose first files were released as one that follows what was in them.
+    fn start_with(&mut self, log: &LogFile, group: &GroupHeader) -> Result<(), LaneError> {
+        if !self.lacks_start() {
+            return Ok(());
+        }
+        if group.durable.file + 1 != log.header.number || group.sequence < 2 {
+            return Err(log.corrupt(FIRST_GROUP, "the group does not follow one of the file before"));
+        }
+        self.found.end = group.durable;
+        self.found.sequence = group.sequence - 1;
+        self.found.chain = group.chain;
+        Ok(())
+    }
+
+    /// Whether nothing was found yet of a log whose first files were released.
+    fn lacks_start(&self) -> bool {
+        self.found.last_group.is_none() && self.files[0].header.number > Place::ORIGIN.file
     }
 
     /// Checks that a header, whole by itself, is the one that has to come here.
@@ -135,14 +160,18 @@ impl Walk<'_> {
                 (group.place.offset, group.place.offset + *frame as u64, *what)
             }
         };
+        if self.lacks_start() {
+            return Err(log.corrupt(bad, format!("{what}, but it was durable: files before this one were given up")));
+        }
         let used_end = log.used_end(at)?;
         if used_end == at {
             return Ok(());
         }
-        if let Some(group) = self.later_group(file, at + SECTOR)? {
+        if let Some(group) = self.later_group(file, at + SECTOR)?.filter(|_| !planted(Bug::TruncateOnBadChecksum)) {
             return Err(self.lost(log.header.number, bad, what, &group));
         }
         let explained = match &stop {
+            _ if planted(Bug::TruncateOnBadChecksum) => true,
             Stop::End => true,
             Stop::NoGroup(_) => damage::explains_header(&log.file.view(at..at + SECTOR)?, used_end - at),
             Stop::BadFrame { bytes, frame, .. } => {
@@ -182,12 +211,12 @@ impl Walk<'_> {
 }
 
 impl Found {
-    /// Makes what was found durable, and discards the torn tail: after this the log is whole up to its end, and zero
+    /// Makes what was found durable, the floor included, and discards the torn tail: after this the log is whole up to its end, and zero
     /// behind it.
     ///
     /// The last group is written once more before it is synced. If the process stopped at a failed sync, its pages are in
-    /// memory and marked clean, so a sync alone would write nothing and report success.
-    pub(super) fn settle(&self, io: &dyn Io, files: &[LogFile]) -> Result<(), LaneError> {
+    /// memory and marked clean, so a sync alone would write nothing and report success. The same goes for the floor.
+    pub(super) fn settle(&self, io: &dyn Io, files: &[LogFile], floor: u64) -> Result<(), LaneError> {
         let log_of = |number: u64| files.iter().find(|log| log.header.number == number).expect("a file that was read");
         if let Some(torn) = self.torn {
             tracing::warn!(?torn, "discarding a write that a crash cut short; it was never acknowledged");
@@ -202,6 +231,11 @@ impl Found {
             bytes[content..].copy_from_slice(&GROUP_END);
             let writer = log.writer(io)?;
             writer.file.write_at(group.place.offset, &bytes)?;
+            writer.file.sync_data()?;
+        }
+        if let Some(log) = files.iter().find(|log| log.header.floor == floor && floor > Place::ORIGIN.file) {
+            let mut writer = log.writer(io)?;
+            writer.raise_floor(floor)?;
             writer.file.sync_data()?;
         }
         Ok(())

@@ -1,77 +1,59 @@
-//! Makes the next file of a lane ahead of time, on a thread of its own.
-//!
-//! Space that was written once syncs about twice as fast as space that was only reserved, so the file is filled with
-//! zeroes for as long as nobody waits for it; under load there is no time for that, and groups are so large that it
-//! matters less. Either way it reads as zeroes.
+//! Has the next file of a lane made ahead of time, and gives up the files that nobody needs, on a thread of its own.
 
 use std::io;
-use std::path::PathBuf;
+use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::LaneError;
-use super::files::LogWriter;
-use super::format::{FIRST_GROUP, FileHeader};
-use crate::Io;
-use crate::io::temporary_name;
+use super::files::{LogFile, LogWriter};
+use super::jobs::{Job, State, Step};
+use super::maker::Maker;
 
-/// Zeroes are written and synced in steps of this size.
-const STEP: &[u8] = &[0; 1 << 20];
-/// Between two steps the thread rests this many times as long as the step took, to leave the disk to the log.
-const REST: u32 = 3;
-/// How long to wait before a full device, or a process without descriptors, is tried again.
+/// How long to wait before a full device, a process without descriptors, or a reader of an old file is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 
 /// The next file of a lane, ready or on its way.
 pub(super) struct Spare {
     shared: Arc<Shared>,
+    /// `None` if whoever asks for the file makes it.
     thread: Option<JoinHandle<()>>,
 }
 
-/// What makes new files.
-pub(super) struct Maker {
-    pub(super) io: Arc<dyn Io>,
-    pub(super) dir: PathBuf,
-    pub(super) lane: u64,
-    pub(super) file_bytes: u64,
-}
-
-struct Shared {
-    maker: Maker,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-struct State {
-    /// The number of the next file.
-    number: u64,
-    step: Step,
-    /// Somebody waits, or soon will: no more zeroes.
-    urgent: bool,
-    /// The lane closes: room is not worth waiting for.
-    closing: bool,
-    stop: bool,
-}
-
-enum Step {
-    Idle,
-    Wanted,
-    Ready(LogWriter),
-    Failed(LaneError),
+pub(super) struct Shared {
+    pub(super) maker: Maker,
+    pub(super) state: Mutex<State>,
+    pub(super) changed: Condvar,
+    /// Bytes that the log wrote so far.
+    pub(super) logged: AtomicU64,
+    /// Zeroes that were written into files ahead of the log.
+    pub(super) zeroed: AtomicU64,
 }
 
 impl Spare {
-    /// Starts the thread. The next file has this number; `ready` is that file, if it is there already.
-    pub(super) fn start(maker: Maker, number: u64, ready: Option<LogWriter>) -> io::Result<Self> {
-        let step = ready.map_or(Step::Idle, Step::Ready);
-        let state = Mutex::new(State { number, step, urgent: false, closing: false, stop: false });
-        let shared = Arc::new(Shared { maker, state, changed: Condvar::new() });
-        let worker = shared.clone();
-        let thread = thread::Builder::new().name("lane-spare".to_owned()).spawn(move || worker.run())?;
-        Ok(Self { shared, thread: Some(thread) })
+    /// Watches over the file `number` and those after it. `ready` is that file, if it is there; `unneeded` are files below
+    /// `floor`, which a durable header says.
+    pub(super) fn new(maker: Maker, number: u64, ready: Option<LogWriter>, floor: u64, unneeded: Vec<LogFile>) -> Self {
+        let state = State::new(number, ready, floor, unneeded);
+        let (logged, zeroed) = (AtomicU64::new(0), AtomicU64::new(0));
+        let shared = Shared { maker, state: Mutex::new(state), changed: Condvar::new(), logged, zeroed };
+        Self { shared: Arc::new(shared), thread: None }
+    }
+
+    /// Starts the thread.
+    pub(super) fn start(&mut self) -> io::Result<()> {
+        let worker = self.shared.clone();
+        self.thread = Some(thread::Builder::new().name("lane-spare".to_owned()).spawn(move || worker.run())?);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// A handle to ask about the spare from elsewhere.
@@ -82,30 +64,78 @@ impl Spare {
     /// Starts making the next file, if that has not begun. `urgent`: it is needed soon.
     pub(super) fn prepare(&self, urgent: bool) {
         let mut state = self.shared.state.lock();
-        if matches!(state.step, Step::Idle) {
+        // With a thread, that tries again by itself, and not at once.
+        let again = self.thread.is_none() && matches!(state.step, Step::Failed(_));
+        let wanted = again || matches!(state.step, Step::Idle);
+        let hurried = urgent && !state.urgent;
+        if wanted {
             state.step = Step::Wanted;
         }
         state.urgent |= urgent;
         drop(state);
-        self.shared.changed.notify_all();
+        if wanted || hurried {
+            self.shared.changed.notify_all();
+        }
     }
 
-    /// Waits for the next file and takes it. A full device, or a lack of descriptors, is waited for until the lane closes.
-    pub(super) fn take(&self) -> Result<LogWriter, LaneError> {
+    /// Waits for the next file and takes it; `None` after an interruption. A full device, or a lack of descriptors, is
+    /// waited for until the lane closes.
+    ///
+    /// # Errors
+    /// Those of the disk. Without a thread also those that may pass: nothing is waited for then.
+    pub(super) fn take(&self) -> Result<Option<LogWriter>, LaneError> {
         self.prepare(true);
+        if self.thread.is_none() {
+            self.work_off();
+        }
         let mut state = self.shared.state.lock();
         loop {
-            match std::mem::replace(&mut state.step, Step::Idle) {
+            match mem::replace(&mut state.step, Step::Idle) {
                 Step::Ready(next) => {
                     state.number += 1;
                     state.urgent = false;
-                    return Ok(next);
+                    return Ok(Some(next));
                 }
-                Step::Failed(error) if state.closing || !error.may_pass() => return Err(error),
                 other => state.step = other,
+            }
+            if mem::take(&mut state.interrupted) {
+                return Ok(None);
+            }
+            let gives_up = state.closing || self.thread.is_none();
+            if let Step::Failed(error) = &state.step
+                && (gives_up || !error.may_pass())
+            {
+                return Err(error.clone());
             }
             self.shared.changed.wait(&mut state);
         }
+    }
+
+    /// Does, on this thread, what waits to be done.
+    pub(super) fn work_off(&self) {
+        loop {
+            let Some(job) = self.shared.state.lock().next_job(self.shared.maker.file_bytes) else { return };
+            self.shared.work(job, false);
+        }
+    }
+
+    /// Whether the next file is there.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.shared.state.lock().step, Step::Ready(_))
+    }
+
+    /// Says how many bytes the log wrote.
+    pub(super) fn logged(&self, bytes: u64) {
+        self.shared.logged.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Says that a durable header has this floor: files below it may go.
+    pub(super) fn raise_floor(&self, floor: u64) {
+        let mut state = self.shared.state.lock();
+        state.floor = state.floor.max(floor);
+        drop(state);
+        self.shared.changed.notify_all();
     }
 }
 
@@ -136,6 +166,20 @@ impl SpareWatch {
         }
     }
 
+    /// Takes files that were released; the flush thread, if it waits for the next file, goes to raise the floor.
+    pub(super) fn release(&self, files: Vec<Arc<LogFile>>) {
+        let mut state = self.0.state.lock();
+        state.released.extend(files);
+        state.interrupted = true;
+        drop(state);
+        self.0.changed.notify_all();
+    }
+
+    /// Zeroes written, in bytes, and files made of old ones.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.0.zeroed.load(Ordering::Relaxed), self.0.maker.recycled.load(Ordering::Relaxed))
+    }
+
     /// Says that the lane closes.
     pub(super) fn close(&self) {
         self.0.state.lock().closing = true;
@@ -143,99 +187,65 @@ impl SpareWatch {
     }
 }
 
-impl Maker {
-    /// Makes a file whole and durable, now.
-    pub(super) fn make(&self, number: u64) -> io::Result<LogWriter> {
-        self.start(number)?.finish(&*self.io, &self.dir)
-    }
-
-    fn start(&self, number: u64) -> io::Result<LogWriter> {
-        LogWriter::start(&*self.io, &self.dir, FileHeader { lane: self.lane, number, file_bytes: self.file_bytes })
-    }
-
-    /// Gives back the space of a file that could not be made.
-    fn clean_up(&self, number: u64) {
-        let path = temporary_name(&self.dir.join(super::format::file_name(number)));
-        if let Err(error) = self.io.remove(&path) {
-            tracing::debug!(%error, "a lane file that was not finished stays until the next start");
-        }
-    }
-}
-
 impl Shared {
     fn run(&self) {
-        let mut told = false;
-        while let Some(number) = self.wanted() {
-            let step = match self.make(number) {
-                Ok(next) => {
-                    told = false;
-                    Step::Ready(next)
-                }
-                Err(error) => {
-                    self.maker.clean_up(number);
-                    if !told {
-                        tracing::warn!(%error, "cannot make the next lane file; trying again");
-                    }
-                    told = true;
-                    Step::Failed(error.into())
-                }
-            };
-            self.state.lock().step = step;
-            self.changed.notify_all();
+        while let Some(job) = self.wanted() {
+            self.work(job, true);
         }
     }
 
-    /// Waits until a file is wanted; `None` to stop. A file that failed is wanted again after a while.
-    fn wanted(&self) -> Option<u64> {
+    /// Waits for something to do; `None` to stop.
+    fn wanted(&self) -> Option<Job> {
         let mut state = self.state.lock();
-        loop {
-            if state.stop {
-                return None;
+        while !state.stop {
+            if let Some(job) = state.next_job(self.maker.file_bytes) {
+                return Some(job);
             }
-            match &state.step {
-                Step::Wanted => return Some(state.number),
-                Step::Failed(_) if !state.closing => {
-                    if self.changed.wait_for(&mut state, RETRY).timed_out() && matches!(state.step, Step::Failed(_)) {
-                        state.step = Step::Wanted;
-                    }
-                }
-                _ => self.changed.wait(&mut state),
+            self.wait(&mut state);
+        }
+        None
+    }
+
+    /// Waits for a change. A file that failed is wanted again after a while.
+    fn wait(&self, state: &mut MutexGuard<'_, State>) {
+        if !state.retries() {
+            self.changed.wait(state);
+        } else if self.changed.wait_for(state, RETRY).timed_out() && matches!(state.step, Step::Failed(_)) {
+            state.step = Step::Wanted;
+        }
+    }
+
+    fn work(&self, job: Job, fill: bool) {
+        match job {
+            Job::Remove(files) => self.maker.remove(&files),
+            Job::Make { number, floor, old } => {
+                let made = self.make(number, floor, old.as_deref(), fill);
+                self.made(number, made);
             }
         }
     }
 
-    fn make(&self, number: u64) -> io::Result<LogWriter> {
-        let next = self.maker.start(number)?;
-        self.fill(&next)?;
+    fn make(&self, number: u64, floor: u64, old: Option<&LogFile>, fill: bool) -> io::Result<LogWriter> {
+        let next = self.maker.start(number, floor, old)?;
+        if fill {
+            self.fill(&next)?;
+        }
         next.finish(&*self.maker.io, &self.maker.dir)
     }
 
-    /// Writes zeroes, step by step, until the end or until somebody waits.
-    fn fill(&self, next: &LogWriter) -> io::Result<()> {
-        let mut at = FIRST_GROUP;
-        while at < next.log.header.file_bytes {
-            let started = Instant::now();
-            let bytes = (next.log.header.file_bytes - at).min(STEP.len() as u64);
-            if self.leave(Duration::ZERO) {
-                break;
-            }
-            next.file.write_at(at, &STEP[..bytes as usize])?;
-            next.file.sync_data()?;
-            at += bytes;
-            if self.leave(started.elapsed() * REST) {
-                break;
-            }
+    fn made(&self, number: u64, made: io::Result<LogWriter>) {
+        if made.is_err() {
+            self.maker.clean_up(number);
         }
-        Ok(())
-    }
-
-    /// Rests; whether there is no more time for zeroes.
-    fn leave(&self, rest: Duration) -> bool {
-        let hurried = |state: &State| state.urgent || state.stop || state.closing;
         let mut state = self.state.lock();
-        if !hurried(&state) && !rest.is_zero() {
-            self.changed.wait_for(&mut state, rest);
+        if let Err(error) = &made
+            && !mem::replace(&mut state.told, true)
+        {
+            tracing::warn!(%error, "cannot make the next lane file; trying again");
         }
-        hurried(&state)
+        state.told &= made.is_err();
+        state.step = made.map_or_else(|error| Step::Failed(error.into()), Step::Ready);
+        drop(state);
+        self.changed.notify_all();
     }
 }

@@ -2,9 +2,13 @@
 
 mod append;
 mod crash;
+mod damage;
 mod descriptors;
 mod faults;
 mod recovery;
+mod release;
+mod space;
+mod stepped;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +25,7 @@ const DIR: &str = "/lane";
 
 /// Small files, and no mark unless the lane is closed.
 fn options() -> LaneOptions {
-    LaneOptions { file_bytes: 8192, group_bytes: 4096, mark_after: Duration::from_secs(3600) }
+    LaneOptions { file_bytes: 8192, group_bytes: 4096, mark_after: Duration::from_secs(3600), ..LaneOptions::default() }
 }
 
 fn open(disk: &SimDisk) -> Result<(Arc<Lane>, Recovery), LaneError> {

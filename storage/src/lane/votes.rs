@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use stratalog_proto::ShardId;
 
 use super::LaneError;
+use crate::sabotage::{Bug, planted};
 use crate::{Io, OpenMode, write_durably};
 
 /// `SLG-VOTE`: the first bytes of a vote file.
@@ -34,6 +35,8 @@ impl Votes {
     /// Those of the disk.
     pub fn open(io: Arc<dyn Io>, dir: &Path) -> Result<Self, LaneError> {
         io.create_dir_all(dir)?;
+        // What is loaded from here on was durable, even if the process died before it had made it so.
+        io.sync_dir(dir)?;
         Ok(Self { io, dir: dir.to_owned(), writing: Mutex::new(()) })
     }
 
@@ -46,6 +49,9 @@ impl Votes {
     /// If the vote has more than 64 KiB.
     pub fn save(&self, shard: ShardId, vote: &[u8]) -> Result<(), LaneError> {
         assert!(vote.len() <= MAX_VOTE_BYTES, "a vote has at most {MAX_VOTE_BYTES} bytes, not {}", vote.len());
+        if planted(Bug::VoteNotPersisted) {
+            return Ok(());
+        }
         let _writing = self.writing.lock();
         write_durably(&*self.io, &self.path(shard), &[&header(shard, vote), vote])?;
         Ok(())
@@ -121,6 +127,21 @@ mod tests {
             assert_eq!(votes(&after).load(SHARD).unwrap().unwrap(), vote);
             assert_eq!(votes(&after).load(ShardId(8)).unwrap(), None);
         }
+    }
+
+    #[test]
+    fn a_vote_that_was_loaded_survives_a_power_cut_even_if_saving_it_was_cut_short() {
+        let disk = SimDisk::new();
+        votes(&disk).save(SHARD, b"first").unwrap();
+        let votes_of_victim = votes(&disk);
+        disk.set_fault(|op, path| match op {
+            crate::io::sim::Op::Sync if path == Path::new("/votes") => Err(std::io::ErrorKind::Other.into()),
+            _ => Ok(()),
+        });
+        votes_of_victim.save(SHARD, b"second").unwrap_err();
+        let disk = disk.after_kill();
+        assert_eq!(votes(&disk).load(SHARD).unwrap().unwrap(), "second");
+        assert_eq!(votes(&disk.after_power_cut(|| false)).load(SHARD).unwrap().unwrap(), "second");
     }
 
     #[test]

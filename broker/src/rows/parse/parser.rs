@@ -22,6 +22,8 @@ pub(in crate::rows) struct Parsed {
     pub(in crate::rows) chunks: Vec<TailChunk>,
     /// Offsets that became no row.
     pub(in crate::rows) rowless: BTreeMap<PartitionId, u64>,
+    /// The offset after the last one of each partition.
+    pub(in crate::rows) ends: BTreeMap<PartitionId, Offset>,
     /// Rows, dead ones included.
     pub(in crate::rows) rows: u64,
     /// Rows whose value did not parse.
@@ -51,15 +53,16 @@ struct Open<'a> {
 
 impl<'a> Parser<'a> {
     fn push(&mut self, applied: &AppliedBatch) {
-        match Batch::parse_trusted(applied.batch.clone()) {
+        let batch = Batch::parse_trusted(applied.batch.clone());
+        let count = batch.as_ref().map_or_else(|_| claimed_records(applied), Batch::record_count);
+        match batch {
             Ok(batch) if self.config.format == Format::Raw || batch.header().is_control() => {
-                *self.parsed.rowless.entry(applied.partition).or_default() += u64::from(batch.record_count());
+                *self.parsed.rowless.entry(applied.partition).or_default() += u64::from(count);
             }
-            Ok(batch) => self.push_records(applied, batch.record_count(), decode(&batch)),
-            Err(error) => {
-                self.push_records(applied, claimed_records(applied), Err(error.to_string()));
-            }
+            Ok(batch) => self.push_records(applied, count, decode(&batch)),
+            Err(error) => self.push_records(applied, count, Err(error.to_string())),
         }
+        self.parsed.ends.insert(applied.partition, Offset(applied.base_offset.0 + u64::from(count)));
     }
 
     /// One row for each of `count` offsets. From the first record that cannot be read on, they are dead.

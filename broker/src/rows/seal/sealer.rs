@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use stratalog_proto::entry::Command;
-use stratalog_proto::{Code, Error, RaftIndex, TopicId, internal};
+use stratalog_proto::{Code, Error, PartitionId, RaftIndex, TopicId, internal};
 use stratalog_storage::SegmentMeta;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,8 @@ pub(in crate::rows) struct Sealer {
     pub(in crate::rows) segments: AtomicU64,
     /// Rows in them.
     pub(in crate::rows) rows: AtomicU64,
+    /// Bytes of segment files that were written, whether they came to count or not.
+    pub(in crate::rows) bytes: AtomicU64,
     /// Seals that did not come to count.
     pub(in crate::rows) failures: AtomicU64,
 }
@@ -42,6 +44,7 @@ impl Sealer {
             usage,
             segments: AtomicU64::new(0),
             rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         }
     }
@@ -140,7 +143,10 @@ impl Sealer {
         };
         let _permit = self.builds.acquire().await.map_err(|_| Error::new(Code::Unavailable, "the node is stopping"))?;
         match tokio::task::spawn_blocking(move || build(&job)).await {
-            Ok(Ok(segments)) => Ok(segments),
+            Ok(Ok(segments)) => {
+                self.bytes.fetch_add(segments.iter().map(|meta| meta.bytes).sum(), Ordering::Relaxed);
+                Ok(segments)
+            }
             Ok(Err(failed)) => {
                 discard(shard, failed.written).await;
                 Err(failed.error)
@@ -165,16 +171,14 @@ fn frontier(shard: &ShardRows, topic: TopicId) -> Option<RaftIndex> {
 }
 
 fn command(topic: TopicId, captured: &Capture, segments: &[SegmentMeta]) -> internal::Seal {
-    let rowless = captured.rowless.iter();
+    let of = |partition: PartitionId, value| internal::PartitionCount { partition: partition.0, value };
     internal::Seal {
         topic: topic.to_bytes(),
         expect: captured.expect.0,
         next: captured.next.0,
         segments: segments.iter().map(internal::SegmentMeta::from).collect(),
-        rowless: rowless
-            .map(|(partition, value)| internal::PartitionCount { partition: partition.0, value: *value })
-            .collect(),
-        ends: Vec::new(),
+        rowless: captured.rowless.iter().map(|(partition, count)| of(*partition, *count)).collect(),
+        ends: captured.ends.iter().map(|(partition, end)| of(*partition, end.0)).collect(),
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) partitions: u32,
     pub(crate) max_message_bytes: u32,
+    /// Whether the batches that a fetch brings of a partition come in one element, as from a replay segment.
+    pub(crate) joins_batches: bool,
 }
 
 /// A running node. It has a runtime of its own, so that it can be killed with all its connections.
@@ -78,7 +80,15 @@ impl Node {
     }
 
     pub(crate) fn with_max_message_bytes(partitions: u32, max_message_bytes: u32) -> Self {
-        let shared = Shared { state: Arc::default(), partitions, max_message_bytes };
+        Self::serving(Shared { state: Arc::default(), partitions, max_message_bytes, joins_batches: false })
+    }
+
+    pub(crate) fn that_joins_batches(partitions: u32) -> Self {
+        let max_message_bytes = 1 << 20;
+        Self::serving(Shared { state: Arc::default(), partitions, max_message_bytes, joins_batches: true })
+    }
+
+    fn serving(shared: Shared) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (address, runtime) = serve(&shared, any);
         Self { shared, address, runtime: Some(runtime) }

@@ -1,7 +1,7 @@
 //! Bit-packing: `n` numbers of `width` bits each, one after the other, least significant bit first, in
 //! `ceil(n * width / 8)` bytes.
 
-use super::super::cursor::{Cursor, Malformed};
+use crate::container::{Cursor, Malformed};
 
 /// Bits that `max` needs, 0 to 64.
 pub(super) fn width_of(max: u64) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::super::cursor::{Cursor, Malformed};
+use crate::container::{Cursor, Malformed};
 
 const PLAIN: u8 = 0;
 const LZ4: u8 = 1;

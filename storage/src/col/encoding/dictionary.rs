@@ -8,9 +8,9 @@ use arrow::array::{Array, StringArray, UInt32Array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::take;
 
-use super::super::cursor::{Cursor, Malformed};
 use super::bitpack::{pack, unpack, width_of};
 use super::strings;
+use crate::container::{Cursor, Malformed};
 
 /// The most values in a dictionary.
 const MAX_VALUES: usize = 1 << 16;

@@ -3,8 +3,8 @@
 //! A decimal is an integer over a power of ten. Both are exact floats there, and a division is correctly rounded, so that
 //! it gives the very float that reading the decimal's text gave.
 
-use super::super::cursor::{Cursor, Malformed};
 use super::{bytes, ints};
+use crate::container::{Cursor, Malformed};
 
 const DECIMAL: u8 = 0;
 const BITS: u8 = 1;

@@ -4,8 +4,8 @@
 //! A value is `base + 10^exponent * step`, in wrapping 64-bit arithmetic, with `step` a u64 that is packed as it is, or as
 //! the difference to the one before.
 
-use super::super::cursor::{Cursor, Malformed};
 use super::bitpack::{pack, unpack, width_of};
+use crate::container::{Cursor, Malformed};
 
 const FRAME: u8 = 0;
 const DELTA: u8 = 1;

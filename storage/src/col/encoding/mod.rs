@@ -21,8 +21,8 @@ use arrow::array::{
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMillisecondType, TimestampNanosecondType};
 
-use super::cursor::{Cursor, Malformed};
 use super::format::ColumnType;
+use crate::container::{Cursor, Malformed};
 
 pub(super) use dictionary::Dictionary;
 

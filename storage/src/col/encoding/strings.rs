@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use arrow::array::{Array, StringArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 
-use super::super::cursor::{Cursor, Malformed};
 use super::{bytes, ints};
+use crate::container::{Cursor, Malformed};
 
 /// Appends the values; a null is an empty string here.
 pub(super) fn encode(values: &StringArray, out: &mut Vec<u8>) {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::super::format::{TRAILER_BYTES, Trailer};
+use super::super::format::KIND;
 use super::*;
+use crate::container::{TRAILER_BYTES, Trailer};
 
 const TEXT: &[u8] = b"the bytes of a text index";
 
@@ -74,7 +75,7 @@ impl Intact {
     }
 
     fn trailer(&self) -> Trailer {
-        Trailer::decode(&self.file[self.file.len() - TRAILER_BYTES..]).unwrap()
+        Trailer::decode(&self.file[self.file.len() - TRAILER_BYTES..], KIND.trailer_magic).unwrap()
     }
 
     fn footer_start(&self) -> usize {
@@ -90,7 +91,7 @@ impl Intact {
         let footer_crc = crc32fast::hash(footer);
         let blake3 = *blake3::hash(&file[..end]).as_bytes();
         let trailer = Trailer { footer_crc, blake3, ..self.trailer() };
-        file[end..].copy_from_slice(&trailer.encode());
+        file[end..].copy_from_slice(&trailer.encode(KIND.trailer_magic));
         file
     }
 }
@@ -143,7 +144,7 @@ fn a_file_of_a_later_version_says_so() {
     let intact = Intact::new(5, TEXT);
     let mut file = intact.file.clone();
     let end = file.len() - TRAILER_BYTES;
-    file[end..].copy_from_slice(&Trailer { version: 2, ..intact.trailer() }.encode());
+    file[end..].copy_from_slice(&Trailer { version: 2, ..intact.trailer() }.encode(KIND.trailer_magic));
     assert!(matches!(intact.open(&file).unwrap_err(), ColError::NewerVersion { version: 2, .. }));
 }
 

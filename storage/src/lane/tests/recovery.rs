@@ -307,11 +307,11 @@ fn missing_shortened_and_foreign_files_are_errors() {
 fn a_newer_file_version_is_said_to_be_one() {
     let (disk, _, _) = closed_lane();
     disk.edit(&path(1), |bytes| {
-        bytes[8] = 2;
+        bytes[8] = 3;
         let crc = crc32fast::hash(&bytes[..60]);
         bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     });
-    assert!(matches!(open(&disk), Err(LaneError::NewerVersion { version: 2, .. })));
+    assert!(matches!(open(&disk), Err(LaneError::NewerVersion { version: 3, .. })));
 }
 
 #[test]
@@ -337,4 +337,34 @@ fn a_file_of_version_1_is_read_for_ever() {
     assert_recovered(&lane, &recovery, &[frame(1, 0), frame(2, 10), frame(3, 2500)]);
     assert_eq!(recovery.frames[2].pos, LanePos { file: 1, offset: 1096, len: 2500 });
     append_durably(&lane, vec![frame(4, 10)]);
+}
+
+/// What the fixture of version 2 holds: the second file of a lane whose first one was released, and a mark.
+fn second_file_of_version_2() -> (SimDisk, Vec<Frame>) {
+    let disk = SimDisk::new();
+    let options = LaneOptions { file_bytes: 5632, ..options() };
+    let (mut lane, _) = SteppedLane::open(Arc::new(disk.clone()), Path::new(DIR), options).unwrap();
+    let frames = [frame(1, 4000), frame(2, 0), frame(3, 10), frame(4, 2500)];
+    for group in [&frames[..1], &frames[1..3], &frames[3..]] {
+        lane.lane().append(group.to_vec(), Box::new(|result| result.unwrap())).unwrap();
+        assert!(lane.flush());
+    }
+    lane.lane().release(2);
+    assert!(lane.mark() && !lane.flush(), "the mark's sync made the floor durable, too");
+    (disk, frames[1..].to_vec())
+}
+
+#[test]
+fn a_file_of_version_2_is_read_for_ever() {
+    let disk = SimDisk::new();
+    disk.create_dir_all(Path::new(DIR)).unwrap();
+    let file = disk.open(&path(2), crate::OpenMode::CreateNew).unwrap();
+    let fixture = include_bytes!("../../../tests/fixtures/lane-v2.log");
+    file.write_at(0, fixture).unwrap();
+    let (lane, recovery) = open(&disk).unwrap();
+    let (made_now, frames) = second_file_of_version_2();
+    assert_recovered(&lane, &recovery, &frames);
+    assert_eq!(recovery.frames[2].pos, LanePos { file: 2, offset: 1096, len: 2500 });
+    append_durably(&lane, vec![frame(5, 10)]);
+    assert!(made_now.edit(&path(2), |bytes| bytes == fixture), "the same bytes are written today");
 }

@@ -1,0 +1,126 @@
+//! A node in a process of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+
+/// A running node; dropping it kills it, as `kill -9` does.
+pub struct Node {
+    child: Child,
+    grpc: String,
+    data: PathBuf,
+}
+
+impl Node {
+    /// Starts `binary` on `data`, on ports of its own, and waits until it serves.
+    ///
+    /// # Errors
+    /// The binary is not there, or ends before it serves.
+    pub fn start(binary: &Path, data: &Path) -> Result<Self, Failure> {
+        let mut child = Command::new(binary)
+            .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .env("STRATALOG_LOG__LEVEL", "warn")
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| Failure::io("start (built with `cargo build --release`?)", binary, &error))?;
+        let output = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        // Greeting, gRPC, HTTP: all three are read, so that the node can write them.
+        let lines: Vec<String> = output.lines().map_while(Result::ok).take(3).collect();
+        let grpc =
+            lines.iter().find_map(|line| line.trim().strip_prefix("gRPC").map(|address| address.trim().to_owned()));
+        let grpc = grpc.ok_or_else(|| Failure(format!("{} ended before it served", binary.display())))?;
+        Ok(Self { child, grpc, data: data.to_owned() })
+    }
+
+    /// Where it serves gRPC.
+    pub fn endpoint(&self) -> &str {
+        &self.grpc
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Bytes that the process has caused to be written to the disk.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn written_bytes(&self) -> Result<u64, Failure> {
+        self.figure("io", "write_bytes:").map_err(Failure::from)
+    }
+
+    /// Memory of the process, in bytes: now, and at the most.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn memory_bytes(&self) -> Result<(u64, u64), Failure> {
+        Ok((self.figure("status", "VmRSS:")? << 10, self.figure("status", "VmHWM:")? << 10))
+    }
+
+    /// Processor time of the process, in user and in system mode.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn cpu(&self) -> Result<Duration, Failure> {
+        cpu_of(self.child.id())
+    }
+
+    /// Waits until the process has written nothing for a second: what it does in the background is done.
+    ///
+    /// # Errors
+    /// It still writes after `limit`.
+    pub fn settle(&self, limit: Duration) -> Result<(), Failure> {
+        let deadline = Instant::now() + limit;
+        let mut before = self.written_bytes()?;
+        while Instant::now() < deadline {
+            std::thread::sleep(Duration::from_secs(1));
+            let now = self.written_bytes()?;
+            if now == before {
+                return Ok(());
+            }
+            before = now;
+        }
+        Err(Failure(format!("the node still writes after {limit:?} of rest")))
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// The process cannot be waited for.
+    pub fn kill(mut self) -> Result<(), Failure> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    fn figure(&self, file: &str, key: &str) -> std::io::Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        let value = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        value.ok_or_else(|| std::io::Error::other(format!("/proc/PID/{file} has no number behind {key}")))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended already; there is nothing to be done about an error here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Processor time of a process, in user and in system mode.
+pub(crate) fn cpu_of(process: u32) -> Result<Duration, Failure> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name of the program, in parentheses, may hold blanks; the times are the 12th and 13th fields after it.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    // Linux counts in hundredths of a second for every program.
+    Ok(Duration::from_millis(ticks * 10))
+}

@@ -1,0 +1,229 @@
+//! Rebuilds the logs of all groups from what the lane recovered and the newest state files.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::{Mutex, RwLock};
+use stratalog_proto::{Code, Error, RaftIndex, ReplicaId, ShardId};
+use stratalog_storage::{FrameKind, Lane, LogPoint, RecoveredFrame, StateFiles, Votes};
+use tokio::sync::watch;
+
+use super::codec::decode_vote;
+use super::index::{LogIndex, Slot};
+use super::log::{ABANDONED, GroupLog, Inner, KEEP_NOTHING, Kept};
+use super::types::Vote;
+use super::uncommitted::Uncommitted;
+
+/// What the newest state file of a group says of its log.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    at: LogPoint,
+    frontier: LogPoint,
+}
+
+impl GroupLog {
+    /// Rebuilds the logs of the groups whose state files are given from what the lane recovered. `cache_bytes` is what
+    /// each keeps in memory of entries that are durable already. `keep` is dropped once nobody can write to the logs any
+    /// more. Blocks on the disk.
+    ///
+    /// A log begins after the frontier of its newest state file. Everything above, up to where that state was taken, has
+    /// to be there.
+    ///
+    /// # Errors
+    /// [`Code::CorruptData`] if a log has a hole or does not reach its state file (L5), if a state file or a vote does
+    /// not decode, or if frames belong to a group that is not among the given ones. Nothing was written then.
+    pub(crate) fn recover(
+        states: &[Arc<StateFiles>],
+        replica: ReplicaId,
+        lane: &Arc<Lane>,
+        votes: &Arc<Votes>,
+        frames: &[RecoveredFrame],
+        cache_bytes: usize,
+        keep: &Arc<dyn Send + Sync>,
+    ) -> Result<BTreeMap<ShardId, GroupLog>, Error> {
+        let mut replays: BTreeMap<ShardId, Replay> =
+            states.iter().map(|files| (files.shard(), Replay::default())).collect();
+        for frame in frames {
+            replays.get_mut(&frame.shard).ok_or_else(|| unknown_group(frame))?.frame(frame)?;
+        }
+        let mut recovered = Vec::new();
+        for files in states {
+            let replay = replays.remove(&files.shard()).unwrap_or_default();
+            let image = files.newest()?;
+            let origin = image.map(|image| Origin { at: image.at, frontier: image.frontier });
+            let vote = load_vote(votes, files.shard())?;
+            recovered.push((files.shard(), replay.finish(files.shard(), origin)?, vote, origin));
+        }
+        let open = |(shard, log, vote, origin): (ShardId, Replayed, Option<Vote>, Option<Origin>)| {
+            let kept = Kept { frontier: origin.map(|origin| origin.frontier.index), file: log.oldest_file };
+            let inner = Inner {
+                shard,
+                replica,
+                lane: Arc::clone(lane),
+                votes: Arc::clone(votes),
+                index: RwLock::new(log.index),
+                vote: Mutex::new(vote),
+                appends: Mutex::new(0),
+                flushed: watch::Sender::new(0),
+                kept: Mutex::new(kept),
+                starting: AtomicBool::new(false),
+                cache_bytes,
+                uncommitted: Uncommitted::default(),
+                _keep: Arc::clone(keep),
+            };
+            let recovered = GroupLog(Arc::new(inner));
+            if log.abandoned {
+                recovered.abandon_purge()?;
+            }
+            Ok((shard, recovered))
+        };
+        recovered.into_iter().map(open).collect()
+    }
+
+    /// Writes that the log is again what it was before its last Purge frame.
+    fn abandon_purge(&self) -> Result<(), Error> {
+        let last = self.last_index();
+        tracing::warn!(shard = %self.shard(), ?last, "a snapshot was not installed to its end; the log before it counts");
+        let kept = last.map_or(KEEP_NOTHING, RaftIndex);
+        self.mark(FrameKind::Truncate, ABANDONED, kept)
+            .map_err(|error| Error::new(Code::Io, format!("the log of shard {} takes no mark: {error}", self.shard())))
+    }
+}
+
+/// The frames of one group, read in the order of the lane. The lane may begin anywhere in a log: what it let go of is not
+/// needed.
+#[derive(Debug, Default)]
+struct Replay {
+    log: LogIndex,
+    /// What follows a Purge frame. It counts once the state file that came with it is durable.
+    after_purge: Option<LogIndex>,
+    oldest_file: Option<u64>,
+}
+
+/// What became of them.
+struct Replayed {
+    index: LogIndex,
+    /// A purge was not followed by its state file.
+    abandoned: bool,
+    oldest_file: Option<u64>,
+}
+
+impl Replay {
+    fn frame(&mut self, frame: &RecoveredFrame) -> Result<(), Error> {
+        self.oldest_file = self.oldest_file.or(Some(frame.pos.file));
+        if frame.index.0 == u64::MAX && frame.kind != FrameKind::Truncate {
+            return Err(contradicts(frame, "no entry has this index"));
+        }
+        match frame.kind {
+            FrameKind::Truncate => self.truncate(frame),
+            FrameKind::Purge => {
+                // A purge that was not abandoned before the next one had its state file.
+                if let Some(counts) = self.after_purge.take() {
+                    self.log = counts;
+                }
+                self.after_purge = Some(LogIndex::after(frame.term.0, frame.index.0));
+                Ok(())
+            }
+            FrameKind::Blank | FrameKind::Normal | FrameKind::Membership => {
+                let log = self.after_purge.as_mut().unwrap_or(&mut self.log);
+                if let Some(hole) = log.objection(frame.index.0) {
+                    return Err(contradicts(frame, &hole));
+                }
+                log.push(frame.index.0, frame.term.0, Slot { pos: frame.pos, kind: frame.kind }, None);
+                Ok(())
+            }
+        }
+    }
+
+    fn truncate(&mut self, frame: &RecoveredFrame) -> Result<(), Error> {
+        let last = (frame.index != KEEP_NOTHING).then_some(frame.index.0);
+        if frame.term == ABANDONED && self.after_purge.take().is_none() {
+            // The purge frame is gone, with all that was before it: what was read so far came after it.
+            self.log = LogIndex::default();
+        }
+        let log = self.after_purge.as_mut().unwrap_or(&mut self.log);
+        if last < log.base().map(|(_, index)| index) {
+            return Err(contradicts(frame, "entries are taken back that the log had let go of"));
+        }
+        log.truncate_after(last);
+        Ok(())
+    }
+
+    fn finish(self, shard: ShardId, origin: Option<Origin>) -> Result<Replayed, Error> {
+        let Self { log, after_purge, oldest_file } = self;
+        let purged_at = after_purge.as_ref().and_then(|log| log.base()).map(|(_, index)| RaftIndex(index));
+        let counts = purged_at.is_some() && purged_at <= origin.map(|origin| origin.at.index);
+        let abandoned = purged_at.is_some() && !counts;
+        let mut index = after_purge.filter(|_| counts).unwrap_or(log);
+        match origin {
+            Some(origin) => begin(shard, &mut index, origin)?,
+            None => check_whole(shard, &index)?,
+        }
+        Ok(Replayed { index, abandoned, oldest_file })
+    }
+}
+
+/// Makes a log begin after the frontier of its state file.
+fn begin(shard: ShardId, log: &mut LogIndex, Origin { at, frontier }: Origin) -> Result<(), Error> {
+    let (first, next) = (log.first(), log.next());
+    let (from, to) = (frontier.index.0, at.index.0);
+    if first == next && log.base().is_none() && from == to {
+        *log = LogIndex::after(frontier.term.0, from);
+        return Ok(());
+    }
+    let lost = |what: &str| {
+        let message = format!(
+            "L5: the state file of shard {shard} was taken at entry {to} and needs the log above entry {from}, but {what}. \
+             Nothing was changed; restore the log files from a copy"
+        );
+        Error::new(Code::CorruptData, message)
+    };
+    if first > from + 1 || next <= to {
+        return Err(lost(&format!("the log holds the entries from {first} and ends before entry {next}")));
+    }
+    // The lane may have let go of everything up to the frontier, and of the frontier's term with it.
+    let same = |point: LogPoint| point.index.0 < first || log.has(point.term.0, point.index.0);
+    if !(same(at) && same(frontier)) {
+        return Err(lost("the log has entries of other terms there"));
+    }
+    log.begin_after(frontier.term.0, from);
+    Ok(())
+}
+
+/// Checks a log that has no state file: it never let go of an entry.
+fn check_whole(shard: ShardId, log: &LogIndex) -> Result<(), Error> {
+    if log.first() == 0 || log.last().is_none() {
+        return Ok(());
+    }
+    let message = format!(
+        "L5: the log of shard {shard} begins at entry {}, and there is no state file for what was before. Nothing was \
+         changed; restore the shard's state directory from a copy",
+        log.first()
+    );
+    Err(Error::new(Code::CorruptData, message))
+}
+
+fn contradicts(frame: &RecoveredFrame, what: &str) -> Error {
+    let (file, offset) = (frame.pos.file, frame.pos.offset);
+    let message = format!("L5: log of shard {}, file {file}, offset {offset}: {what}", frame.shard);
+    Error::new(Code::CorruptData, message)
+}
+
+fn load_vote(votes: &Votes, shard: ShardId) -> Result<Option<Vote>, Error> {
+    let corrupt = |error: String| {
+        let message =
+            format!("the vote of shard {shard} cannot be read, and without it the shard must not vote: {error}");
+        Error::new(Code::CorruptData, message)
+    };
+    let bytes = votes.load(shard).map_err(|error| corrupt(error.to_string()))?;
+    bytes.map(decode_vote).transpose().map_err(|error| corrupt(error.to_string()))
+}
+
+fn unknown_group(frame: &RecoveredFrame) -> Error {
+    let message = format!("the log holds frames of shard {}, which this data directory does not have", frame.shard);
+    Error::new(Code::CorruptData, message)
+}
+
+#[cfg(test)]
+mod tests;

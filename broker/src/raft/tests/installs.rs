@@ -1,0 +1,129 @@
+//! Snapshots over replicas that hold acknowledged records.
+
+use futures::StreamExt;
+use stratalog_proto::RaftIndex;
+
+use super::cluster::{ALL, Cluster, simulate};
+use crate::raft::peers::NoAnswer;
+use crate::raft::send_state::messages;
+
+/// Sends the leader's newest state file to a replica, whether it needs it or not.
+pub(super) async fn install(cluster: &Cluster, from: u64, to: u64) {
+    let sender = &cluster.at(from).group;
+    let vote = sender.log().vote().expect("a leader has a vote");
+    let messages =
+        messages(vote, sender.snapshots.clone()).map(|message| message.map_err(|error| NoAnswer(error.to_string())));
+    cluster.at(to).group.receive_state(messages.boxed()).await.unwrap();
+}
+
+/// A cluster in which `behind` misses the end of the log, and the leader has a snapshot above it. With `over_frontier`,
+/// `behind` has the log up to above the snapshot's frontier.
+pub(super) async fn behind(seed: u64, over_frontier: bool) -> (Cluster, u64, u64) {
+    let mut cluster = Cluster::start(seed).await;
+    cluster.produce_some(4).await;
+    cluster.roll(1).await.unwrap();
+    cluster.agree(&ALL).await;
+    let leader = cluster.leader().unwrap();
+    let behind = ALL.into_iter().find(|id| *id != leader).unwrap();
+    // Acknowledged by this replica too, and in no segment of its own.
+    cluster.produce_some(6).await;
+    cluster.agree(&ALL).await;
+    cluster.network.isolate(behind);
+    cluster.produce_some(5).await;
+    if !over_frontier {
+        cluster.roll(2).await.unwrap();
+        cluster.produce_some(2).await;
+    }
+    cluster.at(leader).group.snapshot().await.unwrap();
+    cluster.network.heal();
+    (cluster, leader, behind)
+}
+
+async fn lose_the_leader_after_an_install(seed: u64, over_frontier: bool) {
+    let (mut cluster, leader, behind) = behind(seed, over_frontier).await;
+    let oldest = cluster.at(behind).log().retained().oldest_file;
+    install(&cluster, leader, behind).await;
+    let retained = cluster.at(behind).log().retained();
+    assert_eq!(retained.oldest_file, oldest, "L4: nothing that it acknowledged is given up");
+    cluster.crash(leader, true).await;
+    cluster.crash(behind, true).await;
+    cluster.restart(behind).await.unwrap();
+    assert_eq!(cluster.at(behind).log().retained().oldest_file, oldest, "L4: nor after a power cut");
+    cluster.new_leader(leader).await;
+    while cluster.produce().await.is_err() {}
+    let left: Vec<u64> = ALL.into_iter().filter(|id| *id != leader).collect();
+    cluster.agree(&left).await;
+    cluster.refetch(behind);
+    left.iter().for_each(|id| cluster.check_acked(*id));
+    cluster.settle().await;
+    cluster.check();
+}
+
+#[test]
+fn l1_an_install_over_acked_unrolled_records_keeps_them_when_the_leader_is_lost() {
+    (0..3).for_each(|seed| simulate(lose_the_leader_after_an_install(seed, true)));
+}
+
+#[test]
+fn l4_an_install_beyond_the_log_keeps_what_was_acked_until_its_segments_are_here() {
+    (0..3).for_each(|seed| simulate(lose_the_leader_after_an_install(seed, false)));
+}
+
+#[test]
+fn a_snapshot_that_is_not_newer_changes_nothing() {
+    simulate(async {
+        let (mut cluster, leader, behind) = behind(4, true).await;
+        cluster.agree(&ALL).await;
+        let before = cluster.at(behind).log().retained();
+        install(&cluster, leader, behind).await;
+        assert_eq!(cluster.at(behind).log().retained(), before);
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
+fn a_snapshot_that_ends_early_changes_nothing_and_the_next_one_is_taken() {
+    simulate(async {
+        let (mut cluster, leader, behind) = behind(5, true).await;
+        cluster.network.isolate(behind);
+        let before = cluster.at(behind).log().retained();
+        let sender = &cluster.at(leader).group;
+        for taken in 0..3 {
+            let sent = messages(sender.log().vote().unwrap(), sender.snapshots.clone()).take(taken);
+            let sent = sent.map(|message| message.map_err(|error| NoAnswer(error.to_string())));
+            let broken = futures::stream::once(async { Err(NoAnswer("the leader is gone".to_owned())) });
+            cluster.at(behind).group.receive_state(sent.chain(broken).boxed()).await.unwrap_err();
+        }
+        assert_eq!(cluster.at(behind).log().retained(), before);
+        install(&cluster, leader, behind).await;
+        assert!(cluster.at(behind).log().retained().last > before.last);
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
+fn x1_a_damaged_snapshot_is_refused() {
+    simulate(async {
+        let (cluster, leader, behind) = behind(6, true).await;
+        cluster.network.isolate(behind);
+        let sender = &cluster.at(leader).group;
+        let sent: Vec<_> = messages(sender.log().vote().unwrap(), sender.snapshots.clone()).collect().await;
+        let sent: Vec<_> = sent.into_iter().map(Result::unwrap).collect();
+        for (at, message) in sent.iter().enumerate() {
+            for part in 0..message.parts.len() {
+                let mut damaged = sent.clone();
+                let mut bytes = damaged[at].parts[part].to_vec();
+                let Some(byte) = bytes.last_mut() else { continue };
+                *byte ^= 1;
+                damaged[at].parts[part] = bytes.into();
+                let stream = futures::stream::iter(damaged.into_iter().map(Ok)).boxed();
+                let refused = cluster.at(behind).group.receive_state(stream).await;
+                let membership = at == 0;
+                assert!(refused.is_err() || membership, "message {at}, part {part}");
+            }
+        }
+        assert!(cluster.at(behind).log().retained().first <= RaftIndex(20));
+    });
+}

@@ -1,0 +1,213 @@
+//! openraft's own suite over the real lane, and what it does not cover: restarts.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt};
+use openraft::entry::RaftEntry;
+use openraft::storage::{
+    EntryResponder, IOFlushed, RaftLogReader, RaftLogStorage, RaftSnapshotBuilder, RaftStateMachine,
+};
+use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::TypeConfigExt;
+use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::{EntryPayload, OptionalSend, StorageError};
+use parking_lot::Mutex;
+use stratalog_proto::{Code, RaftIndex, ReplicaId, ShardId};
+use stratalog_storage::{Lane, LaneOptions, RealDisk, StateFiles, Votes};
+use tempfile::TempDir;
+
+use crate::raft::log::GroupLog;
+use crate::raft::types::{Answers, Entry, EntryBytes, LogId, StoredMembership, TypeConfig, Vote, log_id};
+
+const SHARD: ShardId = ShardId(3);
+
+struct OnDisk;
+
+impl StoreBuilder<TypeConfig, GroupLog, MemoryMachine, TempDir> for OnDisk {
+    async fn build(&self) -> Result<(TempDir, GroupLog, MemoryMachine), StorageError<TypeConfig>> {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(&dir, 0).1;
+        Ok((dir, log, MemoryMachine::default()))
+    }
+}
+
+fn open(dir: &TempDir, cache_bytes: usize) -> (Arc<Lane>, GroupLog) {
+    let options = LaneOptions { file_bytes: 1 << 20, ..LaneOptions::default() };
+    let (lane, recovery) = Lane::open(Arc::new(RealDisk), dir.path(), options).unwrap();
+    let votes = Arc::new(Votes::open(Arc::new(RealDisk), &dir.path().join("votes")).unwrap());
+    let keep = Arc::new(()) as Arc<dyn Send + Sync>;
+    let frames = &recovery.frames;
+    let states = [states(dir, SHARD)];
+    let mut logs = GroupLog::recover(&states, ReplicaId(1), &lane, &votes, frames, cache_bytes, &keep).unwrap();
+    (lane, logs.remove(&SHARD).unwrap())
+}
+
+fn states(dir: &TempDir, shard: ShardId) -> Arc<StateFiles> {
+    Arc::new(StateFiles::open(Arc::new(RealDisk), &dir.path().join("state"), shard).unwrap())
+}
+
+#[test]
+fn openraft_suite_passes_over_the_lane() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(Suite::test_all(OnDisk)).unwrap();
+}
+
+fn entry(term: u64, index: u64, payload: &[u8]) -> Entry {
+    let bytes = EntryBytes::from(Bytes::copy_from_slice(payload));
+    Entry { log_id: log_id(term, index), payload: EntryPayload::Normal(bytes) }
+}
+
+async fn append(log: &mut GroupLog, entries: Vec<Entry>) {
+    let (flushed, wait) = TypeConfig::oneshot();
+    RaftLogStorage::append(log, entries, IOFlushed::signal(flushed)).await.unwrap();
+    wait.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn log_and_vote_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lane, mut log) = open(&dir, 0);
+    append(&mut log, (0..=5).map(|index| entry(1, index, &[index as u8; 100])).collect()).await;
+    RaftLogStorage::truncate_after(&mut log, Some(log_id(1, 3))).await.unwrap();
+    append(&mut log, vec![entry(2, 4, b"new")]).await;
+    let vote = Vote::new(2, 1);
+    RaftLogStorage::save_vote(&mut log, &vote).await.unwrap();
+    lane.close();
+    drop((lane, log));
+
+    let (_lane, mut log) = open(&dir, 0);
+    let state = log.get_log_state().await.unwrap();
+    assert_eq!((state.last_purged_log_id, state.last_log_id), (None, Some(log_id(2, 4))));
+    assert_eq!(log.read_vote().await.unwrap(), Some(vote));
+    assert_eq!(log.payload(RaftIndex(4)).unwrap().unwrap(), "new");
+    assert_eq!(log.term_of(RaftIndex(3)).0, 1);
+    let entries: Vec<Entry> = log.entries_stream(0..=4).await.try_collect().await.unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.log_id.index).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn an_entry_is_readable_before_it_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_lane, mut log) = open(&dir, 0);
+    RaftLogStorage::append(&mut log, vec![entry(1, 1, b"x")], IOFlushed::noop()).await.unwrap();
+    assert_eq!(log.try_get_log_entries(..).await.unwrap().len(), 1);
+    assert_eq!(log.payload(RaftIndex(1)).unwrap().unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_limited_read_is_cut_by_bytes_and_never_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_lane, mut log) = open(&dir, 1 << 30);
+    let large = vec![7u8; 900 << 10];
+    append(&mut log, (1..=8).map(|index| entry(1, index, &large)).collect()).await;
+    assert_eq!(log.limited_get_log_entries(1, 9).await.unwrap().len(), 4);
+    assert_eq!(log.limited_get_log_entries(8, 9).await.unwrap().len(), 1);
+    let all: Vec<Entry> = log.entries_stream(1..9).await.try_collect().await.unwrap();
+    assert_eq!(all.len(), 8);
+}
+
+#[tokio::test]
+async fn frames_of_an_unknown_group_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lane, mut log) = open(&dir, 0);
+    append(&mut log, vec![entry(1, 1, b"x")]).await;
+    lane.close();
+    drop((lane, log));
+    let (lane, recovery) = Lane::open(Arc::new(RealDisk), dir.path(), LaneOptions::default()).unwrap();
+    let votes = Arc::new(Votes::open(Arc::new(RealDisk), &dir.path().join("votes")).unwrap());
+    let keep = Arc::new(()) as Arc<dyn Send + Sync>;
+    let recovered =
+        GroupLog::recover(&[states(&dir, ShardId(9))], ReplicaId(1), &lane, &votes, &recovery.frames, 0, &keep)
+            .map(|_| ());
+    assert_eq!(recovered.unwrap_err().code, Code::CorruptData);
+}
+
+#[tokio::test]
+async fn a_start_looks_at_all_entries_and_reads_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lane, mut log) = open(&dir, 0);
+    let membership = openraft::Membership::new_with_defaults(vec![[1].into()], []);
+    let first = Entry { log_id: log_id(1, 0), payload: EntryPayload::Membership(membership) };
+    append(&mut log, vec![first.clone(), entry(1, 1, &[7; 1_000]), entry(2, 2, &[7; 1_000])]).await;
+    lane.close();
+    drop((lane, log));
+
+    let (_lane, mut log) = open(&dir, 0);
+    let whole = log.try_get_log_entries(..).await.unwrap();
+    log.set_starting(true);
+    let seen = log.try_get_log_entries(..).await.unwrap();
+    assert_eq!(
+        seen.iter().map(|entry| entry.log_id).collect::<Vec<_>>(),
+        whole.iter().map(|e| e.log_id).collect::<Vec<_>>()
+    );
+    assert_eq!(seen[0], first);
+    let empty = EntryPayload::Normal(EntryBytes::from(Bytes::new()));
+    assert!(seen[1].payload == empty && seen[2].payload == empty && whole[1].payload != empty);
+    assert_eq!(log.get_key_log_ids(log_id(1, 0)..=log_id(2, 2)).await.unwrap(), [log_id(1, 1), log_id(2, 2)]);
+}
+
+/// A state machine for the suite: it remembers what was applied last, and a snapshot is that.
+#[derive(Clone, Default)]
+struct MemoryMachine(Arc<Mutex<Memory>>);
+
+#[derive(Clone, Default)]
+struct Memory {
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    snapshot: Option<SnapshotMetaOf<TypeConfig>>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for MemoryMachine {
+    type SnapshotData = ();
+
+    async fn build_snapshot(&mut self) -> std::io::Result<SnapshotOf<TypeConfig, ()>> {
+        let mut memory = self.0.lock();
+        let meta =
+            SnapshotMetaOf::<TypeConfig> { last_log_id: memory.applied, last_membership: memory.membership.clone() };
+        memory.snapshot = Some(meta.clone());
+        Ok(SnapshotOf::<TypeConfig, ()> { meta, snapshot: () })
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for MemoryMachine {
+    type SnapshotData = ();
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> std::io::Result<(Option<LogId>, StoredMembership)> {
+        let memory = self.0.lock();
+        Ok((memory.applied, memory.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> std::io::Result<()>
+    where
+        S: Stream<Item = std::io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let mut memory = self.0.lock();
+            memory.applied = Some(entry.log_id());
+            if let EntryPayload::Membership(membership) = entry.payload {
+                memory.membership = StoredMembership::new(memory.applied, membership);
+            }
+            if let Some(responder) = responder {
+                responder.send(Answers::default());
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMetaOf<TypeConfig>, _snapshot: ()) -> std::io::Result<()> {
+        let (applied, membership) = (meta.last_log_id, meta.last_membership.clone());
+        *self.0.lock() = Memory { applied, membership, snapshot: Some(meta.clone()) };
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> std::io::Result<Option<SnapshotOf<TypeConfig, ()>>> {
+        let meta = self.0.lock().snapshot.clone();
+        Ok(meta.map(|meta| SnapshotOf::<TypeConfig, ()> { meta, snapshot: () }))
+    }
+}

@@ -1,0 +1,200 @@
+//! A network between the replicas of one group in one process: it delays, loses, and cuts in either direction.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{self, BoxStream, StreamExt};
+use parking_lot::Mutex;
+use stratalog_proto::{Error, ReplicaId};
+use stratalog_storage::simulation::Dice;
+use tokio::time::sleep;
+
+use crate::raft::Group;
+use crate::raft::peers::{Message, NoAnswer, Peers, Route};
+
+/// How long who sends waits for what was lost.
+const LOST_WAIT: Duration = Duration::from_millis(200);
+
+/// An end of the network; clones are the same one.
+#[derive(Clone)]
+pub(super) struct ChannelNetwork {
+    wires: Arc<Mutex<Wires>>,
+    /// Whether it is plugged in: nothing leaves a replica that crashed.
+    plugged: Arc<AtomicBool>,
+}
+
+/// A replica that can be reached.
+type Reached = (Arc<Group>, Arc<AtomicBool>);
+
+struct Wires {
+    groups: BTreeMap<ReplicaId, (Weak<Group>, Arc<AtomicBool>)>,
+    /// From, to.
+    cut: BTreeSet<(ReplicaId, ReplicaId)>,
+    delay: Duration,
+    /// Of a thousand messages, this many are lost.
+    lost: u64,
+    dice: Dice,
+}
+
+impl ChannelNetwork {
+    pub(super) fn new(seed: u64) -> Self {
+        let (groups, cut) = (BTreeMap::new(), BTreeSet::new());
+        let wires = Wires { groups, cut, delay: Duration::from_millis(1), lost: 0, dice: Dice::new(seed) };
+        Self { wires: Arc::new(Mutex::new(wires)), plugged: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// Another end.
+    pub(super) fn end(&self) -> Self {
+        Self { wires: Arc::clone(&self.wires), plugged: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// Makes a group reachable at this end.
+    pub(super) fn attach(&self, replica: ReplicaId, group: &Arc<Group>) {
+        self.wires.lock().groups.insert(replica, (Arc::downgrade(group), Arc::clone(&self.plugged)));
+    }
+
+    /// From now on nothing leaves or reaches this end, what is on its way included.
+    pub(super) fn unplug(&self) {
+        self.plugged.store(false, Ordering::SeqCst);
+    }
+
+    /// From now on nothing goes from the one to the other.
+    pub(super) fn cut(&self, from: u64, to: u64) {
+        self.wires.lock().cut.insert((ReplicaId(from), ReplicaId(to)));
+    }
+
+    /// Cuts a replica off from all others, in both directions.
+    pub(super) fn isolate(&self, replica: u64) {
+        (1..=3).filter(|other| *other != replica).for_each(|other| {
+            self.cut(replica, other);
+            self.cut(other, replica);
+        });
+    }
+
+    pub(super) fn heal(&self) {
+        let mut wires = self.wires.lock();
+        wires.cut.clear();
+        wires.lost = 0;
+        wires.delay = Duration::from_millis(1);
+    }
+
+    pub(super) fn slow_down(&self, delay: Duration, lost_of_a_thousand: u64) {
+        let mut wires = self.wires.lock();
+        (wires.delay, wires.lost) = (delay, lost_of_a_thousand);
+    }
+
+    /// Who gets a message, after its delay; nobody if it is lost on the way.
+    async fn carry(&self, from: ReplicaId, to: ReplicaId) -> Result<Reached, NoAnswer> {
+        let (delay, lost) = {
+            let mut wires = self.wires.lock();
+            let (lost, delay) = (wires.lost, wires.delay);
+            (delay, wires.dice.chance(lost, 1_000))
+        };
+        sleep(delay).await;
+        let reached = {
+            let wires = self.wires.lock();
+            let open = !lost && !wires.cut.contains(&(from, to)) && self.plugged.load(Ordering::SeqCst);
+            let (group, plugged) = wires.groups.get(&to).cloned().unzip();
+            group
+                .as_ref()
+                .and_then(Weak::upgrade)
+                .zip(plugged)
+                .filter(|(_, plugged)| open && plugged.load(Ordering::SeqCst))
+        };
+        match reached {
+            Some(reached) => Ok(reached),
+            None => {
+                sleep(LOST_WAIT).await;
+                Err(NoAnswer(format!("nothing goes from {from} to {to}")))
+            }
+        }
+    }
+
+    /// Carries an answer back from a replica that has not crashed meanwhile.
+    async fn answer(
+        &self,
+        route: Route,
+        from: Arc<AtomicBool>,
+        answer: Result<Bytes, Error>,
+    ) -> Result<Bytes, NoAnswer> {
+        let answer = answer.map_err(|error| NoAnswer(error.to_string()))?;
+        let crashed = || NoAnswer(format!("replica {} crashed", route.to));
+        Some(()).filter(|()| from.load(Ordering::SeqCst)).ok_or_else(crashed)?;
+        self.carry(route.to, route.from).await.map(|_| answer)
+    }
+}
+
+impl Peers for ChannelNetwork {
+    fn ask(&self, route: Route, message: Message, timeout: Duration) -> BoxFuture<'static, Result<Bytes, NoAnswer>> {
+        let network = self.clone();
+        let asked = async move {
+            let (group, plugged) = network.carry(route.from, route.to).await?;
+            network.answer(route, plugged, group.answer(message).await).await
+        };
+        async move { tokio::time::timeout(timeout, asked).await.map_err(|_| NoAnswer("late".to_owned()))? }.boxed()
+    }
+
+    fn replicate(
+        &self,
+        route: Route,
+        messages: BoxStream<'static, Message>,
+    ) -> BoxStream<'static, Result<Bytes, NoAnswer>> {
+        let network = self.clone();
+        let started = async move {
+            match network.carry(route.from, route.to).await {
+                Ok(reached) => network.stream(route, reached, messages),
+                Err(error) => stream::once(async move { Err(error) }).boxed(),
+            }
+        };
+        stream::once(started).flatten().boxed()
+    }
+
+    fn send_state(
+        &self,
+        route: Route,
+        messages: BoxStream<'static, Result<Message, Error>>,
+    ) -> BoxFuture<'static, Result<Bytes, NoAnswer>> {
+        let network = self.clone();
+        async move {
+            let (group, plugged) = network.carry(route.from, route.to).await?;
+            let carrier = network.clone();
+            let arriving = messages.then(move |message| {
+                let carrier = carrier.clone();
+                async move {
+                    carrier.carry(route.from, route.to).await?;
+                    message.map_err(|error| NoAnswer(error.to_string()))
+                }
+            });
+            network.answer(route, plugged, group.receive_state(arriving.boxed()).await).await
+        }
+        .boxed()
+    }
+}
+
+impl ChannelNetwork {
+    /// A stream of requests and answers, which breaks at the first that is lost.
+    fn stream(
+        &self,
+        route: Route,
+        (group, plugged): Reached,
+        messages: BoxStream<'static, Message>,
+    ) -> BoxStream<'static, Result<Bytes, NoAnswer>> {
+        let (there, back) = (self.clone(), self.clone());
+        let arriving = messages.then(move |message| {
+            let there = there.clone();
+            async move { there.carry(route.from, route.to).await.ok().map(|_| message) }
+        });
+        let arriving = arriving.take_while(|message| std::future::ready(message.is_some()));
+        let answers = group.answer_all(arriving.filter_map(std::future::ready).boxed());
+        let answers = answers.then(move |answer| {
+            let (back, plugged) = (back.clone(), Arc::clone(&plugged));
+            async move { back.answer(route, plugged, answer).await }
+        });
+        let broken = stream::once(async { Err(NoAnswer("the stream broke".to_owned())) });
+        answers.chain(broken).boxed()
+    }
+}

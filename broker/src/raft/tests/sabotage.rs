@@ -1,0 +1,35 @@
+//! Bugs that are planted, and have to be noticed. Each run is a process of its own: a planted bug is in all of it.
+
+use std::process::{Command, Stdio};
+
+use stratalog_storage::sabotage::{Bug, plant};
+
+/// Names the bug to the process that has it.
+const VARIABLE: &str = "STRATALOG_PLANTED_BUG";
+const BUGS: [(&str, Bug); 2] = [("leader-restore", Bug::LeaderRestore), ("vote-not-persisted", Bug::VoteNotPersisted)];
+
+pub(super) fn plant_what_is_asked_for() {
+    if let Ok(name) = std::env::var(VARIABLE) {
+        let asked = BUGS.into_iter().find(|(known, _)| *known == name);
+        plant(Some(asked.expect("a bug that is known").1));
+    }
+}
+
+/// Runs one test of this file's siblings in a process with the bug; whether it passes.
+fn passes_with(bug: &str, test: &str) -> bool {
+    let mut run = Command::new(std::env::current_exe().unwrap());
+    let run = run.args(["--exact", &format!("raft::tests::{test}")]).env(VARIABLE, bug);
+    run.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+}
+
+#[test]
+fn l1_a_leader_that_goes_on_in_its_term_is_caught() {
+    let test = "traps::l1_a_leader_that_lost_its_unflushed_tail_does_not_go_on_in_its_term";
+    assert!(!passes_with("leader-restore", test));
+}
+
+#[test]
+fn l1_a_vote_that_is_not_kept_is_caught() {
+    let test = "traps::l1_a_replica_votes_once_in_a_term_whatever_happens_to_its_power";
+    assert!(!passes_with("vote-not-persisted", test));
+}

@@ -1,0 +1,250 @@
+//! A group as the roller sees it, and what it has to remember of it between two looks.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use stratalog_proto::{Error, RaftIndex, ShardId};
+use stratalog_storage::RecMeta;
+
+use super::ReplayOptions;
+use super::policy::GroupView;
+use crate::raft::{Group, GroupLog};
+use crate::shard::Shard;
+
+/// The least log of the metadata group that is worth a snapshot.
+const META_SNAPSHOT_BYTES: u64 = 4 << 20;
+/// How long a group is left alone after a failure, at first and at most.
+const REST: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
+
+/// A group whose log is to be kept short.
+#[derive(Clone)]
+pub(crate) enum Member {
+    /// One that hosts batches.
+    Shard(Arc<Shard>),
+    /// The metadata group: all of it is in its snapshot.
+    Meta(Arc<Group>),
+}
+
+/// A group under the roller's care.
+pub(super) struct Care {
+    pub(super) member: Member,
+    /// The size of the newest snapshot, as far as it was taken since the start.
+    snapshot_bytes: u64,
+    counted: Counted,
+    rests: [Rest; Step::COUNT],
+    /// Built for a command whose outcome is not known.
+    pub(super) doubtful: Vec<Arc<RecMeta>>,
+    /// The version of the manifest in which nothing was found to repack.
+    pub(super) searched: Option<u64>,
+}
+
+/// What a roller does for a group. One step that fails rests; the others go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Rolls a range of the log.
+    Roll,
+    /// Saves the state.
+    Snapshot,
+    /// Makes a segment that was rolled elsewhere.
+    Make,
+    /// Fetches a segment from another replica.
+    Fetch,
+    /// Rewrites a packed segment.
+    Repack,
+}
+
+impl Step {
+    const COUNT: usize = 5;
+
+    fn name(self) -> &'static str {
+        match self {
+            Step::Roll => "rolling the log",
+            Step::Snapshot => "saving the state",
+            Step::Make => "making a rolled segment",
+            Step::Fetch => "fetching a replay segment from another replica",
+            Step::Repack => "rewriting a packed segment",
+        }
+    }
+}
+
+/// Bytes of a shard's log, counted as it grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    frontier: RaftIndex,
+    through: RaftIndex,
+    /// Of the entries above `frontier`, up to `through`.
+    pub(super) unrolled: u64,
+    /// Rolled since the newest snapshot.
+    pub(super) unsnapped: u64,
+}
+
+/// Whether a step is left alone for a while, because it failed when it was tried last.
+#[derive(Debug, Default)]
+struct Rest {
+    until: Option<Instant>,
+    pause: Option<Duration>,
+}
+
+impl Member {
+    pub(super) fn id(&self) -> ShardId {
+        self.log().shard()
+    }
+
+    pub(super) fn group(&self) -> &Arc<Group> {
+        match self {
+            Member::Shard(shard) => shard.group(),
+            Member::Meta(group) => group,
+        }
+    }
+
+    pub(super) fn log(&self) -> &GroupLog {
+        self.group().log()
+    }
+
+    pub(super) fn shard(&self) -> Option<&Arc<Shard>> {
+        match self {
+            Member::Shard(shard) => Some(shard),
+            Member::Meta(_) => None,
+        }
+    }
+}
+
+impl Care {
+    pub(super) fn new(member: Member) -> Self {
+        let frontier = member.log().snapshot_frontier();
+        let counted = Counted { frontier, through: frontier, ..Counted::default() };
+        Self { member, snapshot_bytes: 0, counted, rests: Default::default(), doubtful: Vec::new(), searched: None }
+    }
+
+    /// Whether a step failed a moment ago.
+    pub(super) fn rests(&self, step: Step, now: Instant) -> bool {
+        self.rests[step as usize].is_on(now)
+    }
+
+    /// How a step ended.
+    pub(super) fn ended(&mut self, step: Step, done: &Result<(), Error>) {
+        let rest = &mut self.rests[step as usize];
+        match done {
+            Ok(()) => *rest = Rest::default(),
+            Err(error) => rest.begin(Instant::now(), self.member.id(), step.name(), error),
+        }
+    }
+
+    /// A snapshot is durable.
+    pub(super) fn snapshot_taken(&mut self, bytes: u64) {
+        self.snapshot_bytes = bytes;
+        self.counted.unsnapped = 0;
+    }
+
+    /// The numbers that the policy needs.
+    pub(super) fn view(&mut self, options: &ReplayOptions, now: Instant) -> GroupView {
+        let log = self.member.log().clone();
+        let may_snapshot = !self.rests(Step::Snapshot, now);
+        let oldest_file = log.retained().oldest_file;
+        let Some(shard) = self.member.shard() else {
+            return GroupView {
+                group: log.shard(),
+                rolls: false,
+                unrolled_bytes: 0,
+                oldest_file,
+                oldest_after_snapshot: None,
+                unsnapped_bytes: log.retained().bytes,
+                snapshot_bytes: self.snapshot_bytes,
+                snapshot_floor: META_SNAPSHOT_BYTES.min(options.roll_bytes),
+                may_snapshot,
+            };
+        };
+        let frontier = shard.read(|state| state.replay_frontier());
+        self.counted.update(frontier, shard.applied(), |after, through| log.bytes_between(after, through));
+        GroupView {
+            group: shard.id(),
+            rolls: shard.is_leader() && !self.rests(Step::Roll, now),
+            unrolled_bytes: self.counted.unrolled,
+            oldest_file,
+            oldest_after_snapshot: log.file_of(RaftIndex(frontier.0 + 1)),
+            unsnapped_bytes: self.counted.unsnapped,
+            snapshot_bytes: self.snapshot_bytes,
+            snapshot_floor: options.roll_bytes,
+            may_snapshot: may_snapshot && frontier > log.snapshot_frontier() && !shard.recs().is_waiting(),
+        }
+    }
+}
+
+impl Counted {
+    /// Brings the counts up to a replay frontier and an applied index; `bytes` counts the entries above one index, up to
+    /// another.
+    fn update(&mut self, frontier: RaftIndex, applied: RaftIndex, bytes: impl Fn(RaftIndex, RaftIndex) -> u64) {
+        if frontier > self.through {
+            // It jumped over what was counted: a snapshot was installed, or the log was rolled between two looks.
+            self.unrolled += bytes(self.through, frontier);
+            self.through = frontier;
+        }
+        if frontier > self.frontier {
+            let rolled = bytes(self.frontier, frontier).min(self.unrolled);
+            self.unrolled -= rolled;
+            self.unsnapped += rolled;
+            self.frontier = frontier;
+        }
+        if applied > self.through {
+            self.unrolled += bytes(self.through, applied);
+            self.through = applied;
+        }
+    }
+}
+
+impl Rest {
+    fn is_on(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    /// What was tried did not work: it is said once, and tried again after an ever longer pause.
+    fn begin(&mut self, now: Instant, group: ShardId, what: &str, error: &Error) {
+        let pause = match self.pause {
+            None => {
+                tracing::warn!(shard = %group, code = %error.code, %error, "{what} failed; the node goes on and tries again");
+                REST[0]
+            }
+            Some(pause) => {
+                tracing::debug!(shard = %group, code = %error.code, %error, "{what} failed again");
+                (pause * 2).min(REST[1])
+            }
+        };
+        self.pause = Some(pause);
+        self.until = Some(now + pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stratalog_proto::Code;
+
+    use super::*;
+
+    /// Each entry has its index in bytes.
+    fn bytes(after: RaftIndex, through: RaftIndex) -> u64 {
+        (after.0 + 1..=through.0).sum()
+    }
+
+    #[test]
+    fn bytes_are_counted_once_as_the_log_grows_and_is_rolled() {
+        let mut counted = Counted::default();
+        counted.update(RaftIndex(0), RaftIndex(4), bytes);
+        assert_eq!((counted.unrolled, counted.unsnapped), (10, 0));
+        counted.update(RaftIndex(0), RaftIndex(4), bytes);
+        counted.update(RaftIndex(2), RaftIndex(5), bytes);
+        assert_eq!((counted.unrolled, counted.unsnapped), (12, 3));
+        counted.update(RaftIndex(7), RaftIndex(8), bytes);
+        assert_eq!((counted.unrolled, counted.unsnapped), (8, 28));
+    }
+
+    #[test]
+    fn pauses_grow_up_to_a_bound() {
+        let (error, mut rest, mut now) = (Error::new(Code::StorageFull, "full"), Rest::default(), Instant::now());
+        for _ in 0..10 {
+            rest.begin(now, ShardId(1), "a roll", &error);
+            assert!(rest.is_on(now));
+            now += REST[1];
+            assert!(!rest.is_on(now));
+        }
+    }
+}

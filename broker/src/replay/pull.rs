@@ -1,0 +1,76 @@
+//! Segments that came to count and are not here: made again, or fetched from another replica.
+
+use std::sync::Arc;
+
+use stratalog_proto::{Code, Error};
+
+use super::member::Step;
+use super::roller::Worker;
+use super::steps::blocking;
+use super::{build, peers};
+use crate::shard::{PendingRec, Shard};
+
+impl Worker {
+    /// Makes the segments that were rolled elsewhere, or before the last crash, oldest first.
+    pub(super) async fn make_expected(&mut self, at: usize) {
+        let Some(shard) = self.shard(at) else { return };
+        while let Some(pending) = shard.recs().next_expected().filter(|_| self.may(Step::Make, at)) {
+            let (meta, of_log) = (Arc::clone(&pending.meta), pending.replaces.is_none());
+            let done = match self.make(&shard, pending).await {
+                Ok(()) => Ok(()),
+                // Damaged or gone here, or made of what is: another replica may have it.
+                Err(own) if !is_of_the_device(own.code) => {
+                    peers::fetch(&*self.peers, shard.recs(), &meta).await.map_err(|fetch| both(own, &fetch))
+                }
+                Err(own) => Err(own),
+            };
+            if done.is_ok() {
+                self.metrics.rec_written(meta.bytes);
+            }
+            if done.as_ref().is_err_and(|error| !of_log && !is_of_the_device(error.code)) {
+                // The log does not have it: nothing here can make it, and no snapshot takes anything away from it.
+                shard.recs().give_up(meta.id);
+            }
+            self.cares[at].ended(Step::Make, &done);
+        }
+    }
+
+    async fn make(&self, shard: &Arc<Shard>, pending: PendingRec) -> Result<(), Error> {
+        let (store, log) = (Arc::clone(shard.recs()), shard.group().log().clone());
+        blocking(move || {
+            match &pending.replaces {
+                Some(from) => build::repack_as(&store, from, &pending.meta)?,
+                None => build::rebuild(&store, &log, &pending.meta, pending.batches)?,
+            }
+            store.adopt(pending.meta);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Asks other replicas for segments that nothing here can make.
+    pub(super) async fn fetch_missing(&mut self, at: usize) {
+        let Some(shard) = self.shard(at).filter(|shard| !shard.recs().is_waiting()) else { return };
+        if !self.may(Step::Fetch, at) {
+            return;
+        }
+        let manifest = shard.read(|state| state.manifest().clone());
+        for meta in shard.recs().missing(manifest.recs()) {
+            let fetched = peers::fetch(&*self.peers, shard.recs(), &meta).await;
+            self.cares[at].ended(Step::Fetch, &fetched);
+            if fetched.is_err() {
+                return;
+            }
+            self.metrics.rec_written(meta.bytes);
+        }
+    }
+}
+
+/// Whether it is this device that cannot take a segment, wherever it comes from.
+fn is_of_the_device(code: Code) -> bool {
+    matches!(code, Code::StorageFull | Code::Io)
+}
+
+fn both(own: Error, fetch: &Error) -> Error {
+    Error::new(own.code, format!("{own}; and no other replica gave it: {fetch}"))
+}

@@ -1,0 +1,170 @@
+//! The roller: one task of a node that keeps its log short.
+//!
+//! It does one thing at a time, so that what it holds in memory is bounded by one roll. Whatever blocks runs on blocking
+//! threads, and no lock is held meanwhile. A failure, a full disk above all, is said once; the group is left alone for a
+//! while and tried again, and everything else goes on.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use stratalog_storage::Lane;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::ReplayOptions;
+use super::member::{Care, Member, Step};
+use super::peers::PeerSegments;
+use super::policy::{Action, GroupView, LaneView, next_action};
+use crate::metrics::ReplayMetrics;
+use crate::shard::Shard;
+
+/// The log is short of files when this part of one is all the room that it has.
+const STARVED_PART: u64 = 4;
+
+/// What a roller is started with.
+pub(crate) struct RollerOptions {
+    pub(crate) replay: ReplayOptions,
+    pub(crate) lane: Arc<Lane>,
+    /// The size of a log file.
+    pub(crate) file_bytes: u64,
+    /// All groups whose log is in the lane.
+    pub(crate) members: Vec<Member>,
+    pub(crate) peers: Arc<dyn PeerSegments>,
+    pub(crate) metrics: ReplayMetrics,
+}
+
+/// The roller of a node. It ends when this is dropped, between two steps.
+pub(crate) struct Roller {
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Roller {
+    /// Starts it.
+    pub(crate) fn start(options: RollerOptions) -> Self {
+        let stop = CancellationToken::new();
+        let worker = Worker::new(options, stop.clone());
+        Self { task: Mutex::new(Some(tokio::spawn(worker.run()))), stop }
+    }
+
+    /// Ends it, and waits for the step that is under way.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.lock().await.take()
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the roller did not end cleanly");
+        }
+    }
+}
+
+impl Drop for Roller {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// The task.
+pub(super) struct Worker {
+    pub(super) options: ReplayOptions,
+    pub(super) lane: Arc<Lane>,
+    file_bytes: u64,
+    pub(super) cares: Vec<Care>,
+    pub(super) peers: Arc<dyn PeerSegments>,
+    pub(super) metrics: ReplayMetrics,
+    stop: CancellationToken,
+}
+
+impl Worker {
+    pub(super) fn new(options: RollerOptions, stop: CancellationToken) -> Self {
+        Self {
+            options: options.replay,
+            lane: options.lane,
+            file_bytes: options.file_bytes,
+            cares: options.members.into_iter().map(Care::new).collect(),
+            peers: options.peers,
+            metrics: options.metrics,
+            stop,
+        }
+    }
+}
+
+impl Worker {
+    async fn run(mut self) {
+        self.release_lane().await;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(self.options.interval) => {}
+                () = self.stop.cancelled() => return,
+            }
+            self.round().await;
+        }
+    }
+
+    /// Does everything that is due now.
+    pub(super) async fn round(&mut self) {
+        for at in 0..self.cares.len() {
+            self.make_expected(at).await;
+            self.fetch_missing(at).await;
+            self.unlink_retired(at).await;
+        }
+        while let Some(action) = self.next() {
+            if self.stop.is_cancelled() {
+                return;
+            }
+            self.act(action).await;
+        }
+        for at in 0..self.cares.len() {
+            if self.may(Step::Repack, at) {
+                let done = self.repack(at).await;
+                self.cares[at].ended(Step::Repack, &done);
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<Action> {
+        let now = Instant::now();
+        let views: Vec<GroupView> = self.cares.iter_mut().map(|care| care.view(&self.options, now)).collect();
+        next_action(self.lane_view(), &views, &self.options)
+    }
+
+    fn lane_view(&self) -> LaneView {
+        let usage = self.lane.usage();
+        let starved = self.lane.room_bytes() < self.file_bytes / STARVED_PART;
+        LaneView { bytes: usage.bytes, last_file: usage.last_file, starved }
+    }
+
+    async fn act(&mut self, action: Action) {
+        let (group, step) = match action {
+            Action::Roll(group) => (group, Step::Roll),
+            Action::Snapshot(group) => (group, Step::Snapshot),
+        };
+        let Some(at) = self.cares.iter().position(|care| care.member.id() == group) else { return };
+        let started = Instant::now();
+        let done = match action {
+            Action::Roll(_) => self.roll(at).await,
+            Action::Snapshot(_) => self.snapshot(at).await,
+        };
+        match action {
+            Action::Roll(_) => self.metrics.rolled(started.elapsed(), done.is_ok()),
+            Action::Snapshot(_) => self.metrics.snapshot_taken(started.elapsed(), done.is_ok()),
+        }
+        self.cares[at].ended(step, &done);
+    }
+
+    /// The shard of a group that has one.
+    pub(super) fn shard(&self, at: usize) -> Option<Arc<Shard>> {
+        self.cares[at].member.shard().cloned()
+    }
+
+    /// Whether a step may begin.
+    pub(super) fn may(&self, step: Step, at: usize) -> bool {
+        !self.stop.is_cancelled() && !self.cares[at].rests(step, Instant::now())
+    }
+
+    /// Returns when the roller is to end.
+    pub(super) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+}

@@ -1,0 +1,301 @@
+//! The replay segment files of a shard: which are here, which apply has asked for, and which may go.
+//!
+//! Apply tells the store what it did to the manifest and does not wait: [`RecStore::expect`] and [`RecStore::retire`]
+//! only queue. The roller builds what is missing and unlinks what is condemned.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use stratalog_proto::{Code, Error, SegmentId, ShardId};
+use stratalog_storage::{Io, RecHandle, RecMeta, RecReader, rec_file_name};
+
+use crate::shard::PendingRec;
+
+/// The files of one shard.
+pub(crate) struct RecStore {
+    io: Arc<dyn Io>,
+    dir: PathBuf,
+    shard: ShardId,
+    files: Mutex<Files>,
+    /// Held as long as files may be written or unlinked.
+    _keep: Arc<dyn Send + Sync>,
+}
+
+#[derive(Default)]
+struct Files {
+    /// Whole and durable, one handle each.
+    local: HashMap<SegmentId, Arc<RecHandle>>,
+    /// Named by the manifest and found unusable, with the reason.
+    damaged: HashMap<SegmentId, String>,
+    /// Rolled or rewritten by an applied command, not here yet, in the order of the commands.
+    expected: VecDeque<PendingRec>,
+    /// No longer in the manifest.
+    retired: Vec<Arc<RecMeta>>,
+}
+
+/// What a look at the directory found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reconciled {
+    /// Files that no manifest names; they are removed.
+    pub(crate) garbage: usize,
+    /// Segments of the manifest without a usable file.
+    pub(crate) missing: usize,
+}
+
+impl Files {
+    /// A segment is not waited for any more. What it would have been made of goes, and is not waited for either: a segment
+    /// that was rewritten twice is not made again once its last form is here.
+    fn forget_expected(&mut self, id: SegmentId) {
+        let mut next = Some(id);
+        while let Some(at) = next.and_then(|id| self.expected.iter().position(|pending| pending.meta.id == id)) {
+            next = self.expected.remove(at).and_then(|gone| self.supersede(gone.replaces));
+        }
+    }
+
+    /// What a segment replaces goes; its id, if there is one.
+    fn supersede(&mut self, replaced: Option<Arc<RecMeta>>) -> Option<SegmentId> {
+        let id = replaced.as_ref().map(|meta| meta.id);
+        self.retired.extend(replaced);
+        id
+    }
+}
+
+impl RecStore {
+    /// The files in `dir`, of which none is known yet. `keep` is dropped once the store does not write any more.
+    pub(crate) fn new(io: Arc<dyn Io>, dir: &Path, shard: ShardId, keep: Arc<dyn Send + Sync>) -> Self {
+        Self { io, dir: dir.to_owned(), shard, files: Mutex::default(), _keep: keep }
+    }
+
+    /// The disk.
+    pub(crate) fn io(&self) -> &Arc<dyn Io> {
+        &self.io
+    }
+
+    /// Where the files are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The shard.
+    pub(crate) fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// The file of a segment that the manifest named a moment ago. Touches no disk.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] if the file is not here: it is on its way, or the segment has left the manifest since; who
+    /// looks into the manifest again knows which. [`Code::CorruptData`] if it was found damaged (L5). Both name the
+    /// offsets that cannot be read.
+    pub(crate) fn get(&self, meta: &Arc<RecMeta>) -> Result<Arc<RecHandle>, Error> {
+        let files = self.files.lock();
+        if let Some(handle) = files.local.get(&meta.id) {
+            return Ok(Arc::clone(handle));
+        }
+        let (code, why) = match files.damaged.get(&meta.id) {
+            Some(why) => (Code::CorruptData, why.as_str()),
+            None => (Code::Unavailable, "its file is not on this node"),
+        };
+        let (shard, id, offsets) = (self.shard, meta.id, offsets_of(meta));
+        Err(Error::new(code, format!("replay segment {id} of shard {shard} cannot be read: {why}; it holds {offsets}")))
+    }
+
+    /// A reader of a segment; the first use of a file opens it, which blocks.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), and [`Code::CorruptData`] or [`Code::Io`] for a file that cannot be opened.
+    pub(crate) fn reader(&self, meta: &Arc<RecMeta>) -> Result<Arc<RecReader>, Error> {
+        Ok(self.get(meta)?.reader()?)
+    }
+
+    /// Whether the file of a segment is here.
+    pub(crate) fn has(&self, id: SegmentId) -> bool {
+        self.files.lock().local.contains_key(&id)
+    }
+
+    /// The segments among `live` whose files are not here, damaged ones included.
+    pub(crate) fn missing<'a>(&self, live: impl IntoIterator<Item = &'a Arc<RecMeta>>) -> Vec<Arc<RecMeta>> {
+        let files = self.files.lock();
+        live.into_iter().filter(|meta| !files.local.contains_key(&meta.id)).cloned().collect()
+    }
+
+    /// An applied command brought segments into the manifest. Those that this replica did not build wait for the roller;
+    /// what they replace goes once they are here.
+    pub(crate) fn expect(&self, rolled: Vec<PendingRec>) {
+        let files = &mut *self.files.lock();
+        for pending in rolled {
+            if files.local.contains_key(&pending.meta.id) {
+                if let Some(id) = files.supersede(pending.replaces) {
+                    files.forget_expected(id);
+                }
+            } else {
+                files.expected.push_back(pending);
+            }
+        }
+    }
+
+    /// An applied command took segments out of the manifest.
+    pub(crate) fn retire(&self, removed: impl IntoIterator<Item = Arc<RecMeta>>) {
+        let files = &mut *self.files.lock();
+        for meta in removed {
+            files.forget_expected(meta.id);
+            files.retired.push(meta);
+        }
+    }
+
+    /// A segment that was to be made of another one cannot be: it is [missing](Self::missing) from now on.
+    pub(crate) fn give_up(&self, id: SegmentId) {
+        self.files.lock().forget_expected(id);
+    }
+
+    /// The state was replaced by one with these segments. What is not among them goes; what is and is not here is either
+    /// still waited for, or [missing](Self::missing).
+    pub(crate) fn restored(&self, live: &[Arc<RecMeta>]) {
+        let live: HashSet<SegmentId> = live.iter().map(|meta| meta.id).collect();
+        let files = &mut *self.files.lock();
+        files.expected.retain(|pending| live.contains(&pending.meta.id));
+        let gone = files.local.values().filter(|handle| !live.contains(&handle.meta.id));
+        files.retired.extend(gone.map(|handle| Arc::clone(&handle.meta)));
+    }
+
+    /// Whether a segment that was rolled is not here yet. Only the log and the batches that wait with it can make it (L4):
+    /// until it is here, neither may go.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.files.lock().expected.is_empty()
+    }
+
+    /// The next segment to make, oldest command first. It stays queued until [`adopt`](Self::adopt) or a removal.
+    pub(crate) fn next_expected(&self) -> Option<PendingRec> {
+        self.files.lock().expected.front().cloned()
+    }
+
+    /// The file of a segment is here, whole and durable.
+    pub(crate) fn adopt(&self, meta: Arc<RecMeta>) {
+        let handle = Arc::new(self.handle(&meta));
+        let files = &mut *self.files.lock();
+        files.damaged.remove(&meta.id);
+        files.forget_expected(meta.id);
+        files.local.entry(meta.id).or_insert(handle);
+    }
+
+    /// Unlinks the file of a segment that did not come into the manifest (S2). Blocks on the disk.
+    pub(crate) fn discard(&self, meta: &RecMeta) {
+        let handle = self.files.lock().local.remove(&meta.id);
+        let handle = handle.unwrap_or_else(|| Arc::new(self.handle(&Arc::new(meta.clone()))));
+        handle.condemn();
+    }
+
+    /// Lets the files of retired segments go: each is unlinked when its last reader is done; how many. Blocks on the disk.
+    pub(crate) fn unlink_retired(&self) -> usize {
+        let condemned = self.take_retired();
+        condemned.iter().for_each(|handle| handle.condemn());
+        condemned.len()
+    }
+
+    fn take_retired(&self) -> Vec<Arc<RecHandle>> {
+        let files = &mut *self.files.lock();
+        let gone = std::mem::take(&mut files.retired);
+        gone.iter().for_each(|meta| drop(files.damaged.remove(&meta.id)));
+        gone.iter().filter_map(|meta| files.local.remove(&meta.id)).collect()
+    }
+
+    /// Finds the files of `live`, the whole manifest as it is applied, and unlinks the others: left by a crash between
+    /// build and Roll, or between removal and unlink. Only while nobody builds. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`Code::Io`] if the directory cannot be listed. A file that is damaged or stays behind is only reported.
+    pub(crate) fn reconcile(&self, live: &[Arc<RecMeta>]) -> Result<Reconciled, Error> {
+        let failed =
+            |error| Error::new(Code::Io, format!("cannot list the segments in {}: {error}", self.dir.display()));
+        let listed: BTreeSet<String> = self.io.list(&self.dir).map_err(failed)?.into_iter().collect();
+        // A kill may have come between a file's rename and the sync of its name; from here on log files go because it is
+        // there (L4).
+        self.io.sync_dir(&self.dir).map_err(failed)?;
+        let mut found = Reconciled::default();
+        for meta in live {
+            found.missing += usize::from(!self.open_listed(meta, &listed));
+        }
+        let needed: HashSet<String> = {
+            let files = self.files.lock();
+            let named = live.iter().map(|meta| meta.id).chain(sources(&files.expected));
+            named.map(rec_file_name).collect()
+        };
+        for name in listed.iter().filter(|name| is_rec_file(name) && !needed.contains(*name)) {
+            match self.io.remove(&self.dir.join(name)) {
+                Ok(()) => found.garbage += 1,
+                Err(error) => {
+                    tracing::warn!(dir = %self.dir.display(), name, %error, "cannot unlink a garbage replay segment")
+                }
+            }
+        }
+        self.adopt_sources(&listed);
+        Ok(found)
+    }
+
+    /// Opens the file of a live segment by its footer; whether it can be used. A damaged file stays where it is: it may be
+    /// the only copy, and most of it may be whole (L5).
+    fn open_listed(&self, meta: &Arc<RecMeta>, listed: &BTreeSet<String>) -> bool {
+        if self.has(meta.id) {
+            return true;
+        }
+        if !listed.contains(&rec_file_name(meta.id)) {
+            if !self.files.lock().expected.iter().any(|pending| pending.meta.id == meta.id) {
+                tracing::error!(shard = %self.shard, segment = %meta.id, "L5: a replay segment is not on this node");
+            }
+            return false;
+        }
+        match self.handle(meta).reader() {
+            Ok(_) => {
+                self.adopt(Arc::clone(meta));
+                true
+            }
+            Err(error) => {
+                tracing::error!(shard = %self.shard, segment = %meta.id, %error, "L5: a replay segment is damaged");
+                self.files.lock().damaged.insert(meta.id, error.to_string());
+                false
+            }
+        }
+    }
+
+    /// Segments that were rewritten, and whose successors are still to be made of them.
+    fn adopt_sources(&self, listed: &BTreeSet<String>) {
+        let files = &mut *self.files.lock();
+        let sources: Vec<_> = files.expected.iter().filter_map(|pending| pending.replaces.clone()).collect();
+        for meta in sources.into_iter().filter(|meta| listed.contains(&rec_file_name(meta.id))) {
+            let handle = Arc::new(self.handle(&meta));
+            files.local.entry(meta.id).or_insert(handle);
+        }
+    }
+
+    fn handle(&self, meta: &Arc<RecMeta>) -> RecHandle {
+        RecHandle::new(Arc::clone(&self.io), &self.dir, self.shard, Arc::clone(meta))
+    }
+}
+
+fn sources(expected: &VecDeque<PendingRec>) -> impl Iterator<Item = SegmentId> {
+    expected.iter().filter_map(|pending| pending.replaces.as_ref()).map(|meta| meta.id)
+}
+
+/// Whether a file is ours to remove: a replay segment, or one that was never finished.
+fn is_rec_file(name: &str) -> bool {
+    name.ends_with(".rec") || name.contains(".rec.")
+}
+
+/// The offsets of a segment, for people; the first few partitions of many.
+fn offsets_of(meta: &RecMeta) -> String {
+    const SHOWN: usize = 3;
+    let ranges = || meta.topics.iter().flat_map(|topic| topic.ranges.iter().map(move |range| (topic.topic, range)));
+    let shown: Vec<String> = ranges()
+        .take(SHOWN)
+        .map(|(topic, range)| {
+            format!("offsets {}..{} of topic {topic}, partition {}", range.first, range.next, range.partition)
+        })
+        .collect();
+    let more = ranges().count().saturating_sub(SHOWN);
+    if more == 0 { shown.join(", ") } else { format!("{} and of {more} more partitions", shown.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+use std::path::Path;
+
+use stratalog_proto::{PartitionId, TopicId};
+use stratalog_storage::simulation::SimDisk;
+
+use super::*;
+use crate::replay::build;
+use crate::replay::testing::{Log, store, store_on};
+
+/// A segment that is built and not known to any store, and what to make it of.
+fn built(store: &RecStore) -> (Arc<RecMeta>, PendingRec) {
+    let (a, b) = (TopicId::new(), TopicId::new());
+    let mut log = Log::default();
+    (0..10).for_each(|_| log.append(1, &[(a, 0, 100), (b, 0, 100)]));
+    let [meta] = build::build(store, &log, log.range(), log.placed.clone()).unwrap().try_into().unwrap();
+    let meta = Arc::new(meta);
+    (Arc::clone(&meta), PendingRec { meta, batches: log.placed, replaces: None })
+}
+
+fn listed(disk: &SimDisk) -> Vec<String> {
+    disk.list(Path::new("/segments")).unwrap()
+}
+
+#[test]
+fn a_segment_can_be_read_from_its_making_until_its_last_reader_is_done() {
+    let (disk, store) = store();
+    let (meta, pending) = built(&store);
+    let error = store.get(&meta).unwrap_err();
+    assert_eq!(error.code, Code::Unavailable);
+    assert!(error.message.contains("offsets 0..10 of topic"), "{error}");
+    store.adopt(Arc::clone(&meta));
+    store.expect(vec![pending]);
+    assert!(!store.is_waiting(), "it was built here");
+    let reader = store.reader(&meta).unwrap();
+    store.retire([Arc::clone(&meta)]);
+    assert!(store.has(meta.id), "apply does not wait for the disk");
+    assert_eq!(store.unlink_retired(), 1);
+    assert_eq!(store.get(&meta).unwrap_err().code, Code::Unavailable);
+    assert_eq!(listed(&disk).len(), 1);
+    drop(reader);
+    assert_eq!(listed(&disk), [""; 0]);
+}
+
+#[test]
+fn l4_a_segment_that_was_rolled_elsewhere_is_waited_for_until_it_is_here() {
+    let (_, store) = store();
+    let (meta, pending) = built(&store);
+    store.expect(vec![pending]);
+    assert!(store.is_waiting());
+    assert_eq!(store.next_expected().unwrap().meta, meta);
+    store.adopt(Arc::clone(&meta));
+    assert!(!store.is_waiting() && store.next_expected().is_none());
+}
+
+#[test]
+fn what_left_the_manifest_before_it_was_made_is_not_made_any_more() {
+    let (_, store) = store();
+    let (meta, pending) = built(&store);
+    store.expect(vec![pending]);
+    store.retire([meta]);
+    store.unlink_retired();
+    assert!(!store.is_waiting());
+}
+
+#[test]
+fn a_segment_that_is_replaced_stays_until_its_successor_is_made_of_it() {
+    let (disk, store) = store();
+    let (old, _) = built(&store);
+    store.adopt(Arc::clone(&old));
+    let keep = [(old.topics[0].topic, PartitionId(0))];
+    let new = build::repack(&store, &old, SegmentId::new(), &keep).unwrap().unwrap();
+    let new = Arc::new(new);
+    let replaced = PendingRec { meta: Arc::clone(&new), batches: Vec::new(), replaces: Some(Arc::clone(&old)) };
+    store.expect(vec![replaced.clone()]);
+    store.unlink_retired();
+    assert!(store.has(old.id) && store.is_waiting());
+
+    let restarted = store_on(&disk);
+    restarted.expect(vec![replaced]);
+    let found = restarted.reconcile(std::slice::from_ref(&new)).unwrap();
+    assert_eq!(found, Reconciled { garbage: 1, missing: 0 }, "once it is made, what it was made of is garbage");
+    assert_eq!(listed(&disk), [rec_file_name(new.id)]);
+}
+
+#[test]
+fn a_segment_that_was_rewritten_twice_is_not_made_again_for_its_last_form() {
+    let (disk, store) = store();
+    let (first, rolled) = built(&store);
+    store.adopt(Arc::clone(&first));
+    let [a, b] = [0, 1].map(|topic| (first.topics[topic].topic, PartitionId(0)));
+    let second = Arc::new(build::repack(&store, &first, SegmentId::new(), &[a, b]).unwrap().unwrap());
+    store.adopt(Arc::clone(&second));
+    let third = Arc::new(build::repack(&store, &second, SegmentId::new(), &[b]).unwrap().unwrap());
+    store.discard(&first);
+    store.discard(&second);
+    let of = |meta: &Arc<RecMeta>, from: &Arc<RecMeta>| PendingRec {
+        meta: Arc::clone(meta),
+        batches: Vec::new(),
+        replaces: Some(Arc::clone(from)),
+    };
+
+    for rolled in [Some(rolled), None] {
+        let restarted = store_on(&disk);
+        restarted.expect(rolled.into_iter().chain([of(&second, &first), of(&third, &second)]).collect());
+        let found = restarted.reconcile(std::slice::from_ref(&third)).unwrap();
+        assert_eq!(found, Reconciled { garbage: 0, missing: 0 });
+        assert!(!restarted.is_waiting(), "{:?}", restarted.next_expected());
+    }
+}
+
+#[test]
+fn a_start_finds_what_is_there_and_removes_what_no_manifest_names() {
+    let (disk, store) = store();
+    let [(live, _), (garbage, _), (gone, _)] = [(); 3].map(|()| built(&store));
+    store.discard(&gone);
+    disk.open(Path::new("/segments/half.rec.tmp"), stratalog_storage::OpenMode::CreateNew).unwrap();
+    disk.open(Path::new("/segments/rows.col"), stratalog_storage::OpenMode::CreateNew).unwrap();
+
+    let restarted = store_on(&disk);
+    let found = restarted.reconcile(&[Arc::clone(&live), Arc::clone(&gone)]).unwrap();
+    assert_eq!(found, Reconciled { garbage: 2, missing: 1 });
+    assert_eq!(listed(&disk), [rec_file_name(live.id), "rows.col".to_owned()]);
+    assert!(restarted.reader(&live).is_ok());
+    assert_eq!(restarted.missing([&live, &gone]), [Arc::clone(&gone)]);
+    assert!(!restarted.has(garbage.id));
+}
+
+#[test]
+fn l5_a_damaged_segment_is_reported_and_left_where_it_is() {
+    let (disk, store) = store();
+    let (meta, _) = built(&store);
+    let path = Path::new("/segments").join(rec_file_name(meta.id));
+    disk.edit(&path, |bytes| bytes.pop());
+    let restarted = store_on(&disk);
+    assert_eq!(restarted.reconcile(std::slice::from_ref(&meta)).unwrap().missing, 1);
+    assert_eq!(restarted.get(&meta).unwrap_err().code, Code::CorruptData);
+    assert_eq!(listed(&disk).len(), 1);
+    assert_eq!(restarted.missing([&meta]), [Arc::clone(&meta)], "another replica may have it");
+}

@@ -1,0 +1,130 @@
+//! Fills the next file with zeroes while the log leaves the disk idle.
+//!
+//! Space that was written once syncs about twice as fast as space that was only reserved. That is worth something to a
+//! log of small groups, which leaves time for it; under load groups are so large that it matters less, and the zeroes
+//! would be paid for with the log's own bandwidth. So they are written only in pauses, and the file is taken as it is as
+//! soon as the log goes on quickly. It reads as zeroes either way.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::files::LogWriter;
+use super::format::FIRST_GROUP;
+use super::jobs::State;
+use super::spare::Shared;
+
+/// Zeroes are written and synced in steps of this size.
+const STEP: &[u8] = &[0; 1 << 20];
+/// Before each step the thread rests for at least this long.
+const REST: Duration = Duration::from_millis(20);
+/// And this many times as long as the step before took, to leave the disk to the log.
+const REST_STEPS: u32 = 3;
+/// The log was idle if it wrote no more than this while the thread rested, in bytes.
+const IDLE_BYTES: u64 = 64 << 10;
+/// The log goes on quickly if it has written this part of a file since the filling began.
+const QUICK_PART: u64 = 16;
+
+impl Shared {
+    /// Writes zeroes, step by step, until the end, until the log goes on quickly, or until somebody waits.
+    pub(super) fn fill(&self, next: &LogWriter) -> io::Result<()> {
+        let file_bytes = next.log.header.file_bytes;
+        let began = self.logged.load(Ordering::Relaxed);
+        let (mut at, mut seen, mut rest) = (FIRST_GROUP, began, REST);
+        while at < file_bytes && !self.hurried_after(rest) {
+            let logged = self.logged.load(Ordering::Relaxed);
+            if logged - began > file_bytes / QUICK_PART {
+                break;
+            }
+            if logged - seen <= IDLE_BYTES {
+                let started = Instant::now();
+                at += self.fill_step(next, at, file_bytes)?;
+                rest = REST.max(started.elapsed() * REST_STEPS);
+            }
+            seen = logged;
+        }
+        Ok(())
+    }
+
+    fn fill_step(&self, next: &LogWriter, at: u64, file_bytes: u64) -> io::Result<u64> {
+        let bytes = (file_bytes - at).min(STEP.len() as u64);
+        next.file.write_at(at, &STEP[..bytes as usize])?;
+        next.file.sync_data()?;
+        self.zeroed.fetch_add(bytes, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    /// Rests; whether there is no more time for zeroes.
+    fn hurried_after(&self, rest: Duration) -> bool {
+        let calm = |state: &mut State| !(state.urgent || state.stop || state.closing);
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, calm, rest);
+        !calm(&mut state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+    use crate::Io;
+    use crate::io::sim::{Op, SimDisk};
+    use crate::lane::maker::Maker;
+    use crate::lane::spare::Spare;
+
+    const FILE: u64 = 4 << 20;
+
+    /// Fills a file while `during` happens at each write of zeroes; returns how many were written.
+    fn filled(prepared: impl FnOnce(&Spare), during: impl Fn(&Shared) + Send + Sync + 'static) -> u64 {
+        let disk = SimDisk::new();
+        disk.create_dir_all(Path::new("/lane")).unwrap();
+        let maker = Maker {
+            io: Arc::new(disk.clone()),
+            dir: "/lane".into(),
+            lane: 7,
+            file_bytes: FILE,
+            reserve_bytes: 0,
+            recycled: AtomicU64::new(0),
+        };
+        let next = maker.start(2, 1, None).unwrap();
+        let spare = Spare::new(maker, 2, None, 1, Vec::new());
+        let shared = spare.shared().clone();
+        prepared(&spare);
+        disk.set_fault(move |op, _| {
+            if op == Op::Write {
+                during(&shared);
+            }
+            Ok(())
+        });
+        spare.shared().fill(&next).unwrap();
+        disk.clear_fault();
+        spare.shared().zeroed.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn an_idle_log_leaves_time_to_fill_the_whole_file() {
+        assert_eq!(filled(|_| (), |_| ()), FILE - FIRST_GROUP);
+        let trickle = |shared: &Shared| {
+            shared.logged.fetch_add(1 << 10, Ordering::Relaxed);
+        };
+        assert_eq!(filled(|_| (), trickle), FILE - FIRST_GROUP);
+    }
+
+    #[test]
+    fn a_log_that_goes_on_quickly_gets_no_zeroes() {
+        let flood = |shared: &Shared| {
+            shared.logged.fetch_add(FILE / QUICK_PART + 1, Ordering::Relaxed);
+        };
+        assert_eq!(filled(|_| (), flood), STEP.len() as u64, "it stops behind the first step");
+    }
+
+    #[test]
+    fn nobody_waits_for_zeroes() {
+        assert_eq!(filled(|spare| spare.prepare(true), |_| ()), 0);
+        assert_eq!(filled(|spare| spare.watch().close(), |_| ()), 0);
+        assert_eq!(filled(|_| (), |shared| shared.state.lock().urgent = true), STEP.len() as u64);
+    }
+}

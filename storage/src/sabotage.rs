@@ -1,0 +1,51 @@
+//! Bugs that are planted on purpose, to show that the tests catch them.
+//!
+//! Code asks [`planted`] at the place where the bug would be. Without the feature `sabotage` the answer is a constant
+//! `false`, and nothing of it is left in the program. No release is built with it.
+
+/// A bug that somebody might make, and that no test may miss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Bug {
+    /// A write is acknowledged although no sync made it durable.
+    AckBeforeFsync = 1,
+    /// Bytes that fail their checksum are taken for a torn tail and cut away, whatever lies behind them.
+    TruncateOnBadChecksum,
+    /// A vote is answered and not kept.
+    VoteNotPersisted,
+    /// A batch that a producer sends again is appended again.
+    NoDedup,
+    /// A leader that restarts goes on in its term, whatever it lost of it.
+    LeaderRestore,
+    /// Log frames go before the replay segment that covers them is there.
+    PurgeBeforeRoll,
+}
+
+#[cfg(feature = "sabotage")]
+mod switch {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use super::Bug;
+
+    static PLANTED: AtomicU8 = AtomicU8::new(0);
+
+    /// Plants a bug in this process in place of the one that was planted before; `None` takes it out.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.store(bug.map_or(0, |bug| bug as u8), Ordering::SeqCst);
+    }
+
+    /// Whether this bug is planted.
+    pub fn planted(bug: Bug) -> bool {
+        PLANTED.load(Ordering::SeqCst) == bug as u8
+    }
+}
+
+#[cfg(feature = "sabotage")]
+pub use switch::{plant, planted};
+
+/// Whether this bug is planted: never, without the feature `sabotage`.
+#[cfg(not(feature = "sabotage"))]
+#[inline(always)]
+pub const fn planted(_: Bug) -> bool {
+    false
+}
