@@ -99,6 +99,7 @@ struct RowsCounters {
     tail_rows: Gauge<i64, AtomicI64>,
     tail_bytes: Gauge<i64, AtomicI64>,
     lag_entries: Gauge<i64, AtomicI64>,
+    held_topics: Gauge<i64, AtomicI64>,
     lag_seconds: Gauge<f64, AtomicU64>,
     made: Counter,
     dead: Counter,
@@ -246,6 +247,8 @@ impl RowsCounters {
         registry.register_with_unit("tail", "Memory of the tail", Unit::Bytes, self.tail_bytes.clone());
         let what = "Raft entries applied and not yet visible as rows";
         registry.register("lag_entries", what, self.lag_entries.clone());
+        let what = "Topics without further rows, since a record batch of theirs cannot be read; counted in each shard";
+        registry.register("held_topics", what, self.held_topics.clone());
         let what = "How far the slowest shard's rows are behind its log";
         registry.register_with_unit("lag", what, Unit::Seconds, self.lag_seconds.clone());
         registry.register("made", "Rows made of records", self.made.clone());
@@ -261,6 +264,7 @@ impl RowsCounters {
         self.tail_rows.set(now.tail_rows as i64);
         self.tail_bytes.set(now.tail_bytes as i64);
         self.lag_entries.set(now.lag_entries as i64);
+        self.held_topics.set(now.held_topics as i64);
         self.lag_seconds.set(now.lag.as_secs_f64());
         self.made.inc_by(now.rows_made.saturating_sub(last.rows_made));
         self.dead.inc_by(now.dead_rows_made.saturating_sub(last.dead_rows_made));

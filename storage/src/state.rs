@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, RaftIndex, ShardId, Term};
 
+use crate::io::is_full;
 use crate::{Io, OpenMode, write_durably};
 
 /// `SLG-STAT`: the first bytes of a state file.
@@ -161,6 +162,7 @@ impl StateFiles {
             return Err(StateError::TooLarge { shard: self.shard, bytes, max_bytes: MAX_STATE_BYTES });
         }
         let _writing = self.writing.lock();
+        self.remove_cut_short()?;
         let header = encode_header(self.shard, image);
         let mut hasher = blake3::Hasher::new();
         let content: [&[u8]; 3] = [&header, &image.membership, &image.state];
@@ -195,6 +197,14 @@ impl StateFiles {
         Ok(Some(image))
     }
 
+    /// Removes what an earlier save left half written: files have other names each time, and their space may be what is
+    /// missing.
+    fn remove_cut_short(&self) -> io::Result<()> {
+        let names = self.io.list(&self.dir)?;
+        let mut cut_short = names.iter().filter(|name| name.strip_suffix(".tmp").and_then(file_index).is_some());
+        cut_short.try_for_each(|name| self.io.remove(&self.dir.join(name)))
+    }
+
     fn remove_below(&self, index: RaftIndex) -> Result<(), StateError> {
         let older: Vec<RaftIndex> = self.indexes()?.into_iter().filter(|other| *other < index).collect();
         for index in &older {
@@ -226,10 +236,8 @@ impl std::fmt::Debug for StateImage {
 impl StateError {
     fn code(&self) -> Code {
         match self {
-            StateError::Io(error) => match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::StorageFull,
-                _ => Code::Io,
-            },
+            StateError::Io(error) if is_full(error) => Code::StorageFull,
+            StateError::Io(_) => Code::Io,
             StateError::Corrupt { .. } => Code::CorruptData,
             StateError::NewerVersion { .. } => Code::NewerVersion,
             StateError::TooLarge { .. } => Code::Internal,

@@ -43,6 +43,23 @@ fn every_member_of_the_workspace_has_a_rule() {
     assert_eq!(members.collect::<BTreeSet<_>>(), ruled);
 }
 
+/// Planted bugs and the simulated disk are for tests: nothing that a release is built from asks for them.
+#[test]
+fn no_release_has_planted_bugs() {
+    let of_tests = ["sabotage", "simulation"];
+    for (room, _) in ROOMS {
+        let text = fs::read_to_string(repository().join(room).join("Cargo.toml")).unwrap();
+        let mut manifest: toml::Table = toml::from_str(&text).unwrap();
+        let features = manifest.remove("features");
+        let defaults = features.as_ref().and_then(|features| features.get("default")).map(toml::Value::to_string);
+        manifest.remove("dev-dependencies");
+        manifest.remove("test");
+        let asked = manifest.to_string() + &defaults.unwrap_or_default();
+        let named = of_tests.iter().find(|feature| asked.contains(&format!("\"{feature}\"")));
+        assert_eq!(named, None, "{room} asks for it outside of its tests");
+    }
+}
+
 #[test]
 fn only_the_raft_folder_names_openraft() {
     for source in files(&repository(), "rs") {

@@ -32,8 +32,8 @@ pub(crate) struct Group {
     pub(super) raft: Raft,
     pub(super) log: GroupLog,
     pub(super) snapshots: Arc<Snapshots>,
-    /// One snapshot at a time, taken here or received.
-    pub(super) changing_state: tokio::sync::Mutex<()>,
+    /// One snapshot at a time, taken here or received. What is received holds it until Raft has done with it.
+    pub(super) changing_state: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// An entry that was proposed.
@@ -63,7 +63,7 @@ impl Group {
         let raft = Raft::new(log.replica().0, Arc::new(config), network, log.clone(), state_machine).await;
         log.set_starting(false);
         let raft = raft.map_err(|error| stopped(log.shard(), &error))?;
-        Ok(Self { raft, log, snapshots, changing_state: tokio::sync::Mutex::new(()) })
+        Ok(Self { raft, log, snapshots, changing_state: Arc::default() })
     }
 
     /// Makes this replica, the only voter, the leader at once, and waits until all of its log is applied. The blank entry
@@ -132,6 +132,7 @@ impl Group {
 
     /// Stops the group; what is proposed and not yet applied stays without an answer.
     pub(crate) async fn stop(&self) {
+        self.log.set_stopping();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(shard = %self.log.shard(), %error, "a Raft group did not stop cleanly");
         }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::codec::encode_vote;
 use super::index::{Located, LogIndex, Slot};
-use super::promise::Promise;
+use super::promise::{Promise, Promises};
 use super::types::Vote;
 use super::uncommitted::Uncommitted;
 use crate::fatal::halt;
@@ -23,6 +23,9 @@ pub(super) const KEEP_NOTHING: RaftIndex = RaftIndex(u64::MAX);
 
 /// What a Truncate frame has for its term if the log goes back to what it was before its last Purge frame.
 pub(super) const ABANDONED: Term = Term(1);
+
+/// How long a full disk is left alone before a vote is tried again.
+const FULL_WAIT: Duration = Duration::from_secs(1);
 
 /// A handle on the log of one group. Clones share it.
 #[derive(Clone)]
@@ -35,11 +38,17 @@ pub(super) struct Inner {
     pub(super) votes: Arc<Votes>,
     pub(super) index: RwLock<LogIndex>,
     pub(super) vote: Mutex<Option<Vote>>,
-    /// Appends handed to the lane. Held while one is: their numbers have the order of the lane.
+    /// Appends handed to the lane. Held from then until the index knows of them: their numbers have the order of the lane,
+    /// and no file counts as free while it holds what is on its way into the index. Taken before `index` and `kept`, never
+    /// by a flush, and not held over anything that blocks.
     pub(super) appends: Mutex<u64>,
     /// Appends that are durable.
     pub(super) flushed: watch::Sender<u64>,
     pub(super) kept: Mutex<Kept>,
+    /// What all groups of the lane promised of its room.
+    pub(super) promises: Promises,
+    /// The group is being stopped: nothing more is waited for.
+    pub(super) stopping: AtomicBool,
     /// Raft is starting: it looks at entries for their terms and memberships only.
     pub(super) starting: AtomicBool,
     pub(super) uncommitted: Uncommitted,
@@ -119,6 +128,14 @@ impl GroupLog {
         self.0.lane.room_bytes()
     }
 
+    /// Promises `bytes` of the lane's room, if as many and `reserve` more are neither taken nor promised.
+    ///
+    /// # Errors
+    /// The bytes that could still be promised.
+    pub(crate) fn promise(&self, bytes: u64, reserve: u64) -> Result<Promise, u64> {
+        self.0.promises.make(bytes, reserve, self)
+    }
+
     /// The largest entry.
     pub(crate) fn max_entry_bytes(&self) -> usize {
         self.0.lane.max_payload()
@@ -131,10 +148,16 @@ impl GroupLog {
 
     /// What the log holds.
     pub(crate) fn retained(&self) -> Retained {
+        // What the lane has got is in the index, too: the file that holds it does not look free.
+        let _appends = self.0.appends.lock();
         let index = self.0.index.read();
-        let oldest_file = [self.0.kept.lock().file, index.first_file()].into_iter().flatten().min();
+        let oldest_file = self.oldest_file(&index);
         let (first, last) = (RaftIndex(index.first()), index.last().map(|(_, last)| RaftIndex(last)));
         Retained { first, last, bytes: index.bytes(), oldest_file }
+    }
+
+    fn oldest_file(&self, index: &LogIndex) -> Option<u64> {
+        [self.0.kept.lock().file, index.first_file()].into_iter().flatten().min()
     }
 
     /// Lets go of the entries up to and including `upto`: the caller holds, verified and durable, what replaces them (L4),
@@ -149,7 +172,9 @@ impl GroupLog {
         let frontier = kept.frontier;
         assert!(frontier >= Some(upto), "L4: entries up to {upto} are released, a state file covers {frontier:?}");
         index.release(upto.0);
-        if frontier == Some(upto) {
+        // A log that jumped beyond needs what it was before, until the state file that it jumped for is durable.
+        let jumped = index.base().is_some_and(|(_, base)| base > upto.0);
+        if frontier == Some(upto) && !jumped {
             kept.file = None;
         }
     }
@@ -211,7 +236,8 @@ impl GroupLog {
     pub(super) fn append(&self, entries: Vec<NewEntry>, flushed: impl FnOnce() + Send + 'static) -> io::Result<()> {
         entries.iter().for_each(|entry| self.0.uncommitted.appended(entry.index));
         let frames = entries.iter().map(|entry| self.frame(entry)).collect();
-        let (append, positions) = self.write(frames, flushed)?;
+        let mut appends = self.0.appends.lock();
+        let (append, positions) = self.write(&mut appends, frames, flushed)?;
         let mut index = self.0.index.write();
         for (entry, pos) in entries.into_iter().zip(positions) {
             index.push(entry.index, entry.term, Slot { pos, kind: entry.kind }, Some((entry.payload, append)));
@@ -230,7 +256,8 @@ impl GroupLog {
     /// Removes the entries above `last`; the frame that says so is flushed before any later one.
     pub(super) fn truncate_after(&self, last: Option<u64>) -> io::Result<()> {
         let kept = last.map_or(KEEP_NOTHING, RaftIndex);
-        self.mark(FrameKind::Truncate, Term(0), kept)?;
+        let mut appends = self.0.appends.lock();
+        self.mark(&mut appends, FrameKind::Truncate, Term(0), kept)?;
         self.0.index.write().truncate_after(last);
         Ok(())
     }
@@ -249,10 +276,12 @@ impl GroupLog {
 
     /// Makes the log go on after (term, index). What it held stays in the lane until the entries up to there are released.
     pub(super) fn jump(&self, term: u64, index: u64) -> io::Result<()> {
-        let oldest = self.retained().oldest_file;
-        self.mark(FrameKind::Purge, Term(term), RaftIndex(index))?;
-        self.0.kept.lock().file = oldest;
-        self.0.index.write().jump(term, index);
+        let mut appends = self.0.appends.lock();
+        let purge = self.mark(&mut appends, FrameKind::Purge, Term(term), RaftIndex(index))?;
+        let mut held = self.0.index.write();
+        let oldest = self.oldest_file(&held);
+        self.0.kept.lock().file = oldest.or(Some(purge.file));
+        held.jump(term, index);
         Ok(())
     }
 
@@ -261,21 +290,45 @@ impl GroupLog {
         *self.0.vote.lock()
     }
 
-    /// Saves a vote: durable when it returns, and after everything that was appended before it.
+    /// Saves a vote: durable when it returns, and after everything that was appended before it. On a full disk it waits:
+    /// nobody was told of the vote, and the one before it still counts.
+    ///
+    /// # Errors
+    /// The group is being stopped. An error of the disk, other than that it is full, stops the process.
     pub(super) async fn save_vote(&self, vote: Vote) -> io::Result<()> {
         self.all_durable().await?;
-        let inner = Arc::clone(&self.0);
-        let save = move || inner.votes.save(inner.shard, &encode_vote(&vote));
-        match tokio::task::spawn_blocking(save).await.map_err(io::Error::other)? {
-            Ok(()) => *self.0.vote.lock() = Some(vote),
-            Err(error) => halt(&format!("the vote of shard {} cannot be saved: {error}", self.0.shard)),
+        let mut told = false;
+        loop {
+            let inner = Arc::clone(&self.0);
+            let save = move || inner.votes.save(inner.shard, &encode_vote(&vote));
+            match tokio::task::spawn_blocking(save).await.map_err(io::Error::other)? {
+                Ok(()) => break,
+                Err(error) if error.is_full() => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(shard = %self.0.shard, %error, "a vote waits for room to be saved");
+                    }
+                    if self.0.stopping.load(Ordering::Acquire) {
+                        return Err(io::Error::other(error));
+                    }
+                    tokio::time::sleep(FULL_WAIT).await;
+                }
+                Err(error) => halt(&format!("the vote of shard {} cannot be saved: {error}", self.0.shard)),
+            }
         }
+        *self.0.vote.lock() = Some(vote);
         Ok(())
     }
 
-    pub(super) fn mark(&self, kind: FrameKind, term: Term, index: RaftIndex) -> io::Result<()> {
+    /// Says that nothing more is to be waited for.
+    pub(super) fn set_stopping(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+    }
+
+    /// Writes a frame without a payload, while `appends` is held: where it lies.
+    pub(super) fn mark(&self, appends: &mut u64, kind: FrameKind, term: Term, index: RaftIndex) -> io::Result<LanePos> {
         let frame = Frame { shard: self.0.shard, term, leader: self.0.replica, index, kind, payload: Bytes::new() };
-        self.write(vec![frame], || ()).map(|_| ())
+        let (_, positions) = self.write(appends, vec![frame], || ())?;
+        positions.first().copied().ok_or_else(|| io::Error::other("the lane gave a frame no place"))
     }
 
     /// Returns when everything that was appended so far is durable.
@@ -301,9 +354,13 @@ impl GroupLog {
         }
     }
 
-    /// Hands frames to the lane: the number of this append, and where they lie.
-    fn write(&self, frames: Vec<Frame>, flushed: impl FnOnce() + Send + 'static) -> io::Result<(u64, Vec<LanePos>)> {
-        let mut appends = self.0.appends.lock();
+    /// Hands frames to the lane, while `appends` is held: the number of this append, and where they lie.
+    fn write(
+        &self,
+        appends: &mut u64,
+        frames: Vec<Frame>,
+        flushed: impl FnOnce() + Send + 'static,
+    ) -> io::Result<(u64, Vec<LanePos>)> {
         let append = *appends + 1;
         let inner = Arc::clone(&self.0);
         let done = move |result: Result<(), LaneError>| match result {

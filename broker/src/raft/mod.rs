@@ -2,7 +2,7 @@
 //!
 //! - [`GroupLog`]: one group's log over the lane that all groups share. An entry is readable as soon as it is appended
 //!   and is acknowledged only after its flush (L1).
-//! - [`Promises`]: the room in the lane that is spoken for, so that no group overruns it on a full disk.
+//! - [`Promise`]: room in the lane that is spoken for, so that no group overruns it on a full disk.
 //! - [`Machine`]: what committed entries are applied to.
 //! - [`Group`]: the running group: propose, lead, save the state, stop.
 //! - [`Peers`]: how it reaches the other replicas.
@@ -17,6 +17,7 @@
 #[cfg_attr(not(test), expect(dead_code, reason = "nodes have no transport between them yet"))]
 mod answer;
 mod codec;
+mod follow;
 mod group;
 mod group_state;
 mod index;
@@ -50,6 +51,6 @@ pub(crate) use group::{Group, Submitted};
 pub(crate) use log::GroupLog;
 pub(crate) use machine::{Captured, Machine};
 pub(crate) use peers::{NoPeers, Peers};
-pub(crate) use promise::{Promise, Promises};
+pub(crate) use promise::Promise;
 #[cfg(test)]
 pub(crate) use solo::Solo;

@@ -8,7 +8,7 @@ use super::log::GroupLog;
 
 /// Bytes promised to the commands of all groups that share a lane, between their admission and the lane.
 #[derive(Clone, Default)]
-pub(crate) struct Promises(Arc<Mutex<u64>>);
+pub(super) struct Promises(Arc<Mutex<u64>>);
 
 /// A part of them. It is kept when the entry is in the lane, or will never be: dropping it gives the bytes back.
 pub(crate) struct Promise {
@@ -21,7 +21,7 @@ impl Promises {
     ///
     /// # Errors
     /// The bytes that could still be promised.
-    pub(crate) fn make(&self, bytes: u64, reserve: u64, log: &GroupLog) -> Result<Promise, u64> {
+    pub(super) fn make(&self, bytes: u64, reserve: u64, log: &GroupLog) -> Result<Promise, u64> {
         let mut promised = self.0.lock();
         // Room is read while nothing can be given back: an entry on its way into the lane is counted twice rather than
         // not at all.

@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
 use stratalog_proto::{Code, Error, RaftIndex, Term};
 use stratalog_storage::{LogPoint, StateImage};
+use tokio::sync::OwnedMutexGuard;
 
 use super::codec::{decode_stored_membership, invalid};
 use super::log::GroupLog;
@@ -24,11 +25,15 @@ struct Head {
     hash: [u8; 32],
 }
 
-/// Takes in all messages of a snapshot: the leader's vote, and what is to be installed.
+/// Takes in all messages of a snapshot: the leader's vote, and what is to be installed. What is received keeps `changing`.
 ///
 /// # Errors
 /// [`Code::Unavailable`]: they end early, or the peer failed. [`Code::CorruptData`]: they are not a snapshot.
-pub(super) async fn receive(snapshots: &Snapshots, mut messages: Incoming) -> Result<(Vote, Received), Error> {
+pub(super) async fn receive(
+    snapshots: &Snapshots,
+    mut messages: Incoming,
+    changing: OwnedMutexGuard<()>,
+) -> Result<(Vote, Received), Error> {
     let first = next(&mut messages).await?.ok_or_else(|| corrupt(&cut()))?;
     let Head { vote, image, state_bytes, hash: expected } = Head::decode(first).map_err(|error| corrupt(&error))?;
     let mut state = BytesMut::new();
@@ -52,7 +57,7 @@ pub(super) async fn receive(snapshots: &Snapshots, mut messages: Incoming) -> Re
     match entries {
         Some(entries) if entries.end() > snapshots.log().room_bytes() => Err(no_room(&entries)),
         Some(entries) if image.state.len() as u64 == state_bytes && hash(&image.state) == expected => {
-            Ok((vote, Received { image, entries }))
+            Ok((vote, Received { image, entries, changing }))
         }
         _ => Err(corrupt(&invalid("a whole snapshot"))),
     }

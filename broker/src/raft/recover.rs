@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::codec::decode_vote;
 use super::index::{LogIndex, Slot};
 use super::log::{ABANDONED, GroupLog, Inner, KEEP_NOTHING, Kept};
+use super::promise::Promises;
 use super::types::Vote;
 use super::uncommitted::Uncommitted;
 
@@ -55,6 +56,7 @@ impl GroupLog {
             let vote = load_vote(votes, files.shard())?;
             recovered.push((files.shard(), replay.finish(files.shard(), origin)?, vote, origin));
         }
+        let promises = Promises::default();
         let open = |(shard, log, vote, origin): (ShardId, Replayed, Option<Vote>, Option<Origin>)| {
             let kept = Kept { frontier: origin.map(|origin| origin.frontier.index), file: log.oldest_file };
             let inner = Inner {
@@ -67,6 +69,8 @@ impl GroupLog {
                 appends: Mutex::new(0),
                 flushed: watch::Sender::new(0),
                 kept: Mutex::new(kept),
+                promises: promises.clone(),
+                stopping: AtomicBool::new(false),
                 starting: AtomicBool::new(false),
                 cache_bytes,
                 uncommitted: Uncommitted::default(),
@@ -86,7 +90,8 @@ impl GroupLog {
         let last = self.last_index();
         tracing::warn!(shard = %self.shard(), ?last, "a snapshot was not installed to its end; the log before it counts");
         let kept = last.map_or(KEEP_NOTHING, RaftIndex);
-        self.mark(FrameKind::Truncate, ABANDONED, kept)
+        self.mark(&mut self.0.appends.lock(), FrameKind::Truncate, ABANDONED, kept)
+            .map(|_| ())
             .map_err(|error| Error::new(Code::Io, format!("the log of shard {} takes no mark: {error}", self.shard())))
     }
 }

@@ -8,6 +8,7 @@ use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, RaftIndex, Term};
 use stratalog_storage::{LogPoint, StateFiles, StateImage};
+use tokio::sync::OwnedMutexGuard;
 
 use super::codec::{decode_stored_membership, encode_stored_membership};
 use super::log::GroupLog;
@@ -38,12 +39,8 @@ pub(super) enum SnapshotData {
 pub(super) struct Received {
     pub(super) image: StateImage,
     pub(super) entries: StagedEntries,
-}
-
-impl Received {
-    pub(super) fn into_parts(self) -> (StateImage, StagedEntries) {
-        (self.image, self.entries)
-    }
+    /// No other snapshot is taken or received while this one is there: who waited for its install may be gone.
+    pub(super) changing: OwnedMutexGuard<()>,
 }
 
 impl Snapshots {

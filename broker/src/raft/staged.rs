@@ -8,15 +8,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use stratalog_proto::{RaftIndex, Term};
 use stratalog_storage::{File, FrameKind, Io, LogPoint, OpenMode, StateFiles};
+use uuid::Uuid;
 
 use super::codec::invalid;
 use super::log::NewEntry;
 use super::wire::{ENTRY_HEADER_BYTES, EntryHeader};
 
-/// The file; its name is one that [`StateFiles::open`] clears away.
-const FILE_NAME: &str = "incoming.tmp";
-
-/// Entries in a file, each its header of the wire and its payload. Dropping it removes the file.
+/// Entries in a file of their own, each its header of the wire and its payload. Dropping it removes the file.
 pub(super) struct StagedEntries {
     io: Arc<dyn Io>,
     path: PathBuf,
@@ -31,8 +29,10 @@ impl StagedEntries {
     /// An empty file, for the entries after `frontier`. Blocks, as all of this does.
     pub(super) fn create(files: &StateFiles, frontier: LogPoint, max_payload: usize) -> io::Result<Self> {
         let io = Arc::clone(files.io());
-        let path = files.dir().join(FILE_NAME);
-        let file = io.open(&path, OpenMode::CreateOrTruncate)?;
+        // A file of this name is cleared away by [`StateFiles::open`]. No other has it: one that was received before may
+        // still be read.
+        let path = files.dir().join(format!("incoming-{}.tmp", Uuid::new_v4()));
+        let file = io.open(&path, OpenMode::CreateNew)?;
         Ok(Self { io, path, file, end: 0, last: frontier, max_payload })
     }
 

@@ -15,7 +15,7 @@ use stratalog_proto::{Code, Error, RaftIndex, ShardId, Term};
 use stratalog_storage::StateImage;
 
 use super::machine::{Captured, Machine};
-use super::snapshots::{SnapshotData, SnapshotMeta, Snapshots};
+use super::snapshots::{Received, SnapshotData, SnapshotMeta, Snapshots};
 use super::types::{Answers, EntryBytes, LogId, StoredMembership, TypeConfig};
 use crate::fatal::halt;
 
@@ -118,7 +118,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let SnapshotData::Received(received) = data else {
             return Err(io::Error::other("a snapshot of this replica's own was given to it to install"));
         };
-        let (image, entries) = received.into_parts();
+        let Received { image, entries, changing: _until_installed } = *received;
         self.snapshots.log().install(image.frontier, image.at, entries).await?;
         self.save(&image).await?;
         self.machine.restore(image.at.index, image.state).map_err(io::Error::other)?;

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod crashes;
+mod full;
 mod installs;
 mod log;
 mod machine;

@@ -10,7 +10,7 @@ use stratalog_storage::{RecBatch, RecMeta, RecSpec, write_rec};
 
 use super::store::RecStore;
 use crate::raft::GroupLog;
-use crate::shard::BatchSlot;
+use crate::shard::{BatchSlot, PendingRec};
 
 /// A topic with fewer bytes in a roll shares a packed segment with others of its kind.
 const OWN_FILE_BYTES: u64 = 8 << 20;
@@ -41,8 +41,8 @@ pub(crate) struct Range {
     pub(crate) through: RaftIndex,
 }
 
-/// Builds the segments of a range: one for each large topic, one for all others. They are durable when this returns, and
-/// nothing is left of them if it fails. Blocks.
+/// Builds the segments of a range: one for each large topic, one for all others. They are durable and verified when this
+/// returns (L4), and nothing is left of them if it fails. Blocks.
 ///
 /// # Errors
 /// Those of reading entries and of writing segments.
@@ -55,31 +55,52 @@ pub(crate) fn build(
     let mut written = Vec::new();
     for (file, batches) in files_of(load(store.shard(), entries, placed)?) {
         let spec = RecSpec { id: file, shard: store.shard(), after: range.after, through: range.through };
-        match write_rec(&**store.io(), store.dir(), &spec, &batches) {
+        let built = write_rec(&**store.io(), store.dir(), &spec, &batches).map_err(Error::from);
+        match built.and_then(|meta| verified(store, meta)) {
             Ok(meta) => written.push(meta),
             Err(error) => {
                 written.iter().for_each(|meta| store.discard(meta));
-                return Err(error.into());
+                return Err(error);
             }
         }
     }
     Ok(written)
 }
 
+/// L4: reads back what was written, before anything that it was made of may go. What turns out damaged is unlinked.
+fn verified(store: &RecStore, built: RecMeta) -> Result<RecMeta, Error> {
+    match store.verify(&built) {
+        Ok(()) => Ok(built),
+        Err(error) => {
+            store.discard(&built);
+            Err(error)
+        }
+    }
+}
+
+/// Makes a segment that an applied command brought in, of the log or of the segment that it replaces, and makes it known.
+/// Blocks.
+///
+/// # Errors
+/// As [`rebuild`] and [`repack_as`].
+pub(crate) fn make(store: &RecStore, entries: &dyn Entries, pending: PendingRec) -> Result<(), Error> {
+    match &pending.replaces {
+        Some(from) => repack_as(store, from, &pending.meta)?,
+        None => rebuild(store, entries, &pending.meta, pending.batches)?,
+    }
+    store.adopt(pending.meta);
+    Ok(())
+}
+
 /// Builds again what another replica built: the segment `meta` of exactly these batches. Blocks.
 ///
 /// # Errors
 /// As [`build`], and [`Code::CorruptData`] if it turns out to be another file (A1).
-pub(crate) fn rebuild(
-    store: &RecStore,
-    entries: &dyn Entries,
-    meta: &RecMeta,
-    placed: Vec<Placed>,
-) -> Result<(), Error> {
+fn rebuild(store: &RecStore, entries: &dyn Entries, meta: &RecMeta, placed: Vec<Placed>) -> Result<(), Error> {
     let batches = load(store.shard(), entries, placed)?;
     let spec = RecSpec { id: meta.id, shard: store.shard(), after: meta.after, through: meta.through };
     let built = write_rec(&**store.io(), store.dir(), &spec, &batches)?;
-    same(store, meta, Some(built))
+    same(store, meta, Some(verified(store, built)?))
 }
 
 /// Rewrites a packed segment, keeping these partitions of it. Blocks.
@@ -92,14 +113,15 @@ pub(crate) fn repack(
     id: SegmentId,
     keep: &[(TopicId, PartitionId)],
 ) -> Result<Option<RecMeta>, Error> {
-    Ok(stratalog_storage::repack(&**store.io(), store.dir(), &*store.reader(from)?, id, keep)?)
+    let built = stratalog_storage::repack(&**store.io(), store.dir(), &*store.reader(from)?, id, keep)?;
+    built.map(|meta| verified(store, meta)).transpose()
 }
 
 /// Rewrites a packed segment as another replica did. Blocks.
 ///
 /// # Errors
 /// As [`repack`] and [`rebuild`].
-pub(crate) fn repack_as(store: &RecStore, from: &Arc<RecMeta>, meta: &RecMeta) -> Result<(), Error> {
+fn repack_as(store: &RecStore, from: &Arc<RecMeta>, meta: &RecMeta) -> Result<(), Error> {
     let keep: Vec<_> = meta.ranges().map(|(topic, range)| (topic, range.partition)).collect();
     same(store, meta, repack(store, from, meta.id, &keep)?)
 }

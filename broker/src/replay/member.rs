@@ -1,9 +1,10 @@
 //! A group as the roller sees it, and what it has to remember of it between two looks.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stratalog_proto::{Error, RaftIndex, ShardId};
+use stratalog_proto::{Code, Error, RaftIndex, SegmentId, ShardId};
 use stratalog_storage::RecMeta;
 
 use super::ReplayOptions;
@@ -36,6 +37,20 @@ pub(super) struct Care {
     pub(super) doubtful: Vec<Arc<RecMeta>>,
     /// The version of the manifest in which nothing was found to repack.
     pub(super) searched: Option<u64>,
+    /// Packed segments that could not be rewritten; the others come before they are tried again.
+    pub(super) unreadable: HashSet<SegmentId>,
+    looked: Looked,
+}
+
+/// What a look at a shard's segments found, and what of it has to stay as it was for that to be true still.
+#[derive(Debug, Default)]
+struct Looked {
+    /// The version of the manifest, and the changes of the store.
+    at: Option<(u64, u64)>,
+    /// Segments that are not here.
+    missing: Vec<Arc<RecMeta>>,
+    /// Whether the log may have to stay for the sake of one of them (L4).
+    owed: bool,
 }
 
 /// What a roller does for a group. One step that fails rests; the others go on.
@@ -51,10 +66,12 @@ pub(super) enum Step {
     Fetch,
     /// Rewrites a packed segment.
     Repack,
+    /// Lets go of the log.
+    Release,
 }
 
 impl Step {
-    const COUNT: usize = 5;
+    const COUNT: usize = 6;
 
     fn name(self) -> &'static str {
         match self {
@@ -63,6 +80,7 @@ impl Step {
             Step::Make => "making a rolled segment",
             Step::Fetch => "fetching a replay segment from another replica",
             Step::Repack => "rewriting a packed segment",
+            Step::Release => "letting go of the log",
         }
     }
 }
@@ -83,6 +101,9 @@ pub(super) struct Counted {
 struct Rest {
     until: Option<Instant>,
     pause: Option<Duration>,
+    failures: u32,
+    /// Why it failed last.
+    code: Option<Code>,
 }
 
 impl Member {
@@ -113,7 +134,16 @@ impl Care {
     pub(super) fn new(member: Member) -> Self {
         let frontier = member.log().snapshot_frontier();
         let counted = Counted { frontier, through: frontier, ..Counted::default() };
-        Self { member, snapshot_bytes: 0, counted, rests: Default::default(), doubtful: Vec::new(), searched: None }
+        Self {
+            member,
+            snapshot_bytes: 0,
+            counted,
+            rests: Default::default(),
+            doubtful: Vec::new(),
+            searched: None,
+            unreadable: HashSet::new(),
+            looked: Looked::default(),
+        }
     }
 
     /// Whether a step failed a moment ago.
@@ -130,16 +160,58 @@ impl Care {
         }
     }
 
-    /// A snapshot is durable.
+    /// A snapshot is durable; 0 bytes were written of one that was there before.
     pub(super) fn snapshot_taken(&mut self, bytes: u64) {
-        self.snapshot_bytes = bytes;
+        if bytes > 0 {
+            self.snapshot_bytes = bytes;
+        }
         self.counted.unsnapped = 0;
+    }
+
+    /// The segments of the manifest that are not here.
+    pub(super) fn missing(&mut self) -> Vec<Arc<RecMeta>> {
+        self.look();
+        self.looked.missing.clone()
+    }
+
+    /// Whether every segment of the manifest is here, as far as the log may have to stay for it (L4).
+    fn is_whole(&mut self) -> bool {
+        self.look();
+        !self.looked.owed && self.member.shard().is_none_or(|shard| !shard.recs().is_waiting())
+    }
+
+    /// Looks for what is missing, unless nothing has changed since the last look.
+    fn look(&mut self) {
+        let Some(shard) = self.member.shard() else { return };
+        let recs = shard.recs();
+        self.looked = shard.read(|state| {
+            let manifest = state.manifest();
+            let at = Some((manifest.version(), recs.changes()));
+            if at == self.looked.at {
+                return std::mem::take(&mut self.looked);
+            }
+            let owed = recs.first_owed(manifest.recs()).is_some();
+            Looked { at, missing: recs.missing(manifest.recs()), owed }
+        });
+    }
+
+    /// The frontier of the newest snapshot, if that covers log that is still held, and what replaces it is here (L4).
+    pub(super) fn releasable(&mut self) -> Option<RaftIndex> {
+        let log = self.member.log();
+        let (frontier, retained) = (log.snapshot_frontier(), log.retained());
+        let entries = retained.first <= frontier && retained.last >= Some(retained.first);
+        // Of before an install, and of no entry that the log has.
+        let older = retained.oldest_file.is_some() && retained.oldest_file != log.file_of(retained.first);
+        // A snapshot that is being installed is durable before the state says which segments it needs.
+        let reached = self.member.shard().is_none_or(|shard| shard.read(|state| state.replay_frontier()) >= frontier);
+        (frontier > RaftIndex(0) && (entries || older) && reached && self.is_whole()).then_some(frontier)
     }
 
     /// The numbers that the policy needs.
     pub(super) fn view(&mut self, options: &ReplayOptions, now: Instant) -> GroupView {
         let log = self.member.log().clone();
-        let may_snapshot = !self.rests(Step::Snapshot, now);
+        let may_snapshot = !self.rests(Step::Snapshot, now) && self.is_whole();
+        let may_release = !self.rests(Step::Release, now) && self.releasable().is_some();
         let oldest_file = log.retained().oldest_file;
         let Some(shard) = self.member.shard() else {
             return GroupView {
@@ -152,6 +224,7 @@ impl Care {
                 snapshot_bytes: self.snapshot_bytes,
                 snapshot_floor: META_SNAPSHOT_BYTES.min(options.roll_bytes),
                 may_snapshot,
+                may_release,
             };
         };
         let frontier = shard.read(|state| state.replay_frontier());
@@ -165,7 +238,8 @@ impl Care {
             unsnapped_bytes: self.counted.unsnapped,
             snapshot_bytes: self.snapshot_bytes,
             snapshot_floor: options.roll_bytes,
-            may_snapshot: may_snapshot && frontier > log.snapshot_frontier() && !shard.recs().is_waiting(),
+            may_snapshot: may_snapshot && frontier > log.snapshot_frontier(),
+            may_release,
         }
     }
 }
@@ -197,20 +271,18 @@ impl Rest {
         self.until.is_some_and(|until| now < until)
     }
 
-    /// What was tried did not work: it is said once, and tried again after an ever longer pause.
+    /// What was tried did not work: it is tried again after an ever longer pause, and said ever more seldom, unless it
+    /// fails for another reason than before.
     fn begin(&mut self, now: Instant, group: ShardId, what: &str, error: &Error) {
-        let pause = match self.pause {
-            None => {
-                tracing::warn!(shard = %group, code = %error.code, %error, "{what} failed; the node goes on and tries again");
-                REST[0]
-            }
-            Some(pause) => {
-                tracing::debug!(shard = %group, code = %error.code, %error, "{what} failed again");
-                (pause * 2).min(REST[1])
-            }
-        };
-        self.pause = Some(pause);
-        self.until = Some(now + pause);
+        self.failures = self.failures.saturating_add(1);
+        let (code, failures) = (error.code, self.failures);
+        if failures.is_power_of_two() || self.code != Some(code) {
+            tracing::warn!(shard = %group, %code, %error, failures, "{what} failed; the node goes on and tries again");
+        } else {
+            tracing::debug!(shard = %group, %code, %error, failures, "{what} failed again");
+        }
+        let pause = self.pause.map_or(REST[0], |pause| (pause * 2).min(REST[1]));
+        (self.pause, self.code, self.until) = (Some(pause), Some(code), Some(now + pause));
     }
 }
 

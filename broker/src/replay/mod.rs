@@ -29,10 +29,12 @@ pub(crate) mod testing;
 mod tests;
 
 #[cfg(test)]
-pub(crate) use build::{Range, build, rebuild, repack, repack_as};
+pub(crate) use build::{Range, build, make, repack};
 pub(crate) use member::Member;
 pub use options::ReplayOptions;
 pub(crate) use peers::NoSegments;
+#[cfg(test)]
+pub(crate) use pull::is_of_the_device;
 #[cfg(test)]
 pub(crate) use repack::{Repacking, choose};
 pub(crate) use roller::{Roller, RollerOptions};

@@ -25,6 +25,10 @@ pub(crate) trait PeerSegments: Send + Sync + 'static {
     /// # Errors
     /// [`Code::Unavailable`] if no peer that can be reached has it.
     async fn fetch(&self, shard: ShardId, meta: &RecMeta) -> Result<SegmentBytes, Error>;
+
+    /// Whether the shard has, or may have had, another replica: then a segment that is not here may have come with a
+    /// snapshot of that one, and this replica's own log may be all that there is of it beside.
+    fn may_have(&self, shard: ShardId) -> bool;
 }
 
 /// No peers: a single node.
@@ -35,6 +39,10 @@ impl PeerSegments for NoSegments {
     async fn fetch(&self, shard: ShardId, meta: &RecMeta) -> Result<SegmentBytes, Error> {
         let message = format!("no other replica of shard {shard} is known that could have replay segment {}", meta.id);
         Err(Error::new(Code::Unavailable, message))
+    }
+
+    fn may_have(&self, _: ShardId) -> bool {
+        false
     }
 }
 
@@ -91,12 +99,11 @@ fn receive(store: &RecStore, meta: &Arc<RecMeta>, mut chunks: mpsc::Receiver<Byt
         io.rename(&part, &path).map_err(failed)?;
         io.sync_dir(store.dir()).map_err(failed)
     })();
-    match written {
-        Ok(()) => store.adopt(Arc::clone(meta)),
-        // It may not be there; a rest of it is collected at the next start.
-        Err(_) => drop(io.remove(&part)),
-    }
-    written
+    // A rest of what was not finished may not be there; else it is collected at the next start.
+    written.inspect_err(|_| drop(io.remove(&part)))?;
+    store.verify(meta)?;
+    store.adopt(Arc::clone(meta));
+    Ok(())
 }
 
 fn failed(error: std::io::Error) -> Error {

@@ -1,6 +1,6 @@
 //! What the roller does next: a pure function of a few numbers.
 //!
-//! Three things are due at times: a snapshot once enough was rolled behind the last one, the oldest log file while the
+//! Four things are due at times: to let go of log that a snapshot covers already, a snapshot once enough was rolled behind the last one, the oldest log file while the
 //! log takes more than its budget, and a roll once a shard has enough to roll. Log files are freed from the oldest one on,
 //! so under pressure the shards with the oldest entries come first.
 
@@ -42,6 +42,8 @@ pub(super) struct GroupView {
     pub(super) snapshot_floor: u64,
     /// Whether nothing stands against a snapshot now.
     pub(super) may_snapshot: bool,
+    /// Whether the newest snapshot covers log that was not let go of, and nothing stands against that now.
+    pub(super) may_release: bool,
 }
 
 /// What to do.
@@ -51,13 +53,17 @@ pub(super) enum Action {
     Roll(ShardId),
     /// Save the state of a group, and let go of the log that this makes free.
     Snapshot(ShardId),
+    /// Let go of the log that the newest snapshot made free, where that did not come with it.
+    Release(ShardId),
 }
 
 /// The next thing to do, if anything is due. Once done, it is not due again before more was written.
 pub(super) fn next_action(lane: LaneView, groups: &[GroupView], options: &ReplayOptions) -> Option<Action> {
     let pressed = lane.starved || lane.bytes > options.lane_bytes;
-    let due = groups.iter().find(|group| snapshot_is_due(group)).map(|group| Action::Snapshot(group.group));
-    due.or_else(|| pressed.then(|| free_oldest(lane, groups, options)).flatten())
+    let left = groups.iter().find(|group| group.may_release).map(|group| Action::Release(group.group));
+    let due = || groups.iter().find(|group| snapshot_is_due(group)).map(|group| Action::Snapshot(group.group));
+    left.or_else(due)
+        .or_else(|| pressed.then(|| free_oldest(lane, groups, options)).flatten())
         .or_else(|| roll_fullest(groups, options))
 }
 
@@ -66,7 +72,9 @@ fn snapshot_is_due(group: &GroupView) -> bool {
     group.may_snapshot && group.unsnapped_bytes >= enough.max(1)
 }
 
-/// What brings the oldest log file nearer to being free. The file that is written to is never worth it.
+/// What brings the oldest log file nearer to being free. The file that is written to is never worth it, and neither is a
+/// Roll where all that the file still waits for is a snapshot: it would add an entry to the log, and that one the next Roll,
+/// for as long as no snapshot can be taken.
 fn free_oldest(lane: LaneView, groups: &[GroupView], options: &ReplayOptions) -> Option<Action> {
     let mut holders: Vec<_> =
         groups.iter().filter(|group| group.oldest_file.is_some_and(|file| file < lane.last_file)).collect();
@@ -75,11 +83,11 @@ fn free_oldest(lane: LaneView, groups: &[GroupView], options: &ReplayOptions) ->
         let can_roll = group.rolls && group.unrolled_bytes > 0;
         // A snapshot amid a long backlog would be written again and again.
         let backlog = can_roll && group.unrolled_bytes >= options.roll_bytes && !lane.starved;
-        let snapshot = group.may_snapshot && snapshot_frees_a_file(group) && !backlog;
-        if snapshot {
+        let rolled = snapshot_frees_a_file(group);
+        if rolled && group.may_snapshot && !backlog {
             return Some(Action::Snapshot(group.group));
         }
-        can_roll.then_some(Action::Roll(group.group))
+        (can_roll && (backlog || !rolled)).then_some(Action::Roll(group.group))
     })
 }
 

@@ -28,7 +28,7 @@ impl Worker {
                 self.metrics.rec_written(meta.bytes);
             }
             if done.as_ref().is_err_and(|error| !of_log && !is_of_the_device(error.code)) {
-                // The log does not have it: nothing here can make it, and no snapshot takes anything away from it.
+                // The log does not have it: nothing here can make it, and waiting would keep the log for nothing.
                 shard.recs().give_up(meta.id);
             }
             self.cares[at].ended(Step::Make, &done);
@@ -37,25 +37,22 @@ impl Worker {
 
     async fn make(&self, shard: &Arc<Shard>, pending: PendingRec) -> Result<(), Error> {
         let (store, log) = (Arc::clone(shard.recs()), shard.group().log().clone());
-        blocking(move || {
-            match &pending.replaces {
-                Some(from) => build::repack_as(&store, from, &pending.meta)?,
-                None => build::rebuild(&store, &log, &pending.meta, pending.batches)?,
-            }
-            store.adopt(pending.meta);
-            Ok(())
-        })
-        .await
+        blocking(move || build::make(&store, &log, pending)).await
     }
 
     /// Asks other replicas for segments that nothing here can make.
     pub(super) async fn fetch_missing(&mut self, at: usize) {
         let Some(shard) = self.shard(at).filter(|shard| !shard.recs().is_waiting()) else { return };
-        if !self.may(Step::Fetch, at) {
+        let missing = self.cares[at].missing();
+        if !missing.is_empty() && !self.peers.may_have(shard.id()) {
+            // Nobody sent this replica a snapshot: what is below the first entry of its log is nowhere in its files.
+            let first = shard.group().log().retained().first;
+            missing.iter().filter(|meta| meta.through < first).for_each(|meta| shard.recs().lose(meta.id));
+        }
+        if missing.is_empty() || !self.may(Step::Fetch, at) {
             return;
         }
-        let manifest = shard.read(|state| state.manifest().clone());
-        for meta in shard.recs().missing(manifest.recs()) {
+        for meta in missing {
             let fetched = peers::fetch(&*self.peers, shard.recs(), &meta).await;
             self.cares[at].ended(Step::Fetch, &fetched);
             if fetched.is_err() {
@@ -67,7 +64,7 @@ impl Worker {
 }
 
 /// Whether it is this device that cannot take a segment, wherever it comes from.
-fn is_of_the_device(code: Code) -> bool {
+pub(crate) fn is_of_the_device(code: Code) -> bool {
     matches!(code, Code::StorageFull | Code::Io)
 }
 

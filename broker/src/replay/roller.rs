@@ -19,6 +19,8 @@ use super::policy::{Action, GroupView, LaneView, next_action};
 use crate::metrics::ReplayMetrics;
 use crate::shard::Shard;
 
+/// Actions in one round, at most: what is due after them is due in the next.
+const ROUND_ACTIONS: usize = 64;
 /// The log is short of files when this part of one is all the room that it has.
 const STARVED_PART: u64 = 4;
 
@@ -102,24 +104,29 @@ impl Worker {
         }
     }
 
-    /// Does everything that is due now.
+    /// Does what is due now, [`ROUND_ACTIONS`] at most.
     pub(super) async fn round(&mut self) {
-        for at in 0..self.cares.len() {
-            self.make_expected(at).await;
-            self.fetch_missing(at).await;
-            self.unlink_retired(at).await;
-        }
-        while let Some(action) = self.next() {
-            if self.stop.is_cancelled() {
-                return;
-            }
+        self.tend().await;
+        for _ in 0..ROUND_ACTIONS {
+            let Some(action) = self.next().filter(|_| !self.stop.is_cancelled()) else { break };
             self.act(action).await;
+            // What an action left behind is looked after before the next one: that may wait for it.
+            self.tend().await;
         }
         for at in 0..self.cares.len() {
             if self.may(Step::Repack, at) {
                 let done = self.repack(at).await;
                 self.cares[at].ended(Step::Repack, &done);
             }
+        }
+    }
+
+    /// Has the segments of all groups be here, and those that left their manifests be gone.
+    async fn tend(&mut self) {
+        for at in 0..self.cares.len() {
+            self.make_expected(at).await;
+            self.fetch_missing(at).await;
+            self.unlink_retired(at).await;
         }
     }
 
@@ -139,16 +146,19 @@ impl Worker {
         let (group, step) = match action {
             Action::Roll(group) => (group, Step::Roll),
             Action::Snapshot(group) => (group, Step::Snapshot),
+            Action::Release(group) => (group, Step::Release),
         };
         let Some(at) = self.cares.iter().position(|care| care.member.id() == group) else { return };
         let started = Instant::now();
         let done = match action {
             Action::Roll(_) => self.roll(at).await,
             Action::Snapshot(_) => self.snapshot(at).await,
+            Action::Release(_) => self.release(at).await,
         };
         match action {
             Action::Roll(_) => self.metrics.rolled(started.elapsed(), done.is_ok()),
             Action::Snapshot(_) => self.metrics.snapshot_taken(started.elapsed(), done.is_ok()),
+            Action::Release(_) => {}
         }
         self.cares[at].ended(step, &done);
     }

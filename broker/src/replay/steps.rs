@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use stratalog_proto::entry::Command;
-use stratalog_proto::{Code, Error, Offset, PartitionId, SegmentId, TopicId, internal};
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, SegmentId, TopicId, internal};
 use stratalog_storage::RecMeta;
 use stratalog_storage::sabotage::{Bug, planted};
 
@@ -80,19 +80,39 @@ impl Worker {
     /// Makes the state of a group durable, and lets go of the log that it does not need any more (L4).
     ///
     /// # Errors
-    /// Those of the disk; the log stays as it was.
+    /// Those of the disk; the log stays as it was. A snapshot that is durable is one, even if the log cannot go yet.
     pub(super) async fn snapshot(&mut self, at: usize) -> Result<(), Error> {
         let group = Arc::clone(self.cares[at].member.group());
         let before = group.log().retained().oldest_file;
         let taken = group.snapshot().await?;
         self.metrics.state_written(taken.bytes);
         self.cares[at].snapshot_taken(taken.bytes);
-        group.purge(taken.frontier).await?;
-        group.log().release(taken.frontier);
-        self.release_lane().await;
+        let released = self.release_through(at, taken.frontier).await;
+        // What is left undone is a step of its own.
+        self.cares[at].ended(Step::Release, &released);
         if group.log().retained().oldest_file.is_some_and(|file| Some(file) == before) {
             tracing::debug!(shard = %group.log().shard(), frontier = %taken.frontier, "a snapshot freed no log file");
         }
+        Ok(())
+    }
+
+    /// Lets go of the log that the newest snapshot covers, if there is any.
+    ///
+    /// # Errors
+    /// Raft still reads it; the log stays as it was.
+    pub(super) async fn release(&mut self, at: usize) -> Result<(), Error> {
+        match self.cares[at].releasable() {
+            Some(frontier) => self.release_through(at, frontier).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Lets go of the log up to the frontier of a snapshot (L4). One that was installed meanwhile keeps what it needs.
+    async fn release_through(&self, at: usize, frontier: RaftIndex) -> Result<(), Error> {
+        let group = self.cares[at].member.group();
+        group.purge(frontier).await?;
+        group.log().release(frontier);
+        self.release_lane().await;
         Ok(())
     }
 
@@ -116,9 +136,19 @@ impl Worker {
     /// # Errors
     /// As [`roll`](Self::roll).
     pub(super) async fn repack(&mut self, at: usize) -> Result<(), Error> {
+        let mut failed = Ok(());
         while let Some((shard, Repacking { from, keep })) = self.next_repacking(at) {
             let (store, source) = (Arc::clone(shard.recs()), Arc::clone(&from));
-            let built = blocking(move || build::repack(&store, &source, SegmentId::new(), &keep)).await?;
+            let built = match blocking(move || build::repack(&store, &source, SegmentId::new(), &keep)).await {
+                Ok(built) => built,
+                Err(error) if error.code == Code::StorageFull => return Err(error),
+                // A damaged one must not keep the others from being rewritten.
+                Err(error) => {
+                    self.cares[at].unreadable.insert(from.id);
+                    failed = Err(error);
+                    continue;
+                }
+            };
             let added: Vec<Arc<RecMeta>> = built.into_iter().map(Arc::new).collect();
             self.metrics.rec_written(added.iter().map(|meta| meta.bytes).sum());
             added.iter().for_each(|meta| shard.recs().adopt(Arc::clone(meta)));
@@ -128,29 +158,32 @@ impl Worker {
             self.came_to_count(at, &shard, added, proposed).await?;
             self.metrics.repacked();
         }
-        Ok(())
+        failed
     }
 
-    /// A segment to rewrite, of a shard that this replica leads. The same manifest is not searched twice.
+    /// A segment to rewrite, of a shard that this replica leads. The same manifest is not searched twice, and what could not
+    /// be rewritten is tried again in the next one only.
     fn next_repacking(&mut self, at: usize) -> Option<(Arc<Shard>, Repacking)> {
         let shard = self.shard(at).filter(|shard| shard.is_leader() && self.may(Step::Repack, at))?;
         let manifest = shard.read(|state| state.manifest().clone());
         if self.cares[at].searched == Some(manifest.version()) {
             return None;
         }
-        let chosen = choose(manifest.recs(), &log_starts(&shard));
-        match chosen {
-            Some(repacking) if shard.recs().has(repacking.from.id) => Some((shard, repacking)),
-            _ => {
-                self.cares[at].searched = Some(manifest.version());
-                None
-            }
+        let care = &mut self.cares[at];
+        let readable = |meta: &&Arc<RecMeta>| !care.unreadable.contains(&meta.id) && shard.recs().has(meta.id);
+        let candidates: Vec<Arc<RecMeta>> =
+            manifest.recs().iter().filter(|meta| meta.is_packed()).filter(readable).cloned().collect();
+        let chosen = choose(&candidates, &log_starts(&shard));
+        if chosen.is_none() {
+            care.searched = Some(manifest.version());
+            care.unreadable.clear();
         }
+        chosen.map(|repacking| (shard, repacking))
     }
 
     /// Unlinks what left the manifest.
     pub(super) async fn unlink_retired(&self, at: usize) {
-        let Some(shard) = self.shard(at) else { return };
+        let Some(shard) = self.shard(at).filter(|shard| shard.recs().has_retired()) else { return };
         let store = Arc::clone(shard.recs());
         let _ = blocking(move || Ok(store.unlink_retired())).await;
     }

@@ -3,15 +3,20 @@
 //! Apply tells the store what it did to the manifest and does not wait: [`RecStore::expect`] and [`RecStore::retire`]
 //! only queue. The roller builds what is missing and unlinks what is condemned.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, SegmentId, ShardId};
-use stratalog_storage::{Io, RecHandle, RecMeta, RecReader, rec_file_name};
+use stratalog_storage::{Io, RecHandle, RecMeta, RecReader};
 
 use crate::shard::PendingRec;
+
+mod reconcile;
+
+#[cfg(test)]
+pub(crate) use reconcile::Reconciled;
 
 /// The files of one shard.
 pub(crate) struct RecStore {
@@ -31,17 +36,14 @@ struct Files {
     damaged: HashMap<SegmentId, String>,
     /// Rolled or rewritten by an applied command, not here yet, in the order of the commands.
     expected: VecDeque<PendingRec>,
+    /// Those that cannot be made any more, with what they were to be made of: it stays until they come from elsewhere.
+    given_up: HashMap<SegmentId, Arc<RecMeta>>,
+    /// Not here, and neither is any entry that they hold: the log need not stay for them.
+    lost: HashSet<SegmentId>,
     /// No longer in the manifest.
     retired: Vec<Arc<RecMeta>>,
-}
-
-/// What a look at the directory found.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reconciled {
-    /// Files that no manifest names; they are removed.
-    pub(crate) garbage: usize,
-    /// Segments of the manifest without a usable file.
-    pub(crate) missing: usize,
+    /// Grows with each change of what is here and what is lost.
+    changes: u64,
 }
 
 impl Files {
@@ -49,9 +51,23 @@ impl Files {
     /// that was rewritten twice is not made again once its last form is here.
     fn forget_expected(&mut self, id: SegmentId) {
         let mut next = Some(id);
-        while let Some(at) = next.and_then(|id| self.expected.iter().position(|pending| pending.meta.id == id)) {
-            next = self.expected.remove(at).and_then(|gone| self.supersede(gone.replaces));
+        while let Some(id) = next {
+            let source = match self.take_expected(id) {
+                Some(pending) => pending.replaces,
+                None => self.given_up.remove(&id),
+            };
+            next = self.supersede(source);
         }
+    }
+
+    fn take_expected(&mut self, id: SegmentId) -> Option<PendingRec> {
+        let at = self.expected.iter().position(|pending| pending.meta.id == id)?;
+        self.expected.remove(at)
+    }
+
+    /// What segments are made of that are not here yet.
+    fn sources(&self) -> impl Iterator<Item = &Arc<RecMeta>> {
+        self.expected.iter().filter_map(|pending| pending.replaces.as_ref()).chain(self.given_up.values())
     }
 
     /// What a segment replaces goes; its id, if there is one.
@@ -145,18 +161,46 @@ impl RecStore {
         }
     }
 
-    /// A segment that was to be made of another one cannot be: it is [missing](Self::missing) from now on.
+    /// A segment that was to be made of another one cannot be: it is [missing](Self::missing) from now on. The other one
+    /// stays until the segment is here or is not needed any more: most of it may be whole.
     pub(crate) fn give_up(&self, id: SegmentId) {
-        self.files.lock().forget_expected(id);
+        let files = &mut *self.files.lock();
+        if let Some(source) = files.take_expected(id).and_then(|pending| pending.replaces) {
+            files.given_up.insert(id, source);
+        }
     }
 
-    /// The state was replaced by one with these segments. What is not among them goes; what is and is not here is either
-    /// still waited for, or [missing](Self::missing).
+    /// No entry of a segment that is not here is in the log either, and nobody else can have it: nothing has to stay for
+    /// its sake.
+    pub(crate) fn lose(&self, id: SegmentId) {
+        let files = &mut *self.files.lock();
+        if !files.local.contains_key(&id) && files.lost.insert(id) {
+            files.changes += 1;
+        }
+    }
+
+    /// The first of `live` that is not here while the log may still hold entries of it (L4): until it is here, the log may
+    /// not go, though Raft does not read it any more.
+    pub(crate) fn first_owed<'a>(&self, live: impl IntoIterator<Item = &'a Arc<RecMeta>>) -> Option<SegmentId> {
+        let files = self.files.lock();
+        let owed = |id: &SegmentId| !files.local.contains_key(id) && !files.lost.contains(id);
+        live.into_iter().map(|meta| meta.id).find(owed)
+    }
+
+    /// Another number than before if other segments may be here, or be lost.
+    pub(crate) fn changes(&self) -> u64 {
+        self.files.lock().changes
+    }
+
+    /// The state was replaced by one with these segments. What is not among them goes, unless something is to be made of
+    /// it; what is and is not here is either still waited for, or [missing](Self::missing).
     pub(crate) fn restored(&self, live: &[Arc<RecMeta>]) {
         let live: HashSet<SegmentId> = live.iter().map(|meta| meta.id).collect();
         let files = &mut *self.files.lock();
         files.expected.retain(|pending| live.contains(&pending.meta.id));
-        let gone = files.local.values().filter(|handle| !live.contains(&handle.meta.id));
+        files.given_up.retain(|id, _| live.contains(id));
+        let kept: HashSet<SegmentId> = files.sources().map(|meta| meta.id).chain(live).collect();
+        let gone = files.local.values().filter(|handle| !kept.contains(&handle.meta.id));
         files.retired.extend(gone.map(|handle| Arc::clone(&handle.meta)));
     }
 
@@ -176,13 +220,28 @@ impl RecStore {
         let handle = Arc::new(self.handle(&meta));
         let files = &mut *self.files.lock();
         files.damaged.remove(&meta.id);
+        files.lost.remove(&meta.id);
         files.forget_expected(meta.id);
         files.local.entry(meta.id).or_insert(handle);
+        files.changes += 1;
+    }
+
+    /// Reads the whole file of a segment, known or not, and compares it with what the manifest says or will say (L4).
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`Code::CorruptData`] naming file and offset if it is another file; [`Code::Io`] if it cannot be read.
+    pub(crate) fn verify(&self, meta: &RecMeta) -> Result<(), Error> {
+        Ok(self.handle(&Arc::new(meta.clone())).verify()?)
     }
 
     /// Unlinks the file of a segment that did not come into the manifest (S2). Blocks on the disk.
     pub(crate) fn discard(&self, meta: &RecMeta) {
-        let handle = self.files.lock().local.remove(&meta.id);
+        let handle = {
+            let files = &mut *self.files.lock();
+            files.changes += 1;
+            files.local.remove(&meta.id)
+        };
         let handle = handle.unwrap_or_else(|| Arc::new(self.handle(&Arc::new(meta.clone()))));
         handle.condemn();
     }
@@ -194,93 +253,25 @@ impl RecStore {
         condemned.len()
     }
 
+    /// Whether there is something to unlink.
+    pub(crate) fn has_retired(&self) -> bool {
+        !self.files.lock().retired.is_empty()
+    }
+
     fn take_retired(&self) -> Vec<Arc<RecHandle>> {
         let files = &mut *self.files.lock();
         let gone = std::mem::take(&mut files.retired);
-        gone.iter().for_each(|meta| drop(files.damaged.remove(&meta.id)));
+        for meta in &gone {
+            files.damaged.remove(&meta.id);
+            files.lost.remove(&meta.id);
+        }
+        files.changes += u64::from(!gone.is_empty());
         gone.iter().filter_map(|meta| files.local.remove(&meta.id)).collect()
-    }
-
-    /// Finds the files of `live`, the whole manifest as it is applied, and unlinks the others: left by a crash between
-    /// build and Roll, or between removal and unlink. Only while nobody builds. Blocks on the disk.
-    ///
-    /// # Errors
-    /// [`Code::Io`] if the directory cannot be listed. A file that is damaged or stays behind is only reported.
-    pub(crate) fn reconcile(&self, live: &[Arc<RecMeta>]) -> Result<Reconciled, Error> {
-        let failed =
-            |error| Error::new(Code::Io, format!("cannot list the segments in {}: {error}", self.dir.display()));
-        let listed: BTreeSet<String> = self.io.list(&self.dir).map_err(failed)?.into_iter().collect();
-        // A kill may have come between a file's rename and the sync of its name; from here on log files go because it is
-        // there (L4).
-        self.io.sync_dir(&self.dir).map_err(failed)?;
-        let mut found = Reconciled::default();
-        for meta in live {
-            found.missing += usize::from(!self.open_listed(meta, &listed));
-        }
-        let needed: HashSet<String> = {
-            let files = self.files.lock();
-            let named = live.iter().map(|meta| meta.id).chain(sources(&files.expected));
-            named.map(rec_file_name).collect()
-        };
-        for name in listed.iter().filter(|name| is_rec_file(name) && !needed.contains(*name)) {
-            match self.io.remove(&self.dir.join(name)) {
-                Ok(()) => found.garbage += 1,
-                Err(error) => {
-                    tracing::warn!(dir = %self.dir.display(), name, %error, "cannot unlink a garbage replay segment")
-                }
-            }
-        }
-        self.adopt_sources(&listed);
-        Ok(found)
-    }
-
-    /// Opens the file of a live segment by its footer; whether it can be used. A damaged file stays where it is: it may be
-    /// the only copy, and most of it may be whole (L5).
-    fn open_listed(&self, meta: &Arc<RecMeta>, listed: &BTreeSet<String>) -> bool {
-        if self.has(meta.id) {
-            return true;
-        }
-        if !listed.contains(&rec_file_name(meta.id)) {
-            if !self.files.lock().expected.iter().any(|pending| pending.meta.id == meta.id) {
-                tracing::error!(shard = %self.shard, segment = %meta.id, "L5: a replay segment is not on this node");
-            }
-            return false;
-        }
-        match self.handle(meta).reader() {
-            Ok(_) => {
-                self.adopt(Arc::clone(meta));
-                true
-            }
-            Err(error) => {
-                tracing::error!(shard = %self.shard, segment = %meta.id, %error, "L5: a replay segment is damaged");
-                self.files.lock().damaged.insert(meta.id, error.to_string());
-                false
-            }
-        }
-    }
-
-    /// Segments that were rewritten, and whose successors are still to be made of them.
-    fn adopt_sources(&self, listed: &BTreeSet<String>) {
-        let files = &mut *self.files.lock();
-        let sources: Vec<_> = files.expected.iter().filter_map(|pending| pending.replaces.clone()).collect();
-        for meta in sources.into_iter().filter(|meta| listed.contains(&rec_file_name(meta.id))) {
-            let handle = Arc::new(self.handle(&meta));
-            files.local.entry(meta.id).or_insert(handle);
-        }
     }
 
     fn handle(&self, meta: &Arc<RecMeta>) -> RecHandle {
         RecHandle::new(Arc::clone(&self.io), &self.dir, self.shard, Arc::clone(meta))
     }
-}
-
-fn sources(expected: &VecDeque<PendingRec>) -> impl Iterator<Item = SegmentId> {
-    expected.iter().filter_map(|pending| pending.replaces.as_ref()).map(|meta| meta.id)
-}
-
-/// Whether a file is ours to remove: a replay segment, or one that was never finished.
-fn is_rec_file(name: &str) -> bool {
-    name.ends_with(".rec") || name.contains(".rec.")
 }
 
 /// The offsets of a segment, for people; the first few partitions of many.

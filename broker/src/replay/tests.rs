@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use stratalog_proto::{Code, Error, Offset, PartitionId, ReplicaId, ShardId, TopicId, TopicPartition};
-use stratalog_storage::{Lane, LaneOptions, RealDisk, RecMeta, StateFiles, Votes, rec_file_name};
+use stratalog_storage::{Io, Lane, LaneOptions, RealDisk, RecMeta, StateFiles, Votes, rec_file_name};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +36,10 @@ impl Node {
     }
 
     async fn start_with(dir: &TempDir, peers: Arc<dyn PeerSegments>) -> Self {
-        let disk = Arc::new(RealDisk) as Arc<dyn stratalog_storage::Io>;
+        Self::start_on(Arc::new(RealDisk), dir, peers).await
+    }
+
+    async fn start_on(disk: Arc<dyn Io>, dir: &TempDir, peers: Arc<dyn PeerSegments>) -> Self {
         let path = |name: &str| dir.path().join(name);
         let lane_options = LaneOptions { file_bytes: FILE_BYTES, ..LaneOptions::default() };
         let (lane, recovery) = Lane::open(disk.clone(), &path("lane"), lane_options).unwrap();
@@ -197,6 +200,8 @@ async fn segments_that_were_rolled_and_are_not_here_are_made_again_of_the_own_lo
     node.stop().await;
 }
 
+mod trouble;
+
 /// Serves files from a directory; damages the first so many.
 struct Directory {
     dir: TempDir,
@@ -215,6 +220,10 @@ impl PeerSegments for Directory {
         }
         let chunks: Vec<_> = bytes.chunks(5_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         Ok(stream::iter(chunks).boxed())
+    }
+
+    fn may_have(&self, _: ShardId) -> bool {
+        true
     }
 }
 

@@ -117,7 +117,7 @@ impl Catalog for Rows {
             }
         }
         self.wait_for_applied(topic, deadline).await;
-        let shards: Vec<_> = self.shards_of(topic).map(|shard| shard.snapshot(topic.id)).collect();
+        let shards: Vec<_> = self.shards_of(topic).map(|shard| shard.snapshot(topic.id)).collect::<Result<_, _>>()?;
         let (schemas, id) = (self.schemas.clone(), topic.id);
         let merged = tokio::task::spawn_blocking(move || schemas.merged(id, &shards).map(|schema| (schema, shards)));
         let merged = merged.await.unwrap_or_else(|panic| {

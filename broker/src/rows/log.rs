@@ -14,7 +14,7 @@ use stratalog_storage::{Io, Manifest, SegmentMeta};
 use tokio::sync::watch;
 
 use crate::outcome::CommandResult;
-use crate::shard::{Applied, Shard, ShardState};
+use crate::shard::{Applied, PartitionState, Shard, ShardState, TopicState, Wanted};
 
 /// Called with segments that are no longer in the manifest.
 pub(crate) type RemovedListener = Box<dyn Fn(&[Arc<SegmentMeta>]) + Send + Sync>;
@@ -26,8 +26,6 @@ pub(crate) struct HostedTopic {
     pub(crate) config: TopicConfig,
     /// Everything at or below it is in segments.
     pub(crate) row_frontier: RaftIndex,
-    /// Whether a record lies above the row frontier.
-    pub(crate) has_unsealed: bool,
 }
 
 impl HostedTopic {
@@ -35,10 +33,31 @@ impl HostedTopic {
     pub(super) fn all(state: &ShardState) -> Vec<Self> {
         let hosted = state.topics().map(|(id, topic)| {
             let row_frontier = state.manifest().topic(id).map_or(RaftIndex(0), |live| live.row_frontier);
-            Self { id, config: topic.config.clone(), row_frontier, has_unsealed: topic.has_unsealed() }
+            Self { id, config: topic.config.clone(), row_frontier }
         });
         hosted.collect()
     }
+}
+
+/// The index below the first batch, of any topic, that is not in a column segment; `None` if all are. Of a batch in a replay
+/// segment it is only known that it lies above the segment's first entry, and above the row frontier.
+pub(super) fn unsealed_after(state: &ShardState) -> Option<RaftIndex> {
+    let of_topic = |(id, topic): (TopicId, &TopicState)| {
+        let row_frontier = state.manifest().topic(id).map_or(RaftIndex(0), |live| live.row_frontier);
+        let of_partition = |(partition, of): (PartitionId, &PartitionState)| {
+            let first = of.sealed().max(of.log_start());
+            if first >= of.high_watermark() {
+                return None;
+            }
+            let after = match of.batch_with(first) {
+                Some(slot) => Some(RaftIndex(slot.index.0 - 1)),
+                None => state.manifest().rec_with(id, partition, first).map(|meta| meta.after),
+            };
+            Some(after.unwrap_or(row_frontier).max(row_frontier))
+        };
+        topic.partitions().filter_map(of_partition).min()
+    };
+    state.topics().filter_map(of_topic).min()
 }
 
 /// One shard. Implemented by [`Shard`], and in tests by one without Raft.
@@ -56,7 +75,10 @@ pub(crate) trait RowLog: Send + Sync + 'static {
     fn is_leader(&self) -> bool;
 
     /// As [`Shard::batches_after`]. Blocks.
-    fn batches_after(&self, after: RaftIndex, max_bytes: usize) -> Result<Applied, Error>;
+    fn batches_after(&self, after: RaftIndex, wanted: Wanted<'_>, max_bytes: usize) -> Applied;
+
+    /// As [`unsealed_after`].
+    fn unsealed_after(&self) -> Option<RaftIndex>;
 
     /// Every topic that the shard hosts.
     fn topics(&self) -> Vec<HostedTopic>;
@@ -104,8 +126,12 @@ impl RowLog for Shard {
         Shard::is_leader(self)
     }
 
-    fn batches_after(&self, after: RaftIndex, max_bytes: usize) -> Result<Applied, Error> {
-        Shard::batches_after(self, after, max_bytes)
+    fn batches_after(&self, after: RaftIndex, wanted: Wanted<'_>, max_bytes: usize) -> Applied {
+        Shard::batches_after(self, after, wanted, max_bytes)
+    }
+
+    fn unsealed_after(&self) -> Option<RaftIndex> {
+        self.read(unsealed_after)
     }
 
     fn topics(&self) -> Vec<HostedTopic> {

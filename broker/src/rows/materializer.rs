@@ -1,5 +1,5 @@
 //! The materializer of a shard: one thread that pulls applied batches from the log, makes rows of them and publishes
-//! them in the tail. Restart and steady state are one path: it starts at the lowest row frontier and pulls.
+//! them in the tail. Restart and steady state are one path: it starts below the first batch that is not sealed and pulls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,19 +7,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use stratalog_proto::{Error, RaftIndex, TopicId};
+use stratalog_proto::{RaftIndex, TopicId};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::held::{Held, Retry};
 use super::log::{HostedTopic, RowLog};
 use super::options::RowsOptions;
 use super::parse::{Parsed, parse};
 use super::tail::Tail;
 use super::usage::Usage;
-use crate::shard::{Applied, AppliedBatch};
+use crate::shard::{Applied, AppliedBatch, Unreadable, Wanted};
 
-/// How long to wait before a failed pull is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+/// How often to look for room although nobody says that there is any.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How far rows are behind the log, and what has been made.
 #[derive(Default)]
@@ -71,23 +72,27 @@ pub(super) struct Materializer {
     pub(super) stop: CancellationToken,
 }
 
-/// Where a shard's tail has to start: just below the first batch that is not in a segment. Topics without such a
-/// batch do not hold it back.
+/// Where a shard's tail has to start: just below the first batch that is not in a column segment. What lies between a
+/// topic's row frontier and there holds none of its rows.
 pub(super) fn start_of_tail(log: &dyn RowLog) -> RaftIndex {
     let applied = log.applied();
-    let unsealed = log.topics().into_iter().filter(|topic| topic.has_unsealed);
-    unsealed.map(|topic| topic.row_frontier).min().unwrap_or(applied).min(applied)
+    log.unsealed_after().unwrap_or(applied).min(applied)
 }
 
 impl Materializer {
     /// Runs until it is stopped. `runtime` is used for waiting only.
     pub(super) fn run(self, runtime: &Handle) {
         let mut applied = self.log.watch_applied();
+        let mut retry = Retry::never();
         while !self.stop.is_cancelled() {
+            if retry.is_due() {
+                retry = self.retry_held(retry, runtime);
+            }
             if *applied.borrow_and_update() <= self.tail.materialized() {
                 let changed = async {
                     tokio::select! {
                         changed = applied.changed() => changed.is_ok(),
+                        () = retry.due() => true,
                         () = self.stop.cancelled() => false,
                     }
                 };
@@ -97,25 +102,75 @@ impl Materializer {
                 continue;
             }
             self.wait_for_room(runtime);
-            if let Err(error) = self.pull() {
-                tracing::error!(shard = %self.log.id(), %error, "cannot read the log to make rows; trying again");
-                runtime.block_on(self.pause(RETRY));
+            if self.pull() > 0 {
+                retry.begin();
             }
         }
     }
 
-    /// One step: the next batches of the log, as rows.
-    pub(super) fn pull(&self) -> Result<(), Error> {
+    /// One step: the next batches of the log, as rows; how many topics are held back from here on.
+    pub(super) fn pull(&self) -> usize {
         self.progress.pull_begins();
-        let pulled = self.log.batches_after(self.tail.materialized(), self.options.pull_bytes);
-        let applied = pulled.inspect_err(|_| self.progress.pull_ended(Duration::ZERO))?;
+        let held = self.tail.held_topics();
+        let wanted = Wanted::AllBut(&held);
+        let applied = self.log.batches_after(self.tail.materialized(), wanted, self.options.pull_bytes);
         let topics: BTreeMap<TopicId, HostedTopic> = self.log.topics().into_iter().map(|t| (t.id, t)).collect();
         let parsed = parse_by_topic(&topics, &applied.batches);
         self.progress.count(&applied, &parsed);
-        self.tail.publish(applied.through, parsed);
+        let held: Vec<_> = applied.unreadable.iter().map(|lost| (lost.topic, self.hold(lost, None))).collect();
+        let newly_held = held.len();
+        self.tail.publish(applied.through, parsed, held);
         self.tail.retain(&topics.into_keys().collect::<Vec<_>>());
         self.progress.pull_ended(self.behind(&applied));
-        Ok(())
+        newly_held
+    }
+
+    /// Tries the topics that are held back again.
+    fn retry_held(&self, mut retry: Retry, runtime: &Handle) -> Retry {
+        self.tail.held_topics().into_iter().for_each(|topic| self.catch_up(topic, runtime));
+        if self.tail.held_count() == 0 {
+            return Retry::never();
+        }
+        retry.failed();
+        retry
+    }
+
+    /// Makes rows of a topic that is held back: as far as those of the other topics reach, or to the next damage.
+    fn catch_up(&self, topic: TopicId, runtime: &Handle) {
+        while let Some(held) = self.tail.held(topic)
+            && !self.stop.is_cancelled()
+        {
+            self.wait_for_room(runtime);
+            let materialized = self.tail.materialized();
+            let mut found = self.log.batches_after(held.through, Wanted::Only(topic), self.options.pull_bytes);
+            // What lies above comes with the batches of the other topics.
+            found.batches.retain(|batch| batch.index <= materialized);
+            found.unreadable.retain(|lost| lost.index <= materialized);
+            let topics = self.log.topics().into_iter().filter(|hosted| hosted.id == topic);
+            let parsed = parse_by_topic(&topics.map(|hosted| (topic, hosted)).collect(), &found.batches);
+            self.progress.count(&found, &parsed);
+            let still = match found.unreadable.first() {
+                Some(lost) => Some(self.hold(lost, Some(&held))),
+                None => (found.through < materialized).then(|| Held { through: found.through, ..held }),
+            };
+            let is_over = still.is_none();
+            self.tail.publish_held(topic, parsed.into_iter().next().map(|(_, parsed)| parsed), still);
+            if is_over {
+                tracing::info!(shard = %self.log.id(), %topic, "what could not be read can be read again: its rows go on");
+            }
+            if !found.unreadable.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// How a topic is held back from now on. It is said once for each cause.
+    fn hold(&self, lost: &Unreadable, before: Option<&Held>) -> Held {
+        if before.is_none_or(|before| before.why != lost.error) {
+            let (shard, topic, index, error) = (self.log.id(), lost.topic, lost.index, &lost.error);
+            tracing::error!(%shard, %topic, %index, %error, "L5: cannot read a batch; the topic gets no further rows for now");
+        }
+        Held { through: RaftIndex(lost.index.0 - 1), why: lost.error.clone() }
     }
 
     fn behind(&self, applied: &Applied) -> Duration {
@@ -134,7 +189,7 @@ impl Materializer {
             runtime.block_on(async {
                 tokio::select! {
                     _ = changes.changed() => {}
-                    () = self.pause(RETRY) => {}
+                    () = self.pause(LOOK_AGAIN) => {}
                 }
             });
         }

@@ -1,7 +1,8 @@
 //! Rows: what the log means. Derived state, all of it: it can be rebuilt from the log at any time.
 //!
 //! - `parse/` makes rows of record batches (pure), `unify` brings row batches of different schemas together;
-//! - the [`materializer`] pulls applied batches of a shard and publishes their rows in its [`tail`];
+//! - the [`materializer`] pulls applied batches of a shard and publishes their rows in its [`tail`]; a topic with a batch
+//!   that cannot be read is [`held`] back alone;
 //! - `seal/` moves the tail of a topic into column segments, [`retention`] decides which of those go, [`files`] keeps
 //!   their handles and removes what no manifest names;
 //! - [`Rows`] runs all of it, answers to queries as their catalogue, and throttles produce when rows fall behind.
@@ -14,6 +15,7 @@
 mod admission;
 mod catalog;
 mod files;
+mod held;
 mod log;
 mod materializer;
 mod options;

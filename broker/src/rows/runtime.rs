@@ -61,6 +61,8 @@ pub(crate) struct RowsStats {
     pub(crate) lag: Duration,
     /// Raft entries that are applied and not yet rows, of all shards.
     pub(crate) lag_entries: u64,
+    /// Topics that are held back since a batch of theirs cannot be read, counted in each of their shards.
+    pub(crate) held_topics: u64,
     pub(crate) rows_made: u64,
     pub(crate) dead_rows_made: u64,
     pub(crate) bytes_parsed: u64,
@@ -130,7 +132,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Waits until everything that is applied now is visible.
+    /// Waits until everything that is applied now is visible. Topics that are held back are not waited for.
     ///
     /// # Errors
     /// [`Code::Timeout`] at the deadline: it goes on in the background.
@@ -160,6 +162,7 @@ impl Rows {
         for shard in self.shards_of(topic) {
             shard.caught_up(Instant::now() + CATCH_UP).await?;
             self.sealer.seal(shard, topic.id).await?;
+            shard.check_not_held(topic.id)?;
         }
         Ok(())
     }
@@ -255,6 +258,7 @@ impl Rows {
             tail_rows: self.usage.rows() as u64,
             lag: self.shards.iter().map(|shard| shard.progress.lag()).max().unwrap_or_default(),
             lag_entries: sum(|shard| shard.log.applied().0.saturating_sub(shard.tail.materialized().0)),
+            held_topics: sum(|shard| shard.tail.held_count() as u64),
             rows_made: sum(|shard| shard.progress.rows.load(Ordering::Relaxed)),
             dead_rows_made: sum(|shard| shard.progress.dead_rows.load(Ordering::Relaxed)),
             bytes_parsed: sum(|shard| shard.progress.bytes.load(Ordering::Relaxed)),

@@ -66,9 +66,15 @@ impl ShardRows {
 
     /// The rows of a topic, now: the tail's lock is taken first, then the manifest read, so that a seal that applies in
     /// between can neither hide a row nor show it twice (S1).
-    pub(super) fn snapshot(&self, topic: TopicId) -> ShardSnapshot {
+    ///
+    /// # Errors
+    /// Names what cannot be read, if the topic is held back.
+    pub(super) fn snapshot(&self, topic: TopicId) -> Result<ShardSnapshot, Error> {
         let raw = Arc::new(LogRecords { log: self.log.clone(), topic });
         self.tail.read(topic, |tail| {
+            if let Some(held) = tail.held {
+                return Err(held.refusal(self.log.id(), topic));
+            }
             let (segments, frontier) = self.files.resolve(|| {
                 let manifest = self.log.manifest();
                 let live = manifest.topic(topic);
@@ -76,18 +82,26 @@ impl ShardRows {
                 (metas, live.map_or(RaftIndex(0), |live| live.row_frontier))
             });
             let fence = tail.materialized;
-            ShardSnapshot {
+            Ok(ShardSnapshot {
                 shard: self.log.id(),
                 fence,
                 lag: self.log.applied().0.saturating_sub(fence.0),
                 segments,
                 tail: tail.chunks.iter().filter(|chunk| chunk.first_index > frontier).cloned().collect(),
                 raw,
-            }
+            })
         })
     }
 
-    /// Waits until everything that is applied now is visible.
+    /// Whether rows of the topic are made of everything that is materialized.
+    ///
+    /// # Errors
+    /// Names what cannot be read, if the topic is held back.
+    pub(super) fn check_not_held(&self, topic: TopicId) -> Result<(), Error> {
+        self.tail.held(topic).map_or(Ok(()), |held| Err(held.refusal(self.log.id(), topic)))
+    }
+
+    /// Waits until everything that is applied now is visible. Topics that are held back are not waited for.
     ///
     /// # Errors
     /// [`Code::Timeout`] at the deadline.
@@ -109,10 +123,13 @@ impl ShardRows {
         manifest.topic(topic).map(|live| live.segments.values().cloned().collect()).unwrap_or_default()
     }
 
-    /// Accounts for every offset of a topic. `None` while its rows are made from replay segments: how many offsets there
-    /// are at an index behind the replay frontier is not known.
+    /// Accounts for every offset of a topic. `None` while it is held back, and while its rows are made from replay segments:
+    /// how many offsets there are at an index behind the replay frontier is not known.
     pub(super) fn coverage(&self, topic: TopicId) -> Option<Coverage> {
         self.tail.read(topic, |tail| {
+            if tail.held.is_some() {
+                return None;
+            }
             Some(Coverage {
                 offsets: self.log.offsets_through(topic, tail.materialized)?,
                 sealed_rows: tail.counts.sealed_rows,

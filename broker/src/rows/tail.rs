@@ -4,7 +4,7 @@
 //! and after their segment is in the manifest, so that every row is seen exactly once (S1). A chunk's rows are at or
 //! below a row frontier all together: a seal always takes whole chunks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use stratalog_proto::{RaftIndex, TopicId};
 use stratalog_query::TailChunk;
 use tokio::sync::watch;
 
+use super::held::{Held, Holds};
 use super::log::{PartitionCounts, PartitionEnds};
 use super::parse::Parsed;
 use super::unify;
@@ -28,6 +29,7 @@ pub(super) struct Tail {
 struct State {
     materialized: RaftIndex,
     topics: BTreeMap<TopicId, TopicTail>,
+    held: Holds,
 }
 
 /// The tail of one topic in the shard.
@@ -90,16 +92,18 @@ pub(super) struct View<'a> {
     pub(super) materialized: RaftIndex,
     pub(super) chunks: &'a [Arc<TailChunk>],
     pub(super) counts: Counts,
+    /// Set if the topic does not reach `materialized`.
+    pub(super) held: Option<&'a Held>,
 }
 
 impl Tail {
     /// An empty tail that has everything up to `materialized`.
     pub(super) fn new(materialized: RaftIndex, usage: Arc<Usage>) -> Self {
-        let state = State { materialized, topics: BTreeMap::new() };
+        let state = State { materialized, topics: BTreeMap::new(), held: Holds::default() };
         Self { state: Mutex::new(state), materialized: watch::Sender::new(materialized), usage }
     }
 
-    /// Everything at or below this index is visible.
+    /// Everything at or below this index is visible, but for topics that are held back.
     pub(super) fn materialized(&self) -> RaftIndex {
         *self.materialized.borrow()
     }
@@ -114,17 +118,46 @@ impl Tail {
         self.state.lock().topics.entry(topic).or_default().counts.sealed_rows += offsets;
     }
 
-    /// Makes the rows of all batches up to `through` visible, all at once. Called by one thread only.
-    pub(super) fn publish(&self, through: RaftIndex, parsed: Vec<(TopicId, Parsed)>) {
+    /// Makes the rows of all batches up to `through` visible, all at once, but for those of topics that are held back, or are
+    /// from now on. Called by one thread only.
+    pub(super) fn publish(&self, through: RaftIndex, parsed: Vec<(TopicId, Parsed)>, held: Vec<(TopicId, Held)>) {
         let merged: Vec<_> = parsed.into_iter().map(|(topic, parsed)| (topic, self.merge(topic, parsed))).collect();
         let mut state = self.state.lock();
         for (topic, merged) in merged {
             state.topics.entry(topic).or_default().add(merged, &self.usage);
         }
+        held.into_iter().for_each(|(topic, held)| state.held.set(topic, Some(held)));
         state.materialized = through;
         self.materialized.send_replace(through);
         drop(state);
         self.usage.changed();
+    }
+
+    /// Adds rows of a topic that is held back; `held` says how it is from now on. Called by the same thread only.
+    pub(super) fn publish_held(&self, topic: TopicId, parsed: Option<Parsed>, held: Option<Held>) {
+        let merged = parsed.map(|parsed| self.merge(topic, parsed));
+        let mut state = self.state.lock();
+        if let Some(merged) = merged {
+            state.topics.entry(topic).or_default().add(merged, &self.usage);
+        }
+        state.held.set(topic, held);
+        drop(state);
+        self.usage.changed();
+    }
+
+    /// How a topic is held back, if it is.
+    pub(super) fn held(&self, topic: TopicId) -> Option<Held> {
+        self.state.lock().held.get(topic).cloned()
+    }
+
+    /// The topics that are held back.
+    pub(super) fn held_topics(&self) -> BTreeSet<TopicId> {
+        self.state.lock().held.topics()
+    }
+
+    /// How many topics are held back.
+    pub(super) fn held_count(&self) -> usize {
+        self.state.lock().held.len()
     }
 
     /// Joins the first new chunk with small ones at the end of the tail, so that many small produces do not become as
@@ -168,6 +201,7 @@ impl Tail {
             materialized: state.materialized,
             chunks: tail.map_or(&[], |tail| &tail.chunks),
             counts: tail.map_or_else(Counts::default, TopicTail::counts),
+            held: state.held.get(topic),
         })
     }
 
@@ -190,7 +224,7 @@ impl Tail {
     /// is nothing. The chunks stay as they are until [`settle`](Self::settle) or [`release`](Self::release).
     pub(super) fn capture(&self, topic: TopicId, frontier: impl FnOnce() -> Option<RaftIndex>) -> Option<Capture> {
         let mut state = self.state.lock();
-        let next = state.materialized;
+        let next = state.held.get(topic).map_or(state.materialized, |held| held.through);
         let expect = frontier()?;
         let tail = state.topics.get_mut(&topic)?;
         tail.settle(expect, &self.usage);
@@ -231,6 +265,7 @@ impl Tail {
             }
             keep
         });
+        state.held.retain(hosted);
         drop(state);
         self.usage.changed();
     }

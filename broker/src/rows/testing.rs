@@ -1,5 +1,6 @@
 //! A shard without Raft or a log on disk: the real replicated state, entries in memory, segments in a directory.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -19,10 +20,10 @@ use stratalog_storage::{Io, Manifest, RealDisk};
 use tokio::sync::watch;
 
 use super::catalog::Directory;
-use super::log::{HostedTopic, RemovedListener, RowLog};
+use super::log::{HostedTopic, RemovedListener, RowLog, unsealed_after};
 use crate::outcome::CommandResult;
 use crate::shard::testing::rec_of;
-use crate::shard::{Applied, AppliedBatch, ShardState};
+use crate::shard::{Applied, AppliedBatch, ShardState, Unreadable, Wanted};
 
 /// What happens to the next Seal that is proposed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -43,6 +44,8 @@ pub(super) struct MemLog {
     applied: watch::Sender<RaftIndex>,
     listener: Mutex<Option<RemovedListener>>,
     pub(super) fate: Mutex<SealFate>,
+    /// Entries that cannot be read.
+    pub(super) lost: Mutex<BTreeSet<RaftIndex>>,
     clock: AtomicI64,
     dir: PathBuf,
     io: Arc<dyn Io>,
@@ -59,6 +62,7 @@ impl MemLog {
             applied: watch::Sender::new(RaftIndex(0)),
             listener: Mutex::default(),
             fate: Mutex::default(),
+            lost: Mutex::default(),
             clock: AtomicI64::new(NOW_NS),
             dir: dir.to_owned(),
             io: Arc::new(RealDisk),
@@ -97,13 +101,14 @@ impl MemLog {
         self.applied()
     }
 
-    /// Rolls everything that is applied, into a segment that is nowhere.
-    pub(super) fn roll(&self) {
+    /// Rolls everything that is applied, into a segment that is nowhere; where the replay frontier is then.
+    pub(super) fn roll(&self) -> RaftIndex {
         let (expect, next) = (self.state.lock().replay_frontier(), self.applied());
         let batches = self.state.lock().batches_between(expect, next);
         let segments = vec![rec_of(next.0.into(), expect.0, next.0, &batches)];
         let roll = internal::Roll { expect: expect.0, next: next.0, segments };
         self.apply(&[Command::Roll(roll)])[0].as_ref().unwrap();
+        next
     }
 
     fn index_entry(&self, index: RaftIndex) -> Entry {
@@ -138,16 +143,29 @@ impl RowLog for MemLog {
         true
     }
 
-    fn batches_after(&self, after: RaftIndex, max_bytes: usize) -> Result<Applied, Error> {
+    fn unsealed_after(&self) -> Option<RaftIndex> {
+        unsealed_after(&self.state.lock())
+    }
+
+    fn batches_after(&self, after: RaftIndex, wanted: Wanted<'_>, max_bytes: usize) -> Applied {
         let applied = self.applied();
-        let mut found = Applied { batches: Vec::new(), through: after };
+        let mut found = Applied { batches: Vec::new(), through: after, unreadable: Vec::new() };
         let mut bytes = 0;
         while found.through < applied && (found.batches.is_empty() || bytes < max_bytes) {
             let index = RaftIndex(found.through.0 + 1);
             let entry = self.index_entry(index);
             let mut commands = entry.commands();
             while let Some(command) = commands.next() {
-                let Command::Append(append) = command? else { continue };
+                let Command::Append(append) = command.unwrap() else { continue };
+                let held = found.unreadable.iter().any(|lost| lost.topic == append.topic);
+                if held || !wanted.has(append.topic) {
+                    continue;
+                }
+                if self.lost.lock().contains(&index) {
+                    let error = Error::new(Code::CorruptData, format!("entry {index} is damaged"));
+                    found.unreadable.push(Unreadable { topic: append.topic, index, error });
+                    continue;
+                }
                 let at = (commands.position() - append.batch.len()) as u32;
                 let state = self.state.lock();
                 let slot = state.partition(append.topic, append.partition).and_then(|p| p.slot_at(index, at));
@@ -164,7 +182,7 @@ impl RowLog for MemLog {
             }
             found.through = index;
         }
-        Ok(found)
+        found
     }
 
     fn topics(&self) -> Vec<HostedTopic> {

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::order::{Order, Turn};
 use super::queue::closing;
-use crate::raft::{GroupLog, Promise, Promises};
+use crate::raft::{GroupLog, Promise};
 
 /// Room in the log that record batches leave to Seal, Drop and changes of topics: a large one of them, and as much for
 /// the end of a file that is left empty because an entry does not fit it.
@@ -23,7 +23,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// How much may wait in memory and for the log, and how long. One for all groups that share a lane.
 pub(crate) struct Admission {
     bytes: Arc<Semaphore>,
-    promises: Promises,
     capacity: usize,
     wait: Duration,
     deadline: Duration,
@@ -43,7 +42,7 @@ impl Admission {
     pub(crate) fn new(capacity: usize, wait: Duration, deadline: Duration) -> Self {
         let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let bytes = Arc::new(Semaphore::new(capacity));
-        Self { bytes, promises: Promises::default(), capacity, wait, deadline }
+        Self { bytes, capacity, wait, deadline }
     }
 
     /// Bytes that are admitted and not yet answered.
@@ -91,7 +90,7 @@ impl Admission {
 
     fn promise(&self, bytes: usize, log: &GroupLog) -> Result<Promise, u64> {
         let reserve = RESERVE_BYTES.min(log.max_entry_bytes() as u64 / RESERVE_PART);
-        self.promises.make(bytes as u64 + OVERHEAD_BYTES, reserve, log)
+        log.promise(bytes as u64 + OVERHEAD_BYTES, reserve)
     }
 
     /// Why a batch was not admitted.

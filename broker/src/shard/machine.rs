@@ -111,13 +111,20 @@ impl Machine for ShardMachine {
     }
 
     /// L4: batches that were rolled are in no state any more, so that until their segment is here only the log and the
-    /// state before have them.
+    /// state before have them. A segment that came with an installed snapshot counts, too: this replica acknowledged
+    /// entries of it, and its own log files hold them until a snapshot of its own lets them go.
     fn capture(&self) -> Result<Captured, Error> {
         if self.recs.is_waiting() {
             let message = format!("a segment that shard {} rolled is not here yet", self.recs.shard());
             return Err(Error::new(Code::Unavailable, message));
         }
         let state = self.state.read().clone();
+        if let Some(id) = self.recs.first_owed(state.manifest().recs()) {
+            let shard = self.recs.shard();
+            let message =
+                format!("L4: replay segment {id} of shard {shard} is not here yet, and the log may hold entries of it");
+            return Err(Error::new(Code::Unavailable, message));
+        }
         Ok(Captured { frontier: state.manifest().replay_frontier(), encode: Box::new(move || state.encode()) })
     }
 

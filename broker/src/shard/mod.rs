@@ -26,7 +26,9 @@ pub(crate) use batcher::Batcher;
 #[cfg(test)]
 pub(crate) use machine::ShardMachine;
 pub(crate) use partition::{BatchSlot, PartitionState};
-pub(crate) use read::{Applied, AppliedBatch, MAX_BATCH_CONTENT_BYTES, MAX_MOVES, Source, leader_epoch};
+pub(crate) use read::{
+    Applied, AppliedBatch, MAX_BATCH_CONTENT_BYTES, MAX_MOVES, Source, Unreadable, Wanted, leader_epoch,
+};
 pub(crate) use runtime::{Shard, ShardOptions};
-pub(crate) use state::{PendingRec, ShardState};
+pub(crate) use state::{PendingRec, ShardState, TopicState};
 pub(crate) use waiters::Waiter;

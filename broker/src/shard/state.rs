@@ -40,11 +40,6 @@ impl TopicState {
     pub(crate) fn partitions(&self) -> impl Iterator<Item = (PartitionId, &PartitionState)> {
         self.partitions.iter().map(|(id, state)| (*id, state))
     }
-
-    /// Whether a record lies above the row frontier.
-    pub(crate) fn has_unsealed(&self) -> bool {
-        self.partitions.values().any(|partition| partition.sealed() < partition.high_watermark())
-    }
 }
 
 /// The state of a shard.

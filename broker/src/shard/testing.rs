@@ -1,5 +1,6 @@
 //! A running shard over a real lane, for tests.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +15,16 @@ use stratalog_storage::{Io, Lane, LaneOptions, RecMeta, RecRange, RecTopicMeta, 
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{Admission, BatchSlot, Shard, ShardOptions};
+use super::{Admission, BatchSlot, Shard, ShardOptions, Wanted};
 use crate::metrics::Stages;
 use crate::outcome::CommandResult;
 use crate::raft::{GroupLog, NoPeers};
 use crate::replay::RecStore;
 
 pub(crate) const ID: ShardId = ShardId(1);
+
+/// Of every topic.
+pub(crate) const ALL: Wanted<'static> = Wanted::AllBut(&BTreeSet::new());
 
 /// `cache_bytes` 0: everything that is durable is read from the disk.
 pub(crate) async fn start_on(disk: Arc<dyn Io>, dir: &TempDir, cache_bytes: usize) -> Arc<Shard> {

@@ -9,7 +9,7 @@ use stratalog_proto::{Code, Error, Offset, PartitionId, ProducerId, RaftIndex, T
 use stratalog_storage::RealDisk;
 use tempfile::TempDir;
 
-use super::testing::{self, append, append_in_one_entry, start_on};
+use super::testing::{self, ALL, append, append_in_one_entry, start_on};
 use super::{BatchSlot, Shard};
 use crate::metered_disk::MeteredDisk;
 use crate::outcome::CommandResult;
@@ -42,7 +42,7 @@ async fn applied_batches_are_read_back_without_duplicates_and_refusals() {
     let (second_index, _) = append(&shard, tp, second.clone()).await.unwrap();
 
     let read = |after: RaftIndex, max_bytes: usize| {
-        let applied = shard.batches_after(after, max_bytes).unwrap();
+        let applied = shard.batches_after(after, ALL, max_bytes);
         let batches: Vec<_> = applied.batches.into_iter().map(|b| (b.index, b.base_offset.0, b.batch)).collect();
         (batches, applied.through)
     };
@@ -145,7 +145,7 @@ async fn a_pull_counts_the_whole_entries_that_it_holds() {
     // Of this entry, most of it a retry, only the small batch is accepted.
     let second = append_in_one_entry(&shard, topic, [(0, large), (0, batch(&["a"], 0))]).await;
     append_in_one_entry(&shard, topic, [(0, batch(&["b"], 1))]).await;
-    let applied = shard.batches_after(first, 1 << 10).unwrap();
+    let applied = shard.batches_after(first, ALL, 1 << 10);
     assert_eq!((applied.through, applied.batches.len()), (second, 1));
     shard.stop().await;
 }

@@ -1,4 +1,4 @@
-//! L5: files that rot while no process runs.
+//! L5: media that lie and rot.
 
 use std::path::{Path, PathBuf};
 
@@ -79,7 +79,7 @@ impl Run {
         let Err(error) = started else { return "harmless".to_owned() };
         self.damages.1 += 1;
         let damage = [Code::CorruptData, Code::CorruptBatch, Code::NewerVersion];
-        assert!(damage.contains(&error.code), "L5: damage ({}) is told as {}: {error}", what, error.code);
+        assert!(damage.contains(&error.code), "L5: damage ({what}) is told as {}: {error}", error.code);
         error.to_string()
     }
 }

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use crate::identity;
 use crate::metrics::Stages;
 use crate::raft::{GroupLog, Solo};
-use crate::replay::{RecStore, first_needed, rebuild, repack_as};
+use crate::replay::{RecStore, first_needed, is_of_the_device, make};
 use crate::shard::{ShardMachine, Source, leader_epoch};
 
 /// The shards of a node.
@@ -106,11 +106,12 @@ impl Replica {
     /// Makes the segments that were rolled and are not here, and unlinks what left the manifest.
     pub(super) fn make_expected(&self) -> Result<(), Error> {
         while let Some(pending) = self.recs.next_expected() {
-            match &pending.replaces {
-                Some(from) => repack_as(&self.recs, from, &pending.meta)?,
-                None => rebuild(&self.recs, self.solo.log(), &pending.meta, pending.batches)?,
+            let (id, of_log) = (pending.meta.id, pending.replaces.is_none());
+            match make(&self.recs, self.solo.log(), pending) {
+                // Its source went when it was whole, and it was damaged since: who reads it hears of that.
+                Err(error) if !of_log && !is_of_the_device(error.code) => self.recs.give_up(id),
+                made => made?,
             }
-            self.recs.adopt(pending.meta);
         }
         self.recs.unlink_retired();
         Ok(())

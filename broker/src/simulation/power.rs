@@ -31,7 +31,7 @@ const FAULTS: [(Op, &str, ErrorKind); 16] = [
     (Op::Remove, "", ErrorKind::Other),
 ];
 
-/// When the power goes.
+/// Whether the power is gone; the disk's hook says so.
 #[derive(Clone, Default)]
 pub(super) struct Power(Arc<AtomicBool>);
 

@@ -8,8 +8,9 @@ use stratalog_storage::sabotage::{Bug, plant};
 
 use super::{Run, simulate};
 
-/// Seeds that failed once. Each is run again for ever.
-const KEPT: [u64; 0] = [];
+/// Seeds that failed once: each is run for ever. A change of the steps makes another run of a seed, so what one has shown
+/// gets a test of its own besides.
+const KEPT: [u64; 2] = [22, 5_771];
 
 /// Seeds of the short form; `SIMULATION_SEEDS` asks for more.
 const SEEDS: u64 = 1_000;

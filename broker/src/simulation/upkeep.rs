@@ -47,12 +47,25 @@ impl Run {
         self.propose_segments(at, metas, Command::Repack(internal::Repack { remove: from.id.to_bytes(), add }))
     }
 
-    /// Proposes segments that are built; they are known before they count.
+    /// Proposes segments that are built; they are known before they count. Now and then another replica has built them: this
+    /// one has to make the same once it hears of them.
     fn propose_segments(&mut self, at: usize, metas: Vec<RecMeta>, command: Command) -> Result<(), Error> {
+        let elsewhere = self.dice.chance(1, 3);
+        let recs = Arc::clone(&self.node.replicas[at].recs);
         let metas: Vec<Arc<RecMeta>> = metas.into_iter().map(Arc::new).collect();
-        metas.iter().for_each(|meta| self.node.replicas[at].recs.adopt(Arc::clone(meta)));
+        for meta in &metas {
+            if elsewhere {
+                recs.discard(meta);
+            } else {
+                recs.adopt(Arc::clone(meta));
+            }
+        }
         let index = self.submit(at, &[command])?;
-        self.node.replicas[at].proposed = Some((index, metas));
+        if elsewhere {
+            self.note("built elsewhere");
+        } else {
+            self.node.replicas[at].proposed = Some((index, metas));
+        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use stratalog_broker::{Broker, BrokerOptions, FetchRequest, ReplayOptions};
 use stratalog_proto::batch::{Batch, BatchBuilder, Compression};
 use stratalog_proto::config::{Format, TopicConfig};
 use stratalog_proto::{Code, Offset, PartitionId};
+use stratalog_query::SqlRequest;
 use stratalog_storage::LaneOptions;
 use stratalog_storage::sabotage::{Bug, plant};
 use tempfile::TempDir;
@@ -266,6 +267,40 @@ async fn what_retention_drops_leaves_the_replay_segments_too() {
     let broker = start_after_kill_with(|| options(dir.path())).await;
     let counted = count_in(&broker, "rows", vec![more.token]).await;
     assert_eq!(counted, 40);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l5_a_lost_replay_segment_ends_the_queries_of_its_topic_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(options(dir.path())).await.unwrap();
+    for topic in ["hurt", "whole"] {
+        broker.create_topic(topic, 1, TopicConfig::default()).await.unwrap();
+    }
+    let mut model = Model::new();
+    produce(&broker, &mut model, "hurt", 1, 200).await;
+    until("a replay segment", || !files(dir.path(), ".rec").is_empty()).await;
+    let lost = files(dir.path(), ".rec");
+    produce(&broker, &mut model, "whole", 1, 200).await;
+    broker.stop().await;
+    drop(broker);
+    lost.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+
+    let broker = start_after_kill_with(|| options(dir.path())).await;
+    assert_eq!(figure(&broker, "stratalog_rows_held_topics"), 1);
+    let asked = Instant::now();
+    let request = SqlRequest { sql: "SELECT count(*) FROM hurt".to_owned(), tokens: Vec::new(), timeout: None };
+    let refused = broker.engine().sql(request).await.map(|_| ()).unwrap_err();
+    assert!(asked.elapsed() < Duration::from_secs(20), "a query does not wait for what is lost");
+    let names = ["replay segment", "offsets 0.."].iter().all(|part| refused.message.contains(part));
+    assert!(names, "it says what cannot be read: {refused}");
+    assert_eq!(count_in(&broker, "whole", vec![]).await, 200);
+    model.remove(&("hurt".to_owned(), PartitionId(0))).unwrap();
+    produce(&broker, &mut model, "whole", 1, 20).await;
+    check(&broker, &model).await;
+    broker.produce("hurt", PartitionId(0), blob(0, 100)).await.expect("its records are as safe as those of others");
+    broker.delete_topic("hurt").await.unwrap();
+    until("a node without damage", || figure(&broker, "stratalog_rows_held_topics") == 0).await;
     broker.stop().await;
 }
 

@@ -34,12 +34,30 @@ pub(super) fn decode(
     Ok(())
 }
 
-/// One past the last offset of the batches in `bytes`, as their headers say: whether they say the truth, [`decode`] finds
-/// out. `None` without a batch.
-pub(super) fn end_offset(bytes: &Bytes) -> Option<Offset> {
-    let headers = Batches::new(bytes.clone()).map_while(|batch| BatchHeader::read(&batch.ok()?).ok());
-    let end = |header: BatchHeader| header.base_offset.checked_add(header.record_count.into())?.try_into().ok();
-    headers.filter_map(end).max().map(Offset)
+/// What the headers of batches say: whether they say the truth, [`decode`] finds out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// One past the last offset.
+    pub(super) end: Offset,
+    /// Records.
+    pub(super) records: usize,
+}
+
+impl Extent {
+    /// That of the batches in `bytes`.
+    pub(super) fn of(bytes: &Bytes) -> Self {
+        let headers = Batches::new(bytes.clone()).map_while(|batch| BatchHeader::read(&batch.ok()?).ok());
+        let one = |header: BatchHeader| {
+            let end = header.base_offset.checked_add(header.record_count.into())?.try_into().ok()?;
+            Some(Self { end: Offset(end), records: header.record_count.try_into().ok()? })
+        };
+        headers.filter_map(one).fold(Self::default(), Self::and)
+    }
+
+    /// That of both.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { end: self.end.max(other.end), records: self.records.saturating_add(other.records) }
+    }
 }
 
 fn decode_batch(
@@ -156,11 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_that_of_the_last_batch_or_of_the_last_that_is_whole() {
+    fn an_extent_is_that_of_the_batches_that_are_whole() {
         let several = Bytes::from([batch_at(10, 2), batch_at(12, 3)].concat());
-        assert_eq!(end_offset(&several), Some(Offset(15)));
-        assert_eq!(end_offset(&several.slice(..several.len() - 1)), Some(Offset(12)));
-        assert_eq!(end_offset(&Bytes::new()), None);
+        let extent = |end, records| Extent { end: Offset(end), records };
+        assert_eq!(Extent::of(&several), extent(15, 5));
+        assert_eq!(Extent::of(&several.slice(..several.len() - 1)), extent(12, 2));
+        assert_eq!(Extent::of(&Bytes::new()), extent(0, 0));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use stratalog_proto::{Code, Error, Offset, PartitionId, v1};
 use tokio::sync::mpsc;
 
-use super::decode::{decode, end_offset};
+use super::decode::{Extent, decode};
 use super::positions::{Position, Positions};
 use super::{ConsumedRecord, ConsumerOptions};
 use crate::client::MAX_MESSAGE_BYTES;
@@ -15,6 +15,9 @@ use crate::{Client, ClientError};
 
 /// With the largest batch on top, a fetch still fits one gRPC message.
 const MAX_FETCH_BYTES: u32 = (MAX_MESSAGE_BYTES / 2) as u32;
+
+/// Records for which memory is taken on the word of headers alone (X1).
+const MAX_EXPECTED: usize = 16 << 10;
 
 pub(super) struct Fetcher {
     client: Client,
@@ -103,15 +106,16 @@ impl Fetcher {
             return Err(Error::new(code, fetched.message).into());
         }
         let from = *position;
-        let end = fetched.batches.iter().filter_map(end_offset).max();
-        position.next = position.next.max(end.unwrap_or_default());
-        pieces.push(Piece { partition, from, batches: fetched.batches });
+        let extent = fetched.batches.iter().map(Extent::of).fold(Extent::default(), Extent::and);
+        position.next = position.next.max(extent.end);
+        pieces.push(Piece { partition, from, records: extent.records, batches: fetched.batches });
         Ok(())
     }
 
     /// Hands over the records of `pieces`; false if there is nothing more to do: an error, or nobody reads any more.
     async fn deliver(&self, pieces: Vec<Piece>) -> bool {
-        let mut records = Vec::new();
+        let expected = pieces.iter().fold(0, |sum: usize, piece| sum.saturating_add(piece.records));
+        let mut records = Vec::with_capacity(expected.min(MAX_EXPECTED));
         let decoded = pieces.into_iter().try_for_each(|piece| piece.decode(&mut records));
         if !records.is_empty() && self.answers.send(Ok(records)).await.is_err() {
             return false;
@@ -137,12 +141,14 @@ struct Piece {
     partition: PartitionId,
     /// Where the reader stood before it.
     from: Position,
+    /// In the batches, as their headers say.
+    records: usize,
     batches: Vec<Bytes>,
 }
 
 impl Piece {
     fn decode(self, records: &mut Vec<ConsumedRecord>) -> Result<(), ClientError> {
-        let Self { partition, mut from, batches } = self;
+        let Self { partition, mut from, batches, .. } = self;
         batches.into_iter().try_for_each(|several| decode(partition, several, &mut from, records))
     }
 }

@@ -141,18 +141,10 @@ impl Look<'_> {
         if !io.exists(dir)? {
             return Ok(());
         }
-        let names = io.list(dir)?;
-        let votes = match Votes::open(Arc::clone(io), dir) {
-            Ok(votes) => votes,
-            Err(error) => {
-                self.report.damage(dir, None, error.to_string());
-                return Ok(());
-            }
-        };
-        for name in names {
+        let votes = Votes::to_look_at(Arc::clone(io), dir);
+        for name in io.list(dir)?.into_iter().filter(|name| !Votes::is_reserve(name)) {
             let path = dir.join(&name);
-            let shard = name.strip_suffix(".vote").and_then(|shard| shard.parse().ok());
-            match shard.map(|shard| votes.load(ShardId(shard))) {
+            match Votes::shard_of(&name).map(|shard| votes.load(shard)) {
                 Some(Ok(Some(_))) => self.report.counts.votes += 1,
                 Some(Ok(None)) | None => self.report.note(path, None, "it is no vote: nothing reads it"),
                 Some(Err(error)) => self.report.damage(path, None, error.to_string()),

@@ -17,6 +17,11 @@ pub(crate) fn lacks_descriptor(error: &io::Error) -> bool {
     }
 }
 
+/// Whether the device, or what a user may take of it, is full.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 #[derive(Debug)]
 struct Named {
     what: String,

@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub(crate) use durable::temporary_name;
 pub use durable::write_durably;
-pub(crate) use error::lacks_descriptor;
+pub(crate) use durable::{remove_quietly, temporary_name, write_synced};
+pub(crate) use error::{is_full, lacks_descriptor};
 pub use pool::PooledDisk;
 pub use real::RealDisk;
 

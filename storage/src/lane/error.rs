@@ -5,7 +5,7 @@ use std::sync::Arc;
 use stratalog_proto::{Code, Error, RaftIndex, ShardId};
 
 use super::LanePos;
-use crate::io::lacks_descriptor;
+use crate::io::{is_full, lacks_descriptor};
 
 /// Why a lane, or the votes beside it, could not do something.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -73,9 +73,7 @@ impl LaneError {
     /// Whether the device had no room.
     pub fn is_full(&self) -> bool {
         match self {
-            LaneError::Io(error) => {
-                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
+            LaneError::Io(error) => is_full(error),
             LaneError::Dead(cause) => cause.is_full(),
             _ => false,
         }

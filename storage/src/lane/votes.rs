@@ -1,3 +1,4 @@
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -6,8 +7,9 @@ use parking_lot::Mutex;
 use stratalog_proto::ShardId;
 
 use super::LaneError;
+use crate::io::{is_full, remove_quietly, temporary_name, write_synced};
 use crate::sabotage::{Bug, planted};
-use crate::{Io, OpenMode, write_durably};
+use crate::{Io, OpenMode};
 
 /// `SLG-VOTE`: the first bytes of a vote file.
 const MAGIC: [u8; 8] = *b"SLG-VOTE";
@@ -16,34 +18,63 @@ const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 24;
 /// The most bytes of a vote.
 const MAX_VOTE_BYTES: usize = 1 << 16;
+/// The name of the reserve.
+const RESERVE: &str = "reserve";
+/// Its bytes: a block of the file system, and more than any vote that is saved takes today.
+const RESERVE_BYTES: usize = 4096;
 
 /// The votes of a node's shards: one small file each, durable before [`Votes::save`] returns.
 ///
 /// A lost or altered vote lets a replica vote twice in a term, so damage is always an error, never "no vote".
+///
+/// A node has to vote before it can lead, and to lead before anything can be dropped: a file of zeroes, the reserve, holds
+/// the space of one vote for the time when the device is full.
 #[derive(Debug)]
 pub struct Votes {
     io: Arc<dyn Io>,
     dir: PathBuf,
-    /// One writer at a time: two would share a temporary name.
+    /// One writer at a time: two would share a temporary name, or the reserve.
     writing: Mutex<()>,
 }
 
 impl Votes {
-    /// Opens the directory of votes, creating it if it is not there.
+    /// Opens the directory of votes, creating it if it is not there, removes what a crash left half written, and makes the
+    /// reserve if there is room.
     ///
     /// # Errors
     /// Those of the disk.
     pub fn open(io: Arc<dyn Io>, dir: &Path) -> Result<Self, LaneError> {
         io.create_dir_all(dir)?;
+        for name in io.list(dir)?.iter().filter(|name| name.ends_with(".tmp")) {
+            io.remove(&dir.join(name))?;
+        }
+        let votes = Self::to_look_at(io, dir);
+        votes.keep_reserve();
         // What is loaded from here on was durable, even if the process died before it had made it so.
-        io.sync_dir(dir)?;
-        Ok(Self { io, dir: dir.to_owned(), writing: Mutex::new(()) })
+        votes.io.sync_dir(dir)?;
+        Ok(votes)
+    }
+
+    /// The votes in a directory that is there, to look at: nothing is written.
+    pub(crate) fn to_look_at(io: Arc<dyn Io>, dir: &Path) -> Self {
+        Self { io, dir: dir.to_owned(), writing: Mutex::new(()) }
+    }
+
+    /// The shard of which a file of this name has the vote.
+    pub(crate) fn shard_of(name: &str) -> Option<ShardId> {
+        name.strip_suffix(".vote")?.parse().ok().map(ShardId)
+    }
+
+    /// Whether a file of this name holds space only.
+    pub(crate) fn is_reserve(name: &str) -> bool {
+        name == RESERVE
     }
 
     /// Replaces the shard's vote; it is durable when this returns `Ok`. Blocks on the disk.
     ///
     /// # Errors
-    /// Those of the disk. Whether the old or the new vote survives a crash is then unknown.
+    /// Those of the disk. Whether the old or the new vote survives a crash is then unknown; only after one that
+    /// [`is_full`](LaneError::is_full), the old one is still there and the same may be tried again.
     ///
     /// # Panics
     /// If the vote has more than 64 KiB.
@@ -53,8 +84,50 @@ impl Votes {
             return Ok(());
         }
         let _writing = self.writing.lock();
-        write_durably(&*self.io, &self.path(shard), &[&header(shard, vote), vote])?;
+        let path = self.path(shard);
+        let temporary = temporary_name(&path);
+        let parts: [&[u8]; 2] = [&header(shard, vote), vote];
+        let written = match write_synced(&*self.io, &temporary, &parts) {
+            Err(error) if is_full(&error) => self.write_over_reserve(&temporary, &parts.concat(), error),
+            written => written,
+        };
+        let replaced = written.and_then(|()| self.io.rename(&temporary, &path));
+        replaced.inspect_err(|_| remove_quietly(&*self.io, &temporary))?;
+        // The new vote is in its place now: a full device is no reason to try once more.
+        self.io.sync_dir(&self.dir).map_err(io::Error::other)?;
+        self.keep_reserve();
         Ok(())
+    }
+
+    /// Writes into the space of the reserve, which becomes the file `temporary`; `full` is why.
+    fn write_over_reserve(&self, temporary: &Path, bytes: &[u8], full: io::Error) -> io::Result<()> {
+        remove_quietly(&*self.io, temporary);
+        let reserve = self.dir.join(RESERVE);
+        if bytes.len() > RESERVE_BYTES || !self.io.exists(&reserve)? {
+            return Err(full);
+        }
+        self.io.rename(&reserve, temporary)?;
+        // Nothing of the vote may ever be known as the reserve, which is written over.
+        self.io.sync_dir(&self.dir)?;
+        let file = self.io.open(temporary, OpenMode::Write)?;
+        file.write_at(0, bytes)?;
+        file.truncate(bytes.len() as u64)?;
+        file.sync_all()
+    }
+
+    /// Makes the reserve if it is not there. A device that is too full for it, or fails, gets another try after the next
+    /// vote.
+    fn keep_reserve(&self) {
+        let reserve = self.dir.join(RESERVE);
+        if self.io.exists(&reserve).unwrap_or(true) {
+            return;
+        }
+        // Under its name only once it is whole: a shorter one would have no room for a vote.
+        let temporary = temporary_name(&reserve);
+        let made = write_synced(&*self.io, &temporary, &[&[0; RESERVE_BYTES]]);
+        if made.and_then(|()| self.io.rename(&temporary, &reserve)).is_err() {
+            remove_quietly(&*self.io, &temporary);
+        }
     }
 
     /// The shard's vote; `None` if none was ever saved. Blocks on the disk.
@@ -109,7 +182,8 @@ fn header(shard: ShardId, vote: &[u8]) -> [u8; HEADER_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::sim::SimDisk;
+    use crate::io::sim::{Op, SimDisk};
+    use crate::write_durably;
 
     const SHARD: ShardId = ShardId(7);
 
@@ -135,13 +209,90 @@ mod tests {
         votes(&disk).save(SHARD, b"first").unwrap();
         let votes_of_victim = votes(&disk);
         disk.set_fault(|op, path| match op {
-            crate::io::sim::Op::Sync if path == Path::new("/votes") => Err(std::io::ErrorKind::Other.into()),
+            Op::Sync if path == Path::new("/votes") => Err(std::io::ErrorKind::Other.into()),
             _ => Ok(()),
         });
         votes_of_victim.save(SHARD, b"second").unwrap_err();
         let disk = disk.after_kill();
         assert_eq!(votes(&disk).load(SHARD).unwrap().unwrap(), "second");
         assert_eq!(votes(&disk.after_power_cut(|| false)).load(SHARD).unwrap().unwrap(), "second");
+    }
+
+    #[test]
+    fn a_vote_is_saved_on_a_full_disk_and_the_space_for_the_next_one_is_kept() {
+        let disk = SimDisk::new();
+        votes(&disk).save(SHARD, b"before").unwrap();
+        disk.set_capacity(disk.used_bytes());
+        let votes_of_a_full_node = votes(&disk);
+        votes_of_a_full_node.save(SHARD, b"first").unwrap();
+        let after = disk.after_power_cut(|| false);
+        assert_eq!(votes(&after).load(SHARD).unwrap().unwrap(), "first");
+        for vote in ["second", "third"] {
+            votes_of_a_full_node.save(SHARD, vote.as_bytes()).unwrap();
+            assert_eq!(votes(&disk.after_power_cut(|| false)).load(SHARD).unwrap().unwrap(), vote);
+        }
+    }
+
+    #[test]
+    fn a_vote_that_a_full_disk_refused_leaves_the_old_one_and_no_other_file() {
+        let disk = SimDisk::new();
+        let votes_of_victim = votes(&disk);
+        votes_of_victim.save(SHARD, b"first").unwrap();
+        disk.remove(Path::new("/votes/reserve")).unwrap();
+        disk.sync_dir(Path::new("/votes")).unwrap();
+        let used = disk.used_bytes();
+        disk.set_capacity(used);
+        for _ in 0..3 {
+            let refused = votes_of_victim.save(SHARD, b"second").unwrap_err();
+            assert!(refused.is_full(), "{refused}");
+            assert_eq!(disk.paths(), [Path::new("/votes/0000000007.vote")]);
+        }
+        assert_eq!(votes(&disk.after_power_cut(|| true)).load(SHARD).unwrap().unwrap(), "first");
+        disk.set_capacity(u64::MAX);
+        votes_of_victim.save(SHARD, b"second").unwrap();
+        assert_eq!(votes(&disk.after_power_cut(|| false)).load(SHARD).unwrap().unwrap(), "second");
+        assert!(disk.exists(Path::new("/votes/reserve")).unwrap());
+    }
+
+    #[test]
+    fn a_full_disk_after_the_vote_was_replaced_is_no_reason_to_try_again() {
+        let disk = SimDisk::new();
+        let votes_of_victim = votes(&disk);
+        votes_of_victim.save(SHARD, b"first").unwrap();
+        disk.set_fault(|op, path| match op {
+            Op::Sync if path == Path::new("/votes") => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        });
+        assert!(!votes_of_victim.save(SHARD, b"second").unwrap_err().is_full());
+    }
+
+    #[test]
+    fn a_power_cut_at_any_step_of_a_save_into_the_reserve_leaves_the_old_vote_or_the_new_one() {
+        let mut outcomes = std::collections::BTreeSet::new();
+        for steps in 0..24 {
+            let disk = SimDisk::new();
+            let votes_of_victim = votes(&disk);
+            votes_of_victim.save(SHARD, b"first").unwrap();
+            let left = std::sync::atomic::AtomicI32::new(steps);
+            disk.set_capacity(disk.used_bytes());
+            disk.set_fault(move |_, _| match left.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) {
+                1.. => Ok(()),
+                _ => Err(io::Error::other("the power is gone")),
+            });
+            let saved = votes_of_victim.save(SHARD, b"second");
+            for seed in 0..8u32 {
+                let mut bits = seed.wrapping_mul(2_654_435_761);
+                let after = disk.after_power_cut(|| {
+                    bits = bits.rotate_left(7).wrapping_mul(0x9e37_79b9).wrapping_add(1);
+                    bits & 1 == 1
+                });
+                let found = votes(&after).load(SHARD).unwrap().expect("a vote was saved");
+                assert!(found == "second" || found == "first" && saved.is_err(), "{found:?} after {saved:?}");
+                outcomes.insert(found);
+                votes(&after).save(SHARD, b"third").unwrap();
+            }
+        }
+        assert_eq!(outcomes.len(), 2, "both ends were seen");
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl RecReader {
     /// [`RecError::Io`], and [`RecError::Corrupt`] with file and block, and with offsets where they are known.
     pub fn verify(&self) -> Result<RecMeta, RecError> {
         let blake3 = self.file.verify().map_err(|error| self.explained(error))?;
-        let mut steps = Steps::new(self, RaftIndex(0))?;
+        let mut steps = Steps::new(self, |_| Some(RaftIndex(0)))?;
         let mut found: Vec<Option<PartitionEntry>> = vec![None; self.footer.partitions.len()];
         let mut batches = 0_u32;
         while let Some((order, placed, bytes)) = steps.next(self)? {

@@ -73,6 +73,32 @@ fn l5_a_power_cut_at_any_step_of_a_save_leaves_the_old_state_or_the_new_one() {
 }
 
 #[test]
+fn a_save_that_a_full_disk_refused_gives_its_space_back() {
+    let disk = SimDisk::new();
+    let files = open(&disk);
+    files.save(&image(3)).unwrap();
+    let used = disk.used_bytes();
+    disk.set_capacity(used + 100);
+    for index in 4..40 {
+        assert_eq!(Error::from(files.save(&image(index)).unwrap_err()).code, Code::StorageFull);
+        assert_eq!((names(&disk), disk.used_bytes()), (vec![file_name(RaftIndex(3))], used));
+    }
+    disk.set_capacity(2 * used + 100);
+    files.save(&image(40)).unwrap();
+    assert_eq!(open(&disk).newest().unwrap(), Some(image(40)));
+}
+
+#[test]
+fn a_save_removes_what_an_earlier_one_left_and_nothing_else() {
+    let disk = SimDisk::new();
+    let files = open(&disk);
+    let left = [format!("{}.tmp", file_name(RaftIndex(7))), "incoming-1.tmp".to_owned()];
+    left.iter().for_each(|name| drop(disk.open(&dir().join(name), OpenMode::CreateNew).unwrap()));
+    files.save(&image(8)).unwrap();
+    assert_eq!(names(&disk), [file_name(RaftIndex(8)), left[1].clone()], "the staged entries are being installed");
+}
+
+#[test]
 fn l5_a_state_that_was_read_survives_a_power_cut_even_if_saving_it_was_cut_short() {
     let disk = SimDisk::new();
     let files = open(&disk);

@@ -1,7 +1,10 @@
 //! Snapshots over replicas that hold acknowledged records.
 
+use std::time::Duration;
+
 use futures::StreamExt;
-use stratalog_proto::RaftIndex;
+use stratalog_proto::{Code, RaftIndex};
+use tokio::time::timeout;
 
 use super::cluster::{ALL, Cluster, simulate};
 use crate::raft::peers::NoAnswer;
@@ -98,6 +101,32 @@ fn a_snapshot_that_ends_early_changes_nothing_and_the_next_one_is_taken() {
         assert_eq!(cluster.at(behind).log().retained(), before);
         install(&cluster, leader, behind).await;
         assert!(cluster.at(behind).log().retained().last > before.last);
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
+fn an_install_that_nobody_waits_for_any_more_is_finished_before_the_next_snapshot_is_received() {
+    simulate(async {
+        let (mut cluster, leader, behind) = behind(7, true).await;
+        cluster.network.isolate(behind);
+        let before = cluster.at(behind).log().retained();
+        cluster.at(behind).stall(true);
+        let given_up = timeout(Duration::from_secs(2), install(&cluster, leader, behind)).await;
+        assert!(given_up.is_err(), "it was to wait for the log");
+        let sender = &cluster.at(leader).group;
+        let again = messages(sender.log().vote().unwrap(), sender.snapshots.clone());
+        let again = again.map(|message| message.map_err(|error| NoAnswer(error.to_string())));
+        let refused = cluster.at(behind).group.receive_state(again.boxed()).await;
+        assert_eq!(refused.unwrap_err().code, Code::Overloaded);
+        cluster.at(behind).stall(false);
+        let snapshot = cluster.at(leader).group.snapshots.newest().unwrap().last_log_id.unwrap().index;
+        cluster.applied(behind, RaftIndex(snapshot)).await;
+        install(&cluster, leader, behind).await;
+        assert!(cluster.at(behind).log().retained().last > before.last);
+        let staged = cluster.at(behind).disk.paths();
+        assert!(staged.iter().all(|path| path.extension().is_none_or(|name| name != "tmp")), "{staged:?}");
         cluster.settle().await;
         cluster.check();
     });

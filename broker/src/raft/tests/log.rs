@@ -1,6 +1,7 @@
 //! openraft's own suite over the real lane, and what it does not cover: restarts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
@@ -14,10 +15,10 @@ use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{EntryPayload, OptionalSend, StorageError};
 use parking_lot::Mutex;
 use stratalog_proto::{Code, RaftIndex, ReplicaId, ShardId};
-use stratalog_storage::{Lane, LaneOptions, RealDisk, StateFiles, Votes};
+use stratalog_storage::{FrameKind, Lane, LaneOptions, RealDisk, StateFiles, Votes};
 use tempfile::TempDir;
 
-use crate::raft::log::GroupLog;
+use crate::raft::log::{GroupLog, NewEntry};
 use crate::raft::types::{Answers, Entry, EntryBytes, LogId, StoredMembership, TypeConfig, Vote, log_id};
 
 const SHARD: ShardId = ShardId(3);
@@ -121,6 +122,64 @@ async fn frames_of_an_unknown_group_are_refused() {
         GroupLog::recover(&[states(&dir, ShardId(9))], ReplicaId(1), &lane, &votes, &recovery.frames, 0, &keep)
             .map(|_| ());
     assert_eq!(recovered.unwrap_err().code, Code::CorruptData);
+}
+
+#[test]
+fn l4_the_file_of_an_entry_that_the_lane_has_and_the_index_not_yet_does_not_look_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lane, log) = open(&dir, 0);
+    assert_eq!(log.retained().oldest_file, None);
+    let nobody_writes = log.0.index.read();
+    let appending = std::thread::spawn({
+        let log = log.clone();
+        let entry = NewEntry {
+            index: 0,
+            term: 1,
+            kind: FrameKind::Normal,
+            payload: Bytes::from_static(b"x"),
+            promises: Arc::from([]),
+        };
+        move || log.append(vec![entry], || ())
+    });
+    while lane.stats().frames == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(log.0.appends.try_lock().is_none(), "L4: nobody may ask yet");
+    let asking = std::thread::spawn({
+        let log = log.clone();
+        move || log.retained().oldest_file
+    });
+    drop(nobody_writes);
+    appending.join().unwrap().unwrap();
+    assert_eq!(asking.join().unwrap(), Some(1), "L4: it holds an entry");
+}
+
+#[tokio::test]
+async fn l4_a_release_during_an_install_keeps_what_a_crash_would_go_back_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_lane, mut log) = open(&dir, 0);
+    append(&mut log, (0..=6).map(|index| entry(1, index, b"x")).collect()).await;
+    log.state_saved(RaftIndex(3));
+    GroupLog::purge(&log, 1, 3).unwrap();
+    log.jump(2, 20).unwrap();
+    log.release(RaftIndex(3));
+    assert_eq!(log.retained().oldest_file, Some(1), "L4: the newest state file needs entries 4 to 6");
+    log.state_saved(RaftIndex(20));
+    log.release(RaftIndex(20));
+    assert_eq!(log.retained().oldest_file, None);
+}
+
+#[tokio::test]
+async fn l4_a_jump_of_a_log_without_entries_stays_until_its_state_file_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_lane, mut log) = open(&dir, 0);
+    append(&mut log, (0..=6).map(|index| entry(1, index, b"x")).collect()).await;
+    log.state_saved(RaftIndex(6));
+    GroupLog::purge(&log, 1, 6).unwrap();
+    log.release(RaftIndex(6));
+    assert_eq!(log.retained().oldest_file, None);
+    log.jump(2, 20).unwrap();
+    assert_eq!(log.retained().oldest_file, Some(1), "L4: without it the entries that follow have a hole before them");
 }
 
 #[tokio::test]

@@ -102,9 +102,8 @@ async fn flush(lane: Arc<Mutex<SteppedLane>>, stalled: Arc<AtomicBool>) {
         tokio::time::sleep(FLUSH_EVERY).await;
         if !stalled.load(Ordering::SeqCst) {
             let mut lane = lane.lock();
-            while lane.flush() {
-                lane.make_spare();
-            }
+            while lane.flush() {}
+            lane.make_spare();
         }
     }
 }

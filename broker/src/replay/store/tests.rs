@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use stratalog_proto::{PartitionId, TopicId};
+use stratalog_storage::rec_file_name;
 use stratalog_storage::simulation::SimDisk;
 
 use super::*;
@@ -106,6 +107,76 @@ fn a_segment_that_was_rewritten_twice_is_not_made_again_for_its_last_form() {
         assert_eq!(found, Reconciled { garbage: 0, missing: 0 });
         assert!(!restarted.is_waiting(), "{:?}", restarted.next_expected());
     }
+}
+
+#[test]
+fn l4_a_segment_that_the_log_can_still_make_counts_only_if_all_of_it_is_whole() {
+    let (disk, store) = store();
+    let topic = TopicId::new();
+    let mut log = Log::default();
+    (0..10).for_each(|_| log.append(1, &[(topic, 0, 20_000)]));
+    let [meta] = build::build(&store, &log, log.range(), log.placed.clone()).unwrap().try_into().unwrap();
+    let meta = Arc::new(meta);
+    let path = Path::new("/segments").join(rec_file_name(meta.id));
+    let whole = disk.edit(&path, |bytes| bytes.clone());
+    for at in (0..whole.len()).step_by(10_000) {
+        disk.edit(&path, |bytes| bytes[at] ^= 1);
+        let restarted = store_on(&disk);
+        let pending = PendingRec { meta: Arc::clone(&meta), batches: log.placed.clone(), replaces: None };
+        restarted.expect(vec![pending.clone()]);
+        assert_eq!(restarted.reconcile(std::slice::from_ref(&meta)).unwrap().missing, 1, "a flipped bit at {at}");
+        assert!(restarted.is_waiting() && !restarted.has(meta.id), "{at}");
+        build::make(&restarted, &log, pending).unwrap();
+        assert!(!restarted.is_waiting());
+        assert_eq!(disk.edit(&path, |bytes| bytes.clone()), whole, "{at}");
+    }
+    let restarted = store_on(&disk);
+    restarted.expect(vec![PendingRec { meta: Arc::clone(&meta), batches: log.placed.clone(), replaces: None }]);
+    assert_eq!(restarted.reconcile(std::slice::from_ref(&meta)).unwrap().missing, 0);
+    assert!(!restarted.is_waiting());
+}
+
+#[test]
+fn what_a_given_up_segment_was_to_be_made_of_stays_until_it_comes_from_elsewhere() {
+    let (disk, store) = store();
+    let (old, _) = built(&store);
+    store.adopt(Arc::clone(&old));
+    let keep = [(old.topics[0].topic, PartitionId(0))];
+    let new = Arc::new(build::repack(&store, &old, SegmentId::new(), &keep).unwrap().unwrap());
+    let path = Path::new("/segments").join(rec_file_name(new.id));
+    let bytes = disk.edit(&path, |bytes| bytes.clone());
+    store.discard(&new);
+    store.expect(vec![PendingRec { meta: Arc::clone(&new), batches: Vec::new(), replaces: Some(Arc::clone(&old)) }]);
+    store.give_up(new.id);
+    assert!(!store.is_waiting());
+    assert_eq!((store.missing([&new]), store.first_owed([&new])), (vec![Arc::clone(&new)], Some(new.id)));
+    store.restored(std::slice::from_ref(&new));
+    assert_eq!(store.unlink_retired(), 0, "most of it may be whole");
+
+    let restarted = store_on(&disk);
+    let found = restarted.reconcile(std::slice::from_ref(&new)).unwrap();
+    assert_eq!(found, Reconciled { garbage: 0, missing: 1 });
+    assert_eq!(listed(&disk), [rec_file_name(old.id)]);
+
+    stratalog_storage::write_durably(&disk, &path, &[&bytes]).unwrap();
+    store.adopt(Arc::clone(&new));
+    assert_eq!(store.unlink_retired(), 1);
+    assert_eq!(listed(&disk), [rec_file_name(new.id)]);
+}
+
+#[test]
+fn l4_a_missing_segment_is_owed_until_it_is_here_or_nothing_can_bring_it_back() {
+    let (_, store) = store();
+    let [(a, _), (b, _)] = [(); 2].map(|()| built(&store));
+    let live = [Arc::clone(&a), Arc::clone(&b)];
+    store.restored(&live);
+    assert_eq!(store.first_owed(&live), Some(a.id));
+    let before = store.changes();
+    store.adopt(Arc::clone(&a));
+    assert_eq!(store.first_owed(&live), Some(b.id));
+    store.lose(b.id);
+    assert_eq!((store.first_owed(&live), store.missing(&live)), (None, vec![Arc::clone(&b)]));
+    assert_ne!(store.changes(), before);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Batches in the order in which they were applied: what the materializer makes rows of.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,8 +17,38 @@ use crate::shard::{Shard, ShardState};
 pub(crate) struct Applied {
     /// Ascending by index, then by place in the entry.
     pub(crate) batches: Vec<AppliedBatch>,
-    /// Every batch at or below this index is included.
+    /// Every batch at or below this index is included, but for those that cannot be read and what follows them.
     pub(crate) through: RaftIndex,
+    /// At most one of each topic, at or below `through`: the topic's batches in entries below it are included, no others.
+    pub(crate) unreadable: Vec<Unreadable>,
+}
+
+/// A batch that cannot be read where the state says that it is (L5).
+#[derive(Clone, Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) topic: TopicId,
+    /// Of its entry.
+    pub(crate) index: RaftIndex,
+    /// Names the file, and the offsets as far as they are known.
+    pub(crate) error: Error,
+}
+
+/// The topics whose batches are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wanted<'a> {
+    /// All that the shard hosts, but for these.
+    AllBut(&'a BTreeSet<TopicId>),
+    /// This one.
+    Only(TopicId),
+}
+
+impl Wanted<'_> {
+    pub(crate) fn has(self, topic: TopicId) -> bool {
+        match self {
+            Wanted::AllBut(others) => !others.contains(&topic),
+            Wanted::Only(only) => topic == only,
+        }
+    }
 }
 
 /// One accepted record batch.
@@ -45,61 +76,66 @@ enum Step {
 impl Shard {
     /// Batches applied above `after`, ascending: at least one if there is one, and those of whole entries up to about
     /// `max_bytes`. Batches that log start has passed, duplicates and refused ones are left out, but count: what is found
-    /// refers to its whole entry.
+    /// refers to its whole entry. Batches in replay segments at or below their topic's row frontier are not read.
+    ///
+    /// What cannot be read holds up its own topic only: it is in [`Applied::unreadable`].
     ///
     /// Blocks on the disk for entries that are no longer in memory: call it from a blocking thread.
-    ///
-    /// # Errors
-    /// [`Code::CorruptData`](stratalog_proto::Code::CorruptData), naming file and offset, or
-    /// [`Code::Io`](stratalog_proto::Code::Io).
-    pub(crate) fn batches_after(&self, after: RaftIndex, max_bytes: usize) -> Result<Applied, Error> {
+    pub(crate) fn batches_after(&self, after: RaftIndex, wanted: Wanted<'_>, max_bytes: usize) -> Applied {
         let applied = self.applied();
-        let mut found = Applied { batches: Vec::new(), through: after.min(applied) };
+        let mut found = Applied { batches: Vec::new(), through: after.min(applied), unreadable: Vec::new() };
         let mut frontier = self.replay_frontier();
         let mut bytes = 0;
         while found.through < applied && (found.batches.is_empty() || bytes < max_bytes) {
             let step = if found.through < frontier {
-                self.rolled_step(&mut found, max_bytes - bytes.min(max_bytes))?
+                self.rolled_step(&mut found, wanted, max_bytes - bytes.min(max_bytes))
             } else {
-                self.log_step(&mut found)?
+                self.log_step(&mut found, wanted)
             };
             match step {
                 Step::Bytes(held) => bytes += held,
                 Step::Moved => frontier = self.replay_frontier(),
             }
         }
-        Ok(found)
+        found
     }
 
     /// Adds the batches of the next entry of the log.
-    fn log_step(&self, found: &mut Applied) -> Result<Step, Error> {
+    fn log_step(&self, found: &mut Applied, wanted: Wanted<'_>) -> Step {
         let index = RaftIndex(found.through.0 + 1);
-        let held = match self.log().payload(index) {
-            Ok(Some(payload)) => self.accepted(index, payload, &mut found.batches)?,
-            Ok(None) => Step::Bytes(0),
-            Err(_) if index <= self.replay_frontier() => Step::Moved,
-            Err(error) => return Err(error),
+        let accepted = match self.log().payload(index) {
+            Ok(Some(payload)) => self.accepted(index, payload, wanted, found),
+            Ok(None) => Ok(Step::Bytes(0)),
+            Err(error) => Err(error),
         };
-        if matches!(held, Step::Bytes(_)) {
+        let step = accepted.unwrap_or_else(|error| self.entry_lost(index, wanted, &error, found));
+        if matches!(step, Step::Bytes(_)) {
             found.through = index;
         }
-        Ok(held)
+        step
     }
 
-    /// Adds the entry's accepted batches to `into`. The bytes that they hold in memory are the entry or nothing.
-    fn accepted(&self, index: RaftIndex, payload: Bytes, into: &mut Vec<AppliedBatch>) -> Result<Step, Error> {
+    /// Adds the entry's accepted batches. The bytes that they hold in memory are the entry or nothing.
+    fn accepted(
+        &self,
+        index: RaftIndex,
+        payload: Bytes,
+        wanted: Wanted<'_>,
+        found: &mut Applied,
+    ) -> Result<Step, Error> {
         let payload_bytes = payload.len();
         let entry = Entry::parse(payload)?;
         let mut appends = Vec::new();
         let mut commands = entry.commands();
         while let Some(command) = commands.next() {
-            if let Command::Append(append) = command? {
+            let Command::Append(append) = command? else { continue };
+            if found.goes_on_with(append.topic, wanted) {
                 appends.push(((commands.position() - append.batch.len()) as u32, append));
             }
         }
-        let before = into.len();
+        let before = found.batches.len();
         let rolled = self.read(|state| {
-            into.extend(appends.into_iter().filter_map(|(at, append)| {
+            found.batches.extend(appends.into_iter().filter_map(|(at, append)| {
                 let partition = state.partition(append.topic, append.partition)?;
                 let slot = partition.slot_at(index, at).filter(|slot| slot.next_offset() > partition.log_start())?;
                 Some(AppliedBatch {
@@ -115,47 +151,65 @@ impl Shard {
             state.replay_frontier() >= index
         });
         if rolled {
-            into.truncate(before);
+            found.batches.truncate(before);
             return Ok(Step::Moved);
         }
-        Ok(Step::Bytes(if into.len() > before { payload_bytes } else { 0 }))
+        Ok(Step::Bytes(if found.batches.len() > before { payload_bytes } else { 0 }))
+    }
+
+    /// Goes on without the topics that have a batch in an entry which cannot be read, unless it was rolled meanwhile.
+    fn entry_lost(&self, index: RaftIndex, wanted: Wanted<'_>, error: &Error, found: &mut Applied) -> Step {
+        let before = RaftIndex(index.0 - 1);
+        self.read(|state| {
+            if state.replay_frontier() >= index {
+                return Step::Moved;
+            }
+            let lost = state.topics().filter(|(topic, hosted)| {
+                needed_after(state, *topic).is_some_and(|after| after < index)
+                    && found.goes_on_with(*topic, wanted)
+                    && hosted.partitions().any(|(_, state)| state.batches_between(before, index).next().is_some())
+            });
+            let lost: Vec<_> = lost.map(|(topic, _)| Unreadable { topic, index, error: error.clone() }).collect();
+            found.unreadable.extend(lost);
+            Step::Bytes(0)
+        })
     }
 
     /// Adds batches of the next replay segments, those of whole entries up to about `max_bytes`.
-    fn rolled_step(&self, found: &mut Applied, max_bytes: usize) -> Result<Step, Error> {
+    fn rolled_step(&self, found: &mut Applied, wanted: Wanted<'_>, max_bytes: usize) -> Step {
         let after = found.through;
-        let (segments, end) = self.read(|state| next_segments(state, after));
-        match self.rolled_batches(&segments, after, end, max_bytes) {
-            Ok(rolled) => {
-                let bytes = rolled.batches.iter().map(|batch| batch.batch.len()).sum();
-                self.read(|state| {
-                    let kept = rolled.batches.into_iter().map(AppliedBatch::from);
-                    found.batches.extend(kept.filter(|batch| !batch.is_expired(state)));
-                });
-                found.through = rolled.through;
-                Ok(Step::Bytes(bytes))
-            }
-            Err(_) if self.read(|state| next_segments(state, after)).0 != segments => Ok(Step::Moved),
-            Err(error) => Err(error),
+        let is_wanted = |topic| found.goes_on_with(topic, wanted);
+        let (segments, end) = self.read(|state| next_segments(state, after, is_wanted));
+        let rolled = self.rolled_batches(&segments, after, end, max_bytes);
+        if !rolled.unreadable.is_empty() && self.read(|state| next_segments(state, after, is_wanted)).0 != segments {
+            return Step::Moved;
         }
+        let bytes = rolled.batches.iter().map(|batch| batch.batch.len()).sum();
+        self.read(|state| {
+            let kept = rolled.batches.into_iter().map(AppliedBatch::from);
+            found.batches.extend(kept.filter(|batch| !batch.is_expired(state)));
+        });
+        found.unreadable.extend(rolled.unreadable);
+        found.through = rolled.through;
+        Step::Bytes(bytes)
     }
 
     /// The batches in these segments of entries above `after` and up to `end`: of whole entries, until they exceed
     /// `max_bytes`.
-    fn rolled_batches(
-        &self,
-        segments: &[Arc<RecMeta>],
-        after: RaftIndex,
-        end: RaftIndex,
-        max_bytes: usize,
-    ) -> Result<Rolled, Error> {
-        let mut merge = Merge::default();
-        for meta in segments {
-            merge.add(self.recs().reader(meta)?.ordered(after)?)?;
+    fn rolled_batches(&self, segments: &[Needed], after: RaftIndex, end: RaftIndex, max_bytes: usize) -> Rolled {
+        let (mut merge, from) = (Merge::default(), RaftIndex(after.0 + 1));
+        for Needed { meta, topics } in segments {
+            let of = |topic| topics.get(&topic).map(|row_frontier| after.max(*row_frontier));
+            let cursor = self.recs().reader(meta).and_then(|reader| Ok(reader.ordered_of(of)?));
+            let topics: Vec<TopicId> = topics.keys().copied().collect();
+            match cursor {
+                Ok(cursor) => merge.add(cursor, topics, from),
+                Err(error) => merge.leave_out(&topics, from, &error),
+            }
         }
-        let mut rolled = Rolled { batches: Vec::new(), through: end };
+        let mut rolled = Rolled { batches: Vec::new(), through: end, unreadable: Vec::new() };
         let mut bytes = 0;
-        while let Some(batch) = merge.next_up_to(end)? {
+        while let Some(batch) = merge.next_up_to(end) {
             if bytes > max_bytes
                 && let Some(last) = rolled.batches.last().filter(|last| last.index < batch.index)
             {
@@ -165,7 +219,16 @@ impl Shard {
             bytes += batch.batch.len();
             rolled.batches.push(batch);
         }
-        Ok(rolled)
+        rolled.unreadable = merge.into_unreadable();
+        rolled.settle();
+        rolled
+    }
+}
+
+impl Applied {
+    /// Whether batches of a topic are still asked for: it is wanted, and nothing of it was unreadable so far.
+    fn goes_on_with(&self, topic: TopicId, wanted: Wanted<'_>) -> bool {
+        wanted.has(topic) && self.unreadable.iter().all(|lost| lost.topic != topic)
     }
 }
 
@@ -173,6 +236,17 @@ impl Shard {
 struct Rolled {
     batches: Vec<RecBatchRef>,
     through: RaftIndex,
+    unreadable: Vec<Unreadable>,
+}
+
+impl Rolled {
+    /// Forgets damage that was met ahead, which is met again, and takes out what came of an entry together with damage.
+    fn settle(&mut self) {
+        let through = self.through;
+        self.unreadable.retain(|lost| lost.index <= through);
+        let lost: BTreeMap<TopicId, RaftIndex> = self.unreadable.iter().map(|lost| (lost.topic, lost.index)).collect();
+        self.batches.retain(|batch| lost.get(&batch.topic).is_none_or(|index| batch.index < *index));
+    }
 }
 
 impl AppliedBatch {
@@ -191,10 +265,40 @@ impl From<RecBatchRef> for AppliedBatch {
     }
 }
 
-/// The replay segments that hold the next entries above `after`, and the last of those entries: all segments with entries
-/// up to there are among them. Without any, there is nothing up to the replay frontier.
-fn next_segments(state: &ShardState, after: RaftIndex) -> (Vec<Arc<RecMeta>>, RaftIndex) {
+/// A replay segment, and the topics that are to be read of it, each with its row frontier.
+#[derive(PartialEq)]
+struct Needed {
+    meta: Arc<RecMeta>,
+    topics: BTreeMap<TopicId, RaftIndex>,
+}
+
+impl Needed {
+    fn of(state: &ShardState, meta: &Arc<RecMeta>, is_wanted: impl Fn(TopicId) -> bool) -> Option<Self> {
+        let wanted = meta.topics.iter().filter_map(|of| Some((of.topic, needed_after(state, of.topic)?)));
+        let unsealed = wanted.filter(|(topic, row_frontier)| *row_frontier < meta.through && is_wanted(*topic));
+        let topics: BTreeMap<_, _> = unsealed.collect();
+        (!topics.is_empty()).then(|| Self { meta: Arc::clone(meta), topics })
+    }
+}
+
+/// Batches of a topic in entries up to here are needed no more: its row frontier. `None` if it is not hosted.
+fn needed_after(state: &ShardState, topic: TopicId) -> Option<RaftIndex> {
+    state.topic(topic)?;
+    Some(state.manifest().topic(topic).map_or(RaftIndex(0), |live| live.row_frontier))
+}
+
+/// The replay segments that hold the next needed entries above `after`, and the last of those entries: all segments with
+/// needed entries up to there are among them. Without any, nothing up to the replay frontier is needed.
+fn next_segments(
+    state: &ShardState,
+    after: RaftIndex,
+    is_wanted: impl Fn(TopicId) -> bool,
+) -> (Vec<Needed>, RaftIndex) {
     let above = state.manifest().recs_after(after);
-    let Some(first) = above.first() else { return (Vec::new(), state.replay_frontier().max(after)) };
-    (above.iter().filter(|meta| meta.after < first.through).cloned().collect(), first.through)
+    let first = above.iter().find_map(|meta| Needed::of(state, meta, &is_wanted));
+    let Some(end) = first.map(|first| first.meta.through) else {
+        return (Vec::new(), state.replay_frontier().max(after));
+    };
+    let up_to_there = above.iter().filter(|meta| meta.after < end);
+    (up_to_there.filter_map(|meta| Needed::of(state, meta, &is_wanted)).collect(), end)
 }

@@ -13,7 +13,7 @@ mod source;
 mod tests;
 mod values;
 
-pub(crate) use applied::{Applied, AppliedBatch};
+pub(crate) use applied::{Applied, AppliedBatch, Unreadable, Wanted};
 pub(crate) use source::{MAX_MOVES, Source};
 
 use stratalog_proto::Term;

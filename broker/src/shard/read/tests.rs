@@ -7,12 +7,12 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use stratalog_proto::batch::{Batch, BatchBuilder, Compression};
 use stratalog_proto::entry::Command;
-use stratalog_proto::{Offset, PartitionId, RaftIndex, TopicId, TopicPartition, internal};
-use stratalog_storage::RealDisk;
+use stratalog_proto::{Code, Offset, PartitionId, RaftIndex, TopicId, TopicPartition, internal};
+use stratalog_storage::{RealDisk, RecMeta, rec_file_name};
 
 use crate::replay::testing::{release, roll};
-use crate::shard::testing::{append, append_in_one_entry, host, start_on};
-use crate::shard::{AppliedBatch, Shard};
+use crate::shard::testing::{ALL, append, append_in_one_entry, host, start_on};
+use crate::shard::{Applied, AppliedBatch, Shard, Unreadable, Wanted};
 
 /// Batches of one entry: (topic, partition, records).
 type EntryOf = Vec<(usize, u32, u64)>;
@@ -89,7 +89,7 @@ fn as_in_model(found: &AppliedBatch) -> (RaftIndex, TopicPartition, u64, u64) {
 fn pulled(shard: &Shard, max_bytes: usize) -> Vec<(RaftIndex, TopicPartition, u64, u64)> {
     let (mut after, mut all) = (RaftIndex(0), Vec::new());
     while after < shard.applied() {
-        let applied = shard.batches_after(after, max_bytes).unwrap();
+        let applied = shard.batches_after(after, ALL, max_bytes);
         assert!(applied.through > after, "a pull goes on");
         assert!(applied.batches.iter().all(|batch| after < batch.index && batch.index <= applied.through));
         after = applied.through;
@@ -158,7 +158,7 @@ async fn s1_pulls_while_rolls_apply_bring_each_batch_once() {
         move || {
             let (mut after, mut next) = (RaftIndex(0), 0);
             while next < BATCHES {
-                let applied = shard.batches_after(after, 500).unwrap();
+                let applied = shard.batches_after(after, ALL, 500);
                 for batch in &applied.batches {
                     assert_eq!(as_in_model(batch).2, next);
                     next += 1;
@@ -190,5 +190,113 @@ async fn batches_of_a_topic_that_is_gone_are_left_out() {
     let left: Vec<_> = pulled(&shard, 1 << 20).into_iter().map(|(_, tp, ..)| tp).collect();
     assert_eq!(left, [tps[1]]);
     assert_eq!(shard.values(topics[0], &[(PartitionId(0), Offset(0))]).unwrap(), [None]);
+    shard.stop().await;
+}
+
+/// A record of so many bytes that nothing shrinks.
+fn large(bytes: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.push(0, None, Some(&vec![b'x'; bytes]), &[]);
+    builder.finish()
+}
+
+/// Two topics in the order in which a packed segment has them.
+async fn two_topics(shard: &Shard) -> [TopicPartition; 2] {
+    let mut topics = [host(shard, 1).await, host(shard, 1).await];
+    topics.sort_unstable();
+    topics.map(|topic| TopicPartition { topic, partition: PartitionId(0) })
+}
+
+fn only_rec(shard: &Shard) -> Arc<RecMeta> {
+    shard.read(|state| state.manifest().recs().last().cloned()).unwrap()
+}
+
+fn places(applied: &Applied) -> Vec<(RaftIndex, TopicPartition)> {
+    let place = |found: &AppliedBatch| (found.index, TopicPartition { topic: found.topic, partition: found.partition });
+    applied.batches.iter().map(place).collect()
+}
+
+#[tokio::test]
+async fn l5_a_damaged_block_is_the_end_of_its_topic_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = start_on(Arc::new(RealDisk), &dir, 0).await;
+    let [hurt, whole] = two_topics(&shard).await;
+    let mut indexes = Vec::new();
+    for bytes in [10_000, 300_000, 10_000] {
+        let (first, _) = append(&shard, hurt, large(bytes)).await.unwrap();
+        let (second, _) = append(&shard, whole, large(100_000)).await.unwrap();
+        indexes.push([first, second]);
+    }
+    roll(&shard).await;
+    let path = shard.recs().dir().join(rec_file_name(only_rec(&shard).id));
+    let mut file = std::fs::read(&path).unwrap();
+    file[150_000] ^= 1;
+    std::fs::write(&path, &file).unwrap();
+
+    for max_bytes in [1, 150_000, usize::MAX] {
+        let (mut after, mut found, mut lost) = (RaftIndex(0), Vec::new(), Vec::new());
+        while after < shard.applied() {
+            let except = lost.iter().map(|lost: &Unreadable| lost.topic).collect();
+            let applied = shard.batches_after(after, Wanted::AllBut(&except), max_bytes);
+            after = applied.through;
+            found.extend(places(&applied));
+            lost.extend(applied.unreadable);
+        }
+        let [first, second, third] = [0, 1, 2].map(|n: usize| indexes[n]);
+        let readable = [(first[0], hurt), (first[1], whole), (second[1], whole), (third[1], whole)];
+        assert_eq!(found, readable, "{max_bytes}");
+        assert_eq!(lost.iter().map(|lost| (lost.topic, lost.index)).collect::<Vec<_>>(), [(hurt.topic, second[0])]);
+        let error = &lost[0].error;
+        assert!(error.code == Code::CorruptData && error.message.contains("offsets 1..2 of partition 0"), "{error}");
+    }
+
+    file[150_000] ^= 1;
+    std::fs::write(&path, &file).unwrap();
+    let again = shard.batches_after(indexes[0][0], Wanted::Only(hurt.topic), usize::MAX);
+    assert_eq!(places(&again), [(indexes[1][0], hurt), (indexes[2][0], hurt)]);
+    assert!(again.unreadable.is_empty());
+    shard.stop().await;
+}
+
+#[tokio::test]
+async fn l5_a_missing_segment_is_the_end_of_the_topics_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = start_on(Arc::new(RealDisk), &dir, 0).await;
+    let [hurt, whole] = two_topics(&shard).await;
+    append(&shard, hurt, batch(hurt, 0, 1)).await.unwrap();
+    roll(&shard).await;
+    shard.recs().discard(&only_rec(&shard));
+    let (index, _) = append(&shard, whole, batch(whole, 0, 1)).await.unwrap();
+    for rolled in [false, true] {
+        if rolled {
+            roll(&shard).await;
+        }
+        let applied = shard.batches_after(RaftIndex(0), ALL, usize::MAX);
+        assert_eq!((places(&applied), applied.through), (vec![(index, whole)], shard.applied()));
+        let lost: Vec<_> = applied.unreadable.iter().map(|lost| lost.topic).collect();
+        assert_eq!(lost, [hurt.topic]);
+        assert!(applied.unreadable[0].error.message.contains("offsets 0..1"), "{:?}", applied.unreadable);
+    }
+    shard.stop().await;
+}
+
+#[tokio::test]
+async fn replay_segments_of_which_everything_is_sealed_are_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = start_on(Arc::new(RealDisk), &dir, 0).await;
+    let [sealed, other] = two_topics(&shard).await;
+    append(&shard, sealed, batch(sealed, 0, 2)).await.unwrap();
+    let next = roll(&shard).await;
+    let rowless = vec![internal::PartitionCount { partition: 0, value: 2 }];
+    let expect = shard.read(|state| state.manifest().topic(sealed.topic).unwrap().row_frontier.0);
+    let (topic, ends) = (sealed.topic.to_bytes(), rowless.clone());
+    let seal = internal::Seal { topic, expect, next: next.0, segments: Vec::new(), rowless, ends };
+    shard.propose(Command::Seal(seal)).await.unwrap();
+    shard.recs().discard(&only_rec(&shard));
+    let (index, _) = append(&shard, other, batch(other, 0, 1)).await.unwrap();
+    roll(&shard).await;
+    let applied = shard.batches_after(RaftIndex(0), ALL, usize::MAX);
+    assert_eq!((places(&applied), applied.through), (vec![(index, other)], shard.applied()));
+    assert!(applied.unreadable.is_empty(), "{:?}", applied.unreadable);
     shard.stop().await;
 }

@@ -24,14 +24,17 @@ pub(super) fn run(format: OutputFormat, data: &Path, deep: bool) -> Result<(), F
         return Ok(());
     }
     let bad = report.findings.iter().filter(|finding| finding.severity != Severity::Note).count() as u64;
-    let message = format!("{} things are damaged or missing in {}", bad + report.unlisted, data.display());
+    let message = match bad + report.unlisted {
+        1 => format!("one thing is damaged or missing in {}", data.display()),
+        many => format!("{many} things are damaged or missing in {}", data.display()),
+    };
     Err(Failure::Refused(message))
 }
 
 fn print_for_people(data: &Path, report: &Report) -> Result<(), Failure> {
     let counts = &report.counts;
     say!(
-        "log:       {} frames in {} groups, {} files of {} together",
+        "log:       {} frames in {} groups; files: {}, {}",
         human_count(counts.frames),
         human_count(counts.groups),
         counts.lane_files,

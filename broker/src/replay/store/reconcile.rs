@@ -1,0 +1,124 @@
+//! The look at a shard's directory at a start: which segments are here, and which files are nobody's.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use stratalog_proto::{Code, Error, SegmentId};
+use stratalog_storage::{RecMeta, RecReader, rec_file_name};
+
+use super::RecStore;
+
+/// What a look at the directory found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reconciled {
+    /// Files that no manifest names; they are removed.
+    pub(crate) garbage: usize,
+    /// Segments of the manifest without a usable file.
+    pub(crate) missing: usize,
+}
+
+impl RecStore {
+    /// Finds the files of `live`, the whole manifest as it is applied, and unlinks the others: left by a crash between
+    /// build and Roll, or between removal and unlink. Only while nobody builds. Blocks on the disk.
+    ///
+    /// A segment that is still waited for is read as a whole before it counts as here: what it can be made of goes then
+    /// (L4). A file that no manifest names, and that covers the entries of a missing segment, stays: that segment may have
+    /// been a part of it.
+    ///
+    /// # Errors
+    /// [`Code::Io`] if the directory cannot be listed. A file that is damaged or stays behind is only reported.
+    pub(crate) fn reconcile(&self, live: &[Arc<RecMeta>]) -> Result<Reconciled, Error> {
+        let failed =
+            |error| Error::new(Code::Io, format!("cannot list the segments in {}: {error}", self.dir.display()));
+        let listed: BTreeSet<String> = self.io.list(&self.dir).map_err(failed)?.into_iter().collect();
+        // A kill may have come between a file's rename and the sync of its name; from here on log files go because it is
+        // there (L4).
+        self.io.sync_dir(&self.dir).map_err(failed)?;
+        let missing: Vec<&Arc<RecMeta>> = live.iter().filter(|meta| !self.open_listed(meta, &listed)).collect();
+        let needed: HashSet<String> = {
+            let files = self.files.lock();
+            let named = live.iter().chain(files.sources()).map(|meta| meta.id);
+            named.map(rec_file_name).collect()
+        };
+        let mut found = Reconciled { garbage: 0, missing: missing.len() };
+        for name in listed.iter().filter(|name| is_rec_file(name) && !needed.contains(*name)) {
+            if missing.iter().any(|meta| !self.is_expected(meta.id)) && self.covers_one_of(name, &missing) {
+                tracing::warn!(dir = %self.dir.display(), name, "L5: kept for a replay segment that is not on this node");
+                continue;
+            }
+            match self.io.remove(&self.dir.join(name)) {
+                Ok(()) => found.garbage += 1,
+                Err(error) => {
+                    tracing::warn!(dir = %self.dir.display(), name, %error, "cannot unlink a garbage replay segment")
+                }
+            }
+        }
+        self.adopt_sources(&listed);
+        Ok(found)
+    }
+
+    /// Opens the file of a live segment; whether it can be used. A damaged file stays where it is: it may be the only copy,
+    /// and most of it may be whole (L5).
+    fn open_listed(&self, meta: &Arc<RecMeta>, listed: &BTreeSet<String>) -> bool {
+        if self.has(meta.id) {
+            return true;
+        }
+        let expected = self.is_expected(meta.id);
+        if !listed.contains(&rec_file_name(meta.id)) {
+            if !expected {
+                tracing::error!(shard = %self.shard, segment = %meta.id, "L5: a replay segment is not on this node");
+            }
+            return false;
+        }
+        let handle = self.handle(meta);
+        // The footer tells whether it is the file that is meant; its blocks are checked as they are read. What can still be
+        // made again is, before that becomes impossible.
+        let opened = if expected { handle.verify() } else { handle.reader().map(drop) };
+        match opened {
+            Ok(()) => {
+                self.adopt(Arc::clone(meta));
+                true
+            }
+            Err(error) if expected => {
+                tracing::warn!(shard = %self.shard, segment = %meta.id, %error, "a replay segment is damaged, and made again");
+                false
+            }
+            Err(error) => {
+                tracing::error!(shard = %self.shard, segment = %meta.id, %error, "L5: a replay segment is damaged");
+                self.files.lock().damaged.insert(meta.id, error.to_string());
+                false
+            }
+        }
+    }
+
+    /// Segments that were rewritten, and whose successors are still to be made of them.
+    fn adopt_sources(&self, listed: &BTreeSet<String>) {
+        let files = &mut *self.files.lock();
+        let sources: Vec<_> = files.sources().cloned().collect();
+        for meta in sources.into_iter().filter(|meta| listed.contains(&rec_file_name(meta.id))) {
+            let handle = Arc::new(self.handle(&meta));
+            files.local.entry(meta.id).or_insert(handle);
+        }
+    }
+
+    fn is_expected(&self, id: SegmentId) -> bool {
+        self.files.lock().expected.iter().any(|pending| pending.meta.id == id)
+    }
+
+    /// Whether a file is a segment of the same entries as one of these, and has all of its partitions.
+    fn covers_one_of(&self, name: &str, missing: &[&Arc<RecMeta>]) -> bool {
+        let Ok(reader) = RecReader::open(Arc::clone(&self.io), &self.dir.join(name)) else { return false };
+        let topics = reader.topics();
+        let held: HashSet<_> =
+            topics.iter().flat_map(|of| of.ranges.iter().map(|range| (of.topic, range.partition))).collect();
+        missing
+            .iter()
+            .filter(|meta| (meta.after, meta.through) == (reader.after(), reader.through()))
+            .any(|meta| meta.ranges().all(|(topic, range)| held.contains(&(topic, range.partition))))
+    }
+}
+
+/// Whether a file is ours to remove: a replay segment, or one that was never finished.
+fn is_rec_file(name: &str) -> bool {
+    name.ends_with(".rec") || name.contains(".rec.")
+}

@@ -1,0 +1,272 @@
+//! The roller where something stands against it: a full disk, a segment that does not come, blocks that rotted.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use stratalog_proto::RaftIndex;
+use stratalog_proto::entry::Command;
+use stratalog_proto::internal;
+use stratalog_storage::simulation::SimDisk;
+
+use super::*;
+use crate::replay::member::{Care, Step};
+
+/// Longer than the first pause after a failure, and than the second.
+const PAUSE: Duration = Duration::from_millis(1_100);
+
+fn oldest_file(node: &Node) -> Option<u64> {
+    node.shard.group().log().retained().oldest_file
+}
+
+/// One round, which has to end.
+async fn round(node: &mut Node) {
+    tokio::time::timeout(Duration::from_secs(60), node.worker.round()).await.expect("a round ends");
+}
+
+/// Changes a byte in the middle of each replay segment; the same again undoes it.
+fn flip(dir: &TempDir) {
+    for name in files(dir, ".rec") {
+        flip_in(&dir.path().join("segments").join(name), 5_000);
+    }
+}
+
+fn flip_in(path: &Path, at: u64) {
+    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rolls_add_nothing_to_the_log_while_no_snapshot_can_be_saved() {
+    let (disk, dir) = (SimDisk::seeded(1), tempfile::tempdir().unwrap());
+    let mut node = Node::start_on(Arc::new(disk.clone()), &dir, Arc::new(NoSegments)).await;
+    node.worker.options.lane_bytes = 0;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 100).await;
+    disk.set_fault(|_, path| match path.to_string_lossy().contains(".state") {
+        true => Err(ErrorKind::StorageFull.into()),
+        false => Ok(()),
+    });
+    round(&mut node).await;
+    let (applied, frontier) = (node.shard.applied(), node.shard.read(|state| state.replay_frontier()));
+    assert!(frontier > RaftIndex(0), "what has batches is rolled");
+    assert!(node.shard.group().log().snapshot_frontier() == RaftIndex(0) && oldest_file(&node) == Some(1));
+    for _ in 0..3 {
+        tokio::time::sleep(PAUSE).await;
+        round(&mut node).await;
+        assert_eq!(node.shard.applied(), applied, "a Roll of nothing but the last Roll");
+    }
+    node.check(topic, 100);
+
+    disk.clear_fault();
+    node.worker.cares[0].ended(Step::Snapshot, &Ok(()));
+    round(&mut node).await;
+    assert!(oldest_file(&node) > Some(1) && node.lane.usage().first_file > 1, "{:?}", node.lane.usage());
+    node.check(topic, 100);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rolls_add_nothing_to_the_log_while_a_segment_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir).await;
+    node.worker.options.lane_bytes = 0;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 100).await;
+    while node.worker.next_range(&node.shard).is_some_and(|range| range.through.0 - range.after.0 > 1) {
+        node.worker.roll(0).await.unwrap();
+    }
+    node.stop().await;
+    for name in files(&dir, ".rec") {
+        std::fs::remove_file(dir.path().join("segments").join(name)).unwrap();
+    }
+
+    let mut node = Node::start(&dir).await;
+    node.worker.options.lane_bytes = 0;
+    // No segment can be made where there is no directory for it.
+    let (segments, away) = (dir.path().join("segments"), dir.path().join("away"));
+    std::fs::rename(&segments, &away).unwrap();
+    let applied = node.shard.applied();
+    round(&mut node).await;
+    assert!(node.shard.recs().is_waiting());
+    assert!(node.shard.applied().0 <= applied.0 + 1, "{applied} and {}", node.shard.applied());
+    let applied = node.shard.applied();
+    round(&mut node).await;
+    assert_eq!(node.shard.applied(), applied);
+    std::fs::rename(&away, &segments).unwrap();
+    tokio::time::sleep(PAUSE).await;
+    round(&mut node).await;
+    assert!(!node.shard.recs().is_waiting() && oldest_file(&node) > Some(1));
+    node.check(topic, 100);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l4_a_rotten_block_of_a_segment_is_found_before_the_log_goes_that_can_make_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir).await;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 100).await;
+    node.worker.roll(0).await.unwrap();
+    node.worker.roll(0).await.unwrap();
+    node.stop().await;
+    flip(&dir);
+
+    let mut node = Node::start(&dir).await;
+    assert!(node.shard.recs().is_waiting(), "its footer is whole, and it is not");
+    round(&mut node).await;
+    node.worker.snapshot(0).await.unwrap();
+    assert!(node.shard.group().log().retained().first > RaftIndex(1), "the log is let go");
+    node.check(topic, 100);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l4_the_log_stays_while_a_segment_that_another_replica_rolled_is_not_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir).await;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 100).await;
+    node.worker.roll(0).await.unwrap();
+    node.worker.snapshot(0).await.unwrap();
+    node.stop().await;
+    let away = tempfile::tempdir().unwrap();
+    let names = files(&dir, ".rec");
+    for name in &names {
+        std::fs::rename(dir.path().join("segments").join(name), away.path().join(name)).unwrap();
+    }
+    let copied = tempfile::tempdir().unwrap();
+    let peer = copied.path().to_owned();
+
+    // As after the install of a snapshot: the state names the segments, and no entry asks for them.
+    let mut node = Node::start_with(&dir, Arc::new(Directory { dir: copied, damaged: 0.into() })).await;
+    let log = node.shard.group().log().clone();
+    let first = log.retained().first;
+    node.append(topic, 100).await;
+    round(&mut node).await;
+    assert!(node.shard.read(|state| state.replay_frontier()) > log.snapshot_frontier(), "it is rolled all the same");
+    let refused = node.worker.snapshot(0).await.unwrap_err();
+    assert!(refused.code == Code::Unavailable && refused.message.contains("L4"), "{refused}");
+    assert_eq!(log.retained().first, first);
+
+    for name in &names {
+        std::fs::copy(away.path().join(name), peer.join(name)).unwrap();
+    }
+    tokio::time::sleep(PAUSE).await;
+    round(&mut node).await;
+    node.worker.snapshot(0).await.unwrap();
+    assert!(log.retained().first > first);
+    node.check(topic, 200);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_replica_that_lost_a_segment_for_good_still_lets_go_of_its_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir).await;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 100).await;
+    node.worker.roll(0).await.unwrap();
+    node.worker.snapshot(0).await.unwrap();
+    node.stop().await;
+    for name in files(&dir, ".rec") {
+        std::fs::remove_file(dir.path().join("segments").join(name)).unwrap();
+    }
+    let mut node = Node::start(&dir).await;
+    let first = node.shard.group().log().retained().first;
+    node.append(topic, 100).await;
+    round(&mut node).await;
+    assert!(node.shard.group().log().retained().first > first);
+    assert!(node.shard.recs().get(&node.recs()[0]).is_err());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_that_could_not_go_with_its_snapshot_goes_without_another_roll() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir).await;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 60).await;
+    node.worker.roll(0).await.unwrap();
+    // The state is saved, and then openraft takes too long.
+    let taken = node.shard.group().snapshot().await.unwrap();
+    assert!(node.shard.group().log().retained().first <= taken.frontier);
+    (node.worker.options.roll_bytes, node.worker.options.lane_bytes) = (u64::MAX, u64::MAX);
+    round(&mut node).await;
+    assert_eq!(node.shard.group().log().snapshot_frontier(), taken.frontier, "no snapshot was due");
+    assert!(node.shard.group().log().retained().first > taken.frontier);
+    node.check(topic, 60);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_cannot_be_read_keeps_its_log_and_adds_nothing_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir).await;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 60).await;
+    let (log, applied) = (dir.path().join("lane/00000000000000000001.log"), node.shard.applied());
+    flip_in(&log, 5 * 4096 + 1_000);
+    for _ in 0..2 {
+        round(&mut node).await;
+        tokio::time::sleep(PAUSE).await;
+    }
+    assert_eq!((node.shard.applied(), oldest_file(&node), node.recs().len()), (applied, Some(1), 0));
+    assert_eq!(files(&dir, ".rec"), [""; 0]);
+    flip_in(&log, 5 * 4096 + 1_000);
+    node.worker.cares[0].ended(Step::Roll, &Ok(()));
+    round(&mut node).await;
+    assert!(!node.recs().is_empty());
+    node.check(topic, 60);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_packed_segment_does_not_keep_others_from_being_rewritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir).await;
+    let [kept, gone] = [host(&node.shard, 2).await, host(&node.shard, 2).await];
+    for _ in 0..2 {
+        node.append(kept, 4).await;
+        node.append(gone, 12).await;
+        node.worker.roll(0).await.unwrap();
+    }
+    let packed = node.recs();
+    assert!(packed.len() == 2 && packed.iter().all(|meta| meta.is_packed()), "{packed:?}");
+    let damaged = dir.path().join("segments").join(rec_file_name(packed[0].id));
+    // What is kept comes before or after what goes, as the ids of the topics fell.
+    let whole = std::fs::read(&damaged).unwrap();
+    let len = whole.len() as u64;
+    for at in (1_000..len * 9 / 10).step_by(1_000) {
+        flip_in(&damaged, at);
+    }
+    node.shard.propose(Command::RemoveTopic(internal::RemoveTopic { topic: gone.to_bytes() })).await.unwrap();
+    let repacked = node.worker.repack(0).await;
+    assert_eq!(repacked.map_err(|error| error.code), Err(Code::CorruptData), "it is told of");
+    let recs = node.recs();
+    assert!(recs.len() == 2 && recs.iter().any(|meta| meta.id == packed[0].id), "{recs:?}");
+    assert!(!recs.iter().any(|meta| meta.id == packed[1].id), "the second one is rewritten");
+    assert!(node.worker.repack(0).await.is_ok(), "the first is not tried again in the same manifest");
+
+    std::fs::write(&damaged, whole).unwrap();
+    node.append(kept, 4).await;
+    node.worker.roll(0).await.unwrap();
+    node.worker.repack(0).await.unwrap();
+    assert!(!node.recs().iter().any(|meta| meta.id == packed[0].id), "it can be read again");
+    node.check(kept, 12);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_was_not_needed_has_no_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(&dir).await;
+    let mut care = Care::new(Member::Shard(node.shard.clone()));
+    care.snapshot_taken(700);
+    care.snapshot_taken(0);
+    let view = care.view(&ReplayOptions::default(), std::time::Instant::now());
+    assert_eq!(view.snapshot_bytes, 700);
+    node.stop().await;
+}
