@@ -151,7 +151,7 @@ impl Materializer {
             self.progress.count(&found, &parsed);
             let still = match found.unreadable.first() {
                 Some(lost) => Some(self.hold(lost, Some(&held))),
-                None => (found.through < materialized).then(|| Held { through: found.through, ..held }),
+                None => (found.through < materialized).then_some(Held { through: found.through, ..held }),
             };
             let is_over = still.is_none();
             self.tail.publish_held(topic, parsed.into_iter().next().map(|(_, parsed)| parsed), still);
