@@ -69,7 +69,7 @@ mod tests {
             let mut starts =
                 HashMap::from([(a, 0), (a, 1), (b, 0)].map(|(topic, p)| ((topic, PartitionId(p)), Offset(0))));
             starts.extend(moved.iter().map(|(topic, p, start)| ((*topic, PartitionId(*p)), Offset(*start))));
-            super::choose(&[packed.clone()], &starts)
+            super::choose(std::slice::from_ref(&packed), &starts)
         };
         assert_eq!(choose(&[]), None);
         assert_eq!(choose(&[(b, 0, 19), (a, 1, 19)]), None, "a range counts while its last offset can be read");

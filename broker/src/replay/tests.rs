@@ -47,7 +47,8 @@ impl Node {
         let states = Arc::new(StateFiles::open(disk.clone(), &path("state"), ID).unwrap());
         let keep = Arc::new(()) as Arc<dyn Send + Sync>;
         let mut logs =
-            GroupLog::recover(&[states.clone()], ReplicaId(1), &lane, &votes, &recovery.frames, 0, &keep).unwrap();
+            GroupLog::recover(std::slice::from_ref(&states), ReplicaId(1), &lane, &votes, &recovery.frames, 0, &keep)
+                .unwrap();
         disk.create_dir_all(&path("segments")).unwrap();
         let second = Duration::from_secs(1);
         let metrics = Metrics::new();

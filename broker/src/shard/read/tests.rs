@@ -53,15 +53,15 @@ fn batch(tp: TopicPartition, first: u64, records: u64) -> Bytes {
 
 impl Model {
     async fn append(&mut self, shard: &Shard, topics: &[TopicId], entry: EntryOf) {
-        for topic in 0..topics.len() {
-            let of_topic = entry.iter().filter(|(of, ..)| *of == topic);
+        for (at, topic) in topics.iter().enumerate() {
+            let of_topic = entry.iter().filter(|(of, ..)| *of == at);
             let batches: Vec<_> =
-                of_topic.map(|(_, partition, records)| self.next(topics[topic], *partition, *records)).collect();
+                of_topic.map(|(_, partition, records)| self.next(*topic, *partition, *records)).collect();
             if batches.is_empty() {
                 continue;
             }
             let sent = batches.iter().map(|(tp, first, records)| (tp.partition.0, batch(*tp, *first, *records)));
-            let index = append_in_one_entry(shard, topics[topic], sent).await;
+            let index = append_in_one_entry(shard, *topic, sent).await;
             self.batches.extend(batches.into_iter().map(|(tp, first, records)| (index, tp, first, records)));
         }
     }
