@@ -5,16 +5,16 @@ use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
-use stratalog_proto::{Code, Error, RaftIndex, Term};
+use stratalog_proto::{Code, Error};
 use stratalog_storage::{LogPoint, StateImage};
 use tokio::sync::OwnedMutexGuard;
 
 use super::codec::{decode_stored_membership, invalid};
 use super::log::GroupLog;
 use super::peers::{Incoming, Message};
-use super::snapshots::{Received, Snapshots, blocking, hash};
+use super::snapshots::{Received, Snapshots, blocking, hash, point};
 use super::staged::StagedEntries;
-use super::types::{LogId, Vote};
+use super::types::Vote;
 use super::wire::{Kind, cut, take_leader_vote, take_log_id};
 
 /// What the first message says.
@@ -106,10 +106,6 @@ async fn push(entries: Option<StagedEntries>, headers: Bytes, payloads: Vec<Byte
     let mut entries = entries.ok_or_else(|| Error::new(Code::Internal, "a snapshot's entries have no file"))?;
     let pushed = blocking(move || entries.push(headers, &payloads).map(|()| entries)).await?;
     pushed.map_err(|error| not_staged(&error))
-}
-
-fn point(id: LogId) -> LogPoint {
-    LogPoint { term: Term(id.leader_id.term), index: RaftIndex(id.index) }
 }
 
 fn corrupt(error: &io::Error) -> Error {

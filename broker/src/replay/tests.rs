@@ -20,6 +20,8 @@ use crate::raft::{GroupLog, NoPeers};
 use crate::shard::testing::{append, host};
 use crate::shard::{Admission, Shard, ShardOptions};
 
+mod trouble;
+
 const ID: ShardId = ShardId(1);
 const FILE_BYTES: u64 = 64 << 10;
 
@@ -128,6 +130,34 @@ fn files(dir: &TempDir, end: &str) -> Vec<String> {
     names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).filter(|name| name.ends_with(end)).collect()
 }
 
+/// Leaves a log whose hundred records are rolled and in no saved state: what a start applies rolls them again.
+async fn rolled(dir: &TempDir) -> TopicId {
+    let mut node = Node::start(dir).await;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 100).await;
+    node.worker.roll(0).await.unwrap();
+    node.worker.roll(0).await.unwrap();
+    node.stop().await;
+    topic
+}
+
+/// Leaves a hundred records that are rolled, and the state that says so.
+async fn saved(dir: &TempDir) -> TopicId {
+    let mut node = Node::start(dir).await;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 100).await;
+    node.worker.roll(0).await.unwrap();
+    node.worker.snapshot(0).await.unwrap();
+    node.stop().await;
+    topic
+}
+
+fn lose_segments(dir: &TempDir) {
+    for name in files(dir, ".rec") {
+        std::fs::remove_file(dir.path().join("segments").join(name)).unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_is_kept_short_and_a_restart_finds_the_same() {
     let dir = tempfile::tempdir().unwrap();
@@ -182,15 +212,8 @@ async fn l4_after_each_step_of_a_roll_a_kill_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn segments_that_were_rolled_and_are_not_here_are_made_again_of_the_own_log() {
     let dir = tempfile::tempdir().unwrap();
-    let mut node = Node::start(&dir).await;
-    let topic = host(&node.shard, 2).await;
-    node.append(topic, 100).await;
-    node.worker.roll(0).await.unwrap();
-    node.worker.roll(0).await.unwrap();
-    node.stop().await;
-    for name in files(&dir, ".rec") {
-        std::fs::remove_file(dir.path().join("segments").join(name)).unwrap();
-    }
+    let topic = rolled(&dir).await;
+    lose_segments(&dir);
 
     let mut node = Node::start(&dir).await;
     assert!(node.shard.recs().is_waiting());
@@ -200,8 +223,6 @@ async fn segments_that_were_rolled_and_are_not_here_are_made_again_of_the_own_lo
     node.check(topic, 100);
     node.stop().await;
 }
-
-mod trouble;
 
 /// Serves files from a directory; damages the first so many.
 struct Directory {

@@ -168,7 +168,7 @@ impl Materializer {
     fn hold(&self, lost: &Unreadable, before: Option<&Held>) -> Held {
         if before.is_none_or(|before| before.why != lost.error) {
             let (shard, topic, index, error) = (self.log.id(), lost.topic, lost.index, &lost.error);
-            tracing::error!(%shard, %topic, %index, %error, "L5: cannot read a batch; the topic gets no further rows for now");
+            tracing::error!(%shard, %topic, %index, %error, "L5: cannot read a batch; the topic gets no further rows until it can be read");
         }
         Held { through: RaftIndex(lost.index.0 - 1), why: lost.error.clone() }
     }

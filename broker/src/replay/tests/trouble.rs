@@ -79,9 +79,7 @@ async fn rolls_add_nothing_to_the_log_while_a_segment_is_waited_for() {
         node.worker.roll(0).await.unwrap();
     }
     node.stop().await;
-    for name in files(&dir, ".rec") {
-        std::fs::remove_file(dir.path().join("segments").join(name)).unwrap();
-    }
+    lose_segments(&dir);
 
     let mut node = Node::start(&dir).await;
     node.worker.options.lane_bytes = 0;
@@ -106,12 +104,7 @@ async fn rolls_add_nothing_to_the_log_while_a_segment_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l4_a_rotten_block_of_a_segment_is_found_before_the_log_goes_that_can_make_it_again() {
     let dir = tempfile::tempdir().unwrap();
-    let mut node = Node::start(&dir).await;
-    let topic = host(&node.shard, 2).await;
-    node.append(topic, 100).await;
-    node.worker.roll(0).await.unwrap();
-    node.worker.roll(0).await.unwrap();
-    node.stop().await;
+    let topic = rolled(&dir).await;
     flip(&dir);
 
     let mut node = Node::start(&dir).await;
@@ -126,12 +119,7 @@ async fn l4_a_rotten_block_of_a_segment_is_found_before_the_log_goes_that_can_ma
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l4_the_log_stays_while_a_segment_that_another_replica_rolled_is_not_here() {
     let dir = tempfile::tempdir().unwrap();
-    let mut node = Node::start(&dir).await;
-    let topic = host(&node.shard, 2).await;
-    node.append(topic, 100).await;
-    node.worker.roll(0).await.unwrap();
-    node.worker.snapshot(0).await.unwrap();
-    node.stop().await;
+    let topic = saved(&dir).await;
     let away = tempfile::tempdir().unwrap();
     let names = files(&dir, ".rec");
     for name in &names {
@@ -165,15 +153,8 @@ async fn l4_the_log_stays_while_a_segment_that_another_replica_rolled_is_not_her
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_replica_that_lost_a_segment_for_good_still_lets_go_of_its_log() {
     let dir = tempfile::tempdir().unwrap();
-    let mut node = Node::start(&dir).await;
-    let topic = host(&node.shard, 2).await;
-    node.append(topic, 100).await;
-    node.worker.roll(0).await.unwrap();
-    node.worker.snapshot(0).await.unwrap();
-    node.stop().await;
-    for name in files(&dir, ".rec") {
-        std::fs::remove_file(dir.path().join("segments").join(name)).unwrap();
-    }
+    let topic = saved(&dir).await;
+    lose_segments(&dir);
     let mut node = Node::start(&dir).await;
     let first = node.shard.group().log().retained().first;
     node.append(topic, 100).await;
