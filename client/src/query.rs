@@ -35,6 +35,7 @@ impl Client {
             sql: sql.to_owned(),
             tokens: options.tokens.iter().map(wire_token).collect(),
             timeout_ms: timeout_ms(options.timeout),
+            ..v1::SqlRequest::default()
         };
         let chunks = self.query_service().sql(request).await?.into_inner();
         Ok(QueryStream::new(chunks))

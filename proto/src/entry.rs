@@ -6,8 +6,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::internal::{
-    AllocateProducerIds, AlterTopic, CheckState, CreateTopic, DeleteTopic, Drop, PutTopic, RemoveTopic, Repack, Roll,
-    Seal,
+    AllocateProducerIds, AlterTopic, Barrier, CheckState, CreateTopic, DeleteRecords, DeleteTopic, Drop, Erase,
+    EraseDone, Merge, PutTopic, RemoveTopic, Repack, Roll, Seal,
 };
 use crate::{Code, Error, PartitionId, TopicId};
 
@@ -41,6 +41,16 @@ pub enum Command {
     Repack(Repack),
     /// Compares the state of the replicas.
     CheckState(CheckState),
+    /// Replaces column segments by others with the same rows.
+    Merge(Merge),
+    /// Moves log starts forward.
+    DeleteRecords(DeleteRecords),
+    /// Begins to erase records.
+    Erase(Erase),
+    /// Ends an erasure.
+    EraseDone(EraseDone),
+    /// Changes nothing; behind it, older files without a name are garbage.
+    Barrier(Barrier),
     /// Meta: a new topic.
     CreateTopic(CreateTopic),
     /// Meta: new settings of a topic.
@@ -71,6 +81,11 @@ mod kind {
     pub(super) const ROLL: u8 = 6;
     pub(super) const REPACK: u8 = 7;
     pub(super) const CHECK_STATE: u8 = 8;
+    pub(super) const MERGE: u8 = 9;
+    pub(super) const DELETE_RECORDS: u8 = 10;
+    pub(super) const ERASE: u8 = 11;
+    pub(super) const ERASE_DONE: u8 = 12;
+    pub(super) const BARRIER: u8 = 13;
     pub(super) const CREATE_TOPIC: u8 = 32;
     pub(super) const ALTER_TOPIC: u8 = 33;
     pub(super) const DELETE_TOPIC: u8 = 34;
@@ -88,6 +103,11 @@ impl Command {
             Command::Roll(_) => kind::ROLL,
             Command::Repack(_) => kind::REPACK,
             Command::CheckState(_) => kind::CHECK_STATE,
+            Command::Merge(_) => kind::MERGE,
+            Command::DeleteRecords(_) => kind::DELETE_RECORDS,
+            Command::Erase(_) => kind::ERASE,
+            Command::EraseDone(_) => kind::ERASE_DONE,
+            Command::Barrier(_) => kind::BARRIER,
             Command::CreateTopic(_) => kind::CREATE_TOPIC,
             Command::AlterTopic(_) => kind::ALTER_TOPIC,
             Command::DeleteTopic(_) => kind::DELETE_TOPIC,
@@ -110,6 +130,11 @@ impl Command {
             Command::Roll(m) => m.encoded_len(),
             Command::Repack(m) => m.encoded_len(),
             Command::CheckState(m) => m.encoded_len(),
+            Command::Merge(m) => m.encoded_len(),
+            Command::DeleteRecords(m) => m.encoded_len(),
+            Command::Erase(m) => m.encoded_len(),
+            Command::EraseDone(m) => m.encoded_len(),
+            Command::Barrier(m) => m.encoded_len(),
             Command::CreateTopic(m) => m.encoded_len(),
             Command::AlterTopic(m) => m.encoded_len(),
             Command::DeleteTopic(m) => m.encoded_len(),
@@ -131,6 +156,11 @@ impl Command {
             Command::Roll(m) => m.encode_raw(out),
             Command::Repack(m) => m.encode_raw(out),
             Command::CheckState(m) => m.encode_raw(out),
+            Command::Merge(m) => m.encode_raw(out),
+            Command::DeleteRecords(m) => m.encode_raw(out),
+            Command::Erase(m) => m.encode_raw(out),
+            Command::EraseDone(m) => m.encode_raw(out),
+            Command::Barrier(m) => m.encode_raw(out),
             Command::CreateTopic(m) => m.encode_raw(out),
             Command::AlterTopic(m) => m.encode_raw(out),
             Command::DeleteTopic(m) => m.encode_raw(out),
@@ -154,6 +184,11 @@ impl Command {
             kind::ROLL => cold(body, Command::Roll),
             kind::REPACK => cold(body, Command::Repack),
             kind::CHECK_STATE => cold(body, Command::CheckState),
+            kind::MERGE => cold(body, Command::Merge),
+            kind::DELETE_RECORDS => cold(body, Command::DeleteRecords),
+            kind::ERASE => cold(body, Command::Erase),
+            kind::ERASE_DONE => cold(body, Command::EraseDone),
+            kind::BARRIER => cold(body, Command::Barrier),
             kind::CREATE_TOPIC => cold(body, Command::CreateTopic),
             kind::ALTER_TOPIC => cold(body, Command::AlterTopic),
             kind::DELETE_TOPIC => cold(body, Command::DeleteTopic),

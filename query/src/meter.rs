@@ -70,6 +70,7 @@ impl Meter {
             elapsed_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
             fences: self.fences.lock().clone(),
             catalogue_version: read(&self.catalogue_version),
+            ..v1::QueryStats::default()
         }
     }
 }

@@ -75,7 +75,12 @@ impl MetaState {
             | Command::RemoveTopic(_)
             | Command::Roll(_)
             | Command::Repack(_)
-            | Command::CheckState(_) => {
+            | Command::CheckState(_)
+            | Command::Merge(_)
+            | Command::DeleteRecords(_)
+            | Command::Erase(_)
+            | Command::EraseDone(_)
+            | Command::Barrier(_) => {
                 Err(Error::new(Code::InvalidRequest, "a command of a shard was proposed to the metadata group"))
             }
         }

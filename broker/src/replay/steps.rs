@@ -153,7 +153,7 @@ impl Worker {
             self.metrics.rec_written(added.iter().map(|meta| meta.bytes).sum());
             added.iter().for_each(|meta| shard.recs().adopt(Arc::clone(meta)));
             let add = added.first().map(|meta| internal::RecMeta::from(&**meta));
-            let repack = internal::Repack { remove: from.id.to_bytes(), add };
+            let repack = internal::Repack { remove: from.id.to_bytes(), add, erased: Vec::new() };
             let proposed = self.propose(&shard, Command::Repack(repack)).await;
             self.came_to_count(at, &shard, added, proposed).await?;
             self.metrics.repacked();

@@ -175,6 +175,10 @@ impl ShardState {
             Command::Roll(roll) => self.roll(at.index, &roll, effects),
             Command::Repack(repack) => self.repack(&repack, effects),
             Command::CheckState(check) => self.check(&check),
+            Command::Barrier(_) => Ok(CommandResult::Done),
+            Command::Merge(_) | Command::DeleteRecords(_) | Command::Erase(_) | Command::EraseDone(_) => {
+                Err(Error::new(Code::NotBuilt, "not built"))
+            }
             Command::CreateTopic(_)
             | Command::AlterTopic(_)
             | Command::DeleteTopic(_)

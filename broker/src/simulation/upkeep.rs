@@ -44,7 +44,11 @@ impl Run {
         let metas: Vec<RecMeta> = repack(&replica.recs, &from, SegmentId::new(), &keep)?.into_iter().collect();
         let add = metas.first().map(internal::RecMeta::from);
         self.note(format_args!("shard {at}, {} partitions are kept", keep.len()));
-        self.propose_segments(at, metas, Command::Repack(internal::Repack { remove: from.id.to_bytes(), add }))
+        self.propose_segments(
+            at,
+            metas,
+            Command::Repack(internal::Repack { remove: from.id.to_bytes(), add, erased: Vec::new() }),
+        )
     }
 
     /// Proposes segments that are built; they are known before they count. Now and then another replica has built them: this

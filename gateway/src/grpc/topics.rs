@@ -4,6 +4,7 @@ use std::pin::Pin;
 
 use futures::{Stream, StreamExt, stream};
 use stratalog_proto::config::{TopicConfig, check_topic_name};
+use stratalog_proto::v1;
 use stratalog_proto::v1::topics_server::Topics;
 use stratalog_proto::v1::{
     AlterTopicRequest, CreateTopicRequest, DeleteTopicRequest, DeleteTopicResponse, DescribeTopicRequest,
@@ -132,5 +133,34 @@ impl Topics for Service {
             })
         })
         .await
+    }
+
+    async fn delete_records(
+        &self,
+        _: Request<v1::DeleteRecordsRequest>,
+    ) -> Result<Response<v1::DeleteRecordsResponse>, Status> {
+        Err(status("DeleteRecords", Error::new(Code::NotBuilt, "not built")))
+    }
+
+    async fn apply_retention(
+        &self,
+        _: Request<v1::ApplyRetentionRequest>,
+    ) -> Result<Response<v1::DropBeforeResponse>, Status> {
+        Err(status("ApplyRetention", Error::new(Code::NotBuilt, "not built")))
+    }
+
+    async fn seal_topic(&self, _: Request<v1::SealTopicRequest>) -> Result<Response<v1::SealTopicResponse>, Status> {
+        Err(status("SealTopic", Error::new(Code::NotBuilt, "not built")))
+    }
+
+    async fn merge_topic(&self, _: Request<v1::MergeTopicRequest>) -> Result<Response<v1::MergeTopicResponse>, Status> {
+        Err(status("MergeTopic", Error::new(Code::NotBuilt, "not built")))
+    }
+
+    async fn retry_dead_letters(
+        &self,
+        _: Request<v1::RetryDeadLettersRequest>,
+    ) -> Result<Response<v1::RetryDeadLettersResponse>, Status> {
+        Err(status("RetryDeadLetters", Error::new(Code::NotBuilt, "not built")))
     }
 }

@@ -28,7 +28,7 @@ async fn collect(mut stream: Streaming<QueryChunk>) -> Result<(Vec<RecordBatch>,
 }
 
 fn sql(sql: &str, tokens: Vec<Token>) -> SqlRequest {
-    SqlRequest { sql: sql.into(), tokens, timeout_ms: 0 }
+    SqlRequest { sql: sql.into(), tokens, ..SqlRequest::default() }
 }
 
 /// The tokens of a produce over HTTP.

@@ -19,8 +19,7 @@ pub(super) async fn run(global: &Global, command: &Search) -> Result<(), Failure
         from_ns,
         to_ns: command.to.as_deref().map(parse_time_ns).transpose()?,
         limit: command.limit,
-        tokens: Vec::new(),
-        timeout_ms: 0,
+        ..v1::SearchRequest::default()
     };
     let answer = global.client().await?.search(request).await?;
     print_answer(global.format(), answer).await

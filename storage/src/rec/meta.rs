@@ -116,6 +116,7 @@ impl From<&RecMeta> for internal::RecMeta {
             topics: meta.topics.iter().map(topic).collect(),
             location: 0,
             key_id: 0,
+            max_entry_time_ns: 0,
         }
     }
 }

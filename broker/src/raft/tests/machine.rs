@@ -131,5 +131,6 @@ fn segment(slots: &[BatchSlot], after: RaftIndex, through: RaftIndex, salt: u64)
         topics: vec![internal::RecTopic { topic: TOPIC.to_bytes(), ranges: vec![range] }],
         location: 0,
         key_id: 0,
+        max_entry_time_ns: 0,
     })
 }

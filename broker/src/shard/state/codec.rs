@@ -25,6 +25,7 @@ impl ShardState {
             replay: self.manifest.replay_to_proto(),
             hashed_at: hashed.map_or(0, |hashed| hashed.index.0),
             hash: hashed.map(|hashed| Bytes::copy_from_slice(&hashed.hash)).unwrap_or_default(),
+            erasures: Vec::new(),
         };
         state.encode_to_vec()
     }
@@ -37,6 +38,7 @@ impl ShardState {
             row_frontier: live.map_or(0, |live| live.row_frontier.0),
             partitions: topic.partitions.iter().map(|(id, partition)| encode_partition(*id, partition)).collect(),
             segments: live.map(|live| live.segments_to_proto()).unwrap_or_default(),
+            counts: None,
         }
     }
 

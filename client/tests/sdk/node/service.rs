@@ -139,6 +139,34 @@ impl Topics for Shared {
         let rows = u64::from(request.into_inner().dry_run);
         Ok(Response::new(v1::DropBeforeResponse { rows, ..v1::DropBeforeResponse::default() }))
     }
+
+    async fn delete_records(&self, request: Request<v1::DeleteRecordsRequest>) -> Answer<v1::DeleteRecordsResponse> {
+        self.topic(&request.into_inner().topic)?;
+        Ok(Response::new(v1::DeleteRecordsResponse::default()))
+    }
+
+    async fn apply_retention(&self, request: Request<v1::ApplyRetentionRequest>) -> Answer<v1::DropBeforeResponse> {
+        self.topic(&request.into_inner().topic)?;
+        Ok(Response::new(v1::DropBeforeResponse::default()))
+    }
+
+    async fn seal_topic(&self, request: Request<v1::SealTopicRequest>) -> Answer<v1::SealTopicResponse> {
+        self.topic(&request.into_inner().topic)?;
+        Ok(Response::new(v1::SealTopicResponse::default()))
+    }
+
+    async fn merge_topic(&self, request: Request<v1::MergeTopicRequest>) -> Answer<v1::MergeTopicResponse> {
+        self.topic(&request.into_inner().topic)?;
+        Ok(Response::new(v1::MergeTopicResponse::default()))
+    }
+
+    async fn retry_dead_letters(
+        &self,
+        request: Request<v1::RetryDeadLettersRequest>,
+    ) -> Answer<v1::RetryDeadLettersResponse> {
+        self.topic(&request.into_inner().topic)?;
+        Ok(Response::new(v1::RetryDeadLettersResponse::default()))
+    }
 }
 
 #[tonic::async_trait]

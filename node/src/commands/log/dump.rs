@@ -99,6 +99,20 @@ fn in_words(command: &Command) -> String {
             format!("repack of segment {id}")
         }
         Command::CheckState(check) => format!("check of the state at {}", check.index),
+        Command::Merge(merge) => {
+            format!(
+                "merge of {} segments of topic {} into {}",
+                merge.remove.len(),
+                topic(&merge.topic),
+                merge.add.len()
+            )
+        }
+        Command::DeleteRecords(delete) => {
+            format!("delete records of {} partitions of topic {}", delete.before.len(), topic(&delete.topic))
+        }
+        Command::Erase(erase) => format!("erase of topic {}", topic(&erase.topic)),
+        Command::EraseDone(done) => format!("end of an erasure, {} rows", done.rows),
+        Command::Barrier(_) => "barrier".to_owned(),
         Command::CreateTopic(create) => format!("create topic {} as {}", create.name, topic(&create.topic)),
         Command::AlterTopic(alter) => format!("alter topic {}", topic(&alter.topic)),
         Command::DeleteTopic(delete) => format!("delete topic {}", topic(&delete.topic)),

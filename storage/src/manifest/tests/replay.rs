@@ -37,7 +37,11 @@ pub(super) fn roll(expect: u64, next: u64, segments: &[RecMeta]) -> internal::Ro
 }
 
 fn repack(remove: u8, add: Option<&RecMeta>) -> internal::Repack {
-    internal::Repack { remove: segment_id(remove).to_bytes(), add: add.map(internal::RecMeta::from) }
+    internal::Repack {
+        remove: segment_id(remove).to_bytes(),
+        add: add.map(internal::RecMeta::from),
+        erased: Vec::new(),
+    }
 }
 
 /// Three rolls: both topics packed, then one file each, then topic one alone.
@@ -168,7 +172,7 @@ fn s2_a_repack_with_more_than_it_replaces_is_rejected() {
     assert_eq!(grown(|meta| meta.through = RaftIndex(20)), not_a_part);
     assert_eq!(grown(|meta| meta.id = segment_id(4)), RollRejected::Duplicate(segment_id(4)));
     assert!(matches!(grown(|meta| meta.bytes = 1), RollRejected::Malformed(_)));
-    let short = internal::Repack { remove: bytes::Bytes::from_static(b"short"), add: None };
+    let short = internal::Repack { remove: bytes::Bytes::from_static(b"short"), add: None, erased: Vec::new() };
     assert!(matches!(rejected_repack(&manifest, &short), RollRejected::Malformed(_)));
 }
 

@@ -217,7 +217,7 @@ impl Leader {
         part.topics.retain(|of| !of.ranges.is_empty());
         let mut add = internal::RecMeta::from(&part);
         add.id = SegmentId(Uuid::from_u128(self.new_id())).to_bytes();
-        Some(Command::Repack(internal::Repack { remove: live.id.to_bytes(), add: Some(add) }))
+        Some(Command::Repack(internal::Repack { remove: live.id.to_bytes(), add: Some(add), erased: Vec::new() }))
     }
 
     /// What has to hold of every state.

@@ -28,7 +28,7 @@ fn roll_of(state: &ShardState, number: u128, next: u64) -> Command {
 }
 
 fn repack(remove: u128, add: Option<internal::RecMeta>) -> Command {
-    Command::Repack(internal::Repack { remove: id(remove).to_bytes(), add })
+    Command::Repack(internal::Repack { remove: id(remove).to_bytes(), add, erased: Vec::new() })
 }
 
 fn put_other() -> Command {

@@ -1,7 +1,11 @@
 //! The settings of a topic: one structure, its keys as users write them, and its wire form.
 
+mod columns;
+
 use crate::internal;
 use crate::{Code, Error};
+
+pub use columns::{ColumnSpec, ColumnType, MAX_DECLARED_COLUMNS, check_columns, parse_columns};
 
 /// Nanoseconds in a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
@@ -17,6 +21,8 @@ pub enum Format {
     Text,
     /// Opaque bytes: replayable, without rows.
     Raw,
+    /// `key=value key2="a value"`; each key a column.
+    Logfmt,
 }
 
 impl Format {
@@ -26,6 +32,7 @@ impl Format {
             Format::Json => "json",
             Format::Text => "text",
             Format::Raw => "raw",
+            Format::Logfmt => "logfmt",
         }
     }
 }
@@ -43,6 +50,15 @@ pub struct TopicConfig {
     pub retention_ns: Option<u64>,
     /// `max.message.bytes`: the largest record batch accepted, in bytes as sent.
     pub max_message_bytes: u32,
+    /// `retention.bytes`: how many bytes the topic's segments may take, oldest dropped first; `None`: no limit.
+    pub retention_bytes: Option<u64>,
+    /// `pattern`: how a `text` value is taken apart, a regular expression with named groups in which `%{NAME}` and
+    /// `%{NAME:column}` stand for known patterns. Whoever sets it has compiled it; `None`: it is one column.
+    pub pattern: Option<String>,
+    /// `multiline`: a regular expression of the lines that begin a record, for whoever makes records of lines; `None`: each.
+    pub multiline: Option<String>,
+    /// `columns`: declared columns. A value that does not fit one makes its record a dead letter.
+    pub columns: Vec<ColumnSpec>,
 }
 
 impl Default for TopicConfig {
@@ -53,12 +69,29 @@ impl Default for TopicConfig {
             bucket_ns: HOUR_NS,
             retention_ns: None,
             max_message_bytes: 1 << 20,
+            retention_bytes: None,
+            pattern: None,
+            multiline: None,
+            columns: Vec::new(),
         }
     }
 }
 
 /// The keys of [`TopicConfig::set`], for help and suggestions.
-pub const TOPIC_CONFIG_KEYS: &[&str] = &["format", "time.field", "bucket", "retention", "max.message.bytes"];
+pub const TOPIC_CONFIG_KEYS: &[&str] = &[
+    "format",
+    "time.field",
+    "bucket",
+    "retention",
+    "retention.bytes",
+    "max.message.bytes",
+    "pattern",
+    "multiline",
+    "columns",
+];
+
+/// The longest `pattern` or `multiline`, in bytes.
+pub const MAX_PATTERN_BYTES: usize = 4_096;
 
 /// Bounds of `max.message.bytes`.
 pub const MAX_MESSAGE_BYTES: std::ops::RangeInclusive<u32> = 1_024..=(16 << 20);
@@ -82,11 +115,12 @@ impl TopicConfig {
                     "json" => Format::Json,
                     "text" => Format::Text,
                     "raw" => Format::Raw,
-                    "logfmt" | "avro" | "protobuf" => {
-                        let message = format!("format `{value}` is not built yet; use json, text or raw");
+                    "logfmt" => Format::Logfmt,
+                    "avro" | "protobuf" => {
+                        let message = format!("format `{value}` is not built yet; use json, text, logfmt or raw");
                         return Err(Error::new(Code::NotBuilt, message));
                     }
-                    _ => return Err(invalid("it is one of json, text, raw")),
+                    _ => return Err(invalid("it is one of json, text, logfmt, raw")),
                 }
             }
             "time.field" => {
@@ -108,6 +142,26 @@ impl TopicConfig {
                     _ => Some(parse_duration_ns(value).filter(|ns| *ns > 0).ok_or_else(|| invalid(DURATION_FORM))?),
                 }
             }
+            "retention.bytes" => {
+                self.retention_bytes = match value {
+                    "" | "-1" => None,
+                    _ => Some(
+                        value
+                            .parse()
+                            .ok()
+                            .filter(|bytes| *bytes > 0)
+                            .ok_or_else(|| invalid("it is a number of bytes, or -1 for no limit"))?,
+                    ),
+                }
+            }
+            "pattern" | "multiline" => {
+                if value.len() > MAX_PATTERN_BYTES {
+                    return Err(invalid("a pattern has at most 4096 bytes"));
+                }
+                let pattern = (!value.is_empty()).then(|| value.to_owned());
+                if key == "pattern" { self.pattern = pattern } else { self.multiline = pattern }
+            }
+            "columns" => self.columns = parse_columns(value).map_err(|why| invalid(&why))?,
             "max.message.bytes" => {
                 let bytes = value.parse().ok().filter(|bytes| MAX_MESSAGE_BYTES.contains(bytes));
                 self.max_message_bytes = bytes.ok_or_else(|| invalid("it is a number from 1024 to 16777216"))?;
@@ -128,11 +182,16 @@ impl TopicConfig {
                 Format::Json => 1,
                 Format::Text => 2,
                 Format::Raw => 3,
+                Format::Logfmt => 4,
             },
             time_field: self.time_field.clone().unwrap_or_default(),
             bucket_ns: self.bucket_ns,
             retention_ns: self.retention_ns.unwrap_or(0),
             max_message_bytes: self.max_message_bytes,
+            retention_bytes: self.retention_bytes.unwrap_or(0),
+            pattern: self.pattern.clone().unwrap_or_default(),
+            multiline: self.multiline.clone().unwrap_or_default(),
+            columns: self.columns.iter().map(ColumnSpec::to_internal).collect(),
         }
     }
 
@@ -146,6 +205,7 @@ impl TopicConfig {
             1 => Format::Json,
             2 => Format::Text,
             3 => Format::Raw,
+            4 => Format::Logfmt,
             other => return Err(newer(format!("format {other}, which this node does not know"))),
         };
         if !BUCKET_NS.contains(&config.bucket_ns) {
@@ -157,6 +217,10 @@ impl TopicConfig {
             bucket_ns: config.bucket_ns,
             retention_ns: (config.retention_ns > 0).then_some(config.retention_ns),
             max_message_bytes: config.max_message_bytes,
+            retention_bytes: (config.retention_bytes > 0).then_some(config.retention_bytes),
+            pattern: (!config.pattern.is_empty()).then(|| config.pattern.clone()),
+            multiline: (!config.multiline.is_empty()).then(|| config.multiline.clone()),
+            columns: config.columns.iter().map(ColumnSpec::from_internal).collect::<Result<_, _>>()?,
         })
     }
 
@@ -168,6 +232,10 @@ impl TopicConfig {
             bucket_ns: self.bucket_ns,
             retention_ns: self.retention_ns.unwrap_or(0),
             max_message_bytes: self.max_message_bytes,
+            retention_bytes: self.retention_bytes.unwrap_or(0),
+            pattern: self.pattern.clone().unwrap_or_default(),
+            multiline: self.multiline.clone().unwrap_or_default(),
+            columns: self.columns.iter().map(ColumnSpec::to_v1).collect(),
         }
     }
 }
@@ -242,7 +310,17 @@ mod tests {
     #[test]
     fn settings_survive_replication() {
         let mut config = TopicConfig::default();
-        for (key, value) in [("format", "text"), ("time.field", "ts"), ("bucket", "1d"), ("retention", "7d")] {
+        let settings = [
+            ("format", "text"),
+            ("time.field", "ts"),
+            ("bucket", "1d"),
+            ("retention", "7d"),
+            ("retention.bytes", "1000000"),
+            ("pattern", r"^(?<level>\w+)"),
+            ("multiline", r"^\d{4}-"),
+            ("columns", "status bigint, user text not null"),
+        ];
+        for (key, value) in settings {
             config.set(key, value).unwrap();
         }
         assert_eq!(TopicConfig::from_internal(&config.to_internal()).unwrap(), config);
