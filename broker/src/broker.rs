@@ -1,18 +1,22 @@
 //! The facade: what every listener calls.
 
+mod catalog;
+mod changes;
 mod produce;
 mod recovery;
+mod retention;
 mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use stratalog_proto::{Code, Error, Offset, PartitionId, ProducerId, ShardId, Term};
+use stratalog_proto::config::Format;
+use stratalog_proto::{Code, Error, JobId, Offset, PartitionId, ProducerId, ShardId, Term};
 use stratalog_query::{Engine, PartitionInfo, TopicInfo};
 use stratalog_storage::{Lane, SegmentMeta};
 
+use crate::erase::{ErasureInfo, Erasures};
 use crate::fetch::{Deadlines, FetchRequest, FetchedBatches, FetchedPartition, fetch};
 use crate::identity::DirLock;
 use crate::meta::{Meta, Topics};
@@ -21,27 +25,15 @@ use crate::offsets::{OffsetAt, end_of_epoch, offset_at};
 use crate::options::BrokerOptions;
 use crate::raft::GroupLog;
 use crate::replay::Roller;
-use crate::rows::Rows;
+use crate::rows::{Merged, Retried, Rows, TopicRows};
 use crate::shard::{Admission, Shard};
 use crate::verify::{VerifiedPartition, verify};
 
 pub use produce::Produced;
+pub use retention::Dropped;
 
 /// The metadata group; the others are the shards.
 const META: ShardId = ShardId(0);
-
-/// What a [`Broker::drop_before`] removed, or would remove.
-#[derive(Clone, Debug)]
-pub struct Dropped {
-    /// The segments.
-    pub segments: Vec<(ShardId, Arc<SegmentMeta>)>,
-    /// Rows in them.
-    pub rows: u64,
-    /// Bytes of their files.
-    pub bytes: u64,
-    /// From the start of the Drop commands to their application, without the seal before.
-    pub elapsed: Duration,
-}
 
 /// One node's broker.
 ///
@@ -66,7 +58,8 @@ pub struct Broker {
     /// Of the fetches that wait.
     deadlines: Deadlines,
     engine: Arc<Engine>,
-    roller: Roller,
+    roller: Arc<Roller>,
+    erasures: Erasures,
     rows: Arc<Rows>,
     shards: BTreeMap<ShardId, Arc<Shard>>,
     meta: Meta,
@@ -81,7 +74,8 @@ impl Broker {
         if self.stopping.swap(true, Ordering::SeqCst) {
             return;
         }
-        futures::join!(self.rows.stop(), self.roller.stop());
+        // It ends sooner where what it asks for has ended.
+        futures::join!(self.erasures.stop(), self.rows.stop(), self.roller.stop());
         futures::future::join_all(self.shards.values().map(|shard| shard.stop())).await;
         self.meta.stop().await;
         let lane = Arc::clone(&self.lane);
@@ -221,17 +215,63 @@ impl Broker {
         Ok(segments)
     }
 
-    /// Seals what is in the tail, then drops every column segment whose time bucket ends at or before `before_ns`. With
-    /// `dry_run` it seals, and says what it would drop.
+    /// What became of a topic's records; `None` if it is of format `raw` and has no rows.
     ///
     /// # Errors
-    /// [`Code::UnknownTopic`]; those of sealing and of proposing.
-    pub async fn drop_before(&self, name: &str, before_ns: i64, dry_run: bool) -> Result<Dropped, Error> {
+    /// [`Code::UnknownTopic`].
+    pub fn topic_rows(&self, name: &str) -> Result<Option<TopicRows>, Error> {
         let topic = self.topics.get(name)?;
-        let dropped = self.rows.drop_before(&topic, before_ns, dry_run).await?;
-        let sum = |f: fn(&SegmentMeta) -> u64| dropped.segments.iter().map(|(_, meta)| f(meta)).sum();
-        let (rows, bytes) = (sum(|meta| meta.rows), sum(|meta| meta.bytes));
-        Ok(Dropped { rows, bytes, elapsed: dropped.elapsed, segments: dropped.segments })
+        Ok((topic.config.format != Format::Raw).then(|| self.rows.figures(&topic)))
+    }
+
+    /// Seals the rows of all records of a topic that are applied now: they move from memory to column segments.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`]; why rows of a shard are still in the tail, others may be sealed.
+    pub async fn seal_topic(&self, name: &str) -> Result<(), Error> {
+        let topic = self.topics.get(name)?;
+        self.rows.seal_now(&topic).await
+    }
+
+    /// Merges the column segments of a topic until each time bucket has as few as possible, and none holds rows below log
+    /// start. It ends early if the caller goes away.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`]; why it did not come to the end: what was merged until then stays merged.
+    pub async fn merge_topic(&self, name: &str) -> Result<Merged, Error> {
+        let topic = self.topics.get(name)?;
+        self.rows.merge_now(&topic).await
+    }
+
+    /// Makes rows of a topic's dead letters once more, by its settings of now. It ends early if the caller goes away.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`]; [`Code::InvalidRequest`] for a topic without rows; those of sealing the topic, of reading its
+    /// records and of rewriting its segments. What was mended until then is mended.
+    pub async fn retry_dead_letters(&self, name: &str) -> Result<Retried, Error> {
+        let topic = self.topics.get(name)?;
+        self.rows.retry_dead_letters(&topic).await
+    }
+
+    /// Asks for the records of a topic to be erased whose rows fulfil a condition now, a SQL expression over its columns, and
+    /// returns once every shard of the topic remembers that. The work is done in the background, also after restarts:
+    /// [`Broker::erasures`] says how far it is. In the end no file holds the records.
+    ///
+    /// The condition is not looked at here, as [`Engine::sql`] does for a `DELETE`: one that cannot be evaluated fails the
+    /// job.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`]; [`Code::InvalidRequest`] for a `raw` topic, or a condition that is empty or above 64 KiB;
+    /// [`Code::Overloaded`] while too many erasures are under way; [`Code::Timeout`], [`Code::Unavailable`]: some shards may
+    /// have begun, and asking again does no harm.
+    pub async fn erase(&self, name: &str, predicate: &str) -> Result<JobId, Error> {
+        let topic = self.topics.get(name)?;
+        self.erasures.erase(&topic, predicate).await
+    }
+
+    /// The erasures that are under way, and of each shard the thousand that ended last; by time of asking and shard.
+    pub fn erasures(&self) -> Vec<ErasureInfo> {
+        self.erasures.list()
     }
 
     /// SQL and search.

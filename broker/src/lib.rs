@@ -10,6 +10,8 @@
 //! high watermark), L4 (the log goes only when its replay segments are here), A1 (apply is pure), S2 (a Seal applies only on what it was built on).
 
 mod broker;
+mod erase;
+mod events;
 mod fatal;
 mod fetch;
 mod identity;
@@ -17,6 +19,7 @@ mod meta;
 #[cfg(test)]
 mod metered_disk;
 mod metrics;
+mod multiline;
 mod offsets;
 mod options;
 mod outcome;
@@ -29,12 +32,15 @@ mod simulation;
 mod verify;
 
 pub use broker::{Broker, Dropped, Produced};
+pub use erase::{ErasureInfo, ErasurePhase, ErasureState};
+pub use events::Events;
 pub use fetch::{FetchRequest, FetchedBatches, FetchedPartition};
 pub use identity::{DirLock, lock_to_inspect};
+pub use multiline::{LineJoiner, Multiline};
 pub use offsets::OffsetAt;
 pub use options::BrokerOptions;
 pub use raft::LOG_TARGET as CONSENSUS_LOG_TARGET;
 pub use replay::ReplayOptions;
-pub use rows::RowsOptions;
+pub use rows::{Merged, Retried, RowsOptions, TopicRows};
 pub use stratalog_storage::{SegmentKind, SegmentMeta};
 pub use verify::{Damage, VerifiedPartition};

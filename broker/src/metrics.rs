@@ -15,10 +15,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use stratalog_proto::{Error, ShardId};
-use stratalog_storage::{LaneStats, LaneUsage};
+use stratalog_storage::{LaneStats, LaneUsage, RowCounts};
 
 use crate::rows::RowsStats;
-use replay::LogGauges;
+use replay::{KindLabel, LogGauges};
 
 pub(crate) use replay::ReplayMetrics;
 pub(crate) use stages::Stages;
@@ -107,6 +107,10 @@ struct RowsCounters {
     sealed: Counter,
     segments: Counter,
     seal_failures: Counter,
+    merges: Counter,
+    merge_failures: Counter,
+    merged_bytes: Counter,
+    offsets: Family<KindLabel, Gauge<i64, AtomicI64>>,
     last: Mutex<RowsStats>,
 }
 
@@ -222,7 +226,8 @@ impl Metrics {
         self.buffered_bytes.set(figures.buffered_bytes as i64);
         self.lane.update(figures.lane);
         self.log.update(&figures.shards, figures.lane_usage);
-        self.log.count(&self.replay, figures.lane, figures.rows.bytes_sealed);
+        let RowsStats { bytes_sealed, bytes_written_by_merges, .. } = figures.rows;
+        self.log.count(&self.replay, figures.lane, bytes_sealed, bytes_written_by_merges);
         self.rows.update(figures.rows);
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string does not fail");
@@ -257,6 +262,12 @@ impl RowsCounters {
         registry.register("sealed", "Rows sealed into column segments", self.sealed.clone());
         registry.register("segments_sealed", "Column segments made", self.segments.clone());
         registry.register("seal_failures", "Seals that did not apply", self.seal_failures.clone());
+        registry.register("merges", "Merges of column segments", self.merges.clone());
+        registry.register("merge_failures", "Merges that did not apply", self.merge_failures.clone());
+        let what = "Column segments that were read to be merged";
+        registry.register_with_unit("merged", what, Unit::Bytes, self.merged_bytes.clone());
+        let what = "Sealed offsets without a row in a live segment, by what became of them";
+        registry.register("offsets_without_row", what, self.offsets.clone());
     }
 
     fn update(&self, now: RowsStats) {
@@ -272,6 +283,13 @@ impl RowsCounters {
         self.sealed.inc_by(now.rows_sealed.saturating_sub(last.rows_sealed));
         self.segments.inc_by(now.segments_sealed.saturating_sub(last.segments_sealed));
         self.seal_failures.inc_by(now.seal_failures.saturating_sub(last.seal_failures));
+        self.merges.inc_by(now.merges.saturating_sub(last.merges));
+        self.merge_failures.inc_by(now.merge_failures.saturating_sub(last.merge_failures));
+        self.merged_bytes.inc_by(now.bytes_merged.saturating_sub(last.bytes_merged));
+        let RowCounts { rowless, dropped, trimmed, erased } = now.counts;
+        for (kind, count) in [("rowless", rowless), ("dropped", dropped), ("trimmed", trimmed), ("erased", erased)] {
+            self.offsets.get_or_create(&KindLabel { kind }).set(count as i64);
+        }
         *last = now;
     }
 }

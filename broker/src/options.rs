@@ -7,6 +7,7 @@ use std::time::Duration;
 use stratalog_query::EngineOptions;
 use stratalog_storage::{Io, LaneOptions, RealDisk};
 
+use crate::events::Events;
 use crate::replay::ReplayOptions;
 use crate::rows::RowsOptions;
 
@@ -37,6 +38,10 @@ pub struct BrokerOptions {
     pub rows: RowsOptions,
     /// How queries run.
     pub engine: EngineOptions,
+    /// What happens on the node, for `system.events`; the broker only shows it.
+    pub events: Arc<Events>,
+    /// The settings of the node by key, for `system.settings`.
+    pub settings: Vec<(String, String)>,
     /// The disk. The broker holds a bounded number of its files open for reading.
     pub disk: Arc<dyn Io>,
 }
@@ -57,6 +62,8 @@ impl BrokerOptions {
             recovery_timeout: Duration::from_secs(600),
             rows: RowsOptions::default(),
             engine: EngineOptions::default(),
+            events: Arc::default(),
+            settings: Vec::new(),
             disk: Arc::new(RealDisk),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stratalog_proto::{Error, Offset, ProducerId};
+use stratalog_proto::{Error, Offset, PartitionId, ProducerId};
 use stratalog_storage::SegmentMeta;
 
 /// The answer of a command that took effect.
@@ -17,6 +17,13 @@ pub(crate) enum CommandResult {
     },
     /// The segments live no longer.
     Dropped(Vec<Arc<SegmentMeta>>),
+    /// Log starts have moved.
+    RecordsDeleted {
+        /// Where those that were asked for are now, ascending by partition.
+        log_starts: Vec<(PartitionId, Offset)>,
+        /// The segments that lay below them as a whole, and live no longer.
+        dropped: Vec<Arc<SegmentMeta>>,
+    },
     /// The first of a reserved run of producer ids.
     ProducerIds(ProducerId),
     /// It took effect; there is nothing to say.

@@ -26,7 +26,7 @@ pub struct VerifiedPartition {
     pub high_watermark: Offset,
     /// Batches that are whole: checksum, count and offsets.
     pub batches: u64,
-    /// Their records.
+    /// Their records: fewer than their offsets, if some were erased.
     pub records: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -151,15 +151,15 @@ impl Walk {
     fn count(&mut self, base: Offset, batch: Bytes) -> Result<(), Error> {
         let bytes = batch.len() as u64;
         let batch = Batch::parse(batch)?;
-        let records = u64::from(batch.record_count());
+        let offsets = u64::from(batch.offset_count());
         let follows = base == self.next || (base < self.next && !self.aligned);
-        if !follows || base.0 + records <= self.next.0 {
-            let message = format!("L2: offsets {base} to {} follow {}", base.0 + records, self.next);
+        if !follows || base.0 + offsets <= self.next.0 {
+            let message = format!("L2: offsets {base} to {} follow {}", base.0 + offsets, self.next);
             return Err(Error::new(Code::CorruptData, message));
         }
-        (self.next, self.aligned) = (Offset(base.0 + records), true);
+        (self.next, self.aligned) = (Offset(base.0 + offsets), true);
         self.found.batches += 1;
-        self.found.records += records;
+        self.found.records += u64::from(batch.record_count());
         self.found.bytes += bytes;
         Ok(())
     }

@@ -51,7 +51,7 @@ pub use client::Client;
 pub use consumer::{ConsumedRecord, Consumer, ConsumerOptions, Start, Stop};
 pub use error::{ClientError, SendError};
 pub use producer::{Ack, Delivery, OutRecord, Producer, ProducerOptions};
-pub use query::{QueryOptions, QueryStream};
+pub use query::{Parameter, QueryOptions, QueryStream};
 pub use topics::Verification;
 
 pub use stratalog_proto::batch::Compression;

@@ -88,8 +88,18 @@ impl Client {
         Ok(Verification { partitions: self.topics_service().verify_topic(request).await?.into_inner() })
     }
 
-    /// Drops every column segment whose time bucket ends at or before `before_ns`, nanoseconds since the epoch. A dry
-    /// run lists them and drops nothing.
+    /// Makes rows of a topic's dead letters once more, by its settings of now, and says what became of them.
+    ///
+    /// # Errors
+    /// `UnknownTopic`; `InvalidRequest` for a topic without rows; those of sealing it and of reading its records. What was
+    /// mended until then is mended.
+    pub async fn retry_dead_letters(&self, topic: &str) -> Result<v1::RetryDeadLettersResponse, ClientError> {
+        let request = v1::RetryDeadLettersRequest { topic: topic.to_owned() };
+        Ok(self.topics_service().retry_dead_letters(request).await?.into_inner())
+    }
+
+    /// Drops every column segment whose time bucket ends at or before `before_ns`, nanoseconds since the epoch, and of rows
+    /// that are not in a segment yet, too. A dry run lists the segments, counts those rows, and drops nothing.
     ///
     /// # Errors
     /// `UnknownTopic`.
@@ -101,6 +111,47 @@ impl Client {
     ) -> Result<v1::DropBeforeResponse, ClientError> {
         let request = v1::DropBeforeRequest { topic: topic.to_owned(), before_ns, dry_run };
         Ok(self.topics_service().drop_before(request).await?.into_inner())
+    }
+
+    /// Drops what the `retention` and `retention.bytes` of a topic no longer keep, now instead of in a while. A dry run
+    /// lists it and drops nothing.
+    ///
+    /// # Errors
+    /// `UnknownTopic`.
+    pub async fn apply_retention(&self, topic: &str, dry_run: bool) -> Result<v1::DropBeforeResponse, ClientError> {
+        let request = v1::ApplyRetentionRequest { topic: topic.to_owned(), dry_run };
+        Ok(self.topics_service().apply_retention(request).await?.into_inner())
+    }
+
+    /// Moves the rows of all records of a topic that are produced by now into column segments.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `Timeout` if rows are not made in time, `StorageFull`.
+    pub async fn seal_topic(&self, topic: &str) -> Result<(), ClientError> {
+        self.topics_service().seal_topic(v1::SealTopicRequest { topic: topic.to_owned() }).await?;
+        Ok(())
+    }
+
+    /// Merges the column segments of a topic until each time bucket has as few as possible.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `StorageFull`: what was merged until then stays merged.
+    pub async fn merge_topic(&self, topic: &str) -> Result<v1::MergeTopicResponse, ClientError> {
+        let request = v1::MergeTopicRequest { topic: topic.to_owned() };
+        Ok(self.topics_service().merge_topic(request).await?.into_inner())
+    }
+
+    /// Deletes the records of partitions below an offset of each, `(partition, offset)`, with their rows; `u64::MAX` is
+    /// the end. Gives where each begins now.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `UnknownPartition`, `OffsetOutOfRange` for an offset above the end: nothing is deleted.
+    pub async fn delete_records(&self, topic: &str, before: &[(u32, u64)]) -> Result<Vec<(u32, u64)>, ClientError> {
+        let before =
+            before.iter().map(|(partition, offset)| v1::PartitionOffset { partition: *partition, offset: *offset });
+        let request = v1::DeleteRecordsRequest { topic: topic.to_owned(), before: before.collect() };
+        let response = self.topics_service().delete_records(request).await?.into_inner();
+        Ok(response.log_starts.iter().map(|start| (start.partition, start.offset)).collect())
     }
 }
 

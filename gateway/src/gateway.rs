@@ -60,6 +60,12 @@ pub(crate) struct Shared {
     pub(crate) stopping: CancellationToken,
 }
 
+/// Who asks, as `system.queries` shows it: the protocol, and what the client calls itself.
+pub(crate) fn client_name(protocol: &str, agent: Option<&str>) -> String {
+    let agent: String = agent.unwrap_or_default().chars().take(60).collect();
+    format!("{protocol} {agent}").trim_end().to_owned()
+}
+
 impl Gateway {
     /// A gateway in front of `broker`.
     pub fn new(broker: Arc<Broker>, options: GatewayOptions) -> Self {

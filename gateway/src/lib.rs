@@ -10,6 +10,7 @@
 //! time a peer may take. A short answer never looks like a whole one: an answer that fails half way ends the stream with
 //! an error, and its statistics, which come last, are missing.
 
+mod dead_letters;
 mod gateway;
 mod grpc;
 mod http;
@@ -20,6 +21,7 @@ mod rows;
 mod segments;
 mod serve;
 
+pub use dead_letters::dead_letter_reasons;
 pub use gateway::{Gateway, GatewayOptions};
 pub use rows::{JsonRows, unique_names};
 pub use serve::{serve_grpc, serve_http};

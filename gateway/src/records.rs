@@ -63,8 +63,9 @@ impl Page {
         bytes: &mut usize,
     ) -> Result<bool, Error> {
         let base = batch.header().base_offset as u64;
+        let end = Offset(base + u64::from(batch.offset_count()));
         if batch.header().is_control() {
-            self.next = self.next.max(Offset(base + u64::from(batch.record_count())));
+            self.next = self.next.max(end);
             return Ok(true);
         }
         for record in batch.records(MAX_BATCH_BYTES)? {
@@ -81,6 +82,8 @@ impl Page {
             self.lines.push(line);
             self.next = Offset(offset.0 + 1);
         }
+        // Its last records may be erased.
+        self.next = self.next.max(end);
         Ok(true)
     }
 }
@@ -159,7 +162,7 @@ fn text_or_base64(bytes: &[u8]) -> (Cow<'_, str>, Option<&'static str>) {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use stratalog_proto::batch::{BatchBuilder, Compression, HEADER_BYTES};
+    use stratalog_proto::batch::{BatchBuilder, Compression, HEADER_BYTES, without};
 
     use super::*;
 
@@ -194,6 +197,19 @@ mod tests {
             let offsets: Vec<_> = lines.iter().map(|line| line["offset"].as_u64().unwrap()).collect();
             assert_eq!((offsets, next), (vec![11, 12, 13], 14));
         }
+    }
+
+    #[test]
+    fn a_page_goes_on_behind_erased_records() {
+        let whole = fetched(10, &[b"a", b"b", b"c", b"d"]);
+        let whole = Batch::parse([whole.head, whole.body].concat().into()).unwrap();
+        let erased = without(&whole, |delta| delta != 1, 1 << 20).unwrap();
+        let batches = [FetchedBatches { head: Bytes::new(), body: erased }, fetched(14, &[b"e"])];
+        let limits = PageLimits { first: Offset(10), records: 3, json_values: true };
+        let (shown, next) = lines(&batches, &limits);
+        let offsets: Vec<_> = shown.iter().map(|line| line["offset"].as_u64().unwrap()).collect();
+        assert_eq!((offsets, next), (vec![11, 14], 15));
+        assert_eq!(lines(&batches[..1], &limits).1, 14);
     }
 
     #[test]

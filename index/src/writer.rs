@@ -1,28 +1,26 @@
-//! Building the text index of one column segment.
+//! Building the text index of one column segment: its words are collected here, and written in Tantivy's formats by Tantivy.
 
-mod row;
+mod column;
+mod files;
+mod memo;
+mod postings;
+mod terms;
 
-use std::sync::Arc;
-
-use tantivy::directory::{Directory, RamDirectory};
-use tantivy::index::{Index, SegmentComponent};
-use tantivy::schema::{Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
+use tantivy::IndexSettings;
+use tantivy::schema::{IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::store::Compressor;
-use tantivy::tokenizer::{TextAnalyzer, TokenizerManager};
-use tantivy::{IndexSettings, SingleSegmentIndexWriter};
 
 use crate::analyzer::{TOKENIZER, V1};
-use crate::blob::{self, Component};
+use crate::blob;
 use crate::error::IndexError;
 use crate::guard::guarded;
-use row::{Row, RowText};
+use column::ColumnWriter;
 
-/// Room for what an empty writer takes (about 10 MiB: a page of each of its arenas, and the table of terms) and some rows.
-/// Smaller budgets are raised to this.
+/// Smaller budgets are raised to this: a few long rows need it.
 pub const MIN_BUDGET_BYTES: usize = 16 << 20;
 
-/// The table of terms starts with a third of this and grows; it is not sized for a whole budget that few rows may use.
-const INITIAL_BUDGET_BYTES: usize = 4 << 20;
+/// Larger budgets are cut to this: places are numbers of 32 bits, and one row adds less than as much again.
+const MAX_BUDGET_BYTES: usize = 2 << 30;
 
 /// Memory is asked for after this many bytes of text or rows; asking visits every column.
 const CHECK_BYTES: usize = 1 << 20;
@@ -43,39 +41,34 @@ const CHECK_ROWS: u32 = 256;
 /// # Ok::<(), stratalog_index::IndexError>(())
 /// ```
 pub struct TextIndexWriter {
-    columns: Vec<String>,
-    directory: RamDirectory,
-    /// `None` after an error, since what was built is then incomplete.
-    writer: Option<SingleSegmentIndexWriter<Row>>,
-    /// Reused from row to row.
-    row: Arc<RowText>,
+    names: Vec<String>,
+    columns: Vec<ColumnWriter>,
+    analyzer: V1,
     rows: u32,
     budget_bytes: usize,
     unchecked_bytes: usize,
+    /// Set by an error: what was built is then incomplete.
+    failed: bool,
 }
 
 impl TextIndexWriter {
     /// A writer for these columns, which takes at most about `budget_bytes` of memory (raised to
-    /// [`MIN_BUDGET_BYTES`]).
+    /// [`MIN_BUDGET_BYTES`], and cut to 2 GiB).
     ///
     /// # Errors
-    /// [`IndexError::Internal`] when Tantivy refuses.
+    /// [`IndexError::Internal`] for more columns than there are numbers.
     pub fn new(fields: &[String], budget_bytes: usize) -> Result<Self, IndexError> {
-        let directory = RamDirectory::create();
-        let writer = Index::builder()
-            .schema(schema(fields.len()))
-            .tokenizers(tokenizers())
-            .settings(settings())
-            .single_segment_index_writer(directory.clone(), INITIAL_BUDGET_BYTES)
-            .map_err(internal)?;
+        if u32::try_from(fields.len()).is_err() {
+            return Err(IndexError::Internal(format!("an index of {} columns cannot be", fields.len())));
+        }
         Ok(Self {
-            columns: fields.to_vec(),
-            directory,
-            writer: Some(writer),
-            row: Arc::default(),
+            names: fields.to_vec(),
+            columns: fields.iter().map(|_| ColumnWriter::default()).collect(),
+            analyzer: V1::default(),
             rows: 0,
-            budget_bytes: budget_bytes.max(MIN_BUDGET_BYTES),
+            budget_bytes: budget_bytes.clamp(MIN_BUDGET_BYTES, MAX_BUDGET_BYTES),
             unchecked_bytes: 0,
+            failed: false,
         })
     }
 
@@ -85,20 +78,18 @@ impl TextIndexWriter {
     /// # Errors
     /// [`IndexError::Budget`] when memory runs out. After an error nothing can be added or finished.
     pub fn add_row(&mut self, values: &mut dyn Iterator<Item = (usize, &str)>) -> Result<(), IndexError> {
-        let mut writer = self.writer.take().ok_or_else(given_up)?;
-        let row = Arc::get_mut(&mut self.row).expect("Tantivy lets go of a document when it has indexed it");
-        row.clear();
+        self.check_whole()?;
+        self.failed = true;
         for (column, text) in values {
-            if column >= self.columns.len() {
+            let Some(writer) = self.columns.get_mut(column) else {
                 return Err(IndexError::Internal(format!("column {column} of {} does not exist", self.columns.len())));
-            }
-            row.push(Field::from_field_id(column as u32), text);
+            };
+            writer.add(&mut self.analyzer, text, self.rows);
+            self.unchecked_bytes += text.len();
         }
-        self.unchecked_bytes += row.bytes();
-        guarded("adding a row", IndexError::Internal, || writer.add_document(Row(self.row.clone())).map_err(internal))?;
         self.rows += 1;
-        self.check_budget(&writer)?;
-        self.writer = Some(writer);
+        self.check_budget()?;
+        self.failed = false;
         Ok(())
     }
 
@@ -109,35 +100,33 @@ impl TextIndexWriter {
 
     /// Memory in use, in bytes.
     pub fn used_bytes(&self) -> usize {
-        self.writer.as_ref().map_or(0, SingleSegmentIndexWriter::mem_usage)
+        self.columns.iter().map(ColumnWriter::used_bytes).sum()
     }
 
     /// The finished index, for [`TextIndex::open`](crate::TextIndex::open). The same rows give the same bytes.
     ///
     /// # Errors
     /// When an earlier call failed, or building does.
-    pub fn finish(mut self) -> Result<Vec<u8>, IndexError> {
-        let writer = self.writer.take().ok_or_else(given_up)?;
-        let index = guarded("finishing it", IndexError::Internal, || writer.finalize().map_err(internal))?;
-        let segments = index.searchable_segment_metas().map_err(internal)?;
-        let [segment] = segments.as_slice() else {
-            return Err(IndexError::Internal(format!("{} segments were written, not one", segments.len())));
-        };
-        let mut files = Vec::with_capacity(Component::ALL.len());
-        for component in Component::ALL {
-            let path = segment.relative_path(segment_component(component));
-            files.push(self.directory.open_read(&path).map_err(internal)?.read_bytes()?);
-        }
-        let files = std::array::from_fn(|i| files[i].as_slice());
-        Ok(blob::write(self.rows, &self.columns, &files))
+    pub fn finish(self) -> Result<Vec<u8>, IndexError> {
+        self.check_whole()?;
+        let write = || files::write(&self.columns, self.rows).map_err(|error| IndexError::Internal(error.to_string()));
+        let files = guarded("finishing it", IndexError::Internal, write)?;
+        Ok(blob::write(self.rows, &self.names, &std::array::from_fn(|i| files[i].as_slice())))
     }
 
-    fn check_budget(&mut self, writer: &SingleSegmentIndexWriter<Row>) -> Result<(), IndexError> {
+    fn check_whole(&self) -> Result<(), IndexError> {
+        match self.failed {
+            true => Err(IndexError::Internal("an earlier row failed, so the index would be incomplete".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    fn check_budget(&mut self) -> Result<(), IndexError> {
         if self.unchecked_bytes < CHECK_BYTES && !self.rows.is_multiple_of(CHECK_ROWS) {
             return Ok(());
         }
         self.unchecked_bytes = 0;
-        let used_bytes = writer.mem_usage();
+        let used_bytes = self.used_bytes();
         match used_bytes > self.budget_bytes {
             true => Err(IndexError::Budget { rows: self.rows, used_bytes, budget_bytes: self.budget_bytes }),
             false => Ok(()),
@@ -147,8 +136,7 @@ impl TextIndexWriter {
 
 /// One field per column, named by number: the container keeps the real names, which Tantivy would restrict.
 ///
-/// A field costs little: all share one arena and one table of terms, and each gets a dictionary of its own, so that a
-/// search reads only the dictionaries of the columns that it names.
+/// Each column has a dictionary of its own, so that a search reads only those of the columns that it names.
 pub(crate) fn schema(columns: usize) -> Schema {
     let indexing = TextFieldIndexing::default()
         .set_tokenizer(TOKENIZER)
@@ -171,26 +159,5 @@ pub(crate) fn settings() -> IndexSettings {
     }
 }
 
-fn tokenizers() -> TokenizerManager {
-    let tokenizers = TokenizerManager::new();
-    tokenizers.register(TOKENIZER, TextAnalyzer::builder(V1::default()).build());
-    tokenizers
-}
-
-fn segment_component(component: Component) -> SegmentComponent {
-    match component {
-        Component::Terms => SegmentComponent::Terms,
-        Component::Postings => SegmentComponent::Postings,
-        Component::Positions => SegmentComponent::Positions,
-        Component::FastFields => SegmentComponent::FastFields,
-        Component::FieldNorms => SegmentComponent::FieldNorms,
-    }
-}
-
-fn given_up() -> IndexError {
-    IndexError::Internal("an earlier row failed, so the index would be incomplete".to_owned())
-}
-
-fn internal(error: impl std::fmt::Display) -> IndexError {
-    IndexError::Internal(error.to_string())
-}
+#[cfg(test)]
+mod tests;

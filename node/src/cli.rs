@@ -68,7 +68,10 @@ pub(crate) enum Command {
     Search(Search),
     /// List the live segments of a topic
     Segments(Segments),
-    /// Drop old rows by the segment
+    /// Find out why records became no rows, and try them again
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+    /// Drop old rows by the segment, and records by their offset
     #[command(subcommand)]
     Retention(Retention),
     /// Look into the data directory of a node that is stopped
@@ -145,24 +148,55 @@ pub(crate) enum Topic {
     #[command(after_help = "\
 Examples:
   stratalog topic create logs --time-field timestamp --retention 7d
-  stratalog topic create access --format text --partitions 8
+  stratalog topic create access --format text --pattern '%{COMBINEDAPACHELOG}' --time-field timestamp
+  stratalog topic create app --format text --multiline java --retention-bytes 10GiB
+  stratalog topic create orders --columns 'id bigint not null, amount double, placed_at timestamp'
   stratalog topic create events --set max.message.bytes=4194304")]
     Create(TopicCreate),
     /// List the topics
     List,
-    /// Show a topic's settings and partitions
+    /// Show a topic's settings, what became of its records, and its partitions
     Describe {
         /// The topic
         name: String,
     },
     /// Change a topic's settings
-    #[command(after_help = "Example:\n  stratalog topic alter logs --set retention=30d")]
+    #[command(after_help = "\
+A change counts for what is made into rows from then on; rows that were made stay as they are, but for dead letters,
+which `stratalog dead-letters retry` tries again. An empty value takes a setting away. The bucket is fixed, and so is
+whether the format is raw.
+
+Examples:
+  stratalog topic alter logs --retention 30d
+  stratalog topic alter logs --time-field ts
+  stratalog topic alter access --format text --pattern '%{COMBINEDAPACHELOG}'
+  stratalog topic alter logs --set time.field=")]
     Alter {
         /// The topic
         name: String,
-        /// A setting: retention, bucket, time.field, max.message.bytes
-        #[arg(long = "set", value_name = "KEY=VALUE", required = true, value_parser = key_value)]
-        set: Vec<(String, String)>,
+        #[command(flatten)]
+        settings: TopicSettings,
+    },
+    /// Move a topic's rows from memory into column segments now
+    #[command(after_help = "\
+It happens by itself as rows grow many or old. Rows are queried the same before and after.
+
+Example:
+  stratalog topic seal logs")]
+    Seal {
+        /// The topic
+        name: String,
+    },
+    /// Merge a topic's column segments into as few as possible
+    #[command(after_help = "\
+Small segments of one time bucket are merged by themselves, within rows.merge_rate. This goes on to the end at full speed,
+and takes out rows that `stratalog retention delete-records` has hidden.
+
+Example:
+  stratalog topic merge logs")]
+    Merge {
+        /// The topic
+        name: String,
     },
     /// Read every record batch of a topic: ends with 1 if something cannot be read
     #[command(after_help = "\
@@ -191,18 +225,37 @@ pub(crate) struct TopicCreate {
     /// Number of partitions; the server's default if not given
     #[arg(long, value_name = "N")]
     pub(crate) partitions: Option<u32>,
-    /// How a value becomes a row: json, text or raw
-    #[arg(long, value_name = "FORMAT")]
-    pub(crate) format: Option<String>,
-    /// The JSON field that holds the event time; otherwise the record's timestamp
-    #[arg(long, value_name = "FIELD")]
-    pub(crate) time_field: Option<String>,
     /// Width of a time bucket, such as 1h
     #[arg(long, value_name = "DURATION")]
     pub(crate) bucket: Option<String>,
+    #[command(flatten)]
+    pub(crate) settings: TopicSettings,
+}
+
+/// Settings of a topic that may change.
+#[derive(Debug, Args)]
+pub(crate) struct TopicSettings {
+    /// How a value becomes a row: json, text, logfmt or raw
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// The field that holds the event time; otherwise the record's timestamp
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) time_field: Option<String>,
+    /// How text is taken apart: a regular expression with named groups, or grok such as %{COMBINEDAPACHELOG}
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) pattern: Option<String>,
+    /// Which lines begin a record: a regular expression, or java for stack traces
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) multiline: Option<String>,
+    /// Declared columns: boolean, bigint, double, text or timestamp; `not null` where each record has to have it
+    #[arg(long, value_name = "NAME TYPE, …")]
+    pub(crate) columns: Option<String>,
     /// How long rows are kept, such as 7d; otherwise for ever
     #[arg(long, value_name = "DURATION")]
     pub(crate) retention: Option<String>,
+    /// How many bytes are kept, such as 10GiB; otherwise without limit
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) retention_bytes: Option<String>,
     /// Any setting by its key
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) set: Vec<(String, String)>,
@@ -267,6 +320,7 @@ Examples:
   stratalog sql \"SELECT service, count(*) FROM logs GROUP BY service ORDER BY 2 DESC\"
   stratalog sql \"SELECT _time, message FROM logs WHERE MATCH('timeout') ORDER BY _time DESC LIMIT 10\"
   stratalog sql -f report.sql --output csv
+  stratalog sql 'SELECT * FROM logs WHERE user = $1 AND _time > $2' --param \"it's\" --param timestamp:2026-11-21
   stratalog sql \"SELECT * FROM system.topics\"")]
 pub(crate) struct Sql {
     /// The query
@@ -278,6 +332,10 @@ pub(crate) struct Sql {
     /// Give up after this time, such as 30s
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<String>,
+    /// The value of $1, then of $2, …: null, true, 42, 1.5, else text; or TYPE:VALUE with boolean, bigint, double, text
+    /// or timestamp
+    #[arg(long = "param", value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) parameters: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -315,10 +373,60 @@ pub(crate) struct Segments {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetters {
+    /// Say why, and how many for each reason, the most frequent first
+    #[command(after_help = "Example:\n  stratalog dead-letters list logs")]
+    List {
+        /// The topic
+        topic: String,
+        /// At most this many reasons
+        #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Show dead letters with the values that they came with, the newest first
+    #[command(after_help = "\
+Values are read from the log, byte for byte; bytes that are not UTF-8 are written \\xNN.
+
+Examples:
+  stratalog dead-letters show logs -n 3
+  stratalog dead-letters show logs --reason 'time field'
+  stratalog dead-letters show logs --partition 0 --offset 1500")]
+    Show {
+        /// The topic
+        topic: String,
+        /// Only those whose reason contains this
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// In this partition only
+        #[arg(long, value_name = "P")]
+        partition: Option<u32>,
+        /// The one at this offset
+        #[arg(long, value_name = "OFFSET", requires = "partition")]
+        offset: Option<u64>,
+        /// At most this many
+        #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+    },
+    /// Make rows of them once more, by the topic's settings of now
+    #[command(after_help = "\
+Change the settings first: the same values with the same settings are dead again. Rows that are no dead letters stay as
+they are. Try it again after a failure: what was mended is not tried twice.
+
+Example:
+  stratalog topic alter logs --time-field ts
+  stratalog dead-letters retry logs")]
+    Retry {
+        /// The topic
+        topic: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Retention {
     /// Drop every segment whose time bucket ends at or before a time
     #[command(after_help = "\
-Rows leave SQL and search at once, and the files' space is given back when their last reader is done.
+Rows leave SQL and search at once, and the files' space is given back when their last reader is done. Rows that are not in
+a segment yet are sealed first; with --dry-run they are only counted.
 
 Examples:
   stratalog retention drop logs --before 2026-11-21T08:00:00Z --dry-run
@@ -332,6 +440,37 @@ Examples:
         /// Only list what would go
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Drop what `retention` and `retention.bytes` of a topic no longer keep, now
+    #[command(after_help = "\
+The node does so by itself every 30 seconds. With --dry-run it says what the settings of now would drop.
+
+Examples:
+  stratalog retention apply logs --dry-run
+  stratalog retention apply logs")]
+    Apply {
+        /// The topic
+        topic: String,
+        /// Only list what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Delete the records of a partition below an offset, and their rows
+    #[command(after_help = "\
+Nobody can read them from then on. The space is given back once a file holds nothing else.
+
+Examples:
+  stratalog retention delete-records orders --partition 0 --before 120000
+  stratalog retention delete-records orders --before end")]
+    DeleteRecords {
+        /// The topic
+        topic: String,
+        /// The partition; every one if not given
+        #[arg(long = "partition", value_name = "P")]
+        partitions: Vec<u32>,
+        /// The first offset to keep; `end`, or -1: none
+        #[arg(long, value_name = "OFFSET", allow_hyphen_values = true, value_parser = first_kept)]
+        before: u64,
     },
 }
 
@@ -378,6 +517,14 @@ pub(crate) struct LogDump {
     pub(crate) limit: Option<u64>,
 }
 
+/// The first offset to keep; 2^64 - 1 for none.
+fn first_kept(text: &str) -> Result<u64, String> {
+    match text {
+        "end" | "-1" => Ok(u64::MAX),
+        offset => offset.parse().map_err(|_| "write an offset, or `end`".to_owned()),
+    }
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -394,5 +541,13 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_first_offset_to_keep_may_be_the_end() {
+        let cases = [("end", Some(u64::MAX)), ("-1", Some(u64::MAX)), ("0", Some(0)), ("-2", None), ("1h", None)];
+        for (text, expected) in cases {
+            assert_eq!(first_kept(text).ok(), expected, "{text}");
+        }
     }
 }

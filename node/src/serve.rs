@@ -11,11 +11,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::cli::Serve;
 use crate::config::{LogFormat, Settings, load};
 use crate::descriptors::raise_limit;
+use crate::events;
 use crate::failure::Failure;
 use crate::output::{human_duration, say};
 
@@ -53,14 +56,13 @@ fn announce(settings: &Settings, node: &Node) -> Result<(), Failure> {
 pub(crate) fn start_log(settings: &Settings) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&settings.log.level)
         .map_err(|error| Failure::Usage(format!("log.level = \"{}\" is not a level: {error}", settings.log.level)))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(quiet_libraries(filter, &settings.log.level))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match settings.log.format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+    let filter = quiet_libraries(filter, &settings.log.level);
+    let log = tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    let log = match settings.log.format {
+        LogFormat::Text => log.with_filter(filter).boxed(),
+        LogFormat::Json => log.json().with_filter(filter).boxed(),
+    };
+    tracing_subscriber::registry().with(log).with(events::layer()).init();
     Ok(())
 }
 

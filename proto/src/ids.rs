@@ -108,6 +108,10 @@ uuid_id! {
     /// A segment, and its file's name.
     SegmentId
 }
+uuid_id! {
+    /// An erasure that was asked for.
+    JobId
+}
 
 /// A partition of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

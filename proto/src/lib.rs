@@ -25,6 +25,6 @@ pub mod internal {
 
 pub use error::{Code, Error};
 pub use ids::{
-    NodeId, Offset, PartitionId, ProducerId, RaftIndex, ReplicaId, RowId, SegmentId, ShardId, TenantId, Term,
+    JobId, NodeId, Offset, PartitionId, ProducerId, RaftIndex, ReplicaId, RowId, SegmentId, ShardId, TenantId, Term,
     TimeBucket, Token, TopicId, TopicPartition,
 };

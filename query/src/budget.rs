@@ -1,4 +1,12 @@
 //! Memory of queries: one pool for all, and a limit for each.
+//!
+//! Operators that can write to disk instead get a share each, so that one of them spills before another that cannot
+//! fails: of what a query may use, a part is always left to those that cannot; of what the node has, every query that
+//! runs may fill an equal part with what could be on disk.
+//!
+//! Two kinds of operators take all that they can get although they need little: buffers between operators, and merges of
+//! what a sort has spilled. They have bounds of their own. They are known by the names that DataFusion gives them, and
+//! the tests of spilling fail when these change.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,19 +14,111 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
+use parking_lot::Mutex;
+
+/// What operators that can spill may have together of the memory of a query.
+const fn spillable_part(limit: usize) -> usize {
+    limit / 4 * 3
+}
+
+/// How an operator deals with having no more memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It fails.
+    Fixed,
+    /// It writes what it has to disk, and goes on.
+    Spiller,
+    /// It writes to disk what the next operator has not fetched yet.
+    Buffer,
+    /// It merges fewer spilled files at a time.
+    Merge,
+}
+
+impl Kind {
+    fn of(consumer: &MemoryConsumer) -> Self {
+        match (consumer.can_spill(), consumer.name()) {
+            (true, name) if name.starts_with("RepartitionExec") => Self::Buffer,
+            (true, _) => Self::Spiller,
+            (false, name) if name.starts_with("ExternalSorterMerge") => Self::Merge,
+            (false, _) => Self::Fixed,
+        }
+    }
+}
+
+/// The memory of all queries.
+#[derive(Debug)]
+pub(crate) struct NodePool {
+    limit: usize,
+    used: AtomicUsize,
+    /// Queries that have a pool.
+    queries: AtomicUsize,
+}
+
+impl NodePool {
+    /// At most `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicUsize::new(0), queries: AtomicUsize::new(0) })
+    }
+
+    /// Bytes that queries have.
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// What one of the queries that run may have of it.
+    fn share(&self) -> usize {
+        self.limit / self.queries.load(Ordering::Relaxed).max(1)
+    }
+
+    fn try_take(&self, bytes: usize) -> bool {
+        let add = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+    }
+}
 
 /// The memory of one query: at most `limit` bytes, taken from the pool that all queries share.
 #[derive(Debug)]
 pub(crate) struct QueryPool {
-    shared: Arc<dyn MemoryPool>,
+    node: Arc<NodePool>,
     limit: usize,
-    used: AtomicUsize,
+    /// How many streams each operator has.
+    streams: usize,
+    used: Mutex<Used>,
+}
+
+/// What the operators of a query have, in bytes.
+#[derive(Debug, Default)]
+struct Used {
+    /// How many [`Kind::Spiller`]s there are.
+    spillers: usize,
+    spillable: usize,
+    fixed: usize,
+    peak: usize,
 }
 
 impl QueryPool {
-    /// A query's share of `shared`.
-    pub(crate) fn new(shared: Arc<dyn MemoryPool>, limit: usize) -> Self {
-        Self { shared, limit, used: AtomicUsize::new(0) }
+    /// A query's part of `node`; each of its operators has so many `streams`.
+    pub(crate) fn new(node: Arc<NodePool>, limit: usize, streams: usize) -> Self {
+        node.queries.fetch_add(1, Ordering::Relaxed);
+        Self { node, limit, streams: streams.max(1), used: Mutex::default() }
+    }
+
+    /// The most that it had at once, in bytes.
+    pub(crate) fn peak(&self) -> usize {
+        self.used.lock().peak
+    }
+
+    /// The most that an operator of a kind may have.
+    fn share(&self, kind: Kind, used: &Used) -> usize {
+        let limit = self.limit.min(self.node.share());
+        match kind {
+            Kind::Fixed => usize::MAX,
+            // A merge join sorts both of its sides.
+            Kind::Merge => spillable_part(self.limit) / (2 * self.streams),
+            Kind::Buffer => limit / (16 * self.streams),
+            Kind::Spiller => spillable_part(limit).min(limit.saturating_sub(used.fixed)) / used.spillers.max(1),
+        }
     }
 
     fn exceeded(&self, consumer: &str, additional: usize) -> DataFusionError {
@@ -26,6 +126,27 @@ impl QueryPool {
         DataFusionError::ResourcesExhausted(format!(
             "{consumer} needs {additional} bytes more than the {limit} bytes that one query may use"
         ))
+    }
+
+    fn crowded(&self, consumer: &str, additional: usize) -> DataFusionError {
+        let limit = self.node.limit;
+        DataFusionError::ResourcesExhausted(format!(
+            "{consumer} needs {additional} bytes more than the {limit} bytes that all queries together may use"
+        ))
+    }
+}
+
+impl Used {
+    fn add(&mut self, kind: Kind, bytes: usize) {
+        *self.of(kind) += bytes;
+        self.peak = self.peak.max(self.spillable + self.fixed);
+    }
+
+    fn of(&mut self, kind: Kind) -> &mut usize {
+        match kind {
+            Kind::Spiller | Kind::Buffer => &mut self.spillable,
+            Kind::Fixed | Kind::Merge => &mut self.fixed,
+        }
     }
 }
 
@@ -35,35 +156,41 @@ impl MemoryPool for QueryPool {
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
-        self.shared.register(consumer);
+        self.used.lock().spillers += usize::from(Kind::of(consumer) == Kind::Spiller);
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
-        self.shared.unregister(consumer);
+        self.used.lock().spillers -= usize::from(Kind::of(consumer) == Kind::Spiller);
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        self.used.fetch_add(additional, Ordering::Relaxed);
-        self.shared.grow(reservation, additional);
+        self.node.used.fetch_add(additional, Ordering::Relaxed);
+        self.used.lock().add(Kind::of(reservation.consumer()), additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        self.used.fetch_sub(shrink, Ordering::Relaxed);
-        self.shared.shrink(reservation, shrink);
+        self.node.used.fetch_sub(shrink, Ordering::Relaxed);
+        *self.used.lock().of(Kind::of(reservation.consumer())) -= shrink;
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        let add = |used: usize| used.checked_add(additional).filter(|used| *used <= self.limit);
-        if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_err() {
-            return Err(self.exceeded(reservation.consumer().name(), additional));
+        let (consumer, kind) = (reservation.consumer().name(), Kind::of(reservation.consumer()));
+        let mut used = self.used.lock();
+        let within_share = reservation.size().saturating_add(additional) <= self.share(kind, &used);
+        let within_limit = (used.spillable + used.fixed).saturating_add(additional) <= self.limit;
+        if !within_share || !within_limit {
+            return Err(self.exceeded(consumer, additional));
         }
-        self.shared.try_grow(reservation, additional).inspect_err(|_| {
-            self.used.fetch_sub(additional, Ordering::Relaxed);
-        })
+        if !self.node.try_take(additional) {
+            return Err(self.crowded(consumer, additional));
+        }
+        used.add(kind, additional);
+        Ok(())
     }
 
     fn reserved(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        let used = self.used.lock();
+        used.spillable + used.fixed
     }
 
     fn memory_limit(&self) -> MemoryLimit {
@@ -71,8 +198,59 @@ impl MemoryPool for QueryPool {
     }
 }
 
+impl Drop for QueryPool {
+    fn drop(&mut self) {
+        self.node.queries.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl fmt::Display for QueryPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "query(used: {}, limit: {})", self.reserved(), self.limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reservation(pool: &Arc<dyn MemoryPool>, can_spill: bool) -> MemoryReservation {
+        MemoryConsumer::new("test").with_can_spill(can_spill).register(pool)
+    }
+
+    fn pool(node: &Arc<NodePool>, limit: usize) -> Arc<dyn MemoryPool> {
+        Arc::new(QueryPool::new(node.clone(), limit, 1))
+    }
+
+    #[test]
+    fn operators_that_can_spill_leave_room_to_those_that_cannot() {
+        let node = NodePool::new(1_000);
+        let query = pool(&node, 400);
+        let (one, two, fixed) = (reservation(&query, true), reservation(&query, true), reservation(&query, false));
+        assert!(one.try_grow(151).is_err());
+        one.try_grow(150).unwrap();
+        two.try_grow(150).unwrap();
+        fixed.try_grow(100).unwrap();
+        assert!(fixed.try_grow(1).is_err());
+        drop(one);
+        fixed.try_grow(150).unwrap();
+        assert!(two.try_grow(1).is_err(), "it has more than what is left by now");
+        drop((two, fixed));
+        assert_eq!((query.reserved(), node.used()), (0, 0));
+    }
+
+    #[test]
+    fn queries_that_run_together_share_what_could_be_on_disk() {
+        let node = NodePool::new(800);
+        let one = pool(&node, 800);
+        let first = reservation(&one, true);
+        first.try_grow(300).unwrap();
+        let two = pool(&node, 800);
+        assert!(first.try_grow(1).is_err(), "half of the node's memory is the other's now");
+        let second = reservation(&two, true);
+        second.try_grow(300).unwrap();
+        let fixed = reservation(&two, false);
+        assert!(fixed.try_grow(201).is_err());
+        fixed.try_grow(200).unwrap();
     }
 }

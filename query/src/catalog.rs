@@ -1,6 +1,7 @@
 //! What a query is told about the world: topics, and one consistent snapshot of a topic's rows. The broker implements
 //! [`Catalog`]; queries hold nothing else of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,6 +35,96 @@ pub trait Catalog: Send + Sync + 'static {
     /// # Errors
     /// [`stratalog_proto::Code::QueryDeadline`] when a token is not visible at `deadline`; what the shard reports else.
     async fn snapshot(&self, topic: &TopicInfo, tokens: &[Token], deadline: Instant) -> Result<TopicSnapshot, Error>;
+
+    /// The shards that this node has a replica of, ascending.
+    fn shards(&self) -> Vec<ShardInfo> {
+        Vec::new()
+    }
+
+    /// The settings of the node, by name; none that is secret.
+    fn settings(&self) -> Vec<SettingInfo> {
+        Vec::new()
+    }
+
+    /// What happened on the node and is worth to know, the newest first; a bounded number.
+    fn events(&self) -> Vec<EventInfo> {
+        Vec::new()
+    }
+
+    /// Jobs in the background that are under way, and the last that ended.
+    fn jobs(&self) -> Vec<JobInfo> {
+        Vec::new()
+    }
+}
+
+/// A shard, as `system.shards` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardInfo {
+    /// Its number.
+    pub shard: ShardId,
+    /// Whether this node leads it.
+    pub leader: bool,
+    /// The last entry applied.
+    pub applied: RaftIndex,
+    /// The last entry whose rows queries see.
+    pub visible: RaftIndex,
+    /// Everything up to here is in replay segments.
+    pub replay_frontier: RaftIndex,
+    /// Bytes of its log that are kept.
+    pub log_bytes: u64,
+    /// Its replay segments.
+    pub replay_segments: u64,
+    /// Its column segments.
+    pub segments: u64,
+    /// Rows that are in no column segment yet.
+    pub tail_rows: u64,
+    /// Memory of these rows, in bytes.
+    pub tail_bytes: u64,
+    /// Idempotent producers that it knows.
+    pub producers: u64,
+}
+
+/// A setting of the node, as `system.settings` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingInfo {
+    /// Its key, as in the file.
+    pub name: String,
+    /// Its value, as in the file.
+    pub value: String,
+}
+
+/// Something that happened, as `system.events` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventInfo {
+    /// When, in nanoseconds since the epoch.
+    pub time_ns: i64,
+    /// `error`, `warn` or `info`.
+    pub level: String,
+    /// The room that says it.
+    pub source: String,
+    /// What happened.
+    pub message: String,
+}
+
+/// A job in the background, as `system.jobs` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobInfo {
+    /// What the statement that began it answered, or a name of its own.
+    pub id: String,
+    /// `erase`, `merge`.
+    pub kind: String,
+    /// The topic's name, or its id if it is gone.
+    pub topic: String,
+    /// Where it runs.
+    pub shard: ShardId,
+    /// `waiting`, `running`, `done`, `failed`.
+    pub state: String,
+    /// What it does: of an erasure the condition.
+    pub what: String,
+    /// How far it is, in words.
+    pub progress: String,
+    /// Why it failed, if it did; it is tried again.
+    pub error: Option<String>,
 }
 
 /// A topic.
@@ -81,7 +172,8 @@ pub struct TopicSnapshot {
     pub shards: Vec<ShardSnapshot>,
 }
 
-/// The rows of a topic in one shard: every row at or below the fence is in exactly one segment or chunk (S1).
+/// The rows of a topic in one shard: every row at or below the fence, and at or above log start, is in exactly one segment
+/// or chunk (S1).
 #[derive(Clone)]
 pub struct ShardSnapshot {
     /// The shard.
@@ -94,6 +186,9 @@ pub struct ShardSnapshot {
     pub segments: Vec<Arc<SegmentHandle>>,
     /// Rows that are not yet in a segment, ascending by index.
     pub tail: Vec<Arc<TailChunk>>,
+    /// Where partitions begin, those that have rows below in `segments` or `tail`: the records of those rows are deleted,
+    /// and no query sees them.
+    pub log_starts: Arc<BTreeMap<PartitionId, Offset>>,
     /// Where `_raw` is read from.
     pub raw: Arc<dyn RawRecords>,
 }

@@ -1,6 +1,7 @@
 //! DataFusion's errors as ours: a code, and a sentence that points at the place.
 
 use std::error::Error as StdError;
+use std::io;
 
 use arrow::error::ArrowError;
 use datafusion::common::{Column, Diagnostic, SchemaError, Span};
@@ -58,10 +59,17 @@ fn innermost<'a>(error: &'a DataFusionError, span: &mut Option<Span>) -> &'a Dat
             ArrowError::ExternalError(inner) => {
                 inner.downcast_ref::<DataFusionError>().map_or(error, |inner| innermost(inner, span))
             }
+            ArrowError::IoError(_, inner) => within_io(inner).map_or(error, |inner| innermost(inner, span)),
             _ => error,
         },
+        DataFusionError::IoError(inner) => within_io(inner).map_or(error, |inner| innermost(inner, span)),
         error => error,
     }
+}
+
+/// An error of DataFusion that a writer of a spill file gave as its own.
+fn within_io(error: &io::Error) -> Option<&DataFusionError> {
+    error.get_ref()?.downcast_ref::<DataFusionError>()
 }
 
 fn place_of(diagnostic: &Diagnostic) -> Option<Span> {
@@ -72,8 +80,10 @@ fn place_of(diagnostic: &Diagnostic) -> Option<Span> {
 fn ours(error: &DataFusionError) -> Option<&Error> {
     let inner: &(dyn StdError + Send + Sync) = match error {
         DataFusionError::External(inner) => &**inner,
+        DataFusionError::IoError(inner) => inner.get_ref()?,
         DataFusionError::ArrowError(inner, _) => match &**inner {
             ArrowError::ExternalError(inner) => &**inner,
+            ArrowError::IoError(_, inner) => inner.get_ref()?,
             _ => return None,
         },
         _ => return None,

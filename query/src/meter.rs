@@ -19,13 +19,14 @@ pub(crate) struct Meter {
     pub(crate) granules_total: AtomicU64,
     pub(crate) granules_pruned: AtomicU64,
     pub(crate) tail_rows: AtomicU64,
+    pub(crate) rows_returned: AtomicU64,
     fences: Mutex<Vec<v1::ShardFence>>,
     catalogue_version: AtomicU64,
 }
 
 impl Meter {
     /// Starts the clock.
-    pub(crate) fn start(catalogue_version: u64) -> Self {
+    pub(crate) fn start() -> Self {
         Self {
             started: Instant::now(),
             rows_scanned: AtomicU64::new(0),
@@ -35,14 +36,20 @@ impl Meter {
             granules_total: AtomicU64::new(0),
             granules_pruned: AtomicU64::new(0),
             tail_rows: AtomicU64::new(0),
+            rows_returned: AtomicU64::new(0),
             fences: Mutex::new(Vec::new()),
-            catalogue_version: AtomicU64::new(catalogue_version),
+            catalogue_version: AtomicU64::new(0),
         }
+    }
+
+    /// Notes which version of the catalogue names were looked up in.
+    pub(crate) fn version(&self, catalogue_version: u64) {
+        self.catalogue_version.fetch_max(catalogue_version, Ordering::Relaxed);
     }
 
     /// Notes the fences of a snapshot. A shard that hosts two topics of the query has two; the older one holds for both.
     pub(crate) fn fence(&self, snapshot: &TopicSnapshot) {
-        self.catalogue_version.fetch_max(snapshot.version, Ordering::Relaxed);
+        self.version(snapshot.version);
         let mut fences = self.fences.lock();
         for shard in &snapshot.shards {
             let new = v1::ShardFence { shard: shard.shard.0, index: shard.fence.0, lag: shard.lag };
@@ -56,10 +63,10 @@ impl Meter {
     }
 
     /// The counters now.
-    pub(crate) fn stats(&self, rows_returned: u64) -> v1::QueryStats {
+    pub(crate) fn stats(&self) -> v1::QueryStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         v1::QueryStats {
-            rows_returned,
+            rows_returned: read(&self.rows_returned),
             rows_scanned: read(&self.rows_scanned),
             bytes_scanned: read(&self.bytes_scanned),
             segments_total: read(&self.segments_total),

@@ -17,10 +17,14 @@ pub(crate) struct QueryRuntime {
 }
 
 impl QueryRuntime {
+    /// `first`: what each thread does before anything else.
+    ///
     /// # Errors
     /// [`Code::Io`] when the system refuses threads.
-    pub(crate) fn start(threads: usize) -> Result<Self, Error> {
+    pub(crate) fn start(threads: usize, first: Option<fn()>) -> Result<Self, Error> {
+        let first = first.unwrap_or(|| ());
         let runtime = Builder::new_multi_thread()
+            .on_thread_start(first)
             .worker_threads(threads)
             .thread_name("query")
             .thread_stack_size(STACK_BYTES)

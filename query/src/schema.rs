@@ -35,7 +35,7 @@ pub(crate) fn system_fields() -> Vec<Field> {
 }
 
 /// The one schema that can hold the rows of all: a column of several types gets the widest of them, Int64 and Float64
-/// become Float64, anything else Utf8. System columns first, in the order of a row batch, then user columns by name.
+/// become Float64, anything else Utf8, as does a time with anything else. System columns first, in the order of a row batch, then user columns by name.
 pub fn merge_schemas<'a>(schemas: impl IntoIterator<Item = &'a Schema>) -> SchemaRef {
     let mut system: BTreeMap<usize, Field> = BTreeMap::new();
     let mut user: BTreeMap<String, DataType> = BTreeMap::new();

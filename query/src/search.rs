@@ -14,12 +14,13 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use futures::TryStreamExt;
 use stratalog_proto::{Code, Error, Token};
 
-use crate::answer::Deadline;
+use crate::admission::About;
 use crate::catalog::TopicSnapshot;
-use crate::engine::{Batches, Core, Rows, execute};
+use crate::core::Core;
+use crate::delivery::{Batches, Rows, execute};
 use crate::error::from_datafusion;
 use crate::matching::{Compiler, parse_query};
-use crate::meter::Meter;
+use crate::query::Query;
 use crate::schema::{SHOWN, names};
 use crate::session::Tables;
 use crate::table::TopicTable;
@@ -44,9 +45,13 @@ pub struct SearchRequest {
     pub tokens: Vec<Token>,
     /// The deadline, from now.
     pub timeout: Option<Duration>,
+    /// The id in `system.queries`; one is chosen if there is none.
+    pub id: Option<String>,
+    /// Who asks, as `system.queries` shows it.
+    pub client: String,
 }
 
-pub(crate) async fn prepare(core: &Core, request: SearchRequest, deadline: Deadline) -> Result<Rows, Error> {
+pub(crate) async fn prepare(core: &Core, request: SearchRequest, running: &Query) -> Result<Rows, Error> {
     let limit = request.limit.filter(|limit| *limit > 0).unwrap_or(core.options.search_limit);
     if limit > MAX_LIMIT {
         let message = format!("a search returns at most {MAX_LIMIT} rows, not {limit}; use SQL for more");
@@ -54,15 +59,15 @@ pub(crate) async fn prepare(core: &Core, request: SearchRequest, deadline: Deadl
     }
     let query = parse_query(&request.query)?;
     let topic = core.topic(&request.topic, "")?;
-    let meter = Arc::new(Meter::start(core.catalog.version()));
-    let snapshot = core.snapshot(&topic, &request.tokens, deadline).await?;
-    meter.fence(&snapshot);
+    let place = core.admission.enter(running, About::Rows).await?;
+    let snapshot = core.snapshot(&topic, &request.tokens, running).await?;
+    let meter = running.meter.clone();
     let indexes = core.indexes.clone();
-    let table = TopicTable::new(snapshot.clone(), meter.clone(), indexes, |column| column != names::RAW);
+    let table = TopicTable::new(snapshot.clone(), meter, indexes, |column| column != names::RAW);
     let compiler = Compiler::new(columns(&table));
     let filter = within(compiler.compile(&query), &request);
     let plan = plan(&snapshot, table, filter, limit).map_err(from_datafusion)?;
-    Ok(Rows { meter, batches: run(core, &plan).await? })
+    Ok(Rows { batches: run(core, &plan, running).await?, place: Some(place) })
 }
 
 fn columns(table: &TopicTable) -> Vec<(Column, arrow::datatypes::DataType)> {
@@ -108,8 +113,8 @@ fn column(name: &str) -> Expr {
 }
 
 /// Runs the plan to its end: only then is it known which columns have a value.
-async fn run(core: &Core, plan: &LogicalPlan) -> Result<Batches, Error> {
-    let state = core.session(Tables::default())?;
+async fn run(core: &Core, plan: &LogicalPlan, running: &Query) -> Result<Batches, Error> {
+    let state = core.session(Tables::default(), running)?;
     let memory = MemoryConsumer::new("rows of a search").register(&state.runtime_env().memory_pool);
     let stream = execute(&state, plan).await?;
     let schema = stream.schema();

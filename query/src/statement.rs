@@ -10,132 +10,133 @@ use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::{ObjectName, Statement};
 use stratalog_proto::{Code, Error, Token};
 
-use crate::answer::Deadline;
-use crate::engine::{Batches, Core, Rows, execute};
+use crate::admission::{About, Place};
+use crate::change;
+use crate::core::Core;
+use crate::delivery::{Rows, execute_with_fallback};
 use crate::error::{from_datafusion, nearest, place};
-use crate::meter::Meter;
+use crate::parameters::Parameter;
+use crate::query::Query;
 use crate::session::Tables;
-use crate::sql::{self, Command, Names, SYSTEM, TableName};
+use crate::sql::{self, Command, INFORMATION, Names, SYSTEM, TableName};
 use crate::system;
 use crate::table::TopicTable;
 
 /// A SQL statement to run.
 #[derive(Clone, Debug, Default)]
 pub struct SqlRequest {
-    /// One SELECT, EXPLAIN, SHOW TABLES or DESCRIBE, in PostgreSQL's dialect.
+    /// One statement, in PostgreSQL's dialect.
     pub sql: String,
+    /// What stands for `$1`, `$2`, … in it.
+    pub parameters: Vec<Parameter>,
     /// What the answer has to include; of tokens of one shard the highest counts.
     pub tokens: Vec<Token>,
     /// The deadline, from now.
     pub timeout: Option<Duration>,
+    /// The id in `system.queries` and for `KILL QUERY`; one is chosen if there is none.
+    pub id: Option<String>,
+    /// Who asks, as `system.queries` shows it.
+    pub client: String,
 }
 
-pub(crate) async fn prepare(core: &Core, request: SqlRequest, deadline: Deadline) -> Result<Rows, Error> {
-    let meter = Arc::new(Meter::start(core.catalog.version()));
-    match sql::parse(&request.sql)? {
-        Command::Query(statement) => query(core, statement, &request.tokens, deadline, meter).await,
+pub(crate) async fn prepare(core: &Core, request: SqlRequest, running: &Query) -> Result<Rows, Error> {
+    match sql::parse_with(&request.sql, &request.parameters)? {
+        Command::Query(statement) => query(core, statement, &request.tokens, running).await,
         Command::ShowTables => {
             let statement = own("SELECT name, partitions, format, retention FROM system.topics ORDER BY name")?;
-            query(core, statement, &[], deadline, meter).await
+            query(core, statement, &[], running).await
         }
-        Command::Describe(name) => describe(core, &name, &request.tokens, deadline, meter).await,
+        Command::Describe(name) => describe(core, &name, &request.tokens, running).await,
+        Command::Change(change) => change::make(core, change, running).await,
+        Command::Kill(id) => {
+            core.queries.kill(&id)?;
+            change::answer("killed", &id)
+        }
     }
 }
 
-async fn query(
-    core: &Core,
-    mut statement: Box<Statement>,
-    tokens: &[Token],
-    deadline: Deadline,
-    meter: Arc<Meter>,
-) -> Result<Rows, Error> {
+async fn query(core: &Core, mut statement: Box<Statement>, tokens: &[Token], running: &Query) -> Result<Rows, Error> {
     let names = sql::resolve(&mut statement);
-    let mut tables = topic_tables(core, &names, tokens, deadline, &meter).await?;
+    let of_node = names.topics.is_empty() && names.system.iter().all(|table| table.name != system::DEAD_LETTERS);
+    let about = if of_node && !names.system.is_empty() { About::Node } else { About::Rows };
+    let place = core.admission.enter(running, about).await?;
+    let mut tables = topic_tables(core, &names, tokens, running).await?;
     for table in &names.system {
-        tables.system.insert(table.name.clone(), system_table(core, table, deadline).await?);
+        tables.system.insert(table.name.clone(), system_table(core, table, running).await?);
     }
-    run(core, statement, tables, meter).await
+    for table in &names.information {
+        tables.information.insert(table.name.clone(), information_table(core, table, running).await?);
+    }
+    run(core, statement, tables, running, place).await
 }
 
-async fn run(core: &Core, statement: Box<Statement>, tables: Tables, meter: Arc<Meter>) -> Result<Rows, Error> {
-    let state = core.session(tables)?;
+async fn run(
+    core: &Core,
+    statement: Box<Statement>,
+    tables: Tables,
+    running: &Query,
+    place: Place,
+) -> Result<Rows, Error> {
+    let state = core.session(tables, running)?;
     let statement = PlannerStatement::Statement(statement);
     let plan = state.statement_to_plan(statement).await.map_err(from_datafusion)?;
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     read_only.verify_plan(&plan).map_err(|_| sql::refuse("SELECT INTO"))?;
-    let batches = Batches::Stream(execute(&state, &plan).await?);
-    Ok(Rows { meter, batches })
+    let batches = execute_with_fallback(state, plan, running).await?;
+    Ok(Rows { batches, place: Some(place) })
 }
 
 /// One snapshot of each topic of the statement, however often it names the topic.
-async fn topic_tables(
-    core: &Core,
-    names: &Names,
-    tokens: &[Token],
-    deadline: Deadline,
-    meter: &Arc<Meter>,
-) -> Result<Tables, Error> {
+async fn topic_tables(core: &Core, names: &Names, tokens: &[Token], running: &Query) -> Result<Tables, Error> {
     let mut topics = BTreeMap::new();
     for table in &names.topics {
         topics.insert(table.name.clone(), core.topic(&table.name, &place(table.at))?);
     }
     let mut tables = Tables::default();
-    for (name, snapshot) in core.snapshots(&topics, tokens, deadline).await? {
-        meter.fence(&snapshot);
-        let table =
-            TopicTable::new(snapshot, meter.clone(), core.indexes.clone(), |column| names.hidden.contains(column));
+    for (name, snapshot) in core.snapshots(&topics, tokens, running).await? {
+        let (meter, indexes) = (running.meter.clone(), core.indexes.clone());
+        let table = TopicTable::new(snapshot, meter, indexes, |column| names.hidden.contains(column));
         tables.topics.insert(name, Arc::new(table));
     }
     Ok(tables)
 }
 
-async fn system_table(core: &Core, table: &TableName, deadline: Deadline) -> Result<Arc<dyn TableProvider>, Error> {
-    let catalog = &*core.catalog;
-    let provider = match table.name.as_str() {
-        "topics" => system::topics(catalog),
-        "partitions" => system::partitions(catalog),
-        "segments" => system::segments(catalog),
-        "columns" => {
-            let topics = catalog.topics().into_iter().map(|topic| (topic.name.clone(), topic)).collect();
-            let snapshots = core.snapshots(&topics, &[], deadline).await?;
-            system::columns(snapshots.values().map(|snapshot| (&*snapshot.topic, &*snapshot.schema)))
-        }
-        name => {
-            let near = nearest(name, system::TABLES).map(|near| format!("did you mean `{SYSTEM}.{near}`?"));
-            let name: String = name.chars().take(100).collect();
-            let hint = near.unwrap_or_else(|| format!("there are {}", system::TABLES.join(", ")));
-            let message = format!("{}there is no table `{SYSTEM}.{name}`; {hint}", place(table.at));
-            return Err(Error::new(Code::InvalidSql, message));
-        }
-    };
-    provider.map_err(from_datafusion)
+async fn system_table(core: &Core, table: &TableName, running: &Query) -> Result<Arc<dyn TableProvider>, Error> {
+    let found = system::table(core, &table.name, running).await?;
+    found.ok_or_else(|| unknown_table(SYSTEM, table, &system::TABLES))
+}
+
+async fn information_table(core: &Core, table: &TableName, running: &Query) -> Result<Arc<dyn TableProvider>, Error> {
+    let found = system::information_table(core, &table.name, running).await?;
+    found.ok_or_else(|| unknown_table(INFORMATION, table, &system::INFORMATION_TABLES))
+}
+
+fn unknown_table(schema: &str, table: &TableName, known: &[&str]) -> Error {
+    let near = nearest(&table.name, known.iter().copied()).map(|near| format!("did you mean `{schema}.{near}`?"));
+    let name: String = table.name.chars().take(100).collect();
+    let hint = near.unwrap_or_else(|| format!("there are {}", known.join(", ")));
+    Error::new(Code::InvalidSql, format!("{}there is no table `{schema}.{name}`; {hint}", place(table.at)))
 }
 
 /// The columns of a topic, those that `SELECT *` hides included, or of a system table.
-async fn describe(
-    core: &Core,
-    name: &ObjectName,
-    tokens: &[Token],
-    deadline: Deadline,
-    meter: Arc<Meter>,
-) -> Result<Rows, Error> {
+async fn describe(core: &Core, name: &ObjectName, tokens: &[Token], running: &Query) -> Result<Rows, Error> {
+    let place_among = core.admission.enter(running, About::Node).await?;
     let mut tables = Tables::default();
     let table = TableName::of(name);
     let described = match table.name.strip_prefix("system.") {
-        Some(system) => {
-            let table = TableName { name: system.to_owned(), at: table.at };
-            system::describe(&system_table(core, &table, deadline).await?.schema())
+        Some(name) => {
+            let table = TableName { name: name.to_owned(), at: table.at };
+            system::describe(&system_table(core, &table, running).await?.schema())
         }
         None => {
             let topic = core.topic(&table.name, &place(table.at))?;
-            let snapshots = core.snapshots(&[(table.name, topic)].into(), tokens, deadline).await?;
-            snapshots.values().for_each(|snapshot| meter.fence(snapshot));
+            let snapshots = core.snapshots(&[(table.name, topic)].into(), tokens, running).await?;
             system::columns(snapshots.values().map(|snapshot| (&*snapshot.topic, &*snapshot.schema)))
         }
     };
     tables.system.insert("described".to_owned(), described.map_err(from_datafusion)?);
     let statement = own(r#"SELECT "column", "type", shown FROM system.described ORDER BY position"#)?;
-    run(core, statement, tables, meter).await
+    run(core, statement, tables, running, place_among).await
 }
 
 /// A statement of ours.

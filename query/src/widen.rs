@@ -7,7 +7,8 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::error::ArrowError;
 
-/// `array` as `target`, which [`merge_schemas`](crate::merge_schemas) chose: the value stays, its type gets wider.
+/// `array` as `target`, which [`merge_schemas`](crate::merge_schemas) chose: the value stays, its type gets wider. A time
+/// becomes text in the form of RFC 3339.
 ///
 /// # Errors
 /// [`ArrowError::CastError`] for a pair of types that no merge gives.
@@ -34,23 +35,47 @@ fn float_text(array: &ArrayRef) -> StringArray {
     text.finish()
 }
 
+/// Floats from here on are written with an exponent, smaller whole ones with all of their digits.
+pub const LARGEST_PLAIN: f64 = 1e21;
+
 fn format_float(float: f64) -> String {
-    // Rust writes the shortest digits that read back as the same float, and no exponent; keep huge ones short.
-    if float != 0.0 && !(1e-7..1e21).contains(&float.abs()) { format!("{float:e}") } else { format!("{float}") }
+    let size = float.abs();
+    if size != 0.0 && !(1e-7..LARGEST_PLAIN).contains(&size) {
+        return format!("{float:e}");
+    }
+    // Rust writes the shortest digits that read back as the same float. Those of a whole one would be other digits than
+    // those of the integer that it is, from 2^53 on.
+    if float.fract() == 0.0 { format!("{float:.0}") } else { format!("{float}") }
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Float64Array, Int64Array};
+    use arrow::array::{Float64Array, Int64Array, TimestampNanosecondArray};
 
     use super::*;
 
     #[test]
     fn a_whole_number_reads_the_same_through_every_type() {
-        let whole: ArrayRef = Arc::new(Int64Array::from(vec![Some(-7), None, Some(1 << 52)]));
+        let whole: ArrayRef = Arc::new(Int64Array::from(vec![Some(-7), None, Some(1 << 52), Some(1 << 60)]));
         let direct = widen(whole.clone(), &DataType::Utf8).unwrap();
         let through = widen(widen(whole, &DataType::Float64).unwrap(), &DataType::Utf8).unwrap();
         assert_eq!(direct.as_ref(), through.as_ref());
+    }
+
+    #[test]
+    fn a_time_as_text_is_rfc_3339() {
+        let times =
+            vec![Some(1_769_903_999_123_456_789), None, Some(0), Some(1_769_903_999_250_000_000), Some(i64::MAX)];
+        let times: ArrayRef = Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC"));
+        let text = widen(times, &DataType::Utf8).unwrap();
+        let expected = [
+            Some("2026-01-31T23:59:59.123456789Z"),
+            None,
+            Some("1970-01-01T00:00:00Z"),
+            Some("2026-01-31T23:59:59.250Z"),
+            Some("2262-04-11T23:47:16.854775807Z"),
+        ];
+        assert_eq!(text.as_string::<i32>().iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -28,12 +28,12 @@ pub use lane::{
     Done, Frame, FrameKind, GroupTimes, Lane, LaneError, LaneObserver, LaneOptions, LanePos, LaneStats, LaneUsage,
     RecoveredFrame, Recovery, TornTail, Votes,
 };
-pub use manifest::{Manifest, RollRejected, SealRejected, TopicManifest};
+pub use manifest::{Manifest, MergeRejected, RollRejected, RowCounts, SealRejected, TopicManifest};
 pub use rec::{
-    RecBatch, RecBatchRef, RecCursor, RecEpoch, RecError, RecHandle, RecMeta, RecRange, RecReader, RecSlice, RecSpec,
-    RecTopicMeta, rec_file_name, repack, write_rec,
+    ErasedOffsets, RecBatch, RecBatchRef, RecCursor, RecEpoch, RecError, RecHandle, RecMeta, RecRange, RecReader,
+    RecSlice, RecSpec, RecTopicMeta, rec_file_name, repack, write_rec,
 };
-pub use segment::{OffsetRange, SegmentHandle, SegmentKind, SegmentMeta};
+pub use segment::{FileInUse, OffsetRange, SegmentHandle, SegmentKind, SegmentMeta};
 pub use state::{LogPoint, StateError, StateFiles, StateImage};
 
 /// What tests of other rooms run a node on: a disk in memory with a seed, and a lane that does what it is told.

@@ -1,21 +1,27 @@
 //! The live segments of a shard and its frontiers: a pure value that only Raft commands change.
 //!
+//! - S1: rows of live segments and [`RowCounts`] together are the offsets up to where partitions are sealed: nothing
+//!   here takes a row away without counting it.
 //! - S2: [`Manifest::seal`] and [`Manifest::roll`] apply only on the frontier that they were built on,
-//!   [`Manifest::repack`] only while what it replaces is live. A retry, a second leader or a replayed command changes
-//!   nothing; the files of one that did not apply are garbage.
+//!   [`Manifest::merge`] and [`Manifest::repack`] only while what they replace is live. A retry, a second leader or a
+//!   replayed command changes nothing; the files of one that did not apply are garbage.
 
+mod counts;
+mod merge;
 mod replay;
 mod state;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use stratalog_proto::{Error, Offset, PartitionId, RaftIndex, SegmentId, TopicId, internal};
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, SegmentId, TopicId, internal};
 
 use crate::rec::RecMeta;
 use crate::segment::SegmentMeta;
 use replay::Replay;
 
+pub use counts::RowCounts;
+pub use merge::MergeRejected;
 pub use replay::RollRejected;
 
 /// What a shard has in segments. A clone costs one reference a topic.
@@ -33,6 +39,8 @@ pub struct TopicManifest {
     pub row_frontier: RaftIndex,
     /// The live segments.
     pub segments: BTreeMap<SegmentId, Arc<SegmentMeta>>,
+    /// Offsets without a row in them.
+    pub counts: RowCounts,
 }
 
 /// Why a [`Manifest::seal`] changed nothing.
@@ -81,12 +89,13 @@ impl Manifest {
         if self.topics.contains_key(&topic) {
             return;
         }
-        let fresh = TopicManifest { row_frontier: frontier, segments: BTreeMap::new() };
+        let fresh = TopicManifest { row_frontier: frontier, ..TopicManifest::default() };
         self.topics.insert(topic, Arc::new(fresh));
         self.version += 1;
     }
 
-    /// Moves a topic's row frontier from exactly `expect` to `next` and adds the segments, or changes nothing (S2).
+    /// Moves a topic's row frontier from exactly `expect` to `next` and adds the segments, or changes nothing (S2). That
+    /// its rows are those of the offsets between is for the caller to check.
     ///
     /// # Errors
     /// [`SealRejected`] says which condition does not hold.
@@ -100,10 +109,15 @@ impl Manifest {
         if next <= expect {
             return Err(SealRejected::Backwards { topic, expect, next });
         }
-        let added = added_segments(topic, seal, entry)?;
+        let added = added_segments(topic, &seal.segments, entry).map_err(|clash| match clash {
+            Clash::Duplicate(segment) => SealRejected::Duplicate { topic, segment },
+            Clash::Malformed(error) => SealRejected::Malformed(error),
+        })?;
         let entry = Arc::make_mut(entry);
         entry.segments.extend(added);
         entry.row_frontier = next;
+        let rowless = seal.rowless.iter().map(|count| count.value).fold(0, u64::saturating_add);
+        entry.counts.rowless = entry.counts.rowless.saturating_add(rowless);
         self.version += 1;
         Ok(())
     }
@@ -116,9 +130,38 @@ impl Manifest {
             return Vec::new();
         }
         let entry = Arc::make_mut(entry);
-        let removed = ids.iter().filter_map(|id| entry.segments.remove(id)).collect();
+        let removed: Vec<_> = ids.iter().filter_map(|id| entry.segments.remove(id)).collect();
+        entry.counts.dropped = entry.counts.dropped.saturating_add(rows_of(&removed));
         self.version += 1;
         removed
+    }
+
+    /// Puts column segments in the place of others of the same rows, but for those that the merge counts as left out, or
+    /// changes nothing (S2); gives what was replaced. That nobody can miss what was left out is for the caller to check.
+    ///
+    /// # Errors
+    /// [`MergeRejected`] says which condition does not hold.
+    pub fn merge(&mut self, merge: &internal::Merge) -> Result<Vec<Arc<SegmentMeta>>, MergeRejected> {
+        let topic = merge::topic_of(merge)?;
+        let entry = self.topics.get_mut(&topic).ok_or(MergeRejected::UnknownTopic(topic))?;
+        let merge::Checked { remove, add } = merge::check(topic, merge, entry)?;
+        let entry = Arc::make_mut(entry);
+        remove.iter().for_each(|meta| _ = entry.segments.remove(&meta.id));
+        entry.segments.extend(add);
+        entry.counts.trimmed = entry.counts.trimmed.saturating_add(merge.trimmed);
+        entry.counts.erased = entry.counts.erased.saturating_add(merge.erased);
+        self.version += 1;
+        Ok(remove)
+    }
+
+    /// Removes the column segments of a topic whose offsets all lie below `log_start` of their partition; gives them,
+    /// ascending by id.
+    pub fn drop_passed(&mut self, topic: TopicId, log_start: impl Fn(PartitionId) -> Offset) -> Vec<Arc<SegmentMeta>> {
+        let Some(entry) = self.topics.get(&topic) else { return Vec::new() };
+        let is_passed =
+            |meta: &&Arc<SegmentMeta>| meta.ranges.iter().all(|range| range.next <= log_start(range.partition));
+        let passed: Vec<SegmentId> = entry.segments.values().filter(is_passed).map(|meta| meta.id).collect();
+        self.drop_segments(topic, &passed)
     }
 
     /// Moves the replay frontier from exactly `expect` to `next` and adds the segments, or changes nothing (S2).
@@ -132,7 +175,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// Replaces a replay segment by one that has a part of its partitions, or by nothing; gives what was replaced. That
+    /// Replaces a replay segment by one that has a part of its partitions, with or without records erased, or by nothing;
+    /// gives what was replaced. That
     /// the partitions left out are below their log starts is for the caller to check.
     ///
     /// # Errors
@@ -215,6 +259,17 @@ impl Manifest {
 }
 
 impl TopicManifest {
+    /// Rows of the live segments.
+    pub fn live_rows(&self) -> u64 {
+        rows_of(self.segments.values())
+    }
+
+    /// The offsets of which is known what became of them: a row in a live segment, or one of the [`RowCounts`]. As many
+    /// as lie below where the partitions are sealed (S1).
+    pub fn accounted(&self) -> u64 {
+        self.live_rows().saturating_add(self.counts.total())
+    }
+
     /// The lowest offset of `partition` that a live segment holds.
     pub fn lowest_offset(&self, partition: PartitionId) -> Option<Offset> {
         self.segments.values().filter_map(|meta| meta.range(partition)).map(|range| range.first).min()
@@ -222,26 +277,36 @@ impl TopicManifest {
 }
 
 fn topic_of(seal: &internal::Seal) -> Result<TopicId, SealRejected> {
-    let malformed = || Error::new(stratalog_proto::Code::CorruptData, "the topic of a seal does not have 16 bytes");
+    let malformed = || Error::new(Code::CorruptData, "the topic of a seal does not have 16 bytes");
     TopicId::from_slice(&seal.topic).ok_or_else(|| SealRejected::Malformed(malformed()))
 }
 
 type Added = BTreeMap<SegmentId, Arc<SegmentMeta>>;
 
-fn added_segments(topic: TopicId, seal: &internal::Seal, entry: &TopicManifest) -> Result<Added, SealRejected> {
+/// Why a segment cannot be added.
+enum Clash {
+    Duplicate(SegmentId),
+    Malformed(Error),
+}
+
+fn added_segments(topic: TopicId, raw: &[internal::SegmentMeta], live: &TopicManifest) -> Result<Added, Clash> {
     let mut added = BTreeMap::new();
-    for raw in &seal.segments {
-        let meta = SegmentMeta::try_from(raw).map_err(SealRejected::Malformed)?;
+    for raw in raw {
+        let meta = SegmentMeta::try_from(raw).map_err(Clash::Malformed)?;
         let segment = meta.id;
         if meta.topic != topic {
             let what = format!("segment {segment} belongs to topic {}, not to {topic}", meta.topic);
-            return Err(SealRejected::Malformed(Error::new(stratalog_proto::Code::CorruptData, what)));
+            return Err(Clash::Malformed(Error::new(Code::CorruptData, what)));
         }
-        if entry.segments.contains_key(&segment) || added.insert(segment, Arc::new(meta)).is_some() {
-            return Err(SealRejected::Duplicate { topic, segment });
+        if live.segments.contains_key(&segment) || added.insert(segment, Arc::new(meta)).is_some() {
+            return Err(Clash::Duplicate(segment));
         }
     }
     Ok(added)
+}
+
+fn rows_of<'a>(metas: impl IntoIterator<Item = &'a Arc<SegmentMeta>>) -> u64 {
+    metas.into_iter().map(|meta| meta.rows).fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]

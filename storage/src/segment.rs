@@ -3,8 +3,8 @@
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, Offset, PartitionId, SegmentId, ShardId, TimeBucket, TopicId, internal};
@@ -248,9 +248,25 @@ impl SegmentHandle {
         self.reader()?.verify_against(&self.meta.blake3)
     }
 
+    /// Tells later whether somebody still keeps the file in place.
+    pub fn file_in_use(&self) -> FileInUse {
+        FileInUse(Arc::downgrade(&self.lease))
+    }
+
     /// Marks the file for unlinking when the last user lets go. Called once the manifest no longer names it.
     pub fn condemn(&self) {
         self.lease.condemn();
+    }
+}
+
+/// A segment's file, as long as it is kept in place: by its handle, or by whoever reads through it. It does not keep it.
+#[derive(Clone, Debug)]
+pub struct FileInUse(Weak<Lease>);
+
+impl FileInUse {
+    /// Whether it is still kept in place. A file that is condemned and no longer kept is unlinked, or about to be.
+    pub fn is_kept(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 

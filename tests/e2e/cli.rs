@@ -39,12 +39,31 @@ fn main_job_from_produce_to_drop() {
 
     let drop = ["retention", "drop", "logs", "--before", "2026-11-21T09:00:00Z"];
     let listed = node.json(&[&drop[..], &["--dry-run"]].concat());
-    assert_eq!((&listed["rows"], &listed["dry_run"]), (&json!(2), &json!(true)));
+    let found = (&listed["rows"], &listed["tail_rows"], &listed["dry_run"]);
+    assert_eq!(found, (&json!(0), &json!(2), &json!(true)), "nothing is sealed yet");
     assert_eq!(node.value("SELECT count(*) FROM logs"), 3);
     assert_eq!(node.json(&drop)["rows"], 2);
     assert_eq!(node.value("SELECT count(*) FROM logs"), 1);
     let segments = node.json(&["segments", "logs"]);
     assert_eq!(segments.as_array().unwrap().iter().map(|s| s["rows"].as_u64().unwrap()).sum::<u64>(), 1);
+    node.stop();
+}
+
+#[test]
+fn records_are_deleted_and_retention_is_applied_by_hand() {
+    let data = data_dir();
+    let node = node_with_events(data.path());
+    let described = node.json(&["topic", "describe", "logs"]);
+    let ends: Vec<Value> =
+        described["partition_list"].as_array().unwrap().iter().map(|p| p["high_watermark"].clone()).collect();
+    let beyond = node.run(&["retention", "delete-records", "logs", "--partition", "0", "--before", "99"]).failed(1);
+    assert!(beyond.contains("it ends at"), "{beyond}");
+    assert_eq!(node.value("SELECT count(*) FROM logs"), 3);
+    let deleted = node.json(&["retention", "delete-records", "logs", "--before", "end"]);
+    assert_eq!(deleted, json!([{"partition": 0, "log_start": ends[0]}, {"partition": 1, "log_start": ends[1]}]));
+    assert_eq!(node.value("SELECT count(*) FROM logs"), 0);
+    let applied = node.json(&["retention", "apply", "logs", "--dry-run"]);
+    assert_eq!((&applied["rows"], &applied["segments"]), (&json!(0), &json!([])), "it is kept for ever");
     node.stop();
 }
 
@@ -71,7 +90,20 @@ fn json_of_each_command_is_stable() {
     let data = data_dir();
     let node = node_with_events(data.path());
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    let topic = ["name", "id", "partitions", "format", "time.field", "bucket", "retention", "max.message.bytes"];
+    let topic = [
+        "name",
+        "id",
+        "partitions",
+        "format",
+        "time.field",
+        "bucket",
+        "retention",
+        "retention.bytes",
+        "max.message.bytes",
+        "pattern",
+        "multiline",
+        "columns",
+    ];
     let mut sorted_topic = topic.map(str::to_owned).to_vec();
     sorted_topic.sort();
     let mut listed = keys(&node.json(&["topic", "list"])[0]);
@@ -79,6 +111,8 @@ fn json_of_each_command_is_stable() {
     assert_eq!(listed, sorted_topic);
     let described = node.json(&["topic", "describe", "logs"]);
     assert_eq!(described["partition_list"].as_array().unwrap().len(), 2);
+    let rows = &described["row_details"];
+    assert_eq!((&rows["rows"], &rows["dead_rows"], &rows["held"]), (&json!(3), &json!(0), &json!([])));
     let produced = node.run_with(&["produce", "logs", "--output", "json"], b"{\"ts\":0}\n\n").ok();
     let produced: Value = serde_json::from_str(&produced.stdout).unwrap();
     assert_eq!((&produced["records"], &produced["blank_lines"]), (&json!(1), &json!(1)));

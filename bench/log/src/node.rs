@@ -1,7 +1,8 @@
 //! A node in a process of its own.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use crate::Failure;
 pub struct Node {
     child: Child,
     grpc: String,
+    http: String,
     data: PathBuf,
 }
 
@@ -21,20 +23,30 @@ impl Node {
     /// # Errors
     /// The binary is not there, or ends before it serves.
     pub fn start(binary: &Path, data: &Path) -> Result<Self, Failure> {
+        Self::start_with(binary, data, &[])
+    }
+
+    /// As [`start`](Self::start), with settings of its own: pairs such as `("STRATALOG_ROWS__SEAL_AGE", "1h")`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(binary: &Path, data: &Path, settings: &[(&str, &str)]) -> Result<Self, Failure> {
         let mut child = Command::new(binary)
             .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"])
             .arg(data)
             .env("STRATALOG_LOG__LEVEL", "warn")
+            .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| Failure::io("start (built with `cargo build --release`?)", binary, &error))?;
         let output = BufReader::new(child.stdout.take().expect("stdout is piped"));
         // Greeting, gRPC, HTTP: all three are read, so that the node can write them.
         let lines: Vec<String> = output.lines().map_while(Result::ok).take(3).collect();
-        let grpc =
-            lines.iter().find_map(|line| line.trim().strip_prefix("gRPC").map(|address| address.trim().to_owned()));
-        let grpc = grpc.ok_or_else(|| Failure(format!("{} ended before it served", binary.display())))?;
-        Ok(Self { child, grpc, data: data.to_owned() })
+        let address = |what| {
+            let found = lines.iter().find_map(|line| line.trim().strip_prefix(what).map(|rest| rest.trim().to_owned()));
+            found.ok_or_else(|| Failure(format!("{} ended before it served", binary.display())))
+        };
+        Ok(Self { grpc: address("gRPC")?, http: address("HTTP")?, child, data: data.to_owned() })
     }
 
     /// Where it serves gRPC.
@@ -45,6 +57,24 @@ impl Node {
     /// Its data directory.
     pub fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// The sum of a metric over its labels.
+    ///
+    /// # Errors
+    /// The node does not answer, or has no such metric.
+    pub fn metric(&self, name: &str) -> Result<f64, Failure> {
+        let host = self.http.trim_start_matches("http://").trim_end_matches('/');
+        let mut stream = TcpStream::connect(host)?;
+        write!(stream, "GET /metrics HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix([' ', '{'])?.rsplit(' ').next()?.parse().ok();
+        let values: Vec<f64> = answer.lines().filter_map(value).collect();
+        if values.is_empty() {
+            return Err(Failure(format!("the node has no metric {name}")));
+        }
+        Ok(values.iter().sum())
     }
 
     /// Bytes that the process has caused to be written to the disk.

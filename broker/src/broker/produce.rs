@@ -55,7 +55,8 @@ impl Broker {
     }
 }
 
-/// Checks what a client sent: its size before anything else, then that it is one whole batch, then its flags.
+/// Checks what a client sent: its size before anything else, then that it is one whole batch with a record for each of
+/// its offsets, then its flags.
 fn check(batch: Bytes, config: &TopicConfig) -> Result<Batch, Error> {
     if batch.len() > config.max_message_bytes as usize {
         let message = format!(
@@ -66,6 +67,7 @@ fn check(batch: Bytes, config: &TopicConfig) -> Result<Batch, Error> {
         return Err(Error::new(Code::MessageTooLarge, message));
     }
     let batch = Batch::parse(batch)?;
+    batch.check_dense()?;
     check_flags(batch.header())?;
     Ok(batch)
 }
@@ -88,7 +90,7 @@ fn no_partition(topic: &TopicInfo, partition: PartitionId) -> Error {
 #[cfg(test)]
 mod tests {
     use stratalog_proto::ProducerId;
-    use stratalog_proto::batch::{BatchBuilder, Compression};
+    use stratalog_proto::batch::{BatchBuilder, Compression, without};
 
     use super::*;
 
@@ -137,6 +139,17 @@ mod tests {
     fn a_producer_without_epoch_or_sequence_is_refused() {
         for producer in [(7, -1, 0), (7, 0, -1)] {
             assert_eq!(code(batch(Some(producer))), Some(Code::CorruptBatch), "{producer:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_with_gaps_is_refused() {
+        let mut builder = BatchBuilder::new(Compression::None);
+        (0..3).for_each(|n| builder.push(n, None, Some(b"x"), &[]));
+        let whole = Batch::parse(builder.finish()).unwrap();
+        for left in [0, 2] {
+            let gaps = without(&whole, |delta| delta >= left, 1 << 20).unwrap();
+            assert_eq!(code(gaps.to_vec()), Some(Code::CorruptBatch));
         }
     }
 

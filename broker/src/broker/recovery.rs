@@ -7,10 +7,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use stratalog_proto::{Code, Error, ReplicaId, ShardId};
-use stratalog_query::{Catalog, Engine};
+use stratalog_query::{Catalog, Changes, Engine, EngineOptions};
 use stratalog_storage::{Lane, LaneOptions, PooledDisk, StateFiles, Votes};
 
+use super::catalog::NodeCatalog;
+use super::changes::TopicChanges;
 use super::{Broker, META};
+use crate::erase::{Erasures, Tools};
 use crate::fetch::Deadlines;
 use crate::identity::{self, DirLock};
 use crate::meta::{Meta, Topics};
@@ -57,11 +60,20 @@ impl Broker {
         let meta = Meta::start(meta.log, meta.states, Arc::clone(&admission), timeout);
         let shards = start_shards(&options, &admission, stages, &lock, groups);
         let (meta, shards) = futures::future::try_join(meta, shards).await?;
-        let roller = start_roller(&options, &lane, &metrics, &meta, &shards);
+        let roller = Arc::new(start_roller(&options, &lane, &metrics, &meta, &shards));
         let topics = Arc::new(Topics::default());
         let row_logs = shards.values().map(|shard| Arc::clone(shard) as Arc<dyn RowLog>).collect();
         let rows = Rows::start(row_logs, Arc::clone(&topics) as _, options.rows.clone()).await?;
-        let engine = Arc::new(Engine::new(Arc::clone(&rows) as Arc<dyn Catalog>, options.engine.clone()));
+        let (changes, catalog) = (Arc::new(TopicChanges::default()), Arc::new(catalog_of(&options, &rows)));
+        let engine = start_engine(&options, Arc::clone(&catalog) as _, Arc::clone(&changes) as _).await?;
+        let engine = Arc::new(engine);
+        let erasures = Erasures::new(Tools {
+            shards: shards.clone(),
+            topics: Arc::clone(&topics),
+            rows: Arc::clone(&rows),
+            engine: Arc::clone(&engine),
+            roller: Arc::clone(&roller),
+        });
         let broker = Arc::new(Self {
             stopping: AtomicBool::new(false),
             metrics,
@@ -71,6 +83,7 @@ impl Broker {
             deadlines: Deadlines::start(),
             engine,
             roller,
+            erasures,
             rows,
             shards,
             meta,
@@ -78,8 +91,11 @@ impl Broker {
             _lock: lock,
             options,
         });
+        changes.make_through(&broker);
+        catalog.show(&broker);
         broker.heal_topics().await?;
         broker.rows.caught_up(Instant::now() + broker.options.recovery_timeout).await?;
+        broker.erasures.start().await;
         Ok(broker)
     }
 }
@@ -191,6 +207,21 @@ fn start_roller(
         peers: Arc::new(NoSegments),
         metrics: metrics.replay().clone(),
     })
+}
+
+fn catalog_of(options: &BrokerOptions, rows: &Arc<Rows>) -> NodeCatalog {
+    NodeCatalog::new(Arc::clone(rows), Arc::clone(&options.events), options.settings.clone())
+}
+
+/// Starts the engine, which spills to a directory beside the data unless it is told another one.
+async fn start_engine(
+    options: &BrokerOptions,
+    catalog: Arc<dyn Catalog>,
+    changes: Arc<dyn Changes>,
+) -> Result<Engine, Error> {
+    let spill_dir = options.engine.spill_dir.clone().unwrap_or_else(|| options.data_dir.join("spill"));
+    let engine = EngineOptions { spill_dir: Some(spill_dir), ..options.engine.clone() };
+    blocking(move || Ok(Engine::new(catalog, changes, engine))).await
 }
 
 async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R, Error> + Send + 'static) -> Result<R, Error> {

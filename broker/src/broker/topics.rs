@@ -9,18 +9,20 @@ use std::sync::Arc;
 use stratalog_proto::config::{TopicConfig, check_topic_name};
 use stratalog_proto::entry::Command;
 use stratalog_proto::{Code, Error, PartitionId, ShardId, TopicId, internal};
-use stratalog_query::TopicInfo;
+use stratalog_query::{TopicChange, TopicInfo};
 
 use super::Broker;
 use crate::meta::{MAX_PARTITIONS, partitions_by_shard};
+use crate::multiline::Multiline;
+use crate::rows::check_pattern;
 use crate::shard::Shard;
 
 impl Broker {
     /// Creates a topic; it can be used when this returns. `partitions` 0 means the default.
     ///
     /// # Errors
-    /// [`Code::InvalidTopicName`], [`Code::TopicExists`], [`Code::InvalidRequest`] for a number of partitions out of
-    /// bounds; [`Code::Timeout`] if the outcome is unknown.
+    /// [`Code::InvalidTopicName`], [`Code::InvalidConfig`], [`Code::TopicExists`], [`Code::InvalidRequest`] for a number of
+    /// partitions out of bounds; [`Code::Timeout`] if the outcome is unknown.
     pub async fn create_topic(
         &self,
         name: &str,
@@ -28,6 +30,8 @@ impl Broker {
         config: TopicConfig,
     ) -> Result<Arc<TopicInfo>, Error> {
         check_topic_name(name)?;
+        config.check()?;
+        check_expressions(&config)?;
         let partitions = if partitions == 0 { self.options.default_partitions } else { partitions };
         if !(1..=MAX_PARTITIONS).contains(&partitions) {
             let message = format!("topic `{name}` cannot have {partitions} partitions: it has 1 to {MAX_PARTITIONS}");
@@ -44,22 +48,28 @@ impl Broker {
         Ok(topic)
     }
 
-    /// Changes settings of a topic, all or none.
+    /// Changes settings of a topic, all or none. They count for rows that are made from then on.
     ///
     /// # Errors
-    /// [`Code::UnknownTopic`]; [`Code::InvalidConfig`], naming key and value.
+    /// [`Code::UnknownTopic`]; [`Code::InvalidConfig`], naming key and value: it is not valid, or may not change.
     pub async fn alter_topic(&self, name: &str, settings: &[(String, String)]) -> Result<Arc<TopicInfo>, Error> {
+        self.change_topic(name, &TopicChange { settings: settings.to_vec(), ..TopicChange::default() }).await
+    }
+
+    /// Changes settings of a topic, and declares columns of it, all or none.
+    ///
+    /// # Errors
+    /// As [`Broker::alter_topic`].
+    pub async fn change_topic(&self, name: &str, change: &TopicChange) -> Result<Arc<TopicInfo>, Error> {
         let _one = self.changing_topics.lock().await;
         self.meta.settle().await?;
         let topic = self.meta.topic(self.topics.get(name)?.id)?;
         let mut config = topic.config.clone();
-        for (key, value) in settings {
-            config.set(key, value)?;
-        }
-        if (config.format, config.bucket_ns) != (topic.config.format, topic.config.bucket_ns) {
-            let message = format!("`format` and `bucket` of topic `{name}` are fixed: rows were made with them");
-            return Err(Error::new(Code::InvalidConfig, message));
-        }
+        change.apply(&mut config)?;
+        topic.config.check_change(&config).map_err(|error| {
+            Error::new(error.code, format!("cannot change the settings of topic `{name}`: {}", error.message))
+        })?;
+        check_expressions(&config)?;
         let topic = self.meta.alter_topic(topic.id, &config).await?;
         self.host(&topic).await?;
         Ok(topic)
@@ -135,6 +145,12 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// Compiles the expressions among a topic's settings, so that no shard and no gateway gets one that is none.
+fn check_expressions(config: &TopicConfig) -> Result<(), Error> {
+    config.pattern.as_deref().map_or(Ok(()), check_pattern)?;
+    config.multiline.as_deref().map_or(Ok(()), |multiline| Multiline::new(multiline).map(|_| ()))
 }
 
 /// What the answer to a DeleteTopic means.

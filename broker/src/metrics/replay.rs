@@ -16,8 +16,8 @@ use super::{ShardFigures, ShardGauge, ShardLabel};
 
 /// What bytes are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabel {
-    kind: &'static str,
+pub(super) struct KindLabel {
+    pub(super) kind: &'static str,
 }
 
 const LANE: KindLabel = KindLabel { kind: "lane" };
@@ -25,6 +25,7 @@ const ZEROES: KindLabel = KindLabel { kind: "zeroes" };
 const REC: KindLabel = KindLabel { kind: "rec" };
 const STATE: KindLabel = KindLabel { kind: "state" };
 const COL: KindLabel = KindLabel { kind: "col" };
+const MERGED: KindLabel = KindLabel { kind: "merged_col" };
 
 /// The metrics of rolling, snapshots and letting go of the log. Clones share them.
 #[derive(Clone)]
@@ -49,7 +50,7 @@ pub(super) struct LogGauges {
     first_file: Gauge<i64, AtomicI64>,
     last_file: Gauge<i64, AtomicI64>,
     recycled: Counter,
-    last: Mutex<(LaneStats, u64)>,
+    last: Mutex<(LaneStats, u64, u64)>,
 }
 
 impl ReplayMetrics {
@@ -68,7 +69,8 @@ impl ReplayMetrics {
 
     pub(super) fn register(&self, registry: &mut Registry) {
         let what = "Bytes written to disk, by what they are: the log, zeroes ahead of it, replay segments, snapshots of \
-                    state, column segments. Divided by the bytes produced: the write amplification";
+                    state, column segments made of rows, and those made of others. Divided by the bytes produced: the \
+                    write amplification";
         registry.register_with_unit("written", what, Unit::Bytes, self.written.clone());
         let what = "Rolling a range of a shard's log into replay segments, from reading it to the applied Roll";
         registry.register_with_unit("roll", what, Unit::Seconds, self.roll_seconds.clone());
@@ -145,15 +147,16 @@ impl LogGauges {
         self.last_file.set(usage.last_file as i64);
     }
 
-    /// Brings the bytes that the lane and the sealer count up to what they say.
-    pub(super) fn count(&self, replay: &ReplayMetrics, lane: LaneStats, sealed_bytes: u64) {
+    /// Brings the bytes that the lane, the sealer and the merger count up to what they say.
+    pub(super) fn count(&self, replay: &ReplayMetrics, lane: LaneStats, sealed_bytes: u64, merged_bytes: u64) {
         let mut last = self.last.lock();
-        let (lane_before, sealed_before) = *last;
+        let (lane_before, sealed_before, merged_before) = *last;
         let written = |kind: &KindLabel, bytes: u64| replay.written.get_or_create(kind).inc_by(bytes);
         written(&LANE, lane.bytes - lane_before.bytes);
         written(&ZEROES, lane.zeroed_bytes - lane_before.zeroed_bytes);
         written(&COL, sealed_bytes.saturating_sub(sealed_before));
+        written(&MERGED, merged_bytes.saturating_sub(merged_before));
         self.recycled.inc_by(lane.recycled_files - lane_before.recycled_files);
-        *last = (lane, sealed_bytes);
+        *last = (lane, sealed_bytes, merged_bytes);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use stratalog_proto::entry::Entry;
 use stratalog_proto::{Code, Error, PartitionId, RaftIndex, SegmentId, ShardId, Term, TopicId};
-use stratalog_storage::{RecBatch, RecMeta, RecSpec, write_rec};
+use stratalog_storage::{ErasedOffsets, RecBatch, RecMeta, RecSpec, write_rec};
 
 use super::store::RecStore;
 use crate::raft::GroupLog;
@@ -85,7 +85,7 @@ fn verified(store: &RecStore, built: RecMeta) -> Result<RecMeta, Error> {
 /// As [`rebuild`] and [`repack_as`].
 pub(crate) fn make(store: &RecStore, entries: &dyn Entries, pending: PendingRec) -> Result<(), Error> {
     match &pending.replaces {
-        Some(from) => repack_as(store, from, &pending.meta)?,
+        Some(from) => repack_as(store, from, &pending.meta, &pending.erased)?,
         None => rebuild(store, entries, &pending.meta, pending.batches)?,
     }
     store.adopt(pending.meta);
@@ -103,7 +103,7 @@ fn rebuild(store: &RecStore, entries: &dyn Entries, meta: &RecMeta, placed: Vec<
     same(store, meta, Some(verified(store, built)?))
 }
 
-/// Rewrites a packed segment, keeping these partitions of it. Blocks.
+/// Rewrites a segment, keeping these partitions of it, without the records that are erased. Blocks.
 ///
 /// # Errors
 /// Those of reading and writing segments.
@@ -112,23 +112,24 @@ pub(crate) fn repack(
     from: &Arc<RecMeta>,
     id: SegmentId,
     keep: &[(TopicId, PartitionId)],
+    erased: &ErasedOffsets,
 ) -> Result<Option<RecMeta>, Error> {
-    let built = stratalog_storage::repack(&**store.io(), store.dir(), &*store.reader(from)?, id, keep)?;
+    let built = stratalog_storage::repack(&**store.io(), store.dir(), &*store.reader(from)?, id, keep, erased)?;
     built.map(|meta| verified(store, meta)).transpose()
 }
 
-/// Rewrites a packed segment as another replica did. Blocks.
+/// Rewrites a segment as another replica did. Blocks.
 ///
 /// # Errors
 /// As [`repack`] and [`rebuild`].
-fn repack_as(store: &RecStore, from: &Arc<RecMeta>, meta: &RecMeta) -> Result<(), Error> {
+fn repack_as(store: &RecStore, from: &Arc<RecMeta>, meta: &RecMeta, erased: &ErasedOffsets) -> Result<(), Error> {
     let keep: Vec<_> = meta.ranges().map(|(topic, range)| (topic, range.partition)).collect();
-    same(store, meta, repack(store, from, meta.id, &keep)?)
+    same(store, meta, repack(store, from, meta.id, &keep, erased)?)
 }
 
 /// A1: a segment is the same on every replica. One that is not is unlinked.
 fn same(store: &RecStore, expected: &RecMeta, built: Option<RecMeta>) -> Result<(), Error> {
-    if built.as_ref() == Some(expected) {
+    if built.as_ref().is_some_and(|built| built.is_same_file(expected)) {
         return Ok(());
     }
     store.discard(expected);

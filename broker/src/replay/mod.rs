@@ -2,6 +2,7 @@
 //!
 //! - [`policy`] says what is due, a pure function of a few numbers; [`Roller`] does it, one thing at a time, in the
 //!   background;
+//! - [`errands`] are what others ask of it: to erase records, and to leave nothing of them in the log;
 //! - [`build`] makes the segments of a range of the log, the same on every replica; [`RecStore`] knows which files are
 //!   here; [`repack`] picks packed segments that are mostly dead; [`PeerSegments`] is where a replica gets a segment that
 //!   it cannot make.
@@ -14,6 +15,7 @@
 //! once its Roll applied), A1 (a segment is the same on every replica).
 
 mod build;
+mod errands;
 mod member;
 mod options;
 mod peers;

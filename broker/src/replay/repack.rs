@@ -57,6 +57,7 @@ mod tests {
             through: RaftIndex(9),
             bytes: 10_000,
             blake3: [0; 32],
+            max_entry_time_ns: 0,
             topics: topics.collect(),
         })
     }

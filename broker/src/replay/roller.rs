@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use stratalog_storage::Lane;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::ReplayOptions;
+use super::errands::{ERRANDS_AHEAD, Errand};
 use super::member::{Care, Member, Step};
 use super::peers::PeerSegments;
 use super::policy::{Action, GroupView, LaneView, next_action};
@@ -39,6 +40,7 @@ pub(crate) struct RollerOptions {
 /// The roller of a node. It ends when this is dropped, between two steps.
 pub(crate) struct Roller {
     stop: CancellationToken,
+    errands: mpsc::Sender<Errand>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -47,7 +49,13 @@ impl Roller {
     pub(crate) fn start(options: RollerOptions) -> Self {
         let stop = CancellationToken::new();
         let worker = Worker::new(options, stop.clone());
-        Self { task: Mutex::new(Some(tokio::spawn(worker.run()))), stop }
+        let (errands, asked) = mpsc::channel(ERRANDS_AHEAD);
+        Self { task: Mutex::new(Some(tokio::spawn(worker.run(asked)))), errands, stop }
+    }
+
+    /// Where errands are left.
+    pub(super) fn errands(&self) -> &mpsc::Sender<Errand> {
+        &self.errands
     }
 
     /// Ends it, and waits for the step that is under way.
@@ -93,14 +101,18 @@ impl Worker {
 }
 
 impl Worker {
-    async fn run(mut self) {
+    async fn run(mut self, mut errands: mpsc::Receiver<Errand>) {
         self.release_lane().await;
+        let mut due = tokio::time::Instant::now() + self.options.interval;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(self.options.interval) => {}
+                () = tokio::time::sleep_until(due) => {
+                    self.round().await;
+                    due = tokio::time::Instant::now() + self.options.interval;
+                }
+                errand = Self::next_errand(&mut errands) => self.do_errand(errand).await,
                 () = self.stop.cancelled() => return,
             }
-            self.round().await;
         }
     }
 
@@ -122,7 +134,7 @@ impl Worker {
     }
 
     /// Has the segments of all groups be here, and those that left their manifests be gone.
-    async fn tend(&mut self) {
+    pub(super) async fn tend(&mut self) {
         for at in 0..self.cares.len() {
             self.make_expected(at).await;
             self.fetch_missing(at).await;
@@ -171,6 +183,11 @@ impl Worker {
     /// Whether a step may begin.
     pub(super) fn may(&self, step: Step, at: usize) -> bool {
         !self.stop.is_cancelled() && !self.cares[at].rests(step, Instant::now())
+    }
+
+    /// Whether the roller is to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
     }
 
     /// Returns when the roller is to end.

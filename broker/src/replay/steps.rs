@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use stratalog_proto::entry::Command;
 use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, SegmentId, TopicId, internal};
-use stratalog_storage::RecMeta;
 use stratalog_storage::sabotage::{Bug, planted};
+use stratalog_storage::{ErasedOffsets, RecMeta};
 
 use super::build::{self, Range};
 use super::member::Step;
@@ -139,7 +139,11 @@ impl Worker {
         let mut failed = Ok(());
         while let Some((shard, Repacking { from, keep })) = self.next_repacking(at) {
             let (store, source) = (Arc::clone(shard.recs()), Arc::clone(&from));
-            let built = match blocking(move || build::repack(&store, &source, SegmentId::new(), &keep)).await {
+            let built = match blocking(move || {
+                build::repack(&store, &source, SegmentId::new(), &keep, &ErasedOffsets::default())
+            })
+            .await
+            {
                 Ok(built) => built,
                 Err(error) if error.code == Code::StorageFull => return Err(error),
                 // A damaged one must not keep the others from being rewritten.
@@ -150,15 +154,30 @@ impl Worker {
                 }
             };
             let added: Vec<Arc<RecMeta>> = built.into_iter().map(Arc::new).collect();
-            self.metrics.rec_written(added.iter().map(|meta| meta.bytes).sum());
-            added.iter().for_each(|meta| shard.recs().adopt(Arc::clone(meta)));
             let add = added.first().map(|meta| internal::RecMeta::from(&**meta));
             let repack = internal::Repack { remove: from.id.to_bytes(), add, erased: Vec::new() };
-            let proposed = self.propose(&shard, Command::Repack(repack)).await;
-            self.came_to_count(at, &shard, added, proposed).await?;
-            self.metrics.repacked();
+            self.replace_rec(at, &shard, added, repack).await?;
         }
         failed
+    }
+
+    /// Makes a rewritten segment known, and has it come to count.
+    ///
+    /// # Errors
+    /// Those of proposing. What was built for nothing is unlinked.
+    pub(super) async fn replace_rec(
+        &mut self,
+        at: usize,
+        shard: &Arc<Shard>,
+        added: Vec<Arc<RecMeta>>,
+        repack: internal::Repack,
+    ) -> Result<(), Error> {
+        self.metrics.rec_written(added.iter().map(|meta| meta.bytes).sum());
+        added.iter().for_each(|meta| shard.recs().adopt(Arc::clone(meta)));
+        let proposed = self.propose(shard, Command::Repack(repack)).await;
+        self.came_to_count(at, shard, added, proposed).await?;
+        self.metrics.repacked();
+        Ok(())
     }
 
     /// A segment to rewrite, of a shard that this replica leads. The same manifest is not searched twice, and what could not

@@ -12,7 +12,7 @@ use stratalog_proto::{Code, Error, SegmentId, ShardId, Token, TopicId};
 use stratalog_query::{Catalog, PartitionInfo, ShardSnapshot, TopicInfo, TopicSnapshot, merge_schemas};
 use stratalog_storage::SegmentMeta;
 
-use super::parse::empty_schema;
+use super::parse::{declared_schema, empty_schema};
 use super::runtime::Rows;
 use super::shard_rows::ShardRows;
 
@@ -41,14 +41,16 @@ impl Schemas {
         self.epoch.load(Ordering::Relaxed)
     }
 
-    /// The schema of everything in the snapshots. Reads the footers of segments that were not open yet: blocks.
-    fn merged(&self, topic: TopicId, shards: &[ShardSnapshot]) -> Result<SchemaRef, Error> {
-        let of_segments = match self.cached(topic, shards) {
+    /// The schema of everything in the snapshots, and of the columns that the topic declares. Reads the footers of
+    /// segments that were not open yet: blocks.
+    fn merged(&self, topic: &TopicInfo, shards: &[ShardSnapshot]) -> Result<SchemaRef, Error> {
+        let of_segments = match self.cached(topic.id, shards) {
             Some(schema) => schema,
-            None => self.merge_segments(topic, shards)?,
+            None => self.merge_segments(topic.id, shards)?,
         };
         let chunks = shards.iter().flat_map(|shard| &shard.tail).map(|chunk| chunk.rows.schema());
-        let distinct: HashSet<SchemaRef> = chunks.collect();
+        let declared = Some(&topic.config.columns).filter(|columns| !columns.is_empty());
+        let distinct: HashSet<SchemaRef> = chunks.chain(declared.map(|columns| declared_schema(columns))).collect();
         if distinct.iter().all(|schema| *schema == of_segments) {
             return Ok(of_segments);
         }
@@ -110,6 +112,7 @@ impl Catalog for Rows {
     }
 
     async fn snapshot(&self, topic: &TopicInfo, tokens: &[Token], deadline: Instant) -> Result<TopicSnapshot, Error> {
+        self.wait_for_rebuild(topic, deadline).await?;
         for shard in self.shards_of(topic) {
             let awaited = tokens.iter().filter(|token| token.shard == shard.log.id()).max_by_key(|token| token.index);
             if let Some(token) = awaited {
@@ -118,17 +121,32 @@ impl Catalog for Rows {
         }
         self.wait_for_applied(topic, deadline).await;
         let shards: Vec<_> = self.shards_of(topic).map(|shard| shard.snapshot(topic.id)).collect::<Result<_, _>>()?;
-        let (schemas, id) = (self.schemas.clone(), topic.id);
-        let merged = tokio::task::spawn_blocking(move || schemas.merged(id, &shards).map(|schema| (schema, shards)));
+        let (schemas, info) = (self.schemas.clone(), Arc::new(topic.clone()));
+        let of = info.clone();
+        let merged = tokio::task::spawn_blocking(move || schemas.merged(&of, &shards).map(|schema| (schema, shards)));
         let merged = merged.await.unwrap_or_else(|panic| {
             Err(Error::new(Code::Internal, format!("cannot read the schema of topic `{}`: {panic}", topic.name)))
         });
         let (schema, shards) = merged?;
-        Ok(TopicSnapshot { topic: Arc::new(topic.clone()), schema, version: self.version(), shards })
+        Ok(TopicSnapshot { topic: info, schema, version: self.version(), shards })
     }
 }
 
 impl Rows {
+    /// Waits until a topic shows what was applied at the start of the node, for [`RowsOptions::rebuild_wait`] at the most.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`]: an answer would be short.
+    ///
+    /// [`RowsOptions::rebuild_wait`]: super::options::RowsOptions::rebuild_wait
+    async fn wait_for_rebuild(&self, topic: &TopicInfo, deadline: Instant) -> Result<(), Error> {
+        let deadline = deadline.min(Instant::now() + self.options.rebuild_wait);
+        for shard in self.shards_of(topic) {
+            shard.rebuild.wait(&*shard.log, &shard.tail, topic, deadline).await?;
+        }
+        Ok(())
+    }
+
     /// Gives the materializers a moment to show what was applied when the query arrived, so that who writes and then asks
     /// finds it, also without a token. Only a token makes it certain: past the moment the answer says how far it lags.
     async fn wait_for_applied(&self, topic: &TopicInfo, deadline: Instant) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use stratalog_proto::batch::Record;
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::entry::Command;
 use stratalog_proto::{Error, Offset, PartitionId, RaftIndex, ShardId, TopicId};
@@ -13,8 +14,9 @@ use stratalog_query::PartitionInfo;
 use stratalog_storage::{Io, Manifest, SegmentMeta};
 use tokio::sync::watch;
 
+use super::extent::Extent;
 use crate::outcome::CommandResult;
-use crate::shard::{Applied, PartitionState, Shard, ShardState, TopicState, Wanted};
+use crate::shard::{Applied, PartitionState, Passed, Shard, ShardState, TopicState, Wanted};
 
 /// Called with segments that are no longer in the manifest.
 pub(crate) type RemovedListener = Box<dyn Fn(&[Arc<SegmentMeta>]) + Send + Sync>;
@@ -86,6 +88,18 @@ pub(crate) trait RowLog: Send + Sync + 'static {
     /// The live segments and frontiers, now.
     fn manifest(&self) -> Manifest;
 
+    /// What of a topic is in files, and where its partitions begin, now.
+    fn extent(&self, topic: TopicId) -> Extent;
+
+    /// As [`ShardState::passed`].
+    fn passed(&self, topic: TopicId, index: RaftIndex) -> BTreeMap<PartitionId, Passed>;
+
+    /// What of a topic would be left if these commands were applied; see [`ShardState::rehearse`].
+    ///
+    /// # Errors
+    /// The first refusal.
+    fn rehearse(&self, topic: TopicId, commands: &[Command]) -> Result<Extent, Error>;
+
     /// The partitions of a topic in this shard, ascending.
     fn partitions(&self, topic: TopicId) -> Vec<PartitionInfo>;
 
@@ -104,8 +118,13 @@ pub(crate) trait RowLog: Send + Sync + 'static {
     /// The disk.
     fn io(&self) -> &Arc<dyn Io>;
 
+    /// As [`Shard::records`]. Blocks.
+    fn records(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Record>>, Error>;
+
     /// As [`Shard::values`]. Blocks.
-    fn values(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error>;
+    fn values(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error> {
+        Ok(self.records(topic, rows)?.into_iter().map(|record| record?.value).collect())
+    }
 }
 
 #[async_trait]
@@ -142,6 +161,20 @@ impl RowLog for Shard {
         self.read(|state| state.manifest().clone())
     }
 
+    fn extent(&self, topic: TopicId) -> Extent {
+        self.read(|state| Extent::of(state, topic))
+    }
+
+    fn passed(&self, topic: TopicId, index: RaftIndex) -> BTreeMap<PartitionId, Passed> {
+        self.read(|state| state.passed(topic, index))
+    }
+
+    fn rehearse(&self, topic: TopicId, commands: &[Command]) -> Result<Extent, Error> {
+        // The copy is made under the lock, and the commands are tried outside.
+        let copy = self.read(ShardState::clone);
+        Ok(Extent::of(&copy.rehearse(commands)?, topic))
+    }
+
     fn partitions(&self, topic: TopicId) -> Vec<PartitionInfo> {
         self.read(|state| {
             let partitions = state.topic(topic).into_iter().flat_map(|topic| topic.partitions());
@@ -176,8 +209,8 @@ impl RowLog for Shard {
         Shard::io(self)
     }
 
-    fn values(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error> {
-        Shard::values(self, topic, rows)
+    fn records(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Record>>, Error> {
+        Shard::records(self, topic, rows)
     }
 }
 

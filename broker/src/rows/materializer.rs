@@ -1,5 +1,6 @@
 //! The materializer of a shard: one thread that pulls applied batches from the log, makes rows of them and publishes
-//! them in the tail. Restart and steady state are one path: it starts below the first batch that is not sealed and pulls.
+//! them in the tail; what it pulls is parsed on further threads where cores are idle. Restart and steady state are one
+//! path: it starts below the first batch that is not sealed and pulls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::held::{Held, Retry};
 use super::log::{HostedTopic, RowLog};
 use super::options::RowsOptions;
-use super::parse::{Parsed, parse};
+use super::parallel::{Work, parse_all};
+use super::parse::Parsed;
 use super::tail::Tail;
 use super::usage::Usage;
 use crate::shard::{Applied, AppliedBatch, Unreadable, Wanted};
@@ -210,9 +212,11 @@ fn parse_by_topic(topics: &BTreeMap<TopicId, HostedTopic>, batches: &[AppliedBat
         by_topic.entry(batch.topic).or_default().push(batch);
     }
     let hosted = by_topic.into_iter().filter_map(|(id, batches)| Some((topics.get(&id)?, batches)));
-    let parsed = hosted.map(|(topic, batches)| {
-        let unsealed = batches.into_iter().filter(|batch| batch.index > topic.row_frontier);
-        (topic.id, parse(&topic.config, unsealed))
-    });
-    parsed.collect()
+    let (ids, works): (Vec<TopicId>, Vec<Work<'_>>) = hosted
+        .map(|(topic, mut batches)| {
+            batches.retain(|batch| batch.index > topic.row_frontier);
+            (topic.id, Work { config: &topic.config, batches })
+        })
+        .unzip();
+    ids.into_iter().zip(parse_all(&works)).collect()
 }

@@ -13,9 +13,14 @@ pub struct RowsOptions {
     pub seal_age: Duration,
     /// A topic's tail in one shard may take so many bytes; a produce to it waits beyond.
     pub topic_tail_bytes: usize,
-    /// All tails of the node may take so many bytes. From half of it on the largest are sealed early; a produce waits
-    /// beyond it; at twice as much no further rows are made until a seal has made room.
+    /// From so many bytes of all tails together on, the largest is sealed early. It bounds what a start has to make again
+    /// before queries are answered.
+    pub rebuild_bytes: usize,
+    /// All tails of the node may take so many bytes; a produce waits beyond. At twice as much no further rows are made until
+    /// a seal has made room.
     pub tail_budget_bytes: usize,
+    /// How long a query waits for the rows that a start makes again, before it fails, retriably.
+    pub rebuild_wait: Duration,
     /// A produce waits while the rows of its shard lag this far behind its log.
     pub max_lag: Duration,
     /// How long a produce waits for room before it is refused, retriably.
@@ -26,6 +31,8 @@ pub struct RowsOptions {
     pub index_budget_bytes: usize,
     /// Seals that are built at once.
     pub parallel_seals: usize,
+    /// Bytes of segments that merging reads in a second, in all shards together; 0: nothing is merged in the background.
+    pub merge_rate_bytes: u64,
     /// How often expired segments are looked for.
     pub retention_interval: Duration,
 }
@@ -37,12 +44,15 @@ impl Default for RowsOptions {
             seal_rows: 1_000_000,
             seal_age: Duration::from_secs(300),
             topic_tail_bytes: 256 << 20,
+            rebuild_bytes: 128 << 20,
             tail_budget_bytes: 512 << 20,
+            rebuild_wait: Duration::from_secs(10),
             max_lag: Duration::from_secs(10),
             throttle_wait: Duration::from_secs(5),
             pull_bytes: 4 << 20,
             index_budget_bytes: 256 << 20,
             parallel_seals: 2,
+            merge_rate_bytes: 32 << 20,
             retention_interval: Duration::from_secs(30),
         }
     }

@@ -4,52 +4,46 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stratalog_proto::entry::Command;
-use stratalog_proto::{Code, Error, ShardId, TopicId, internal};
+use stratalog_proto::{Code, Error, ShardId, TopicId};
 use stratalog_query::TopicInfo;
-use stratalog_storage::SegmentMeta;
+use stratalog_storage::RowCounts;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission;
 use super::catalog::{Directory, Schemas};
+#[cfg(test)]
+use super::coverage::Coverage;
+use super::garbage;
 use super::log::RowLog;
 use super::materializer::Materializer;
+use super::merge::{Merged, Merger};
 use super::options::RowsOptions;
-use super::retention::{ends_before, expired};
+use super::retention::retain;
 use super::seal::Sealer;
-#[cfg(test)]
-use super::shard_rows::Coverage;
 use super::shard_rows::ShardRows;
 use super::usage::Usage;
 use crate::fatal;
 
 /// How long a seal on demand waits for the rows of what is in the log.
-const CATCH_UP: Duration = Duration::from_secs(30);
+pub(super) const CATCH_UP: Duration = Duration::from_secs(30);
 
 /// The rows of all shards of a node. It is the catalogue that queries read.
 pub(crate) struct Rows {
     pub(super) directory: Arc<dyn Directory>,
     pub(super) schemas: Arc<Schemas>,
-    shards: Vec<Arc<ShardRows>>,
-    options: RowsOptions,
+    pub(super) shards: Vec<Arc<ShardRows>>,
+    pub(super) options: RowsOptions,
     usage: Arc<Usage>,
-    sealer: Arc<Sealer>,
+    pub(super) sealer: Arc<Sealer>,
+    pub(super) merger: Arc<Merger>,
     stop: CancellationToken,
     tasks: TaskTracker,
     threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// What a drop removed, or would remove.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct DroppedSegments {
-    pub(crate) segments: Vec<(ShardId, Arc<SegmentMeta>)>,
-    /// Spent on Drop commands, from proposal to application; without the seal between them.
-    pub(crate) elapsed: Duration,
 }
 
 /// Numbers for metrics.
@@ -70,13 +64,19 @@ pub(crate) struct RowsStats {
     pub(crate) segments_sealed: u64,
     pub(crate) bytes_sealed: u64,
     pub(crate) seal_failures: u64,
+    pub(crate) merges: u64,
+    pub(crate) merge_failures: u64,
+    pub(crate) bytes_merged: u64,
+    pub(crate) bytes_written_by_merges: u64,
+    /// Offsets without a row in a live segment, of all topics, by what became of them (S1).
+    pub(crate) counts: RowCounts,
 }
 
 impl Rows {
-    /// Starts making rows of shards whose logs are applied. Files that no manifest names are removed first.
+    /// Starts making rows of shards whose logs are applied.
     ///
     /// # Errors
-    /// [`Code::Io`] if the segments cannot be listed, or a thread not be started.
+    /// [`Code::Io`] if a thread cannot be started.
     pub(crate) async fn start(
         logs: Vec<Arc<dyn RowLog>>,
         directory: Arc<dyn Directory>,
@@ -84,25 +84,26 @@ impl Rows {
     ) -> Result<Arc<Self>, Error> {
         let usage = Arc::new(Usage::default());
         let shards: Vec<_> = logs.into_iter().map(|log| Arc::new(ShardRows::new(log, usage.clone()))).collect();
-        for shard in &shards {
-            collect_garbage(shard).await?;
-            unlink_when_removed(shard);
-        }
+        shards.iter().for_each(|shard| unlink_when_removed(shard));
+        let stop = CancellationToken::new();
         let rows = Arc::new(Self {
             directory,
             schemas: Arc::default(),
             shards,
             sealer: Arc::new(Sealer::new(options.clone(), usage.clone())),
+            merger: Arc::new(Merger::new(options.clone(), usage.clone(), stop.clone())),
             options,
             usage,
-            stop: CancellationToken::new(),
+            stop,
             tasks: TaskTracker::new(),
             threads: Mutex::default(),
         });
         rows.start_materializers()?;
         for shard in &rows.shards {
             rows.tasks.spawn(rows.sealer.clone().run(shard.clone(), rows.stop.clone()));
+            rows.tasks.spawn(garbage::run(shard.clone(), rows.stop.clone()));
         }
+        rows.tasks.spawn(rows.merger.clone().run(rows.shards.clone(), rows.stop.clone()));
         rows.tasks.spawn(retain(Arc::downgrade(&rows), rows.options.retention_interval, rows.stop.clone()));
         Ok(rows)
     }
@@ -159,78 +160,24 @@ impl Rows {
     /// # Errors
     /// Why rows of a shard are still in the tail; others may be sealed.
     pub(crate) async fn seal_now(&self, topic: &TopicInfo) -> Result<(), Error> {
-        for shard in self.shards_of(topic) {
+        let sealing = self.shards_of(topic).map(|shard| async move {
             shard.caught_up(Instant::now() + CATCH_UP).await?;
             self.sealer.seal(shard, topic.id).await?;
-            shard.check_not_held(topic.id)?;
-        }
-        Ok(())
+            shard.check_not_held(topic.id)
+        });
+        futures::future::join_all(sealing).await.into_iter().collect()
     }
 
-    /// Drops every segment whose time bucket ends at or before a time, seals the tail, and drops what that made: at most
-    /// two Drop commands a shard. A dry run seals, and only says what it would drop.
+    /// Merges the segments of a topic until each bucket has as few as possible, and no row lies below log start.
     ///
     /// # Errors
-    /// As [`seal_now`](Self::seal_now), and what proposing a Drop reports; some segments may be dropped already.
-    pub(crate) async fn drop_before(
-        &self,
-        topic: &TopicInfo,
-        before_ns: i64,
-        dry_run: bool,
-    ) -> Result<DroppedSegments, Error> {
-        let mut dropped = DroppedSegments::default();
-        if !dry_run {
-            // Before anything is sealed: on a full disk this is what makes the room that a seal needs.
-            self.drop_sealed(topic, before_ns, &mut dropped).await?;
-        }
-        self.seal_now(topic).await?;
-        if dry_run {
-            dropped.segments = self.sealed_before(topic, before_ns);
-        } else {
-            self.drop_sealed(topic, before_ns, &mut dropped).await?;
-        }
-        Ok(dropped)
-    }
-
-    async fn drop_sealed(&self, topic: &TopicInfo, before_ns: i64, dropped: &mut DroppedSegments) -> Result<(), Error> {
-        let started = Instant::now();
+    /// Why a shard did not come to the end; what was merged stays merged.
+    pub(crate) async fn merge_now(&self, topic: &TopicInfo) -> Result<Merged, Error> {
+        let mut done = Merged::default();
         for shard in self.shards_of(topic) {
-            let plan = ends_before(&shard.segments(topic.id), before_ns);
-            drop_segments(shard, topic.id, &plan).await?;
-            dropped.segments.extend(plan.into_iter().map(|meta| (shard.log.id(), meta)));
+            done.add(self.merger.merge_all(shard, topic.id).await?);
         }
-        dropped.elapsed += started.elapsed();
-        Ok(())
-    }
-
-    fn sealed_before(&self, topic: &TopicInfo, before_ns: i64) -> Vec<(ShardId, Arc<SegmentMeta>)> {
-        let of_shard = |shard: &Arc<ShardRows>| {
-            let id = shard.log.id();
-            ends_before(&shard.segments(topic.id), before_ns)
-                .into_iter()
-                .map(move |meta| (id, meta))
-                .collect::<Vec<_>>()
-        };
-        self.shards_of(topic).flat_map(of_shard).collect()
-    }
-
-    /// Drops what has expired, in every shard that this node leads; the number of segments.
-    pub(super) async fn drop_expired(&self, now_ns: i64) -> usize {
-        let mut count = 0;
-        for shard in self.shards.iter().filter(|shard| shard.log.is_leader()) {
-            for topic in shard.log.topics() {
-                let Some(retention_ns) = topic.config.retention_ns else { continue };
-                let plan = expired(&shard.segments(topic.id), retention_ns, now_ns);
-                match drop_segments(shard, topic.id, &plan).await {
-                    Ok(()) => count += plan.len(),
-                    Err(error) => {
-                        let shard = shard.log.id();
-                        tracing::warn!(%shard, topic = %topic.id, %error, "cannot drop expired segments; trying again");
-                    }
-                }
-            }
-        }
-        count
+        Ok(done)
     }
 
     /// Where the offsets of a topic are, for each shard that hosts it (S1).
@@ -241,7 +188,7 @@ impl Rows {
     }
 
     /// Says so where an offset is neither a row nor counted as rowless.
-    fn audit(&self) {
+    pub(super) fn audit(&self) {
         for topic in self.directory.topics() {
             let disagreement = |shard: &Arc<ShardRows>| Some((shard.log.id(), shard.disagreement(topic.id)?));
             for (shard, coverage) in self.shards_of(&topic).filter_map(disagreement) {
@@ -266,7 +213,24 @@ impl Rows {
             segments_sealed: self.sealer.segments.load(Ordering::Relaxed),
             bytes_sealed: self.sealer.bytes.load(Ordering::Relaxed),
             seal_failures: self.sealer.failures.load(Ordering::Relaxed),
+            merges: self.merger.merges.load(Ordering::Relaxed),
+            merge_failures: self.merger.failures.load(Ordering::Relaxed),
+            bytes_merged: self.merger.bytes_read.load(Ordering::Relaxed),
+            bytes_written_by_merges: self.merger.bytes_written.load(Ordering::Relaxed),
+            counts: self.counts(),
         }
+    }
+
+    fn counts(&self) -> RowCounts {
+        let manifests = self.shards.iter().map(|shard| shard.log.manifest());
+        manifests.fold(RowCounts::default(), |sum, manifest| {
+            manifest.topics().fold(sum, |sum, (_, live)| sum.plus(live.counts))
+        })
+    }
+
+    /// Every shard, ascending.
+    pub(super) fn shards(&self) -> &[Arc<ShardRows>] {
+        &self.shards
     }
 
     /// The shards that host a partition of the topic, ascending.
@@ -306,17 +270,6 @@ impl Drop for HaltOnPanic {
     }
 }
 
-async fn collect_garbage(shard: &ShardRows) -> Result<(), Error> {
-    let (files, manifest) = (shard.files.clone(), shard.log.manifest());
-    let collected = tokio::task::spawn_blocking(move || files.collect_garbage(&manifest)).await;
-    let removed =
-        collected.map_err(|panic| Error::new(Code::Internal, format!("garbage collection failed: {panic}")))??;
-    if removed > 0 {
-        tracing::info!(shard = %shard.log.id(), removed, "removed segment files that no manifest names");
-    }
-    Ok(())
-}
-
 /// Unlinking happens on a blocking thread, not in apply.
 fn unlink_when_removed(shard: &ShardRows) {
     let (files, runtime) = (shard.files.clone(), Handle::current());
@@ -324,31 +277,4 @@ fn unlink_when_removed(shard: &ShardRows) {
         let (files, removed) = (files.clone(), removed.to_vec());
         runtime.spawn_blocking(move || files.condemn(&removed));
     }));
-}
-
-async fn drop_segments(shard: &ShardRows, topic: TopicId, plan: &[Arc<SegmentMeta>]) -> Result<(), Error> {
-    if plan.is_empty() {
-        return Ok(());
-    }
-    let segments = plan.iter().map(|meta| meta.id.to_bytes()).collect();
-    let command = Command::Drop(internal::Drop { topic: topic.to_bytes(), segments });
-    shard.log.propose(command).await.map(|_| ())
-}
-
-/// Applies retention, and checks S1, from time to time.
-async fn retain(rows: std::sync::Weak<Rows>, interval: Duration, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(interval) => {}
-            () = stop.cancelled() => return,
-        }
-        let Some(rows) = rows.upgrade() else { return };
-        rows.audit();
-        rows.schemas.retain(&rows.directory.topics().iter().map(|topic| topic.id).collect());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let dropped = rows.drop_expired(i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)).await;
-        if dropped > 0 {
-            tracing::info!(dropped, "dropped expired segments");
-        }
-    }
 }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, TopicId};
+use stratalog_proto::{Code, Error, Offset, PartitionId, TopicId};
 use stratalog_query::{RawRecords, ShardSnapshot};
 use stratalog_storage::SegmentMeta;
 
 use super::files::SegmentFiles;
+use super::garbage::Garbage;
 use super::log::RowLog;
 use super::materializer::{Progress, start_of_tail};
+use super::rebuild::Rebuild;
 use super::tail::Tail;
 use super::usage::Usage;
 
@@ -20,47 +22,29 @@ pub(super) struct ShardRows {
     pub(super) tail: Arc<Tail>,
     pub(super) files: Arc<SegmentFiles>,
     pub(super) progress: Arc<Progress>,
+    pub(super) rebuild: Rebuild,
+    pub(super) garbage: Garbage,
     /// Held while a topic of the shard is sealed: one at a time.
     pub(super) sealing: tokio::sync::Mutex<()>,
-}
-
-/// Where the offsets of a topic in a shard are (S1): all at or below the fence are in exactly one place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Coverage {
-    /// Offsets assigned at or below the fence.
-    pub(crate) offsets: u64,
-    /// Rows that went to column segments, dropped ones included.
-    pub(crate) sealed_rows: u64,
-    /// Rows in the tail.
-    pub(crate) tail_rows: u64,
-    /// Offsets without a row: control batches and `raw` topics.
-    pub(crate) rowless: u64,
-    /// Rows in live segments.
-    pub(crate) live_rows: u64,
-}
-
-impl Coverage {
-    /// S1: rows + rowless = offsets.
-    pub(crate) fn holds(&self) -> bool {
-        self.sealed_rows + self.tail_rows + self.rowless == self.offsets && self.live_rows <= self.sealed_rows
-    }
+    /// Held while segments of the shard are merged: one merge at a time.
+    pub(super) merging: tokio::sync::Mutex<()>,
 }
 
 impl ShardRows {
     /// The rows of a shard whose log is applied, with an empty tail that starts at the row frontiers.
     pub(super) fn new(log: Arc<dyn RowLog>, usage: Arc<Usage>) -> Self {
-        let tail = Tail::new(start_of_tail(&*log), usage);
-        for topic in log.topics() {
-            let sealed = log.offsets_through(topic.id, topic.row_frontier);
-            tail.count_sealed(topic.id, sealed.expect("S1: it is known at the row frontier"));
-        }
+        let tail = Arc::new(Tail::new(start_of_tail(&*log), usage.clone()));
+        usage.register(Arc::downgrade(&tail));
         let files = SegmentFiles::new(log.io().clone(), log.segments_dir(), log.id());
         Self {
+            rebuild: Rebuild::of(&*log),
             log,
-            tail: Arc::new(tail),
+            tail,
             files: Arc::new(files),
             progress: Arc::default(),
+            garbage: Garbage::new(),
             sealing: tokio::sync::Mutex::new(()),
+            merging: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -75,11 +59,9 @@ impl ShardRows {
             if let Some(held) = tail.held {
                 return Err(held.refusal(self.log.id(), topic));
             }
-            let (segments, frontier) = self.files.resolve(|| {
-                let manifest = self.log.manifest();
-                let live = manifest.topic(topic);
-                let metas = live.map(|live| live.segments.values().cloned().collect()).unwrap_or_default();
-                (metas, live.map_or(RaftIndex(0), |live| live.row_frontier))
+            let (segments, extent) = self.files.resolve(|| {
+                let extent = self.log.extent(topic);
+                (extent.segments.clone(), extent)
             });
             let fence = tail.materialized;
             Ok(ShardSnapshot {
@@ -87,7 +69,8 @@ impl ShardRows {
                 fence,
                 lag: self.log.applied().0.saturating_sub(fence.0),
                 segments,
-                tail: tail.chunks.iter().filter(|chunk| chunk.first_index > frontier).cloned().collect(),
+                tail: tail.chunks.iter().filter(|chunk| chunk.first_index > extent.row_frontier).cloned().collect(),
+                log_starts: Arc::new(extent.hiding()),
                 raw,
             })
         })
@@ -121,41 +104,6 @@ impl ShardRows {
     pub(super) fn segments(&self, topic: TopicId) -> Vec<Arc<SegmentMeta>> {
         let manifest = self.log.manifest();
         manifest.topic(topic).map(|live| live.segments.values().cloned().collect()).unwrap_or_default()
-    }
-
-    /// Accounts for every offset of a topic. `None` while it is held back, and while its rows are made from replay segments:
-    /// how many offsets there are at an index behind the replay frontier is not known.
-    pub(super) fn coverage(&self, topic: TopicId) -> Option<Coverage> {
-        self.tail.read(topic, |tail| {
-            if tail.held.is_some() {
-                return None;
-            }
-            Some(Coverage {
-                offsets: self.log.offsets_through(topic, tail.materialized)?,
-                sealed_rows: tail.counts.sealed_rows,
-                tail_rows: tail.counts.tail_rows,
-                rowless: tail.counts.rowless,
-                live_rows: self.settled_rows(topic, tail.chunks.first().map(|chunk| chunk.first_index)),
-            })
-        })
-    }
-
-    /// What does not agree of a topic's rows and offsets (S1). Nothing is said while the tail is rebuilt and has not come
-    /// to the topic's row frontier: the offsets up to there count as sealed from the start.
-    pub(super) fn disagreement(&self, topic: TopicId) -> Option<Coverage> {
-        let frontier = self.log.manifest().topic(topic).map_or(RaftIndex(0), |live| live.row_frontier);
-        if self.tail.materialized() < frontier {
-            return None;
-        }
-        self.coverage(topic).filter(|coverage| !coverage.holds())
-    }
-
-    /// Rows of live segments; 0 while a seal is in the manifest whose rows are still in the tail as well.
-    fn settled_rows(&self, topic: TopicId, tail_begins: Option<RaftIndex>) -> u64 {
-        let manifest = self.log.manifest();
-        let live = manifest.topic(topic);
-        let live = live.filter(|live| tail_begins.is_none_or(|begins| live.row_frontier < begins));
-        live.map_or(0, |live| live.segments.values().map(|meta| meta.rows).sum())
     }
 }
 

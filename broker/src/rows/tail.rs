@@ -46,26 +46,15 @@ struct TopicTail {
     ends: PartitionEnds,
     /// When the first of what is here came.
     since: Option<Instant>,
-    counts: Counts,
 }
 
 /// What a seal took: everything up to `next`.
 struct Pending {
     next: RaftIndex,
+    /// Of the rows; 0 once the seal has ended without anybody knowing how.
+    bytes: usize,
     rowless: PartitionCounts,
     ends: PartitionEnds,
-}
-
-/// What became of a topic's offsets in this shard since the tail was started. What happened before is counted as
-/// sealed: segments hold it, or held it until it expired.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// Rows that left the tail for a segment.
-    pub(crate) sealed_rows: u64,
-    /// Offsets that became no row.
-    pub(crate) rowless: u64,
-    /// Rows that are in the tail.
-    pub(crate) tail_rows: u64,
 }
 
 /// What of a topic is to be sealed: everything above `expect` and up to `next`.
@@ -83,6 +72,8 @@ pub(super) struct Capture {
 pub(super) struct Fill {
     pub(super) topic: TopicId,
     pub(super) bytes: usize,
+    /// What of the bytes no seal that is under way has taken.
+    pub(super) untaken: usize,
     pub(super) rows: usize,
     pub(super) age: Duration,
 }
@@ -91,9 +82,19 @@ pub(super) struct Fill {
 pub(super) struct View<'a> {
     pub(super) materialized: RaftIndex,
     pub(super) chunks: &'a [Arc<TailChunk>],
-    pub(super) counts: Counts,
     /// Set if the topic does not reach `materialized`.
     pub(super) held: Option<&'a Held>,
+    tail: Option<&'a TopicTail>,
+}
+
+impl View<'_> {
+    /// Offsets without a row since the row frontier, of which the tail may not have heard yet.
+    pub(super) fn rowless_above(&self, frontier: RaftIndex) -> u64 {
+        let of = |counts: &PartitionCounts| counts.values().sum::<u64>();
+        let Some(tail) = self.tail else { return 0 };
+        let sealed = tail.pending.iter().find(|pending| pending.next == frontier);
+        of(&tail.rowless) - sealed.map_or(0, |pending| of(&pending.rowless))
+    }
 }
 
 impl Tail {
@@ -111,11 +112,6 @@ impl Tail {
     /// Changes with the materialized index.
     pub(super) fn watch_materialized(&self) -> watch::Receiver<RaftIndex> {
         self.materialized.subscribe()
-    }
-
-    /// Counts offsets that were sealed before the tail was started.
-    pub(super) fn count_sealed(&self, topic: TopicId, offsets: u64) {
-        self.state.lock().topics.entry(topic).or_default().counts.sealed_rows += offsets;
     }
 
     /// Makes the rows of all batches up to `through` visible, all at once, but for those of topics that are held back, or are
@@ -200,8 +196,8 @@ impl Tail {
         f(View {
             materialized: state.materialized,
             chunks: tail.map_or(&[], |tail| &tail.chunks),
-            counts: tail.map_or_else(Counts::default, TopicTail::counts),
             held: state.held.get(topic),
+            tail,
         })
     }
 
@@ -210,7 +206,9 @@ impl Tail {
         let state = self.state.lock();
         let filled = state.topics.iter().filter_map(|(topic, tail)| {
             let age = tail.since.filter(|_| tail.has_any())?.elapsed();
-            Some(Fill { topic: *topic, bytes: tail.bytes, rows: tail.rows, age })
+            let taken = tail.pending.iter().map(|pending| pending.bytes).max().unwrap_or(0);
+            let untaken = tail.bytes.saturating_sub(taken);
+            Some(Fill { topic: *topic, bytes: tail.bytes, untaken, rows: tail.rows, age })
         });
         filled.collect()
     }
@@ -232,7 +230,7 @@ impl Tail {
             return None;
         }
         let (rowless, ends) = (tail.rowless.clone(), tail.ends.clone());
-        tail.pending.push(Pending { next, rowless: rowless.clone(), ends: ends.clone() });
+        tail.pending.push(Pending { next, bytes: tail.bytes, rowless: rowless.clone(), ends: ends.clone() });
         Some(Capture { expect, next, chunks: tail.chunks.clone(), rowless, ends })
     }
 
@@ -242,6 +240,14 @@ impl Tail {
             && let Some(at) = tail.pending.iter().rposition(|pending| pending.next == captured.next)
         {
             tail.pending.remove(at);
+        }
+    }
+
+    /// A seal ended and nobody knows how: what it took may be sealed again, and stays until the row frontier moves.
+    pub(super) fn doubt(&self, topic: TopicId, captured: &Capture) {
+        if let Some(tail) = self.state.lock().topics.get_mut(&topic) {
+            let doubtful = tail.pending.iter_mut().filter(|pending| pending.next == captured.next);
+            doubtful.for_each(|pending| pending.bytes = 0);
         }
     }
 
@@ -289,7 +295,6 @@ struct Join {
 impl TopicTail {
     fn add(&mut self, merged: Merged, usage: &Usage) {
         let Merged { join, parsed } = merged;
-        self.counts.rowless += parsed.rowless.values().sum::<u64>();
         for (partition, count) in parsed.rowless {
             *self.rowless.entry(partition).or_default() += count;
         }
@@ -347,7 +352,6 @@ impl TopicTail {
         let rest = self.chunks.split_off(sealed);
         assert!(rest.iter().all(|chunk| chunk.first_index > frontier), "S1: a row frontier lies between chunks");
         for chunk in std::mem::replace(&mut self.chunks, rest) {
-            self.counts.sealed_rows += chunk.rows.num_rows() as u64;
             self.forget(&chunk, usage);
         }
         if let Some(at) = self.pending.iter().position(|pending| pending.next == frontier) {
@@ -361,9 +365,5 @@ impl TopicTail {
             self.pending.clear();
             self.since = self.has_any().then(Instant::now);
         }
-    }
-
-    fn counts(&self) -> Counts {
-        Counts { tail_rows: self.rows as u64, ..self.counts }
     }
 }

@@ -1,6 +1,6 @@
 //! A shard without Raft or a log on disk: the real replicated state, entries in memory, segments in a directory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,7 +10,7 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use stratalog_proto::batch::{Batch, BatchBuilder, Compression};
+use stratalog_proto::batch::{Batch, BatchBuilder, Compression, Record};
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::entry::{Append, Command, Entry, EntryBuilder};
 use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ShardId, TenantId, Term, TopicId, internal};
@@ -20,12 +20,13 @@ use stratalog_storage::{Io, Manifest, RealDisk};
 use tokio::sync::watch;
 
 use super::catalog::Directory;
+use super::extent::Extent;
 use super::log::{HostedTopic, RemovedListener, RowLog, unsealed_after};
 use crate::outcome::CommandResult;
 use crate::shard::testing::rec_of;
-use crate::shard::{Applied, AppliedBatch, ShardState, Unreadable, Wanted};
+use crate::shard::{Applied, AppliedBatch, Passed, ShardState, Unreadable, Wanted};
 
-/// What happens to the next Seal that is proposed.
+/// What happens to the next Seal or Merge that is proposed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) enum SealFate {
     #[default]
@@ -34,6 +35,8 @@ pub(super) enum SealFate {
     AnswerLost,
     /// Nobody hears of it, and nobody says so.
     Lost,
+    /// Its answer is lost, and it applies when [`MemLog::apply_late`] is called.
+    Late,
     /// It is refused.
     Refused,
 }
@@ -46,6 +49,9 @@ pub(super) struct MemLog {
     pub(super) fate: Mutex<SealFate>,
     /// Entries that cannot be read.
     pub(super) lost: Mutex<BTreeSet<RaftIndex>>,
+    late: Mutex<Vec<Command>>,
+    /// The first offset of each batch and the one past its last, by its entry and its place there.
+    offsets: Mutex<BTreeMap<(RaftIndex, u32), (Offset, Offset)>>,
     clock: AtomicI64,
     dir: PathBuf,
     io: Arc<dyn Io>,
@@ -56,6 +62,11 @@ pub(super) const NOW_NS: i64 = 1_769_903_999_000_000_000;
 
 impl MemLog {
     pub(super) fn new(dir: &Path) -> Arc<Self> {
+        Self::on(Arc::new(RealDisk), dir)
+    }
+
+    /// An empty log whose segments are in a directory of this disk.
+    pub(super) fn on(io: Arc<dyn Io>, dir: &Path) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(ShardState::new()),
             entries: Mutex::default(),
@@ -63,27 +74,77 @@ impl MemLog {
             listener: Mutex::default(),
             fate: Mutex::default(),
             lost: Mutex::default(),
+            late: Mutex::default(),
+            offsets: Mutex::default(),
             clock: AtomicI64::new(NOW_NS),
             dir: dir.to_owned(),
-            io: Arc::new(RealDisk),
+            io,
         })
+    }
+
+    /// The same log after a restart: every entry is applied again, over what this disk holds. Proposals whose answer was lost
+    /// may still apply.
+    pub(super) fn reopened(&self, io: Arc<dyn Io>) -> Arc<Self> {
+        let next = Self::on(io, &self.dir);
+        for payload in &*self.entries.lock() {
+            next.apply_entry(payload.clone());
+        }
+        next.clock.store(self.clock.load(Ordering::Relaxed), Ordering::Relaxed);
+        *next.late.lock() = std::mem::take(&mut *self.late.lock());
+        next
+    }
+
+    /// Applies the oldest proposal whose answer was lost, or forgets it; whether there was one.
+    pub(super) fn apply_late(&self, forget: bool) -> bool {
+        let mut late = self.late.lock();
+        if late.is_empty() {
+            return false;
+        }
+        let command = late.remove(0);
+        drop(late);
+        if !forget {
+            self.apply(&[command]).remove(0).ok();
+        }
+        true
+    }
+
+    /// What the state is now.
+    pub(super) fn read<R>(&self, f: impl FnOnce(&ShardState) -> R) -> R {
+        f(&self.state.lock())
     }
 
     /// Applies commands as one entry.
     pub(super) fn apply(&self, commands: &[Command]) -> Vec<Result<CommandResult, Error>> {
         let mut builder = EntryBuilder::with_capacity(0);
         commands.iter().for_each(|command| builder.push(command));
-        let payload = builder.finish(self.clock.fetch_add(1_000_000, Ordering::Relaxed));
+        self.apply_entry(builder.finish(self.clock.fetch_add(1_000_000, Ordering::Relaxed)))
+    }
+
+    fn apply_entry(&self, payload: Bytes) -> Vec<Result<CommandResult, Error>> {
         let entry = Entry::parse(payload.clone()).unwrap();
         let mut entries = self.entries.lock();
         entries.push(payload);
         let index = RaftIndex(entries.len() as u64);
         let effects = self.state.lock().apply(index, Term(1), &entry).unwrap();
+        self.remember_batches(index, &entry);
         if let Some(listener) = self.listener.lock().as_ref().filter(|_| !effects.removed.is_empty()) {
             listener(&effects.removed);
         }
         self.applied.send_replace(index);
         effects.results
+    }
+
+    /// Where the batches of an entry came to lie: the state forgets it once they are rolled.
+    fn remember_batches(&self, index: RaftIndex, entry: &Entry) {
+        let (state, mut commands) = (self.state.lock(), entry.commands());
+        while let Some(command) = commands.next() {
+            let Command::Append(append) = command.unwrap() else { continue };
+            let at = (commands.position() - append.batch.len()) as u32;
+            let partition = state.partition(append.topic, append.partition);
+            if let Some(slot) = partition.and_then(|partition| partition.slot_at(index, at)) {
+                self.offsets.lock().insert((index, at), (slot.base_offset, slot.next_offset()));
+            }
+        }
     }
 
     pub(super) fn create(&self, topic: &TopicInfo) {
@@ -168,14 +229,16 @@ impl RowLog for MemLog {
                 }
                 let at = (commands.position() - append.batch.len()) as u32;
                 let state = self.state.lock();
-                let slot = state.partition(append.topic, append.partition).and_then(|p| p.slot_at(index, at));
-                let Some(slot) = slot else { continue };
+                let partition = state.partition(append.topic, append.partition);
+                let Some(log_start) = partition.map(|partition| partition.log_start()) else { continue };
+                let offsets = self.offsets.lock().get(&(index, at)).copied();
+                let Some((base_offset, _)) = offsets.filter(|(_, next)| *next > log_start) else { continue };
                 bytes += append.batch.len();
                 found.batches.push(AppliedBatch {
                     index,
                     topic: append.topic,
                     partition: append.partition,
-                    base_offset: slot.base_offset,
+                    base_offset,
                     entry_time_ns: entry.time_ns(),
                     batch: append.batch,
                 });
@@ -191,6 +254,19 @@ impl RowLog for MemLog {
 
     fn manifest(&self) -> Manifest {
         self.state.lock().manifest().clone()
+    }
+
+    fn extent(&self, topic: TopicId) -> Extent {
+        Extent::of(&self.state.lock(), topic)
+    }
+
+    fn passed(&self, topic: TopicId, index: RaftIndex) -> BTreeMap<PartitionId, Passed> {
+        self.state.lock().passed(topic, index)
+    }
+
+    fn rehearse(&self, topic: TopicId, commands: &[Command]) -> Result<Extent, Error> {
+        let copy = self.state.lock().clone();
+        Ok(Extent::of(&copy.rehearse(commands)?, topic))
     }
 
     fn partitions(&self, topic: TopicId) -> Vec<PartitionInfo> {
@@ -211,8 +287,12 @@ impl RowLog for MemLog {
     }
 
     async fn propose(&self, command: Command) -> Result<CommandResult, Error> {
+        if matches!(command, Command::Barrier(_)) {
+            // What was proposed before it is applied by the time that it is, or never will be.
+            while self.apply_late(self.applied().0 % 2 == 0) {}
+        }
         let fate = match &command {
-            Command::Seal(_) => std::mem::take(&mut *self.fate.lock()),
+            Command::Seal(_) | Command::Merge(_) => std::mem::take(&mut *self.fate.lock()),
             _ => SealFate::Applies,
         };
         let lost = || Error::new(Code::Timeout, "the answer is lost");
@@ -220,6 +300,10 @@ impl RowLog for MemLog {
             SealFate::Applies => self.apply(&[command]).remove(0),
             SealFate::AnswerLost => self.apply(&[command]).remove(0).and(Err(lost())),
             SealFate::Lost => Err(lost()),
+            SealFate::Late => {
+                self.late.lock().push(command);
+                Err(lost())
+            }
             SealFate::Refused => Err(Error::new(Code::Conflict, "refused")),
         }
     }
@@ -236,16 +320,19 @@ impl RowLog for MemLog {
         &self.io
     }
 
-    fn values(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error> {
-        let value = |(partition, offset): &(PartitionId, Offset)| {
+    fn records(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Record>>, Error> {
+        let record = |(partition, offset): &(PartitionId, Offset)| {
             let slot = self.state.lock().partition(topic, *partition).and_then(|p| p.batch_with(*offset).copied());
             let Some(slot) = slot else { return Ok(None) };
+            if self.lost.lock().contains(&slot.index) {
+                return Err(Error::new(Code::CorruptData, format!("entry {} is damaged", slot.index)));
+            }
             let payload = self.entries.lock()[slot.index.0 as usize - 1].clone();
             let batch = Batch::parse(payload.slice(slot.at as usize..(slot.at + slot.len) as usize))?;
             let record = batch.records(1 << 20)?.nth((offset.0 - slot.base_offset.0) as usize).unwrap();
-            Ok(record?.value)
+            Ok(Some(record?))
         };
-        rows.iter().map(value).collect()
+        rows.iter().map(record).collect()
     }
 }
 
@@ -281,7 +368,7 @@ pub(super) fn places(rows: &RecordBatch) -> Vec<(i32, i64)> {
     partitions.values().iter().copied().zip(offsets.values().iter().copied()).collect()
 }
 
-/// (partition, offset) of every row in segments and tail, ascending.
+/// (partition, offset) of every row in segments and tail at or above log start, ascending.
 pub(super) fn visible(snapshot: &ShardSnapshot) -> Vec<(i32, i64)> {
     let mut found: Vec<(i32, i64)> = snapshot.tail.iter().flat_map(|chunk| places(&chunk.rows)).collect();
     for segment in &snapshot.segments {
@@ -295,6 +382,8 @@ pub(super) fn visible(snapshot: &ShardSnapshot) -> Vec<(i32, i64)> {
             found.extend(partitions.iter().copied().zip(offsets.as_primitive::<Int64Type>().values().iter().copied()));
         }
     }
+    let log_start = |partition: i32| snapshot.log_starts.get(&PartitionId(partition as u32)).map_or(0, |start| start.0);
+    found.retain(|(partition, offset)| *offset as u64 >= log_start(*partition));
     found.sort_unstable();
     found
 }

@@ -192,7 +192,7 @@ impl PartitionState {
         let base_offset = self.high_watermark;
         let slot = BatchSlot {
             base_offset,
-            records: header.record_count as u32,
+            records: header.offset_count(),
             index: place.index,
             at: place.at,
             len: place.len,

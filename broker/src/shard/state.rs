@@ -14,18 +14,25 @@ use stratalog_storage::Manifest;
 use super::partition::{BatchSlot, PartitionState};
 use super::producers::{MAX_PRODUCERS, Producers};
 use crate::outcome::CommandResult;
+use erasures::Erasures;
 
 mod codec;
 mod commands;
 mod digest;
 mod effects;
+mod erasures;
+mod passed;
+mod rehearse;
 mod rolling;
+mod rows;
 #[cfg(test)]
 mod tests;
 
 pub(super) use digest::Sink;
 pub(crate) use digest::StateHash;
 pub(crate) use effects::{Effects, PendingRec};
+pub(crate) use erasures::{Erasure, ErasureDone};
+pub(crate) use passed::Passed;
 
 /// A topic that the shard hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +56,7 @@ pub(crate) struct ShardState {
     topics: BTreeMap<TopicId, TopicState>,
     producers: Producers,
     manifest: Manifest,
+    erasures: Erasures,
     hashed: Option<StateHash>,
 }
 
@@ -71,6 +79,7 @@ impl ShardState {
             topics: BTreeMap::new(),
             producers: Producers::new(cap),
             manifest: Manifest::default(),
+            erasures: Erasures::default(),
             hashed: None,
         }
     }
@@ -168,7 +177,7 @@ impl ShardState {
     fn command(&mut self, at: At, end: usize, command: Command, effects: &mut Effects) -> Result<CommandResult, Error> {
         match command {
             Command::Append(append) => self.append(at, end, append, effects),
-            Command::Seal(seal) => self.seal(at.index, &seal),
+            Command::Seal(seal) => self.seal(at.index, &seal, effects),
             Command::Drop(drop) => self.drop_segments(&drop, effects),
             Command::PutTopic(put) => self.put_topic(at.index, &put),
             Command::RemoveTopic(remove) => self.remove_topic(topic_id(&remove.topic)?, effects),
@@ -176,9 +185,10 @@ impl ShardState {
             Command::Repack(repack) => self.repack(&repack, effects),
             Command::CheckState(check) => self.check(&check),
             Command::Barrier(_) => Ok(CommandResult::Done),
-            Command::Merge(_) | Command::DeleteRecords(_) | Command::Erase(_) | Command::EraseDone(_) => {
-                Err(Error::new(Code::NotBuilt, "not built"))
-            }
+            Command::Merge(merge) => self.merge(&merge, effects),
+            Command::DeleteRecords(delete) => self.delete_records(&delete, effects),
+            Command::Erase(erase) => self.erase(at, &erase),
+            Command::EraseDone(done) => self.erase_done(&done),
             Command::CreateTopic(_)
             | Command::AlterTopic(_)
             | Command::DeleteTopic(_)
@@ -192,4 +202,14 @@ impl ShardState {
 fn topic_id(bytes: &[u8]) -> Result<TopicId, Error> {
     let malformed = || Error::new(Code::CorruptData, "the topic id of a command does not have 16 bytes");
     TopicId::from_slice(bytes).ok_or_else(malformed)
+}
+
+fn not_hosted(topic: TopicId) -> Error {
+    let message = format!("this shard does not host topic {topic}: it was deleted, or is not yet created here");
+    Error::new(Code::UnknownTopic, message)
+}
+
+fn no_partition(topic: TopicId, partition: PartitionId) -> Error {
+    let message = format!("this shard does not host partition {partition} of topic {topic}");
+    Error::new(Code::UnknownPartition, message)
 }

@@ -123,5 +123,5 @@ pub(crate) fn rec_of(
     let id = SegmentId(Uuid::from_u128(number));
     let (after, through) = (RaftIndex(after), RaftIndex(through));
     let bytes = 200 + batches.iter().map(|(_, _, slot)| u64::from(slot.len)).sum::<u64>();
-    (&RecMeta { id, after, through, bytes, blake3: [number as u8; 32], topics }).into()
+    (&RecMeta { id, after, through, bytes, blake3: [number as u8; 32], topics, max_entry_time_ns: 0 }).into()
 }

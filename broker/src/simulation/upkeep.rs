@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stratalog_proto::entry::Command;
 use stratalog_proto::{Error, RaftIndex, SegmentId, internal};
-use stratalog_storage::RecMeta;
+use stratalog_storage::{ErasedOffsets, RecMeta};
 
 use super::run::Run;
 use crate::replay::{Range, Repacking, build, choose, repack};
@@ -41,7 +41,8 @@ impl Run {
         let Some(Repacking { from, keep }) = chosen.filter(|chosen| replica.recs.has(chosen.from.id)) else {
             return Ok(());
         };
-        let metas: Vec<RecMeta> = repack(&replica.recs, &from, SegmentId::new(), &keep)?.into_iter().collect();
+        let built = repack(&replica.recs, &from, SegmentId::new(), &keep, &ErasedOffsets::default())?;
+        let metas: Vec<RecMeta> = built.into_iter().collect();
         let add = metas.first().map(internal::RecMeta::from);
         self.note(format_args!("shard {at}, {} partitions are kept", keep.len()));
         self.propose_segments(

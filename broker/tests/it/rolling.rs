@@ -289,7 +289,7 @@ async fn l5_a_lost_replay_segment_ends_the_queries_of_its_topic_and_nothing_else
     let broker = start_after_kill_with(|| options(dir.path())).await;
     assert_eq!(figure(&broker, "stratalog_rows_held_topics"), 1);
     let asked = Instant::now();
-    let request = SqlRequest { sql: "SELECT count(*) FROM hurt".to_owned(), tokens: Vec::new(), timeout: None };
+    let request = SqlRequest { sql: "SELECT count(*) FROM hurt".to_owned(), ..SqlRequest::default() };
     let refused = broker.engine().sql(request).await.map(|_| ()).unwrap_err();
     assert!(asked.elapsed() < Duration::from_secs(20), "a query does not wait for what is lost");
     let names = ["replay segment", "offsets 0.."].iter().all(|part| refused.message.contains(part));

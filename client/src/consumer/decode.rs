@@ -48,7 +48,7 @@ impl Extent {
     pub(super) fn of(bytes: &Bytes) -> Self {
         let headers = Batches::new(bytes.clone()).map_while(|batch| BatchHeader::read(&batch.ok()?).ok());
         let one = |header: BatchHeader| {
-            let end = header.base_offset.checked_add(header.record_count.into())?.try_into().ok()?;
+            let end = header.base_offset.checked_add(header.offset_count().into())?.try_into().ok()?;
             Some(Self { end: Offset(end), records: header.record_count.try_into().ok()? })
         };
         headers.filter_map(one).fold(Self::default(), Self::and)
@@ -76,7 +76,7 @@ fn decode_batch(
             corrupt(partition, position.next, &error)
         })?;
     }
-    position.next = position.next.max(Offset(base + u64::from(batch.record_count())));
+    position.next = position.next.max(Offset(base + u64::from(batch.offset_count())));
     Ok(())
 }
 
@@ -104,7 +104,7 @@ fn read_into(
 
 fn base_offset(partition: PartitionId, batch: &Batch) -> Result<u64, ClientError> {
     let base = batch.header().base_offset;
-    let in_range = base.checked_add(i64::from(batch.record_count())).is_some();
+    let in_range = base.checked_add(i64::from(batch.offset_count())).is_some();
     u64::try_from(base).ok().filter(|_| in_range).ok_or_else(|| {
         ClientError::new(Code::CorruptBatch, format!("partition {partition}: a batch with base offset {base}"))
     })
@@ -124,7 +124,7 @@ fn consumed(partition: PartitionId, offset: Offset, record: Record) -> ConsumedR
 
 #[cfg(test)]
 mod tests {
-    use stratalog_proto::batch::{BatchBuilder, Compression};
+    use stratalog_proto::batch::{BatchBuilder, Compression, without};
 
     use super::*;
 
@@ -160,6 +160,19 @@ mod tests {
         let mut position = Position { next: Offset(50), end: None };
         assert!(offsets(batch_at(10, 4), &mut position).is_empty());
         assert_eq!(position.next, Offset(50));
+    }
+
+    #[test]
+    fn a_position_moves_over_erased_records() {
+        let whole = Batch::parse(batch_at(10, 4)).unwrap();
+        let erased = |kept: Option<u32>| without(&whole, |delta| Some(delta) != kept, 1 << 20).unwrap();
+        let mut position = Position { next: Offset(10), end: None };
+        assert_eq!(offsets(erased(Some(1)), &mut position), [11]);
+        assert_eq!(position.next, Offset(14));
+        let mut position = Position { next: Offset(10), end: None };
+        let nothing = Bytes::from([erased(None), batch_at(14, 1)].concat());
+        assert_eq!(Extent::of(&nothing), Extent { end: Offset(15), records: 1 });
+        assert_eq!(offsets(nothing, &mut position), [14]);
     }
 
     #[test]

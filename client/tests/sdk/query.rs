@@ -110,7 +110,8 @@ async fn bytes_that_are_no_arrow_stream_are_an_error() {
 async fn tokens_and_timeout_reach_the_node() {
     let (node, client) = answering(vec![chunk(Chunk::Arrow(arrow_stream().into())), stats()]).await;
     let token = Token { shard: ShardId(3), index: RaftIndex(77) };
-    let options = QueryOptions { tokens: vec![token], timeout: Some(Duration::from_micros(10)) };
+    let options =
+        QueryOptions { tokens: vec![token], timeout: Some(Duration::from_micros(10)), ..QueryOptions::default() };
     client.sql("SELECT n", &options).await.unwrap().collect().await.unwrap();
     let request = node.shared.state.lock().sql.pop().unwrap();
     assert_eq!((request.sql.as_str(), request.timeout_ms), ("SELECT n", 1));

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use stratalog_broker::VerifiedPartition;
-use stratalog_proto::{Code, Error, RaftIndex, ShardId, Token, v1};
-use stratalog_query::{PartitionInfo, TopicInfo};
+use stratalog_broker::{Dropped, TopicRows, VerifiedPartition};
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ShardId, Token, v1};
+use stratalog_query::{Parameter, PartitionInfo, TopicInfo};
+
+use crate::segments::to_v1;
 
 pub(super) fn topic(info: &TopicInfo) -> v1::Topic {
     v1::Topic {
@@ -23,6 +25,37 @@ pub(super) fn partition(info: &PartitionInfo) -> v1::Partition {
         high_watermark: info.high_watermark.0,
         bytes: info.bytes,
     }
+}
+
+pub(super) fn topic_rows(rows: TopicRows) -> v1::TopicRows {
+    v1::TopicRows {
+        rows: rows.rows,
+        dead_rows: rows.dead_rows,
+        tail_rows: rows.tail_rows,
+        tail_bytes: rows.tail_bytes,
+        segments: rows.segments,
+        segment_bytes: rows.segment_bytes,
+        lag: rows.lag,
+        held: rows.held.into_iter().map(|(_, why)| why.message).collect(),
+    }
+}
+
+pub(super) fn dropped(dropped: &Dropped) -> v1::DropBeforeResponse {
+    v1::DropBeforeResponse {
+        dropped: to_v1(&dropped.segments),
+        rows: dropped.rows,
+        bytes: dropped.bytes,
+        elapsed_us: dropped.elapsed.as_micros() as u64,
+        log_bytes: dropped.log_bytes,
+        log_starts: offsets(&dropped.log_starts),
+        tail_rows: dropped.tail_rows,
+    }
+}
+
+pub(super) fn offsets(offsets: &[(PartitionId, Offset)]) -> Vec<v1::PartitionOffset> {
+    let offset =
+        |(partition, offset): &(PartitionId, Offset)| v1::PartitionOffset { partition: partition.0, offset: offset.0 };
+    offsets.iter().map(offset).collect()
 }
 
 pub(super) fn verified(found: VerifiedPartition) -> v1::VerifiedPartition {
@@ -49,6 +82,19 @@ pub(super) fn token(token: Token) -> v1::Token {
 
 pub(super) fn tokens(tokens: &[v1::Token]) -> Vec<Token> {
     tokens.iter().map(|token| Token { shard: ShardId(token.shard), index: RaftIndex(token.index) }).collect()
+}
+
+/// A parameter without a value is null.
+pub(super) fn parameter(parameter: v1::Parameter) -> Parameter {
+    use v1::parameter::Value;
+    match parameter.value {
+        None => Parameter::Null,
+        Some(Value::Boolean(truth)) => Parameter::Boolean(truth),
+        Some(Value::Bigint(integer)) => Parameter::Bigint(integer),
+        Some(Value::Double(float)) => Parameter::Double(float),
+        Some(Value::Text(text)) => Parameter::Text(text),
+        Some(Value::TimestampNs(ns)) => Parameter::Timestamp(ns),
+    }
 }
 
 /// Settings in the order of their keys, so that the same request always fails at the same one.

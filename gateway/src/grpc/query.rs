@@ -13,6 +13,7 @@ use stratalog_query::{Answer, SearchRequest, SqlRequest};
 use tonic::{Request, Response, Status};
 
 use super::{Service, convert, status};
+use crate::gateway::client_name;
 use crate::rows::{ArrowStream, Piece, Pieces, pump};
 
 /// Tokens that one query may wait for.
@@ -26,17 +27,25 @@ impl Query for Service {
     type SearchStream = Chunks;
 
     async fn sql(&self, request: Request<v1::SqlRequest>) -> Result<Response<Chunks>, Status> {
+        let client = client(&request);
         let request = request.into_inner();
         self.call("Sql", async {
             convert::bounded("tokens", request.tokens.len(), MAX_TOKENS)?;
-            let tokens = convert::tokens(&request.tokens);
-            let query = SqlRequest { sql: request.sql, tokens, timeout: timeout(request.timeout_ms) };
+            let query = SqlRequest {
+                tokens: convert::tokens(&request.tokens),
+                parameters: request.parameters.into_iter().map(convert::parameter).collect(),
+                sql: request.sql,
+                timeout: timeout(request.timeout_ms),
+                id: Some(request.query_id),
+                client,
+            };
             self.chunks("Sql", self.shared.broker.engine().sql(query).await?).await
         })
         .await
     }
 
     async fn search(&self, request: Request<v1::SearchRequest>) -> Result<Response<Chunks>, Status> {
+        let client = client(&request);
         let request = request.into_inner();
         self.call("Search", async {
             check_topic_name(&request.topic)?;
@@ -49,6 +58,8 @@ impl Query for Service {
                 to_ns: request.to_ns,
                 limit: (request.limit > 0).then_some(request.limit as usize),
                 timeout: timeout(request.timeout_ms),
+                id: Some(request.query_id),
+                client,
             };
             self.chunks("Search", self.shared.broker.engine().search(query).await?).await
         })
@@ -72,6 +83,12 @@ async fn chunk(method: &'static str, mut pieces: Pieces) -> Option<(Result<Query
         Err(error) => Err(status(method, error)),
     };
     Some((chunk, pieces))
+}
+
+/// Who asks, as `system.queries` shows it.
+fn client<T>(request: &Request<T>) -> String {
+    let agent = request.metadata().get("user-agent").and_then(|agent| agent.to_str().ok());
+    client_name("grpc", agent)
 }
 
 /// 0 is the server's default.

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt, stream};
+use stratalog_broker::Merged;
 use stratalog_proto::config::{TopicConfig, check_topic_name};
 use stratalog_proto::v1;
 use stratalog_proto::v1::topics_server::Topics;
@@ -11,7 +12,7 @@ use stratalog_proto::v1::{
     DescribeTopicResponse, DropBeforeRequest, DropBeforeResponse, ListSegmentsRequest, ListSegmentsResponse,
     ListTopicsRequest, ListTopicsResponse, Topic, VerifiedPartition, VerifyTopicRequest,
 };
-use stratalog_proto::{Code, Error, PartitionId};
+use stratalog_proto::{Code, Error, Offset, PartitionId};
 use tonic::{Request, Response, Status};
 
 use super::{Service, convert, status};
@@ -65,7 +66,8 @@ impl Topics for Service {
             check_topic_name(&name)?;
             let topic = self.shared.broker.topic(&name)?;
             let partitions = self.shared.broker.partitions(&name)?.iter().map(convert::partition).collect();
-            Ok(DescribeTopicResponse { topic: Some(convert::topic(&topic)), partitions })
+            let rows = self.shared.broker.topic_rows(&name)?.map(convert::topic_rows);
+            Ok(DescribeTopicResponse { topic: Some(convert::topic(&topic)), partitions, rows })
         })
         .await
     }
@@ -125,42 +127,74 @@ impl Topics for Service {
         self.call("DropBefore", async {
             check_topic_name(&topic)?;
             let dropped = self.shared.broker.drop_before(&topic, before_ns, dry_run).await?;
-            Ok(DropBeforeResponse {
-                dropped: to_v1(&dropped.segments),
-                rows: dropped.rows,
-                bytes: dropped.bytes,
-                elapsed_us: dropped.elapsed.as_micros() as u64,
-            })
+            Ok(convert::dropped(&dropped))
         })
         .await
     }
 
     async fn delete_records(
         &self,
-        _: Request<v1::DeleteRecordsRequest>,
+        request: Request<v1::DeleteRecordsRequest>,
     ) -> Result<Response<v1::DeleteRecordsResponse>, Status> {
-        Err(status("DeleteRecords", Error::new(Code::NotBuilt, "not built")))
+        let v1::DeleteRecordsRequest { topic, before } = request.into_inner();
+        self.call("DeleteRecords", async {
+            check_topic_name(&topic)?;
+            let before: Vec<_> = before.iter().map(|of| (PartitionId(of.partition), Offset(of.offset))).collect();
+            let log_starts = self.shared.broker.delete_records(&topic, &before).await?;
+            Ok(v1::DeleteRecordsResponse { log_starts: convert::offsets(&log_starts) })
+        })
+        .await
     }
 
     async fn apply_retention(
         &self,
-        _: Request<v1::ApplyRetentionRequest>,
+        request: Request<v1::ApplyRetentionRequest>,
     ) -> Result<Response<v1::DropBeforeResponse>, Status> {
-        Err(status("ApplyRetention", Error::new(Code::NotBuilt, "not built")))
+        let v1::ApplyRetentionRequest { topic, dry_run } = request.into_inner();
+        self.call("ApplyRetention", async {
+            check_topic_name(&topic)?;
+            Ok(convert::dropped(&self.shared.broker.apply_retention(&topic, dry_run).await?))
+        })
+        .await
     }
 
-    async fn seal_topic(&self, _: Request<v1::SealTopicRequest>) -> Result<Response<v1::SealTopicResponse>, Status> {
-        Err(status("SealTopic", Error::new(Code::NotBuilt, "not built")))
+    async fn seal_topic(
+        &self,
+        request: Request<v1::SealTopicRequest>,
+    ) -> Result<Response<v1::SealTopicResponse>, Status> {
+        let topic = request.into_inner().topic;
+        self.call("SealTopic", async {
+            check_topic_name(&topic)?;
+            self.shared.broker.seal_topic(&topic).await?;
+            Ok(v1::SealTopicResponse {})
+        })
+        .await
     }
 
-    async fn merge_topic(&self, _: Request<v1::MergeTopicRequest>) -> Result<Response<v1::MergeTopicResponse>, Status> {
-        Err(status("MergeTopic", Error::new(Code::NotBuilt, "not built")))
+    async fn merge_topic(
+        &self,
+        request: Request<v1::MergeTopicRequest>,
+    ) -> Result<Response<v1::MergeTopicResponse>, Status> {
+        let topic = request.into_inner().topic;
+        self.call("MergeTopic", async {
+            check_topic_name(&topic)?;
+            let Merged { replaced, made, rows, bytes } = self.shared.broker.merge_topic(&topic).await?;
+            Ok(v1::MergeTopicResponse { merged: replaced as u32, made: made as u32, rows, bytes })
+        })
+        .await
     }
 
     async fn retry_dead_letters(
         &self,
-        _: Request<v1::RetryDeadLettersRequest>,
+        request: Request<v1::RetryDeadLettersRequest>,
     ) -> Result<Response<v1::RetryDeadLettersResponse>, Status> {
-        Err(status("RetryDeadLetters", Error::new(Code::NotBuilt, "not built")))
+        let topic = request.into_inner().topic;
+        self.call("RetryDeadLetters", async {
+            check_topic_name(&topic)?;
+            let retried = self.shared.broker.retry_dead_letters(&topic).await?;
+            let dead = retried.dead();
+            Ok(v1::RetryDeadLettersResponse { tried: retried.tried, mended: retried.mended, dead })
+        })
+        .await
     }
 }

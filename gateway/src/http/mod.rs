@@ -3,14 +3,17 @@
 
 mod answer;
 mod body;
+mod dead_letters;
 mod error;
 mod guard;
 mod health;
 mod media;
+mod parameters;
 mod params;
 mod produce;
 mod query;
 mod read;
+mod retention;
 mod segments;
 mod suggest;
 mod topics;
@@ -21,7 +24,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tower_http::decompression::RequestDecompressionLayer;
 
 pub(crate) use body::Bodies;
@@ -41,17 +44,27 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
+        .route("/v1/queries/{id}", delete(query::kill))
         .route("/v1/topics", get(topics::list).post(topics::create))
         .route("/v1/topics/{topic}", get(topics::describe).patch(topics::alter).delete(topics::delete))
         .route("/v1/topics/{topic}/records", get(read::read).post(produce::produce))
         .route("/v1/topics/{topic}/offsets", get(read::offsets))
         .route("/v1/topics/{topic}/segments", get(segments::list))
-        .route("/v1/topics/{topic}/retention/drop", post(segments::drop_before))
+        .route("/v1/topics/{topic}/records/delete", post(retention::delete_records))
+        .route("/v1/topics/{topic}/retention/drop", post(retention::drop_before))
+        .route("/v1/topics/{topic}/retention/apply", post(retention::apply))
         .route_layer(from_fn_with_state(app.clone(), guard::deadline));
     // Queries have the deadline of the engine, which may be longer.
     let queries = Router::new().route("/v1/sql", post(query::sql)).route("/v1/search", post(query::search));
+    // These end when all rows are through, and no client has to wait.
+    let upkeep = Router::new()
+        .route("/v1/topics/{topic}/seal", post(segments::seal))
+        .route("/v1/topics/{topic}/merge", post(segments::merge))
+        .route("/v1/topics/{topic}/dead-letters", get(dead_letters::list))
+        .route("/v1/topics/{topic}/dead-letters/retry", post(dead_letters::retry));
     bounded
         .merge(queries)
+        .merge(upkeep)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .with_state(app.clone())

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use serde::Deserialize;
-use stratalog_broker::Broker;
+use stratalog_broker::{Broker, Multiline};
 use stratalog_proto::{Code, Error};
 use stratalog_query::TopicInfo;
 
@@ -74,6 +74,7 @@ impl ProduceParams {
             partitions: topic.partitions,
             first_spread: next_spread(),
             max_batch_bytes: topic.config.max_message_bytes as usize,
+            multiline: topic.config.multiline.as_deref().map(Multiline::new).transpose()?,
         })
     }
 }

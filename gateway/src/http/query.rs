@@ -2,20 +2,22 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use serde::Deserialize;
 use stratalog_proto::config::{DURATION_FORM, check_topic_name, parse_duration_ns};
 use stratalog_proto::{Code, Error, Token};
-use stratalog_query::{SearchRequest, SqlRequest};
+use stratalog_query::{Parameter, SearchRequest, SqlRequest};
 
 use super::App;
 use super::answer::{ANSWER_MEDIA, respond};
 use super::body::Payload;
 use super::error::HttpError;
 use super::media::{Media, negotiate};
+use super::parameters::parameters;
 use super::params::{NoParams, Params, TimeNs, tokens};
+use crate::gateway::client_name;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +26,9 @@ struct SqlBody {
     timeout_ms: Option<u64>,
     #[serde(default, deserialize_with = "tokens")]
     tokens: Vec<Token>,
+    #[serde(default, deserialize_with = "parameters")]
+    parameters: Vec<Parameter>,
+    id: Option<String>,
 }
 
 /// The query string of a statement that is sent as text.
@@ -31,6 +36,7 @@ struct SqlBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct SqlParams {
     timeout_ms: Option<u64>,
+    id: Option<String>,
 }
 
 /// `POST /v1/sql`
@@ -43,11 +49,19 @@ pub(super) async fn sql(
     let media = negotiate(&headers, ANSWER_MEDIA)?;
     let body = match payload.content_type(&[Media::Json, Media::Text])? {
         Media::Json => payload.parse()?,
-        _ => SqlBody { sql: utf8(&payload)?, timeout_ms: None, tokens: Vec::new() },
+        _ => SqlBody { sql: utf8(&payload)?, timeout_ms: None, tokens: Vec::new(), parameters: Vec::new(), id: None },
     };
     drop(payload);
     let timeout = body.timeout_ms.or(params.timeout_ms).map(Duration::from_millis);
-    let answer = app.broker.engine().sql(SqlRequest { sql: body.sql, tokens: body.tokens, timeout }).await?;
+    let request = SqlRequest {
+        sql: body.sql,
+        parameters: body.parameters,
+        tokens: body.tokens,
+        timeout,
+        id: body.id.or(params.id),
+        client: client(&headers),
+    };
+    let answer = app.broker.engine().sql(request).await?;
     respond(&app, answer, media).await
 }
 
@@ -68,6 +82,20 @@ struct SearchBody {
     timeout_ms: Option<u64>,
     #[serde(default, deserialize_with = "tokens")]
     tokens: Vec<Token>,
+    id: Option<String>,
+}
+
+/// `DELETE /v1/queries/{id}`
+pub(super) async fn kill(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, HttpError> {
+    let not_found = |error: Error| HttpError { status: StatusCode::NOT_FOUND, error };
+    app.broker.engine().kill(&id).map_err(not_found)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who asks, as `system.queries` shows it.
+fn client(headers: &HeaderMap) -> String {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    client_name("http", agent)
 }
 
 /// `POST /v1/search`
@@ -89,6 +117,8 @@ pub(super) async fn search(
         limit: body.limit,
         tokens: body.tokens,
         timeout: body.timeout_ms.map(Duration::from_millis),
+        id: body.id,
+        client: client(&headers),
     };
     let answer = app.broker.engine().search(request).await?;
     respond(&app, answer, media).await

@@ -1,25 +1,15 @@
-//! Column segments and the retention drop.
+//! Column segments: listed, made and merged.
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use stratalog_proto::v1;
 
 use super::App;
-use super::body::Payload;
 use super::error::HttpError;
-use super::params::{NoParams, Params, TimeNs, TopicName};
+use super::params::{NoParams, Params, TopicName};
 use super::read::rfc3339;
 use crate::segments::to_v1;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DropBody {
-    before: TimeNs,
-    #[serde(default)]
-    dry_run: bool,
-}
 
 /// `GET /v1/topics/{topic}/segments`
 pub(super) async fn list(
@@ -31,26 +21,27 @@ pub(super) async fn list(
     Ok(Json(json!({"segments": segments.iter().map(segment_value).collect::<Vec<_>>()})))
 }
 
-/// `POST /v1/topics/{topic}/retention/drop`
-pub(super) async fn drop_before(
+/// `POST /v1/topics/{topic}/seal`
+pub(super) async fn seal(
     State(app): State<App>,
     TopicName(name): TopicName,
     Params(NoParams {}): Params<NoParams>,
-    payload: Payload,
 ) -> Result<Json<Value>, HttpError> {
-    let body: DropBody = payload.json()?;
-    let dropped = app.broker.drop_before(&name, body.before.0, body.dry_run).await?;
-    let segments: Vec<Value> = to_v1(&dropped.segments).iter().map(segment_value).collect();
-    Ok(Json(json!({
-        "dry_run": body.dry_run,
-        "dropped": segments,
-        "rows": dropped.rows,
-        "bytes": dropped.bytes,
-        "elapsed_us": dropped.elapsed.as_micros() as u64,
-    })))
+    app.broker.seal_topic(&name).await?;
+    Ok(Json(json!({"sealed": name})))
 }
 
-fn segment_value(segment: &v1::Segment) -> Value {
+/// `POST /v1/topics/{topic}/merge`
+pub(super) async fn merge(
+    State(app): State<App>,
+    TopicName(name): TopicName,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Json<Value>, HttpError> {
+    let merged = app.broker.merge_topic(&name).await?;
+    Ok(Json(json!({"merged": merged.replaced, "made": merged.made, "rows": merged.rows, "bytes": merged.bytes})))
+}
+
+pub(super) fn segment_value(segment: &v1::Segment) -> Value {
     let ranges: Vec<Value> = segment
         .ranges
         .iter()

@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stratalog_proto::config::{TOPIC_CONFIG_KEYS, TopicConfig, check_topic_name, format_duration_ns};
+use stratalog_broker::TopicRows;
+use stratalog_proto::config::{TOPIC_CONFIG_KEYS, TopicConfig, check_topic_name, format_columns, format_duration_ns};
 use stratalog_proto::{Code, Error};
 use stratalog_query::{PartitionInfo, TopicInfo};
 
@@ -67,6 +68,7 @@ pub(super) async fn describe(
     let mut value = topic_value(&*app.broker.topic(&name)?);
     let partitions = app.broker.partitions(&name)?;
     value["partition_details"] = partitions.iter().map(partition_value).collect();
+    value["row_details"] = app.broker.topic_rows(&name)?.as_ref().map_or(Value::Null, rows_value);
     Ok(Json(value))
 }
 
@@ -124,8 +126,25 @@ fn topic_value(topic: &TopicInfo) -> Value {
             "time.field": config.time_field,
             "bucket": format_duration_ns(config.bucket_ns),
             "retention": config.retention_ns.map(format_duration_ns),
+            "retention.bytes": config.retention_bytes,
             "max.message.bytes": config.max_message_bytes,
+            "pattern": config.pattern,
+            "multiline": config.multiline,
+            "columns": (!config.columns.is_empty()).then(|| format_columns(&config.columns)),
         },
+    })
+}
+
+fn rows_value(rows: &TopicRows) -> Value {
+    json!({
+        "rows": rows.rows,
+        "dead_rows": rows.dead_rows,
+        "tail_rows": rows.tail_rows,
+        "tail_bytes": rows.tail_bytes,
+        "segments": rows.segments,
+        "segment_bytes": rows.segment_bytes,
+        "lag": rows.lag,
+        "held": rows.held.iter().map(|(shard, why)| json!({"shard": shard.0, "message": why.message})).collect::<Vec<_>>(),
     })
 }
 

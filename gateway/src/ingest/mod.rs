@@ -8,6 +8,8 @@ mod plan;
 mod split;
 mod summary;
 
+use stratalog_broker::Multiline;
+
 #[cfg(test)]
 mod tests;
 
@@ -32,4 +34,6 @@ pub(crate) struct IngestOptions {
     pub(crate) first_spread: u32,
     /// The topic's `max.message.bytes`.
     pub(crate) max_batch_bytes: usize,
+    /// Which lines begin a record, if not each; only for [`Shape::Lines`].
+    pub(crate) multiline: Option<Multiline>,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use stratalog_broker::LineJoiner;
 use stratalog_proto::batch::{BatchBuilder, Compression, HEADER_BYTES, encoded_record_bytes, partition_for_key};
 use stratalog_proto::{Code, Error, PartitionId};
 
@@ -50,9 +51,27 @@ pub(crate) fn plan(shape: Shape, body: &Bytes, options: &IngestOptions) -> Resul
     let compression = if body.len() < COMPRESS_FROM_BYTES { Compression::None } else { Compression::Lz4 };
     let mut planner =
         Planner { options, compression, spread: options.first_spread, open: BTreeMap::new(), plan: Plan::default() };
-    for_each_record(shape, body, &mut |value| planner.push(&value))?;
+    match (shape, &options.multiline) {
+        (Shape::Lines, Some(multiline)) => {
+            let mut joiner = LineJoiner::new(multiline.clone(), planner.record_limit());
+            let mut push = |record: Option<Bytes>| record.iter().for_each(|record| planner.push(record));
+            for_each_record(shape, body, &mut |line| push(joiner.push(line)))?;
+            push(joiner.finish());
+        }
+        (Shape::Lines, None) => {
+            for_each_record(shape, body, &mut |line| {
+                if !line.is_empty() {
+                    planner.push(&line);
+                }
+            })?;
+        }
+        _ => for_each_record(shape, body, &mut |value| planner.push(&value))?,
+    }
     Ok(planner.finish())
 }
+
+/// Room for what stands around the value of a record that lines were joined to.
+const RECORD_OVERHEAD_BYTES: usize = 64;
 
 struct Planner<'a> {
     options: &'a IngestOptions,
@@ -128,6 +147,12 @@ impl Planner<'_> {
             Compression::None => limit,
             _ => limit - limit / 256 - 64,
         }
+    }
+
+    /// The most bytes of a joined value, so that it fits a batch with its key.
+    fn record_limit(&self) -> usize {
+        let key = self.options.key.as_ref().map_or(0, String::len);
+        self.limit().saturating_sub(HEADER_BYTES + RECORD_OVERHEAD_BYTES + key)
     }
 
     fn refuse(&mut self, record: u32, bytes: usize) {

@@ -15,13 +15,15 @@ const MAX_RECORDS: u32 = 1_000_000;
 pub(crate) enum Shape {
     /// One JSON object, or an array whose elements are the records.
     Json,
-    /// A record is a line without its line end; empty lines are skipped. Lines are taken as they are, JSON or not.
+    /// A record is a line without its line end; empty lines are skipped. Lines are taken as they are, JSON or not. Where the
+    /// topic says that a record has several lines, the caller joins them.
     Lines,
     /// The whole body is one record.
     Whole,
 }
 
-/// Calls `each` with every record of `body`, in order.
+/// Calls `each` with every record of `body`, in order; of [`Shape::Lines`] with the empty lines, which are none but may
+/// lie within one.
 ///
 /// # Errors
 /// [`Code::InvalidRequest`] for a body that is not of this shape, with line and column, or that has more than a million
@@ -41,10 +43,9 @@ fn line_records(body: &Bytes, each: &mut dyn FnMut(Bytes)) -> Result<(), Error> 
     let mut count = 0;
     for line in body.split(|&byte| byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.is_empty() {
-            continue;
+        if !line.is_empty() {
+            count += 1;
         }
-        count += 1;
         if count > MAX_RECORDS {
             return Err(Error::new(Code::InvalidRequest, too_many()));
         }

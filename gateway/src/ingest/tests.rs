@@ -10,6 +10,9 @@ fn records(shape: Shape, body: &str) -> Result<Vec<String>, Error> {
     let mut found = Vec::new();
     let body = Bytes::copy_from_slice(body.as_bytes());
     for_each_record(shape, &body, &mut |record| found.push(String::from_utf8(record.to_vec()).unwrap()))?;
+    if shape == Shape::Lines {
+        found.retain(|line| !line.is_empty());
+    }
     Ok(found)
 }
 
@@ -22,6 +25,7 @@ fn options() -> IngestOptions {
         partitions: 4,
         first_spread: 6,
         max_batch_bytes: 1 << 20,
+        multiline: None,
     }
 }
 
@@ -50,6 +54,26 @@ fn deeply_nested_json_does_not_overflow_the_stack() {
     let deep = format!("[{}{}]", "[".repeat(1_000_000), "]".repeat(1_000_000));
     let _ = records(Shape::Json, &deep);
     let _ = find_key(format!("{{\"a\":{}", "{\"a\":".repeat(1_000_000)).as_bytes(), "a.a.a");
+}
+
+#[test]
+fn lines_of_a_stack_trace_become_one_record() {
+    let body = "WARN a\r\njava.io.IOException: x\r\n\tat b.C(C.java:1)\r\n\r\nINFO d\n";
+    let options = IngestOptions { multiline: Some(Multiline::new("java").unwrap()), ..options() };
+    let plan = plan(Shape::Lines, &Bytes::from(body), &options).unwrap();
+    assert_eq!(plan.records, 2);
+    assert_eq!(values(&plan.batches[0]), ["WARN a\njava.io.IOException: x\n\tat b.C(C.java:1)", "INFO d"]);
+}
+
+#[test]
+fn x1_lines_without_end_are_cut_into_records_that_fit() {
+    let body = "x\n".repeat(100_000);
+    let options =
+        IngestOptions { multiline: Some(Multiline::new("^never$").unwrap()), max_batch_bytes: 1_024, ..options() };
+    let plan = plan(Shape::Lines, &Bytes::from(body), &options).unwrap();
+    assert!(plan.refused.is_empty());
+    let lines: usize = plan.batches.iter().flat_map(values).map(|value| value.len() / 2 + 1).sum();
+    assert_eq!(lines, 100_000, "no line is lost");
 }
 
 #[test]

@@ -22,5 +22,7 @@ pub(crate) fn stats_json(stats: &QueryStats) -> Value {
         "elapsed_us": stats.elapsed_us,
         "fences": fences,
         "catalogue_version": stats.catalogue_version,
+        "query_id": stats.query_id,
+        "spilled_bytes": stats.spilled_bytes,
     })
 }

@@ -1,6 +1,7 @@
 //! One file a command. Each is a client like any other, which talks gRPC to a node; only `log` reads a node's files.
 
 mod consume;
+mod dead_letters;
 mod log;
 mod produce;
 mod repl;
@@ -17,7 +18,7 @@ use clap::CommandFactory;
 use crate::cli::{Cli, Command, Global, OutputFormat};
 use crate::failure::Failure;
 
-pub(crate) use sql::{print_answer, stats_line};
+pub(crate) use sql::{lag_note, print_answer, stats_line};
 
 /// Runs a command to its end.
 ///
@@ -34,6 +35,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Sql(command) => sql::run(&global, &command).await,
         Command::Search(command) => search::run(&global, &command).await,
         Command::Segments(command) => segments::run(&global, &command.topic).await,
+        Command::DeadLetters(command) => dead_letters::run(&global, &command).await,
         Command::Retention(command) => retention::run(&global, &command).await,
         Command::Log(command) => log::run(&global, &command),
         Command::Completions { shell } => {

@@ -4,18 +4,19 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use stratalog_client::{Client, QueryOptions, QueryStream};
+use stratalog_client::{Client, Parameter, QueryOptions, QueryStream};
 use stratalog_proto::v1;
 
 use super::repl;
 use crate::cli::{Global, OutputFormat, Sql};
 use crate::failure::Failure;
 use crate::output::{RowPrinter, human_bytes, human_count, human_duration};
-use crate::times::parse_duration;
+use crate::times::{parse_duration, parse_time_ns};
 
 pub(super) async fn run(global: &Global, command: &Sql) -> Result<(), Failure> {
     let timeout = command.timeout.as_deref().map(parse_duration).transpose()?.map(Duration::from_nanos);
-    let options = QueryOptions { timeout, ..QueryOptions::default() };
+    let parameters = command.parameters.iter().map(|text| parameter(text)).collect::<Result<_, _>>()?;
+    let options = QueryOptions { timeout, parameters, ..QueryOptions::default() };
     let query = match (&command.query, &command.file) {
         (Some(query), _) => query.clone(),
         (None, Some(path)) => read_query(path)?,
@@ -67,7 +68,46 @@ pub(crate) fn stats_line(stats: &v1::QueryStats) -> String {
         stats.granules_pruned,
         stats.granules_total,
         human_count(stats.tail_rows),
-    )
+    ) + &match stats.spilled_bytes {
+        0 => String::new(),
+        bytes => format!(" · {} through the disk", human_bytes(bytes)),
+    } + &lag_note(stats)
+}
+
+/// What is said of an answer that did not see everything; nothing if it did.
+pub(crate) fn lag_note(stats: &v1::QueryStats) -> String {
+    match stats.fences.iter().map(|fence| fence.lag).sum::<u64>() {
+        0 => String::new(),
+        lag => format!(" · {} log entries are not rows yet: ask again for them", human_count(lag)),
+    }
+}
+
+/// Reads a parameter: `TYPE:VALUE`, or a value that says what it is.
+fn parameter(text: &str) -> Result<Parameter, Failure> {
+    let Some((name, value)) = text.split_once(':') else { return Ok(plain_parameter(text)) };
+    let parsed = match name {
+        "text" => Some(Parameter::from(value)),
+        "boolean" => value.parse().ok().map(Parameter::Boolean),
+        "bigint" => value.parse().ok().map(Parameter::Bigint),
+        "double" => value.parse().ok().map(Parameter::Double),
+        "timestamp" => return parse_time_ns(value).map(Parameter::Timestamp),
+        // A colon of the value itself.
+        _ => return Ok(plain_parameter(text)),
+    };
+    parsed.ok_or_else(|| Failure::Usage(format!("--param {text}: `{value}` is not a {name}")))
+}
+
+fn plain_parameter(text: &str) -> Parameter {
+    let number = text.parse().map(Parameter::Bigint).or_else(|_| match text.parse::<f64>() {
+        // Words that Rust reads as floats are words.
+        Ok(float) if text.contains(|c: char| c.is_ascii_digit()) => Ok(Parameter::Double(float)),
+        _ => Err(()),
+    });
+    match text {
+        "null" => Parameter::Null,
+        "true" | "false" => Parameter::Boolean(text == "true"),
+        _ => number.unwrap_or_else(|()| Parameter::from(text)),
+    }
 }
 
 fn read_query(path: &Path) -> Result<String, Failure> {
@@ -77,4 +117,32 @@ fn read_query(path: &Path) -> Result<String, Failure> {
         return read.map(|_| text).map_err(|error| Failure::io("read the query from", "standard input", &error));
     }
     std::fs::read_to_string(path).map_err(|error| Failure::io("read the query file", path.display(), &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_says_what_it_is_or_is_told() {
+        let cases = [
+            ("null", Parameter::Null),
+            ("true", true.into()),
+            ("-42", (-42).into()),
+            ("1.5", 1.5.into()),
+            ("inf", "inf".into()),
+            ("it's", "it's".into()),
+            ("text:42", "42".into()),
+            ("bigint:42", 42.into()),
+            ("double:42", 42.0.into()),
+            ("timestamp:1970-01-01T00:00:01Z", Parameter::Timestamp(1_000_000_000)),
+            ("http://x", "http://x".into()),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parameter(text).unwrap(), expected, "{text}");
+        }
+        for text in ["bigint:x", "boolean:2", "double:x", "timestamp:yesterday"] {
+            parameter(text).unwrap_err();
+        }
+    }
 }

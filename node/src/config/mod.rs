@@ -13,7 +13,9 @@ use stratalog_broker::{BrokerOptions, ReplayOptions, RowsOptions};
 use stratalog_query::EngineOptions;
 use stratalog_storage::LaneOptions;
 
+use crate::events::events;
 use crate::failure::Failure;
+use crate::priority::yield_to_others;
 
 pub(crate) use load::load;
 pub(crate) use units::Bytes;
@@ -126,7 +128,13 @@ pub(crate) struct Rows {
     pub(crate) seal_bytes: Bytes,
     /// A topic's tail is sealed when its oldest row has waited this long.
     pub(crate) seal_age: Span,
-    /// Memory for all tails of the node; above it the largest is sealed, then produce is slowed.
+    /// From so much in all tails of the node on, the largest is sealed: bounds what a start makes again.
+    pub(crate) rebuild_bytes: Bytes,
+    /// How long a query waits after a start for rows that are made again.
+    pub(crate) rebuild_wait: Span,
+    /// Bytes of segments that merging reads in a second; 0: nothing is merged by itself.
+    pub(crate) merge_rate: Bytes,
+    /// Memory for all tails of the node; above it produce is slowed.
     pub(crate) tail_budget: Bytes,
 }
 
@@ -140,6 +148,12 @@ pub(crate) struct Query {
     pub(crate) timeout: Span,
     /// The longest deadline that a query may name.
     pub(crate) max_timeout: Span,
+    /// Disk for what running queries have no memory for, all together; one query may have half of it.
+    pub(crate) spill_bytes: Bytes,
+    /// Queries that run at once.
+    pub(crate) max_running: u32,
+    /// Queries that wait for others to end before they are refused.
+    pub(crate) max_waiting: u32,
 }
 
 const MIB: u64 = 1 << 20;
@@ -207,7 +221,14 @@ impl Default for Replay {
 
 impl Default for Rows {
     fn default() -> Self {
-        Self { seal_bytes: Bytes(64 * MIB), seal_age: Span(Duration::from_secs(60)), tail_budget: Bytes(512 * MIB) }
+        Self {
+            seal_bytes: Bytes(64 * MIB),
+            seal_age: Span(Duration::from_secs(60)),
+            rebuild_bytes: Bytes(128 * MIB),
+            rebuild_wait: Span(Duration::from_secs(10)),
+            merge_rate: Bytes(32 * MIB),
+            tail_budget: Bytes(512 * MIB),
+        }
     }
 }
 
@@ -217,6 +238,9 @@ impl Default for Query {
             memory: Bytes(1024 * MIB),
             timeout: Span(Duration::from_secs(60)),
             max_timeout: Span(Duration::from_secs(600)),
+            spill_bytes: Bytes(16 * 1024 * MIB),
+            max_running: 16,
+            max_waiting: 256,
         }
     }
 }
@@ -239,8 +263,13 @@ impl Settings {
             return Err(Failure::Usage(format!("lane.file = {} is not a multiple of 512 bytes", self.lane.file.0)));
         }
         bounded("rows.seal_bytes", self.rows.seal_bytes.0, 1 << 16, 1 << 30)?;
+        bounded("rows.rebuild_bytes", self.rows.rebuild_bytes.0, 1 << 20, 1 << 38)?;
+        bounded("rows.merge_rate", self.rows.merge_rate.0, 0, 1 << 40)?;
         bounded("rows.tail_budget", self.rows.tail_budget.0, 1 << 20, 1 << 38)?;
         bounded("query.memory", self.query.memory.0, 1 << 20, 1 << 40)?;
+        bounded("query.spill_bytes", self.query.spill_bytes.0, 1 << 20, 1 << 44)?;
+        bounded("query.max_running", u64::from(self.query.max_running), 1, 1_024)?;
+        bounded("query.max_waiting", u64::from(self.query.max_waiting), 0, 65_536)?;
         if self.query.timeout.0 > self.query.max_timeout.0 {
             return Err(Failure::Usage("query.timeout is longer than query.max_timeout".to_owned()));
         }
@@ -298,6 +327,9 @@ impl Settings {
             rows: RowsOptions {
                 seal_bytes: self.rows.seal_bytes.0 as usize,
                 seal_age: self.rows.seal_age.0,
+                rebuild_bytes: self.rows.rebuild_bytes.0 as usize,
+                rebuild_wait: self.rows.rebuild_wait.0,
+                merge_rate_bytes: self.rows.merge_rate.0,
                 tail_budget_bytes: self.rows.tail_budget.0 as usize,
                 ..RowsOptions::default()
             },
@@ -305,10 +337,42 @@ impl Settings {
                 memory_bytes: self.query.memory.0 as usize,
                 default_timeout: self.query.timeout.0,
                 max_timeout: self.query.max_timeout.0,
+                spill_bytes: self.query.spill_bytes.0,
+                query_spill_bytes: self.query.spill_bytes.0 / 2,
+                max_running: self.query.max_running as usize,
+                max_waiting: self.query.max_waiting as usize,
+                on_thread_start: Some(yield_to_others),
                 ..EngineOptions::default()
             },
+            events: events(),
+            settings: self.listed(),
             ..BrokerOptions::new(self.data_dir.clone())
         }
+    }
+
+    /// Every setting by its key in the file, in the order of keys. None of them is secret.
+    fn listed(&self) -> Vec<(String, String)> {
+        let table = toml::Table::try_from(self).expect("settings are plain values");
+        let mut listed = Vec::new();
+        for (section, value) in table {
+            match value {
+                toml::Value::Table(keys) => {
+                    let key = |(key, value): (String, toml::Value)| (format!("{section}.{key}"), plain(value));
+                    listed.extend(keys.into_iter().map(key));
+                }
+                value => listed.push((section, plain(value))),
+            }
+        }
+        listed.sort();
+        listed
+    }
+}
+
+/// A value without quotes around it.
+fn plain(value: toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text,
+        other => other.to_string(),
     }
 }
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use stratalog_proto::config::{DURATION_FORM, format_duration_ns, parse_duration_ns};
+use stratalog_proto::config::{
+    BYTES_FORM, DURATION_FORM, format_bytes, format_duration_ns, parse_bytes, parse_duration_ns,
+};
 
-/// A number of bytes; written as a number, or with KiB, MiB or GiB.
+/// A number of bytes; written as a number, or with KiB, MiB, GiB or TiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) u64);
 
@@ -15,23 +17,12 @@ pub(crate) struct Bytes(pub(crate) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) Duration);
 
-const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-const BYTES_FORM: &str = "a number of bytes, or a number with KiB, MiB or GiB, such as \"64MiB\"";
-
-fn parse_bytes(text: &str) -> Option<u64> {
-    let (number, unit) = UNITS
-        .iter()
-        .find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, *unit)))
-        .unwrap_or((text, 1));
-    number.trim().parse::<u64>().ok()?.checked_mul(unit)
-}
-
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let whole = UNITS.iter().find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit));
-        match whole {
-            Some((name, unit)) => serializer.serialize_str(&format!("{}{name}", self.0 / unit)),
-            None => serializer.serialize_u64(self.0),
+        let text = format_bytes(self.0);
+        match text.parse() {
+            Ok(bytes) => serializer.serialize_u64(bytes),
+            Err(_) => serializer.serialize_str(&text),
         }
     }
 }
@@ -76,19 +67,5 @@ impl<'de> Deserialize<'de> for Span {
         let ns = parse_duration_ns(&text)
             .ok_or_else(|| de::Error::custom(format!("`{text}` is not a duration: {DURATION_FORM}")))?;
         Ok(Span(Duration::from_nanos(ns)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(parse_bytes("64MiB"), Some(64 << 20));
-        assert_eq!(parse_bytes("10"), Some(10));
-        for text in ["", "MiB", "1.5GiB", "-1", "99999999999999GiB"] {
-            assert_eq!(parse_bytes(text), None, "{text}");
-        }
     }
 }

@@ -20,6 +20,26 @@ impl Listing {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
+    /// Its columns.
+    pub(crate) fn columns(&self) -> Vec<&'static str> {
+        self.columns.clone()
+    }
+
+    /// Without the columns of these that have no value in any row.
+    #[must_use]
+    pub(crate) fn without_empty(mut self, of: &[&str]) -> Self {
+        let is_empty = |at: usize| self.rows.iter().all(|row| row[at].is_null());
+        let keep: Vec<bool> =
+            self.columns.iter().enumerate().map(|(at, name)| !(of.contains(name) && is_empty(at))).collect();
+        let mut kept = keep.iter();
+        self.columns.retain(|_| *kept.next().expect("one for each column"));
+        for row in &mut self.rows {
+            let mut kept = keep.iter();
+            row.retain(|_| *kept.next().expect("one for each column"));
+        }
+        self
+    }
+
     /// Adds a row.
     ///
     /// # Panics
@@ -187,6 +207,17 @@ fn csv_cell(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_that_nobody_has_are_left_out_if_they_may_be() {
+        let mut listing = Listing::new(&["name", "pattern", "note"]);
+        listing.push(vec!["a".into(), Value::Null, Value::Null]);
+        assert_eq!(listing.without_empty(&["pattern"]).columns(), ["name", "note"]);
+        let mut listing = Listing::new(&["name", "pattern"]);
+        listing.push(vec!["a".into(), Value::Null]);
+        listing.push(vec!["b".into(), "x".into()]);
+        assert_eq!(listing.without_empty(&["pattern"]).objects()[1]["pattern"], "x");
+    }
 
     #[test]
     fn csv_quotes_what_needs_it() {

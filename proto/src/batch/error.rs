@@ -45,7 +45,7 @@ pub enum BatchError {
     Count {
         /// Records declared.
         record_count: i32,
-        /// Must be one less.
+        /// At least one less; exactly one less where no record can have been erased.
         last_offset_delta: i32,
     },
     /// A producer id needs an epoch and a first sequence number.

@@ -17,7 +17,8 @@ pub(super) const MAGIC_AT: usize = 16;
 /// The only format that is accepted.
 pub(super) const MAGIC: i8 = 2;
 
-const CODEC_MASK: i16 = 0b111;
+/// The bits of the attributes that name the codec.
+pub(super) const CODEC_MASK: i16 = 0b111;
 const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
@@ -25,7 +26,7 @@ const CONTROL: i16 = 1 << 5;
 /// The header of a batch, field by field as on the wire; -1 is Kafka's "none" for the producer fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
-    /// Offset of the first record; 0 until the log has assigned one.
+    /// The first of its offsets; 0 until the log has assigned one.
     pub base_offset: i64,
     /// Bytes of the batch from `leader_epoch` on.
     pub batch_length: i32,
@@ -37,7 +38,7 @@ pub struct BatchHeader {
     pub crc: u32,
     /// Codec and flags.
     pub attributes: i16,
-    /// Offset of the last record, less `base_offset`.
+    /// The last of its offsets, less `base_offset`.
     pub last_offset_delta: i32,
     /// Milliseconds since the epoch; records hold differences to it.
     pub base_timestamp_ms: i64,
@@ -47,9 +48,9 @@ pub struct BatchHeader {
     pub producer_id: i64,
     /// Its epoch, or -1.
     pub producer_epoch: i16,
-    /// Sequence number of the first record, or -1.
+    /// Sequence number of its first offset, or -1.
     pub base_sequence: i32,
-    /// Records in the batch.
+    /// Records in the batch: one for each of its offsets, or fewer once some were erased.
     pub record_count: i32,
 }
 
@@ -127,6 +128,17 @@ impl BatchHeader {
         self.attributes & CONTROL != 0
     }
 
+    /// How many offsets the batch takes, which stays what it was when records of it are erased. 0 for a header that says
+    /// nothing of the kind, which no [`Batch`](super::Batch) has.
+    pub fn offset_count(&self) -> u32 {
+        u32::try_from(i64::from(self.last_offset_delta) + 1).unwrap_or(0)
+    }
+
+    /// Whether each of its offsets has a record, as in every batch that a producer sends.
+    pub fn is_dense(&self) -> bool {
+        self.record_count >= 1 && i64::from(self.record_count) == i64::from(self.offset_count())
+    }
+
     /// Whether an idempotent producer sent it.
     pub fn has_producer(&self) -> bool {
         self.producer_id >= 0
@@ -139,7 +151,7 @@ impl BatchHeader {
             return Err(BatchError::Length { declared, have });
         }
         let (record_count, last_offset_delta) = (self.record_count, self.last_offset_delta);
-        if record_count < 1 || last_offset_delta != record_count - 1 {
+        if last_offset_delta < 0 || record_count < 0 || record_count as u32 > self.offset_count() {
             return Err(BatchError::Count { record_count, last_offset_delta });
         }
         self.compression()?;

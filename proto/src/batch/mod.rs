@@ -9,6 +9,9 @@
 //!                             17 crc32c u32 (21 on)   27 base timestamp i64     51 producer epoch i16   61 records
 //! ```
 //!
+//! A batch takes `last offset delta + 1` offsets. A producer's has a record for each of them; in the log it may have fewer,
+//! down to none, because some were erased ([`without`]).
+//!
 //! Numbers are big-endian; inside records they are zigzag varints. Layout and rules:
 //! <https://kafka.apache.org/documentation/#recordbatch>.
 //!
@@ -25,6 +28,7 @@
 
 mod builder;
 mod compression;
+mod erase;
 mod error;
 mod header;
 mod partitioner;
@@ -39,6 +43,7 @@ mod tests;
 
 pub use builder::{BatchBuilder, encoded_record_bytes};
 pub use compression::Compression;
+pub use erase::{emptied, without};
 pub use error::BatchError;
 pub use header::{BatchHeader, HEADER_BYTES};
 pub use partitioner::partition_for_key;

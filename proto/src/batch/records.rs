@@ -29,13 +29,17 @@ pub struct Record {
     pub headers: Headers,
 }
 
-/// The records of a batch, in order: exactly as many as its header says, or an error and then nothing more.
+/// The records of a batch, in order: exactly as many as its header says, or an error and then nothing more. Their offset
+/// deltas ascend, and are their places in a batch of which no record was erased.
 #[derive(Clone, Debug)]
 pub struct Records {
     data: Bytes,
     at: usize,
     next: u32,
     count: u32,
+    /// The lowest offset delta that the next record may have.
+    next_delta: i64,
+    last_delta: i64,
     base_timestamp_ms: i64,
     append_time_ms: Option<i64>,
     done: bool,
@@ -54,6 +58,8 @@ impl Records {
             at: 0,
             next: 0,
             count,
+            next_delta: 0,
+            last_delta: header.last_offset_delta.into(),
             base_timestamp_ms: header.base_timestamp_ms,
             append_time_ms: header.is_log_append_time().then_some(header.max_timestamp_ms),
             done: false,
@@ -65,6 +71,16 @@ impl Records {
         self.data.len()
     }
 
+    /// Where the next record begins, in bytes of the decompressed records.
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// The bytes of the records from a position on, up to the next record.
+    pub(super) fn bytes_from(&self, position: usize) -> &[u8] {
+        &self.data[position..self.at]
+    }
+
     fn read(&mut self) -> Result<Record, &'static str> {
         let mut outer = Cursor::new(&self.data, self.at);
         let length = outer.varint()?;
@@ -73,7 +89,9 @@ impl Records {
         let _attributes = cursor.u8()?;
         let timestamp_delta = cursor.varlong()?;
         let offset_delta = cursor.varint()?;
-        if i64::from(offset_delta) != i64::from(self.next) {
+        // Those that follow need offsets, too: in a batch without gaps this leaves exactly one.
+        let highest = self.last_delta - i64::from(self.count - self.next - 1);
+        if !(self.next_delta..=highest).contains(&i64::from(offset_delta)) {
             return Err("its offset delta is not its place in the batch");
         }
         let key = cursor.nullable()?;
@@ -83,6 +101,7 @@ impl Records {
             return Err("it is longer than its fields");
         }
         self.at = body.end;
+        self.next_delta = i64::from(offset_delta) + 1;
         Ok(Record {
             offset_delta,
             timestamp_ms: self.timestamp_ms(timestamp_delta),

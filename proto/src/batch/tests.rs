@@ -218,8 +218,34 @@ fn counts_that_lie_are_refused_before_memory_is_taken() {
         assert!(matches!(batch.records(LIMIT), Err(BatchError::Record { .. })));
     }
     let mut bytes = build(Compression::None, &fixture_records()).to_vec();
-    bytes[26] = 7;
+    bytes[26] = 1;
     assert!(matches!(Batch::parse_trusted(bytes.into()), Err(BatchError::Count { .. })));
+}
+
+#[test]
+fn offsets_without_a_record_are_gaps_that_no_producer_may_leave() {
+    let mut bytes = build(Compression::None, &fixture_records()).to_vec();
+    bytes[26] = 7;
+    let batch = Batch::parse_trusted(bytes.into()).unwrap();
+    assert_eq!((batch.record_count(), batch.offset_count()), (3, 8));
+    assert_eq!(read(&batch).unwrap(), fixture_records());
+    assert!(matches!(batch.check_dense(), Err(BatchError::Count { .. })));
+}
+
+#[test]
+fn offset_deltas_that_do_not_ascend_within_the_batch_are_refused() {
+    let whole = Batch::parse(build(Compression::None, &fixture_records())).unwrap();
+    let left = erase::without(&whole, |delta| delta == 0, LIMIT).unwrap();
+    // Deltas 1 and 2, in a batch that takes other numbers of offsets.
+    for (last_delta, fits) in [(1, false), (2, true), (9, true)] {
+        let mut bytes = left.to_vec();
+        bytes[26] = last_delta;
+        assert_eq!(read(&Batch::parse_trusted(bytes.into()).unwrap()).is_ok(), fits, "{last_delta}");
+    }
+    let twice = [&left[HEADER_BYTES..], &left[HEADER_BYTES..]].concat();
+    let mut bytes = forge(Compression::None, 4, &twice).to_vec();
+    bytes[26] = 9;
+    assert!(matches!(read(&Batch::parse_trusted(bytes.into()).unwrap()), Err(BatchError::Record { index: 2, .. })));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::header::{CHECKSUM_AT, CHECKSUMMED_FROM, HEADER_BYTES, MAGIC_AT};
 use super::{BatchError, BatchHeader, Compression, Records};
 use crate::{Offset, ProducerId};
 
-/// One whole batch: magic 2, the declared length, a known codec, and as many records as offsets.
+/// One whole batch: magic 2, the declared length, a known codec, and no more records than offsets.
 ///
 /// What the records themselves hold is known only once they have been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +56,23 @@ impl Batch {
         self.compression
     }
 
-    /// Records in the batch, at least one; as many offsets.
+    /// Records in the batch: as many as offsets, or fewer, down to none, once some were erased.
     pub fn record_count(&self) -> u32 {
         self.header.record_count as u32
+    }
+
+    /// Offsets that the batch takes, at least one.
+    pub fn offset_count(&self) -> u32 {
+        self.header.offset_count()
+    }
+
+    /// Checks that each offset has a record: what is demanded of a producer.
+    ///
+    /// # Errors
+    /// [`BatchError::Count`].
+    pub fn check_dense(&self) -> Result<(), BatchError> {
+        let BatchHeader { record_count, last_offset_delta, .. } = self.header;
+        if self.header.is_dense() { Ok(()) } else { Err(BatchError::Count { record_count, last_offset_delta }) }
     }
 
     /// The records, in order. Keys, values and headers are slices: of this batch when it is not compressed, else of

@@ -83,6 +83,18 @@ impl ColumnSpec {
         Ok(Self { name: column.name.clone(), column_type, required: column.required })
     }
 
+    /// Reads the public form.
+    ///
+    /// # Errors
+    /// [`Code::InvalidConfig`] for a type that there is not.
+    pub fn from_v1(column: &v1::Column) -> Result<Self, Error> {
+        let column_type = ColumnType::parse(&column.r#type).ok_or_else(|| {
+            let message = format!("column `{}` has type {}, which there is not", column.name, column.r#type);
+            Error::new(Code::InvalidConfig, message)
+        })?;
+        Ok(Self { name: column.name.clone(), column_type, required: column.required })
+    }
+
     /// The public form.
     pub fn to_v1(&self) -> v1::Column {
         let r#type = self.column_type.name().to_owned();
@@ -113,20 +125,61 @@ pub fn check_columns(columns: &[ColumnSpec]) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads `status bigint, user.id text not null`.
+/// Reads `status bigint, user.id text not null`. A name with spaces, commas or quotes stands between double quotes, in which
+/// a quote is written twice.
 ///
 /// # Errors
 /// What is wrong, in words.
 pub fn parse_columns(text: &str) -> Result<Vec<ColumnSpec>, String> {
-    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let parts = split(text).into_iter().map(str::trim).filter(|part| !part.is_empty());
     let columns = parts.map(parse_column).collect::<Result<Vec<_>, _>>()?;
     check_columns(&columns)?;
     Ok(columns)
 }
 
+/// Writes columns as [`parse_columns`] reads them.
+pub fn format_columns(columns: &[ColumnSpec]) -> String {
+    let column = |column: &ColumnSpec| {
+        let required = if column.required { " not null" } else { "" };
+        format!("{} {}{required}", quoted(&column.name), column.column_type.name())
+    };
+    columns.iter().map(column).collect::<Vec<_>>().join(", ")
+}
+
+fn quoted(name: &str) -> String {
+    let needs = |c: char| c.is_whitespace() || matches!(c, ',' | '"');
+    if name.contains(needs) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name.to_owned() }
+}
+
+/// Cuts at the commas that are not between quotes.
+fn split(text: &str) -> Vec<&str> {
+    let mut in_quotes = false;
+    let is_cut = |c: char| {
+        in_quotes ^= c == '"';
+        c == ',' && !in_quotes
+    };
+    text.split(is_cut).collect()
+}
+
+/// The name that a column begins with, and what stands behind it.
+fn split_name(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        return text.split_once(char::is_whitespace).map(|(name, rest)| (name.to_owned(), rest));
+    };
+    let mut name = String::new();
+    let mut chars = quoted.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' if chars.next_if(|(_, next)| *next == '"').is_none() => return Some((name, &quoted[at + 1..])),
+            c => name.push(c),
+        }
+    }
+    None
+}
+
 fn parse_column(text: &str) -> Result<ColumnSpec, String> {
     let form = || format!("`{text}` is not a column; write NAME TYPE or NAME TYPE NOT NULL, as in `status bigint`");
-    let (name, rest) = text.split_once(char::is_whitespace).ok_or_else(form)?;
+    let (name, rest) = split_name(text).ok_or_else(form)?;
     let words: Vec<String> = rest.split_whitespace().map(str::to_ascii_lowercase).collect();
     let (required, words) = match words.as_slice() {
         [words @ .., not, null] if not == "not" && null == "null" => (true, words),
@@ -136,7 +189,7 @@ fn parse_column(text: &str) -> Result<ColumnSpec, String> {
         let names: Vec<_> = ColumnType::ALL.iter().map(|each| each.name()).collect();
         format!("`{}` is not a type; the types are {}", words.join(" "), names.join(", "))
     })?;
-    Ok(ColumnSpec { name: name.to_owned(), column_type, required })
+    Ok(ColumnSpec { name, column_type, required })
 }
 
 #[cfg(test)]
@@ -151,11 +204,22 @@ mod tests {
     }
 
     #[test]
+    fn columns_are_written_as_they_are_read() {
+        let columns = parse_columns("a bigint, \"two words\" text not null, \"a \"\"b\"\", c\" double").unwrap();
+        let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
+        assert_eq!(names, ["a", "two words", "a \"b\", c"]);
+        assert_eq!(parse_columns(&format_columns(&columns)).unwrap(), columns);
+        assert_eq!(format_columns(&[]), "");
+    }
+
+    #[test]
     fn what_is_wrong_with_a_column_is_said() {
         for (text, what) in [
             ("status", "NAME TYPE"),
             ("status money", "`money` is not a type"),
             ("a text, a bigint", "twice"),
+            ("\"a text", "NAME TYPE"),
+            ("\"a\" ", "is not a type"),
             ("_time timestamp", "the system's"),
         ] {
             let error = parse_columns(text).unwrap_err();

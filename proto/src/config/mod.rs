@@ -1,11 +1,14 @@
 //! The settings of a topic: one structure, its keys as users write them, and its wire form.
 
+mod bytes;
+mod check;
 mod columns;
 
 use crate::internal;
 use crate::{Code, Error};
 
-pub use columns::{ColumnSpec, ColumnType, MAX_DECLARED_COLUMNS, check_columns, parse_columns};
+pub use bytes::{BYTES_FORM, format_bytes, parse_bytes};
+pub use columns::{ColumnSpec, ColumnType, MAX_DECLARED_COLUMNS, check_columns, format_columns, parse_columns};
 
 /// Nanoseconds in a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
@@ -145,13 +148,7 @@ impl TopicConfig {
             "retention.bytes" => {
                 self.retention_bytes = match value {
                     "" | "-1" => None,
-                    _ => Some(
-                        value
-                            .parse()
-                            .ok()
-                            .filter(|bytes| *bytes > 0)
-                            .ok_or_else(|| invalid("it is a number of bytes, or -1 for no limit"))?,
-                    ),
+                    _ => Some(parse_bytes(value).filter(|bytes| *bytes > 0).ok_or_else(|| invalid(BYTES_FORM))?),
                 }
             }
             "pattern" | "multiline" => {

@@ -21,7 +21,8 @@ pub(crate) fn parse_query(text: &str) -> Result<Query, Error> {
 /// Turns queries into expressions over the columns of one place of a plan.
 ///
 /// A field that does not exist, or whose type cannot have the value, matches no row: who searches logs expects nothing
-/// found, not an error. No expression under a NOT is ever null, so that `NOT status:500` finds rows without a status.
+/// found, not an error. No expression under a NOT is ever null, so that `NOT status:500` finds rows without a status, and
+/// nor is what stands for `MATCH` in SQL, whatever stands around it there.
 #[derive(Debug)]
 pub(crate) struct Compiler {
     columns: Vec<(Column, DataType)>,
@@ -40,23 +41,29 @@ impl Compiler {
         Self { default: Some(column), ..self }
     }
 
-    /// The rows that match.
+    /// The rows that match, as a filter: of other rows it is false or null.
     pub(crate) fn compile(&self, query: &Query) -> Expr {
         self.expr(query, false)
     }
 
-    /// `negated`: within a NOT, where null and false are no longer the same.
+    /// Whether a row matches: true or false.
+    pub(crate) fn compile_truth(&self, query: &Query) -> Expr {
+        self.expr(query, true)
+    }
+
+    /// `negated`: perhaps within a NOT, where null and false are no longer the same.
     fn expr(&self, query: &Query, negated: bool) -> Expr {
         match query {
             Query::All => lit(true),
             Query::Leaf { field: None, leaf } => MatchLeaf::call(leaf.clone(), self.default_columns()),
-            Query::Leaf { field: Some(field), leaf } => {
-                self.over(field, negated, |column, data_type| field_leaf(column, data_type, leaf))
-            }
-            Query::Compare { field, op, value } => {
-                self.over(field, negated, |column, data_type| comparison(column, data_type, *op, value))
-            }
-            Query::Exists { field } => self.over(field, false, |column, _| column.is_not_null()),
+            Query::Leaf { field: Some(field), leaf } => self.over(field, |column, data_type| match data_type {
+                DataType::Utf8 => MatchLeaf::call(leaf.clone(), vec![column]),
+                _ => known(&column, negated, value_leaf(column.clone(), data_type, leaf)),
+            }),
+            Query::Compare { field, op, value } => self.over(field, |column, data_type| {
+                known(&column, negated, comparison(column.clone(), data_type, *op, value))
+            }),
+            Query::Exists { field } => self.over(field, |column, _| column.is_not_null()),
             Query::And(members) => self.balanced(members, negated, Operator::And, true),
             Query::Or(members) => self.balanced(members, negated, Operator::Or, false),
             Query::Not(member) => not(self.expr(member, true)),
@@ -64,10 +71,9 @@ impl Compiler {
     }
 
     /// `predicate` over every column of this name, of which a join may have more than one.
-    fn over(&self, field: &str, negated: bool, predicate: impl Fn(Expr, &DataType) -> Expr) -> Expr {
+    fn over(&self, field: &str, predicate: impl Fn(Expr, &DataType) -> Expr) -> Expr {
         let columns = self.columns.iter().filter(|(column, _)| column.name == field);
         let matches = columns.map(|(column, data_type)| predicate(Expr::Column(column.clone()), data_type));
-        let matches = matches.map(|expr| if negated { expr.is_true() } else { expr });
         matches.reduce(Expr::or).unwrap_or_else(|| lit(false))
     }
 
@@ -94,11 +100,14 @@ impl Compiler {
     }
 }
 
-/// `field:word`, `field:"some words"`, `field:pre*`.
-fn field_leaf(column: Expr, data_type: &DataType, leaf: &Leaf) -> Expr {
-    if *data_type == DataType::Utf8 {
-        return MatchLeaf::call(leaf.clone(), vec![column]);
-    }
+/// A predicate that is null where the column is: under a NOT it is false there. Unlike IS TRUE, this is something that
+/// segments are pruned by.
+fn known(column: &Expr, negated: bool, predicate: Expr) -> Expr {
+    if negated { column.clone().is_not_null().and(predicate) } else { predicate }
+}
+
+/// `field:word`, `field:"some words"`, `field:pre*` of a column that is not text.
+fn value_leaf(column: Expr, data_type: &DataType, leaf: &Leaf) -> Expr {
     match leaf {
         Leaf::Term(text) | Leaf::Phrase(text) => equality(column, data_type, text),
         // `status:5*`: the number as it is written.

@@ -5,7 +5,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, DataFusionError, Diagnostic, ExprSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
-use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility, lit};
 
 use super::compile::{Compiler, parse_query};
 use crate::schema::names;
@@ -84,16 +84,19 @@ fn expand(args: &[Expr], schema: &DFSchema) -> Result<Expr> {
     })?;
     let compiler = Compiler::new(columns_of(schema));
     match column {
-        None => Ok(compiler.compile(&query)),
+        None => Ok(compiler.compile_truth(&query)),
         Some(column) => {
             let data_type = schema.field_from_column(column)?.data_type().clone();
+            if data_type == DataType::Null {
+                return Ok(lit(false));
+            }
             if data_type != DataType::Utf8 {
                 return plan_err!(
                     "MATCH searches text, and column `{}` is {data_type}; compare it with = or <",
                     column.name
                 );
             }
-            Ok(compiler.with_default(column.clone()).compile(&query))
+            Ok(compiler.with_default(column.clone()).compile_truth(&query))
         }
     }
 }

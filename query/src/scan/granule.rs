@@ -10,12 +10,13 @@ use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use datafusion::common::{Result, exec_datafusion_err, internal_datafusion_err};
 use stratalog_proto::{Offset, PartitionId};
 
+use super::counts::Counts;
 use super::filter::{Conjunct, Filters};
+use super::log_start::{self, LogStarts};
 use super::selection::Selection;
 use super::{ScanTable, external};
 use crate::catalog::RawRecords;
 use crate::matching::row_matches;
-use crate::meter;
 use crate::schema::names;
 
 /// Rows that lie together: what a granule of a segment and a chunk of the tail have in common.
@@ -28,6 +29,9 @@ pub(super) trait Stored {
 
     /// What is known of a leaf without looking at text.
     fn bounds(&self, leaf: usize) -> Bounds;
+
+    /// Where partitions begin, if some of the rows may lie below.
+    fn log_starts(&self) -> Option<&LogStarts>;
 
     /// Where `_raw` is.
     fn log(&self) -> &dyn RawRecords;
@@ -52,15 +56,16 @@ pub(super) enum Bounds {
 pub(super) struct Granule<'a> {
     table: &'a ScanTable,
     filters: &'a Filters,
+    counts: &'a Counts,
     stored: &'a dyn Stored,
     decoded: Vec<Option<ArrayRef>>,
     memory: usize,
 }
 
 impl<'a> Granule<'a> {
-    pub(super) fn new(table: &'a ScanTable, filters: &'a Filters, stored: &'a dyn Stored) -> Self {
-        meter::add(&table.meter.rows_scanned, stored.rows());
-        Self { table, filters, stored, decoded: vec![None; table.schema.fields().len()], memory: 0 }
+    pub(super) fn new(table: &'a ScanTable, filters: &'a Filters, counts: &'a Counts, stored: &'a dyn Stored) -> Self {
+        counts.rows_scanned(stored.rows());
+        Self { table, filters, counts, stored, decoded: vec![None; table.schema.fields().len()], memory: 0 }
     }
 
     /// Memory of the columns decoded so far, in bytes.
@@ -68,9 +73,10 @@ impl<'a> Granule<'a> {
         self.memory
     }
 
-    /// The rows that fulfil every filter.
+    /// The rows at or above log start that fulfil every filter.
     pub(super) fn filter(&mut self) -> Result<Selection> {
         let mut selection = Selection::all(self.stored.rows());
+        self.restrict_to_log(&mut selection)?;
         self.restrict_by_index(&mut selection);
         for conjunct in &self.filters.conjuncts {
             if selection.count() == 0 {
@@ -96,6 +102,15 @@ impl<'a> Granule<'a> {
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(selection.count()));
         Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+    }
+
+    /// Rows below log start are nobody's business, whatever the filters are.
+    fn restrict_to_log(&mut self, selection: &mut Selection) -> Result<()> {
+        let Some(log_starts) = self.stored.log_starts() else { return Ok(()) };
+        let (partitions, offsets) = (self.system(names::PARTITION)?, self.system(names::OFFSET)?);
+        let (partitions, offsets) = (partitions.as_primitive::<Int32Type>(), offsets.as_primitive::<Int64Type>());
+        selection.restrict(&log_start::visible(log_starts, partitions, offsets)?);
+        Ok(())
     }
 
     /// Rows that a text index excludes need no other look, whatever the order of the conjuncts.
@@ -133,7 +148,7 @@ impl<'a> Granule<'a> {
             return Ok(array.clone());
         }
         let Decoded { array, bytes } = self.stored.read(column)?;
-        meter::add(&self.table.meter.bytes_scanned, bytes);
+        self.counts.bytes_scanned(bytes);
         self.memory += array.get_array_memory_size();
         self.decoded[column] = Some(array.clone());
         Ok(array)
@@ -177,7 +192,7 @@ impl<'a> Granule<'a> {
             text.append_option(value.as_deref().map(String::from_utf8_lossy));
         }
         let text = text.finish();
-        meter::add(&self.table.meter.bytes_scanned, text.value_data().len());
+        self.counts.bytes_scanned(text.value_data().len());
         self.memory += text.get_array_memory_size();
         Ok(Arc::new(text))
     }

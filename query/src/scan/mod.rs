@@ -5,11 +5,15 @@
 //! filters are evaluated on the columns that they name, and only where rows survive are the other columns decoded.
 //!
 //! What is not read: segments by what the manifest says of them, granules by their zone maps and by the text index, both
-//! through DataFusion's pruning; again while the scan runs, as dynamic filters (of a top-k, of a join) get narrower.
+//! through DataFusion's pruning; again while the scan runs, as dynamic filters (of a top-k, of a join) get narrower. Rows
+//! below log start are filtered where a segment or chunk still has some.
 
+mod counts;
 mod filter;
 mod granule;
 mod indexes;
+mod known;
+mod log_start;
 mod monotone;
 mod prune;
 mod segment;

@@ -148,6 +148,8 @@ impl PruningStatistics for SegmentStatistics<'_> {
 pub(super) struct GranuleStatistics<'a> {
     pub(super) filters: &'a Filters,
     pub(super) segment: &'a OpenSegment,
+    /// Whether to ask the text index.
+    pub(super) with_text: bool,
 }
 
 /// A column of [`Filters::schema`], as a segment has it.
@@ -198,6 +200,11 @@ impl GranuleStatistics<'_> {
         }
     }
 
+    /// Rows of a granule that a leaf has for sure, and at most, if that is asked and known.
+    fn leaf_counts(&self, leaf: usize, granule: usize) -> Option<(u64, u64)> {
+        self.with_text.then(|| self.segment.leaf_counts(leaf, granule)).flatten()
+    }
+
     fn rows(&self, granule: usize) -> u64 {
         self.segment.reader.granule_rows(granule).len() as u64
     }
@@ -206,14 +213,13 @@ impl GranuleStatistics<'_> {
 impl PruningStatistics for GranuleStatistics<'_> {
     /// A leaf is never false in a granule where it is sure of every row.
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        let every =
-            |leaf, granule| self.segment.leaf_counts(leaf, granule).is_some_and(|(sure, _)| sure == self.rows(granule));
+        let every = |leaf, granule| self.leaf_counts(leaf, granule).is_some_and(|(sure, _)| sure == self.rows(granule));
         self.bounds(column, |stored| self.segment.reader.zone_min(stored), every)
     }
 
     /// A leaf is never true in a granule without candidates.
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        let some = |leaf, granule| self.segment.leaf_counts(leaf, granule).is_none_or(|(_, maybe)| maybe > 0);
+        let some = |leaf, granule| self.leaf_counts(leaf, granule).is_none_or(|(_, maybe)| maybe > 0);
         self.bounds(column, |stored| self.segment.reader.zone_max(stored), some)
     }
 

@@ -12,6 +12,7 @@ use stratalog_storage::col::ColReader;
 
 use super::filter::Filters;
 use super::granule::{Bounds, Decoded, Stored};
+use super::log_start::{LogStarts, hides_rows_of};
 use super::{ScanTable, external, text};
 use crate::catalog::{RawRecords, ShardSnapshot};
 use crate::widen::widen;
@@ -25,6 +26,8 @@ pub(super) struct OpenSegment {
     pub(super) columns: Vec<Option<usize>>,
     /// For each leaf, what the index says.
     hits: Vec<Option<Hits>>,
+    /// Whether it has rows below log start.
+    pub(super) has_hidden: bool,
 }
 
 impl OpenSegment {
@@ -42,7 +45,13 @@ impl OpenSegment {
         let stored = |name: &str| reader.schema().index_of(name).ok();
         let columns = table.schema.fields().iter().map(|field| stored(field.name())).collect();
         let hits = text::leaf_hits(table, filters, segment, &reader);
-        Ok(Self { shard, reader, columns, hits })
+        let has_hidden = hides_rows_of(&table.snapshot.shards[shard].log_starts, &segment.meta);
+        Ok(Self { shard, reader, columns, hits, has_hidden })
+    }
+
+    /// Whether the index says anything.
+    pub(super) fn has_hits(&self) -> bool {
+        self.hits.iter().any(Option::is_some)
     }
 
     /// Rows of a granule that a leaf has for sure, and at most; `None` if the index does not say.
@@ -81,6 +90,10 @@ impl Stored for SegmentRows<'_> {
             None => Bounds::Unknown,
             Some(hits) => Bounds::Bits { sure: self.bits(&hits.sure), maybe: self.bits(&hits.maybe) },
         }
+    }
+
+    fn log_starts(&self) -> Option<&LogStarts> {
+        self.segment.has_hidden.then_some(&*self.shard.log_starts)
     }
 
     fn log(&self) -> &dyn RawRecords {

@@ -4,12 +4,11 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::AsArray;
-use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{ColumnStatistics, Result, ScalarValue, Statistics, internal_datafusion_err};
+use datafusion::common::{ColumnStatistics, Result, Statistics, internal_datafusion_err};
 use datafusion::datasource::source::{DataSource, OpenArgs};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -17,15 +16,16 @@ use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::DisplayFormatType;
 use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use stratalog_storage::SegmentMeta;
 
+use super::counts::{Counts, Level};
+use super::known::{Ends, ends};
 use super::prune::{Pruner, SegmentStatistics};
 use super::stream::{Reading, granules_of, stream};
 use super::work::{Unit, Work};
 use super::{Filters, ScanTable};
-use crate::meter;
-use crate::schema::names;
 
 /// Columns of the rows that fulfil the filters, at most `fetch` rows, in no order.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub(crate) struct TopicScan {
     schema: SchemaRef,
     partitions: usize,
     fetch: Option<usize>,
+    counts: Counts,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 impl TopicScan {
@@ -51,7 +53,9 @@ impl TopicScan {
     ) -> Result<Self> {
         let projection = projection.cloned().unwrap_or_else(|| (0..table.schema.fields().len()).collect());
         let schema = Arc::new(table.schema.project(&projection)?);
-        Ok(Self { table, filters, projection, schema, partitions: partitions.max(1), fetch })
+        let metrics = ExecutionPlanMetricsSet::new();
+        let counts = Counts::new(table.meter.clone(), &metrics);
+        Ok(Self { table, filters, projection, schema, partitions: partitions.max(1), fetch, counts, metrics })
     }
 
     /// The work of one execution: the tail, which is newest, then the segments that the manifest does not exclude,
@@ -61,6 +65,7 @@ impl TopicScan {
             table: self.table.clone(),
             pruner: Pruner::new(&self.filters),
             filters: self.filters.clone(),
+            counts: self.counts.clone(),
             projection: self.projection.clone(),
             schema: self.schema.clone(),
         };
@@ -80,14 +85,12 @@ impl TopicScan {
     }
 
     fn count<'a>(&self, segments: impl Iterator<Item = (&'a SegmentMeta, &'a bool)>) {
-        let meter = &self.table.meter;
         for (meta, kept) in segments {
             let granules = granules_of(meta.rows);
-            meter::add(&meter.segments_total, 1);
-            meter::add(&meter.granules_total, granules);
+            self.counts.segment(granules);
             if !kept {
-                meter::add(&meter.segments_pruned, 1);
-                meter::add(&meter.granules_pruned, granules);
+                self.counts.segment_pruned(Level::Manifest);
+                self.counts.granules_pruned(Level::Manifest, granules);
             }
         }
     }
@@ -99,32 +102,23 @@ impl TopicScan {
         sealed.chain(tail).sum()
     }
 
-    /// The lowest and the highest `_time`, exact; `None` without rows.
-    fn times(&self) -> Option<(i64, i64)> {
-        let shards = &self.table.snapshot.shards;
-        let segments = shards.iter().flat_map(|shard| &shard.segments);
-        let sealed = segments.map(|segment| (segment.meta.min_time_ns, segment.meta.max_time_ns));
-        let tail = shards.iter().flat_map(|shard| &shard.tail).filter_map(|chunk| {
-            let times = chunk.rows.column_by_name(names::TIME)?.as_primitive_opt::<TimestampNanosecondType>()?;
-            Some((arrow::compute::min(times)?, arrow::compute::max(times)?))
-        });
-        sealed.chain(tail).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    /// Whether every row that is stored is seen: none lies below log start.
+    fn sees_every_row(&self) -> bool {
+        self.table.snapshot.shards.iter().all(|shard| shard.log_starts.is_empty())
     }
 
-    /// What is exactly true of every column while nothing is filtered: COUNT(*) and the ends of time need no rows.
+    /// What is exactly true of every column while nothing is filtered: COUNT(*) and the ends of time, partitions and
+    /// offsets need no rows.
     fn column_statistics(&self) -> Vec<ColumnStatistics> {
-        let time = |ns: i64| Precision::Exact(ScalarValue::TimestampNanosecond(Some(ns), Some("UTC".into())));
-        let statistics = |column: &usize| match (self.table.schema.field(*column).name().as_str(), self.times()) {
-            (names::TIME, Some((min, max))) => ColumnStatistics {
+        let statistics = |column: &usize| match ends(&self.table.snapshot, self.table.schema.field(*column).name()) {
+            Ends::Unknown => ColumnStatistics::new_unknown(),
+            Ends::NoRows => ColumnStatistics { null_count: Precision::Exact(0), ..ColumnStatistics::new_unknown() },
+            Ends::Values(min, max) => ColumnStatistics {
                 null_count: Precision::Exact(0),
-                min_value: time(min),
-                max_value: time(max),
+                min_value: Precision::Exact(min),
+                max_value: Precision::Exact(max),
                 ..ColumnStatistics::new_unknown()
             },
-            (names::PARTITION | names::OFFSET, _) => {
-                ColumnStatistics { null_count: Precision::Exact(0), ..ColumnStatistics::new_unknown() }
-            }
-            _ => ColumnStatistics::new_unknown(),
         };
         self.projection.iter().map(statistics).collect()
     }
@@ -168,6 +162,10 @@ impl DataSource for TopicScan {
         self.fetch.map_or(Ok(()), |fetch| write!(f, ", fetch={fetch}"))
     }
 
+    fn metrics(&self) -> ExecutionPlanMetricsSet {
+        self.metrics.clone()
+    }
+
     fn output_partitioning(&self) -> Partitioning {
         Partitioning::UnknownPartitioning(self.partitions)
     }
@@ -177,7 +175,7 @@ impl DataSource for TopicScan {
     }
 
     fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
-        let unfiltered = self.filters.conjuncts.is_empty() && self.fetch.is_none();
+        let unfiltered = self.filters.conjuncts.is_empty() && self.fetch.is_none() && self.sees_every_row();
         let mut statistics = Statistics::new_unknown(&self.schema);
         match partition {
             None if unfiltered => {

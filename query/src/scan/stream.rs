@@ -12,14 +12,15 @@ use stratalog_storage::SegmentHandle;
 use stratalog_storage::col::GRANULE_ROWS;
 
 use super::ScanTable;
+use super::counts::{Counts, Level};
 use super::filter::Filters;
 use super::granule::{Granule, Stored};
+use super::log_start::granules_with_rows;
 use super::prune::{GranuleStatistics, Pruner, SegmentStatistics};
 use super::segment::{OpenSegment, SegmentRows};
 use super::tail::TailRows;
 use super::work::{Opening, Unit, Work};
 use crate::catalog::TailChunk;
-use crate::meter;
 
 /// Granules that one partition takes at a time: enough to be worth a lock, few enough to share a segment evenly.
 const GRANULES_A_UNIT: usize = 4;
@@ -30,6 +31,7 @@ pub(super) struct Reading {
     pub(super) table: ScanTable,
     pub(super) filters: Filters,
     pub(super) pruner: Pruner,
+    pub(super) counts: Counts,
     /// Columns of the table.
     pub(super) projection: Vec<usize>,
     /// `projection` of the table's schema.
@@ -78,6 +80,8 @@ impl Partition {
             let Some((unit, opening)) = work.next().await else { break };
             self.start(unit, opening)?;
         }
+        // Whoever is above may keep an ended stream for long.
+        self.memory.free();
         Ok(None)
     }
 
@@ -103,12 +107,12 @@ impl Partition {
         let shards = &reading.table.snapshot.shards;
         match piece {
             Piece::Tail { shard, chunk } => {
-                meter::add(&reading.table.meter.tail_rows, chunk.rows.num_rows());
+                reading.counts.tail_rows(chunk.rows.num_rows());
                 self.rows(&TailRows { table: &reading.table, shard: &shards[*shard], chunk })
             }
             Piece::Granule { segment, granule, generation } => {
                 if reading.is_excluded_by_now(segment, *granule, *generation) {
-                    meter::add(&reading.table.meter.granules_pruned, 1);
+                    reading.counts.granules_pruned(Level::ZoneMaps, 1);
                     return Ok(None);
                 }
                 let shard = &shards[segment.shard];
@@ -119,7 +123,7 @@ impl Partition {
 
     fn rows(&mut self, stored: &dyn Stored) -> Result<Option<RecordBatch>> {
         let reading = self.reading.clone();
-        let mut granule = Granule::new(&reading.table, &reading.filters, stored);
+        let mut granule = Granule::new(&reading.table, &reading.filters, &reading.counts, stored);
         let mut selection = granule.filter()?;
         self.memory.try_resize(granule.memory())?;
         if selection.count() == 0 {
@@ -130,6 +134,7 @@ impl Partition {
             return Ok(None);
         }
         let batch = granule.project(&selection, &reading.projection, &reading.schema)?;
+        reading.counts.output_rows(batch.num_rows());
         self.memory.try_resize(granule.memory())?;
         Ok(Some(batch))
     }
@@ -138,18 +143,14 @@ impl Partition {
 impl Reading {
     /// Opens a segment: the granules that its zone maps and text index leave.
     fn open(&self, shard: usize, segment: Arc<SegmentHandle>) -> Result<Vec<Unit>> {
-        let meter = &self.table.meter;
         let generation = self.pruner.generation();
         if !self.pruner.keep(&SegmentStatistics(vec![&segment.meta]))[0] {
-            meter::add(&meter.segments_pruned, 1);
-            meter::add(&meter.granules_pruned, granules_of(segment.meta.rows));
+            self.counts.segment_pruned(Level::Manifest);
+            self.counts.granules_pruned(Level::Manifest, granules_of(segment.meta.rows));
             return Ok(Vec::new());
         }
         let segment = Arc::new(OpenSegment::open(&self.table, &self.filters, shard, &segment)?);
-        let kept = self.pruner.keep(&GranuleStatistics { filters: &self.filters, segment: &segment });
-        let pruned = kept.iter().filter(|kept| !**kept).count();
-        meter::add(&meter.granules_pruned, pruned);
-        meter::add(&meter.segments_pruned, usize::from(pruned == kept.len()));
+        let kept = self.granules(&segment);
         // Rows of a segment ascend in time, more or less: its newest granules are the last ones.
         let newest_first: Vec<usize> = (0..kept.len()).rev().filter(|granule| kept[*granule]).collect();
         let unit =
@@ -157,10 +158,33 @@ impl Reading {
         Ok(newest_first.chunks(GRANULES_A_UNIT).map(unit).collect())
     }
 
+    /// Which granules of a segment are read.
+    fn granules(&self, segment: &OpenSegment) -> Vec<bool> {
+        let statistics = |with_text| GranuleStatistics { filters: &self.filters, segment, with_text };
+        let mut kept = self.pruner.keep(&statistics(false));
+        if segment.has_hidden {
+            let log_starts = &self.table.snapshot.shards[segment.shard].log_starts;
+            let has_rows = granules_with_rows(log_starts, &segment.reader);
+            kept.iter_mut().zip(has_rows).for_each(|(kept, has_rows)| *kept &= has_rows);
+        }
+        let of_zones = kept.iter().filter(|kept| !**kept).count();
+        if segment.has_hits() && of_zones < kept.len() {
+            let by_text = self.pruner.keep(&statistics(true));
+            kept.iter_mut().zip(by_text).for_each(|(kept, by_text)| *kept &= by_text);
+        }
+        let pruned = kept.iter().filter(|kept| !**kept).count();
+        self.counts.granules_pruned(Level::ZoneMaps, of_zones);
+        self.counts.granules_pruned(Level::Text, pruned - of_zones);
+        if pruned == kept.len() {
+            self.counts.segment_pruned(if pruned == of_zones { Level::ZoneMaps } else { Level::Text });
+        }
+        kept
+    }
+
     /// Whether filters that became narrower since `generation` exclude a granule.
     fn is_excluded_by_now(&self, segment: &OpenSegment, granule: usize, generation: u64) -> bool {
         self.pruner.generation() != generation
-            && !self.pruner.keep(&GranuleStatistics { filters: &self.filters, segment })[granule]
+            && !self.pruner.keep(&GranuleStatistics { filters: &self.filters, segment, with_text: true })[granule]
     }
 }
 

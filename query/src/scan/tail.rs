@@ -5,6 +5,7 @@ use datafusion::common::Result;
 
 use super::ScanTable;
 use super::granule::{Bounds, Decoded, Stored};
+use super::log_start::LogStarts;
 use crate::catalog::{RawRecords, ShardSnapshot, TailChunk};
 use crate::widen::widen;
 
@@ -33,6 +34,10 @@ impl Stored for TailRows<'_> {
 
     fn bounds(&self, _leaf: usize) -> Bounds {
         Bounds::Unknown
+    }
+
+    fn log_starts(&self) -> Option<&LogStarts> {
+        (!self.shard.log_starts.is_empty()).then_some(&*self.shard.log_starts)
     }
 
     fn log(&self) -> &dyn RawRecords {

@@ -23,6 +23,8 @@ pub(crate) struct Names {
     pub(crate) topics: Vec<TableName>,
     /// The tables of the schema `system`.
     pub(crate) system: Vec<TableName>,
+    /// The tables of the schema `information_schema`.
+    pub(crate) information: Vec<TableName>,
 }
 
 /// A table in a FROM clause.
@@ -149,9 +151,10 @@ impl Rewriter {
         let span = dotted(&idents(name)).span;
         match Target::of(name, &|name| self.is_cte(name)) {
             Target::Cte(_) => {}
-            Target::System(table) => {
-                *name = vec![ident(SYSTEM.to_owned(), span), ident(table.clone(), span)].into();
-                self.names.system.push(TableName { name: table, ..place });
+            Target::Own(schema, table) => {
+                *name = vec![ident(schema.to_owned(), span), ident(table.clone(), span)].into();
+                let tables = if schema == SYSTEM { &mut self.names.system } else { &mut self.names.information };
+                tables.push(TableName { name: table, ..place });
             }
             Target::Topic(topic) => {
                 *name = ident(topic, span).into();

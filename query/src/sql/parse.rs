@@ -1,13 +1,16 @@
-//! Text to one statement that only reads.
+//! Text to one statement.
 
 use datafusion::sql::sqlparser::ast::{ObjectName, ShowStatementIn, Statement};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
 use stratalog_proto::{Code, Error};
 
 use crate::error::clip;
+use crate::parameters::{Parameter, bind};
 
+use super::change::{Change, Refused};
 use super::dialect::BoundedDialect;
 use super::limits;
 
@@ -20,18 +23,34 @@ pub(crate) enum Command {
     ShowTables,
     /// `DESCRIBE topic`, `SHOW COLUMNS FROM topic`.
     Describe(ObjectName),
+    /// `CREATE TABLE`, `ALTER TABLE`, `DROP TABLE`, `DELETE`.
+    Change(Change),
+    /// `KILL QUERY 'id'`.
+    Kill(String),
 }
 
-/// Parses exactly one statement and refuses those that write.
+/// Parses exactly one statement and refuses those that do what is not possible.
 ///
 /// # Errors
 /// [`Code::InvalidSql`], with line and column where the text is at fault.
 pub(crate) fn parse(sql: &str) -> Result<Command, Error> {
+    parse_with(sql, &[])
+}
+
+/// As [`parse`], with values for `$1`, `$2`, … in the statement.
+///
+/// # Errors
+/// As [`parse`], and for parameters that the statement does not name, or that were not sent.
+pub(crate) fn parse_with(sql: &str, parameters: &[Parameter]) -> Result<Command, Error> {
     limits::check_length(sql)?;
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql)
         .tokenize_with_location()
         .map_err(|error| syntax(&error.message, Some((error.location.line, error.location.column))))?;
     limits::check_tokens(&tokens)?;
+    if let Some(id) = killed(&tokens)? {
+        return Ok(Command::Kill(id));
+    }
+    let tokens = if defines(&tokens) { join_dotted(tokens) } else { tokens };
     let dialect = BoundedDialect::new(tokens.len());
     let statements = Parser::new(&dialect)
         .with_recursion_limit(limits::MAX_NESTING)
@@ -40,7 +59,10 @@ pub(crate) fn parse(sql: &str) -> Result<Command, Error> {
         .map_err(|error| parser_error(&error, &tokens))?;
     let mut statements = statements.into_iter();
     match (statements.next(), statements.next()) {
-        (Some(statement), None) => command(statement),
+        (Some(mut statement), None) => {
+            bind(&mut statement, parameters)?;
+            command(statement)
+        }
         (None, _) => Err(Error::new(Code::InvalidSql, "the statement is empty; try SELECT * FROM <topic> LIMIT 10")),
         (Some(_), Some(_)) => Err(Error::new(Code::InvalidSql, "there is more than one statement; send one at a time")),
     }
@@ -58,24 +80,82 @@ fn command(statement: Statement) -> Result<Command, Error> {
             Some(ShowStatementIn { parent_name: Some(name), .. }) => Ok(Command::Describe(name)),
             _ => Err(Error::new(Code::InvalidSql, "SHOW COLUMNS needs a table: SHOW COLUMNS FROM <topic>")),
         },
-        Statement::Explain { statement: inner, .. } => Err(read_only(&inner)),
-        other => Err(read_only(&other)),
+        Statement::Explain { statement: inner, .. } => Err(refuse(&format!("EXPLAIN {}", verb(&inner)))),
+        other => match Change::of(other) {
+            Ok(change) => Ok(Command::Change(change)),
+            Err(Refused::Invalid(error)) => Err(error),
+            Err(Refused::NoChange(statement)) => Err(impossible(&statement)),
+        },
     }
 }
 
-fn read_only(statement: &Statement) -> Error {
-    // The first word says enough, and the statement may be long.
-    refuse(statement.to_string().split_whitespace().next().unwrap_or("this"))
+fn impossible(statement: &Statement) -> Error {
+    refuse(&verb(statement))
 }
 
-/// What somebody is told whose statement does more than read.
+/// The first word says enough, and the statement may be long.
+fn verb(statement: &Statement) -> String {
+    statement.to_string().split_whitespace().next().unwrap_or("this").to_owned()
+}
+
+/// What somebody is told whose statement does what is not possible.
 pub(crate) fn refuse(verb: &str) -> Error {
     let verb = verb.to_ascii_uppercase();
     let message = format!(
-        "{verb} is not possible: SQL here only reads (SELECT, EXPLAIN, SHOW TABLES, DESCRIBE). \
-         Records are written by producing, topics are managed with `stratalog topic`"
+        "{verb} is not possible: statements are SELECT, EXPLAIN of one, SHOW TABLES, DESCRIBE, CREATE TABLE, ALTER TABLE, \
+         DROP TABLE, DELETE and KILL QUERY. Records are written by producing"
     );
     Error::new(Code::InvalidSql, message)
+}
+
+/// The tokens that mean something.
+fn meaning(tokens: &[TokenWithSpan]) -> impl Iterator<Item = &Token> {
+    tokens.iter().map(|token| &token.token).filter(|token| !matches!(token, Token::Whitespace(_) | Token::EOF))
+}
+
+/// The id in `KILL QUERY 'id'`, which the parser knows only with a number.
+fn killed(tokens: &[TokenWithSpan]) -> Result<Option<String>, Error> {
+    let is = |token: &Token, keyword| matches!(token, Token::Word(word) if word.keyword == keyword);
+    let mut words = meaning(tokens).filter(|token| **token != Token::SemiColon);
+    if !words.next().is_some_and(|token| is(token, Keyword::KILL)) {
+        return Ok(None);
+    }
+    match (words.next(), words.next(), words.next()) {
+        (Some(query), Some(Token::SingleQuotedString(id)), None) if is(query, Keyword::QUERY) => Ok(Some(id.clone())),
+        _ => Err(Error::new(
+            Code::InvalidSql,
+            "KILL takes the id of a query in quotes: KILL QUERY 'id'; SELECT id, sql FROM system.queries shows them",
+        )),
+    }
+}
+
+/// Whether a statement defines a table, so that names in it are of columns and settings.
+fn defines(tokens: &[TokenWithSpan]) -> bool {
+    let first = meaning(tokens).next();
+    matches!(first, Some(Token::Word(word)) if matches!(word.keyword, Keyword::CREATE | Keyword::ALTER))
+}
+
+/// Makes `a.b.c`, without spaces, one name: the parser expects no dots in the name of a column or a setting.
+fn join_dotted(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut joined: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut after_dot = false;
+    for token in tokens {
+        match (&token.token, joined.last_mut().map(|last| &mut last.token)) {
+            (Token::Period, Some(Token::Word(_))) if !after_dot => after_dot = true,
+            (Token::Word(part), Some(Token::Word(name))) if after_dot => {
+                let value = format!("{}.{}", name.value, part.value);
+                *name = Word { value, quote_style: Some('"'), keyword: Keyword::NoKeyword };
+                after_dot = false;
+            }
+            _ => {
+                if std::mem::take(&mut after_dot) {
+                    joined.push(TokenWithSpan { token: Token::Period, span: token.span });
+                }
+                joined.push(token);
+            }
+        }
+    }
+    joined
 }
 
 fn parser_error(error: &ParserError, tokens: &[TokenWithSpan]) -> Error {

@@ -3,7 +3,7 @@
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Select, SetExpr, TableFactor, TableWithJoins};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::SYSTEM;
+use super::{INFORMATION, SYSTEM};
 
 /// A relation in scope.
 #[derive(Clone, Debug)]
@@ -76,9 +76,9 @@ impl Scope {
     fn add_table(&mut self, name: &ObjectName, target: Target, is_topic: bool) {
         let written = parts(name);
         match target {
-            Target::System(table) => {
-                self.push(written, vec![SYSTEM.to_owned(), table.clone()], false);
-                self.push(vec![table.clone()], vec![SYSTEM.to_owned(), table], false);
+            Target::Own(schema, table) => {
+                self.push(written, vec![schema.to_owned(), table.clone()], false);
+                self.push(vec![table.clone()], vec![schema.to_owned(), table], false);
             }
             Target::Topic(topic) | Target::Cte(topic) => {
                 self.push(vec![topic.clone()], vec![topic.clone()], is_topic);
@@ -123,8 +123,8 @@ impl Relation {
 /// What a name in FROM is.
 #[derive(Debug)]
 pub(super) enum Target {
-    /// `system.x`: the `x`.
-    System(String),
+    /// A table of our own: its schema, and its name.
+    Own(&'static str, String),
     /// A topic; a dot in the name is part of it.
     Topic(String),
     /// A name that WITH defines.
@@ -135,7 +135,8 @@ impl Target {
     pub(super) fn of(name: &ObjectName, is_cte: &dyn Fn(&str) -> bool) -> Self {
         match parts(name).as_slice() {
             [one] if is_cte(one) => Self::Cte(one.clone()),
-            [schema, table] if schema == SYSTEM => Self::System(table.clone()),
+            [schema, table] if schema == SYSTEM => Self::Own(SYSTEM, table.clone()),
+            [schema, table] if schema == INFORMATION => Self::Own(INFORMATION, table.clone()),
             parts => Self::Topic(parts.join(".")),
         }
     }

@@ -52,8 +52,18 @@ async fn errors() {
 }
 
 #[tokio::test]
+async fn json() {
+    run("json").await;
+}
+
+#[tokio::test]
 async fn system() {
     run("system").await;
+}
+
+#[tokio::test]
+async fn information() {
+    run("information").await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A catalog over rows that tests choose: in memory as tail, or in real column segments with text indexes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,15 +15,15 @@ use parking_lot::Mutex;
 use stratalog_index::{ANALYZER_VERSION, TextIndexWriter};
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::{
-    Error, Offset, PartitionId, RaftIndex, SegmentId, ShardId, TenantId, TimeBucket, Token, TopicId, v1,
+    Code, Error, Offset, PartitionId, RaftIndex, SegmentId, ShardId, TenantId, TimeBucket, Token, TopicId, v1,
 };
 use stratalog_storage::col::{ColSpec, write_segment};
 use stratalog_storage::{Io, RealDisk, SegmentHandle, SegmentKind, SegmentMeta};
 
 use super::rows::{Row, batch};
 use crate::{
-    Answer, Catalog, Engine, EngineOptions, PartitionInfo, RawRecords, SearchRequest, ShardSnapshot, SqlRequest,
-    TailChunk, TopicInfo, TopicSnapshot, merge_schemas,
+    Answer, Catalog, Changes, Engine, EngineOptions, PartitionInfo, RawRecords, SearchRequest, ShardSnapshot,
+    SqlRequest, TailChunk, TopicChange, TopicInfo, TopicSnapshot, merge_schemas,
 };
 
 /// Where a run of rows is.
@@ -38,6 +39,7 @@ struct FakeTopic {
     info: Arc<TopicInfo>,
     segments: Vec<Arc<SegmentHandle>>,
     tail: Vec<Arc<TailChunk>>,
+    log_starts: BTreeMap<PartitionId, Offset>,
     fence: u64,
 }
 
@@ -52,6 +54,8 @@ pub(super) struct FakeCatalog {
 
 /// A catalog and an engine over it.
 pub(super) struct Fixture {
+    /// What statements changed.
+    pub(super) changes: Arc<FakeChanges>,
     pub(super) catalog: Arc<FakeCatalog>,
     pub(super) engine: Engine,
 }
@@ -69,7 +73,8 @@ impl Fixture {
             snapshots: AtomicUsize::new(0),
             tokens: Mutex::default(),
         });
-        Self { engine: Engine::new(catalog.clone(), options), catalog }
+        let changes = Arc::new(FakeChanges::default());
+        Self { engine: Engine::new(catalog.clone(), changes.clone(), options), catalog, changes }
     }
 
     pub(super) fn topic(&self, name: &str) {
@@ -81,7 +86,13 @@ impl Fixture {
             config: TopicConfig::default(),
             shards: vec![ShardId(0), ShardId(1), ShardId(0), ShardId(1)],
         };
-        let topic = FakeTopic { info: Arc::new(info), segments: Vec::new(), tail: Vec::new(), fence: 100 };
+        let topic = FakeTopic {
+            info: Arc::new(info),
+            segments: Vec::new(),
+            tail: Vec::new(),
+            log_starts: BTreeMap::new(),
+            fence: 100,
+        };
         self.catalog.topics.lock().push(topic);
     }
 
@@ -96,6 +107,13 @@ impl Fixture {
         let analyzer_version = if place == Place::Sealed { ANALYZER_VERSION } else { ANALYZER_VERSION + 1 };
         let segment = seal(&self.catalog.io, self.catalog.dir.path(), &topic.info, rows, analyzer_version);
         topic.segments.push(Arc::new(segment));
+    }
+
+    /// Deletes the records of a partition below an offset; their rows stay where they are.
+    pub(super) fn delete_records(&self, topic: &str, partition: u32, before: u64) {
+        let mut topics = self.catalog.topics.lock();
+        let topic = topics.iter_mut().find(|known| known.info.name == topic).unwrap();
+        topic.log_starts.insert(PartitionId(partition), Offset(before));
     }
 
     pub(super) async fn start(&self, sql: &str) -> Result<Answer, Error> {
@@ -212,6 +230,40 @@ fn text_index(rows: &RecordBatch) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
+/// Notes what statements change, and changes nothing.
+#[derive(Default)]
+pub(super) struct FakeChanges(pub(super) Mutex<Vec<String>>);
+
+#[async_trait]
+impl Changes for FakeChanges {
+    async fn create_topic(&self, name: &str, partitions: u32, config: TopicConfig) -> Result<(), Error> {
+        if name == "logs" {
+            return Err(Error::new(Code::TopicExists, "there is a topic `logs`"));
+        }
+        let columns: Vec<_> =
+            config.columns.iter().map(|column| (&column.name, column.column_type.name(), column.required)).collect();
+        let (format, retention, time) = (config.format.name(), config.retention_ns, config.time_field.as_deref());
+        self.0.lock().push(format!("create {name} {partitions} {format} {retention:?} {time:?} {columns:?}"));
+        Ok(())
+    }
+
+    async fn alter_topic(&self, name: &str, change: TopicChange) -> Result<(), Error> {
+        let columns: Vec<_> = change.columns.iter().map(|column| &column.name).collect();
+        self.0.lock().push(format!("alter {name} {:?} {columns:?}", change.settings));
+        Ok(())
+    }
+
+    async fn delete_topic(&self, name: &str) -> Result<(), Error> {
+        self.0.lock().push(format!("drop {name}"));
+        Ok(())
+    }
+
+    async fn delete_rows(&self, topic: &str, predicate: &str) -> Result<String, Error> {
+        self.0.lock().push(format!("delete from {topic}: {predicate}"));
+        Ok("job-1".to_owned())
+    }
+}
+
 /// The record at a position says its position.
 struct FakeLog;
 
@@ -265,6 +317,7 @@ impl Catalog for FakeCatalog {
             lag: 0,
             segments: segments.to_vec(),
             tail: tail.to_vec(),
+            log_starts: Arc::new(topic.log_starts.clone()),
             raw: Arc::new(FakeLog),
         };
         Ok(TopicSnapshot {

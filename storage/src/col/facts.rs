@@ -11,12 +11,12 @@ use super::system;
 use super::writer::ColSpec;
 use crate::segment::{OffsetRange, SegmentMeta};
 
-/// Computes the meta of a segment of these rows; `bytes` and `blake3` are left 0 for the writer to fill in.
+/// Computes the meta of a segment of these rows, of which so many are dead; `bytes` and `blake3` are left 0 for the writer to fill in.
 ///
 /// # Errors
 /// Why the rows cannot be a segment: a system column that is missing or has nulls, too many rows, a row outside of the
 /// bucket (S3), an offset that comes twice (S1).
-pub(super) fn facts(spec: &ColSpec, rows: &RecordBatch) -> Result<SegmentMeta, String> {
+pub(super) fn facts(spec: &ColSpec, rows: &RecordBatch, dead_rows: u64) -> Result<SegmentMeta, String> {
     if rows.num_rows() == 0 || rows.num_rows() > MAX_ROWS as usize {
         return Err(format!("it has {} rows; a segment has 1 to {MAX_ROWS}", rows.num_rows()));
     }
@@ -24,7 +24,6 @@ pub(super) fn facts(spec: &ColSpec, rows: &RecordBatch) -> Result<SegmentMeta, S
     let (_, max_ingested_ns) = span(required::<TimestampNanosecondType>(rows, system::INGESTED_AT)?);
     let partitions = required::<Int32Type>(rows, system::PARTITION)?;
     let offsets = required::<Int64Type>(rows, system::OFFSET)?;
-    let dead_rows = rows.column_by_name(system::DEAD).map_or(0, |dead| dead.len() - dead.null_count());
     let meta = SegmentMeta {
         id: spec.id,
         topic: spec.topic,
@@ -34,7 +33,7 @@ pub(super) fn facts(spec: &ColSpec, rows: &RecordBatch) -> Result<SegmentMeta, S
         max_time_ns,
         max_ingested_ns,
         rows: rows.num_rows() as u64,
-        dead_rows: dead_rows as u64,
+        dead_rows,
         bytes: 0,
         ranges: ranges(partitions, offsets)?,
         blake3: [0; 32],

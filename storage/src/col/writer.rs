@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::Field;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Field, Schema};
 use stratalog_proto::{SegmentId, ShardId, TimeBucket, TopicId};
 
 use super::directory::{ColumnEntry, DictionaryEntry};
-use super::encoding::{self, Dictionary};
+use super::encoding::{self, Dictionary, DictionaryBuilder};
 use super::error::ColError;
 use super::facts::facts;
 use super::footer::Footer;
 use super::format::{ColumnType, GRANULE_ROWS, KIND, MAX_CELLS, MAX_COLUMNS, MAX_NAME_BYTES};
+use super::source::{ColumnSource, granules, system_columns};
 use super::zones::Zones;
 use crate::container::{BlockWriter, Written, write_named};
 use crate::io::Io;
@@ -54,17 +55,31 @@ pub fn write_segment(
     rows: &RecordBatch,
     text: Option<&[u8]>,
 ) -> Result<SegmentMeta, ColError> {
+    write_columns(io, dir, spec, rows, text)
+}
+
+/// [`write_segment`] of rows that are not in memory: only a granule of them is at a time, and the four system columns that
+/// a segment's meta is computed from.
+///
+/// # Errors
+/// As [`write_segment`], and those of `source`.
+pub fn write_columns(
+    io: &dyn Io,
+    dir: &Path,
+    spec: &ColSpec,
+    mut source: impl ColumnSource,
+    text: Option<&[u8]>,
+) -> Result<SegmentMeta, ColError> {
     let refused = |what| ColError::Refused { id: spec.id, what };
-    let layout = layout(rows).map_err(refused)?;
-    let meta = facts(spec, rows).map_err(refused)?;
-    write_named(io, dir, &segment_file_name(spec.id), |out| write_file(out, spec, meta, rows, &layout, text))
+    let layout = layout(&source.schema(), source.rows()).map_err(refused)?;
+    let (system, dead_rows) = system_columns(&mut source)?;
+    let meta = facts(spec, &system, dead_rows).map_err(refused)?;
+    write_named(io, dir, &segment_file_name(spec.id), |out| write_file(out, spec, meta, &mut source, &layout, text))
 }
 
 /// The type of each column, once all of them can be stored.
-fn layout(rows: &RecordBatch) -> Result<Vec<ColumnType>, String> {
-    let schema = rows.schema_ref();
-    let granules = rows.num_rows().div_ceil(GRANULE_ROWS as usize).max(1);
-    let limit = MAX_COLUMNS.min(MAX_CELLS / granules);
+fn layout(schema: &Schema, rows: usize) -> Result<Vec<ColumnType>, String> {
+    let limit = MAX_COLUMNS.min(MAX_CELLS / granules(rows).max(1));
     if schema.fields().len() > limit {
         return Err(format!("it has {} columns; with so many rows it may have {limit}", schema.fields().len()));
     }
@@ -89,7 +104,7 @@ fn write_file(
     mut out: BlockWriter,
     spec: &ColSpec,
     meta: SegmentMeta,
-    rows: &RecordBatch,
+    source: &mut impl ColumnSource,
     layout: &[ColumnType],
     text: Option<&[u8]>,
 ) -> Result<SegmentMeta, ColError> {
@@ -98,8 +113,8 @@ fn write_file(
     out.write(&KIND.header(spec.shard, spec.id, &topic))?;
     let start = out.position();
     let mut columns = Vec::with_capacity(layout.len());
-    for ((field, values), column) in rows.schema_ref().fields().iter().zip(rows.columns()).zip(layout) {
-        columns.push(write_column(&mut out, field, *column, values)?);
+    for (at, column) in layout.iter().enumerate() {
+        columns.push(write_column(&mut out, source, at, *column)?);
     }
     let columns_section = start..out.position();
     let text_section = text.map(|text| out.position()..out.position() + text.len() as u64);
@@ -115,11 +130,11 @@ fn write_file(
 /// Writes a column's dictionary, if it gets one, and its granules.
 fn write_column(
     out: &mut BlockWriter,
-    field: &Field,
+    source: &mut impl ColumnSource,
+    at: usize,
     column: ColumnType,
-    values: &ArrayRef,
 ) -> Result<ColumnEntry, ColError> {
-    let built = if column == ColumnType::Utf8 { Dictionary::build(values.as_string()) } else { None };
+    let built = if column == ColumnType::Utf8 { build_dictionary(source, at)? } else { None };
     // A column without a single value has nothing to look up.
     let built = built.filter(|(dictionary, _)| dictionary.len() > 0);
     let mut buffer = Vec::new();
@@ -132,22 +147,30 @@ fn write_column(
             Some(DictionaryEntry { range: start..out.position(), values: dictionary.len() as u32 })
         }
     };
-    let granules = granules_of(values);
     let mut chunks = vec![out.position()];
-    for (number, granule) in granules.iter().enumerate() {
+    let mut zones = Vec::new();
+    for number in 0..granules(source.rows()) {
+        let granule = source.granule(at, number)?;
         let first = number * GRANULE_ROWS as usize;
         let codes = built.as_ref().map(|(_, codes)| &codes[first..first + granule.len()]);
         buffer.clear();
-        encoding::encode(column, granule, codes, &mut buffer);
+        encoding::encode(column, &granule, codes, &mut buffer);
         out.write(&buffer)?;
         chunks.push(out.position());
+        zones.push(Zones::of(column, &[granule]));
     }
-    let zones = Zones::of(column, &granules);
-    let nullable = field.is_nullable();
-    Ok(ColumnEntry { name: field.name().clone(), column, nullable, dictionary, chunks, zones })
+    let schema = source.schema();
+    let (name, nullable) = (schema.field(at).name().clone(), schema.field(at).is_nullable());
+    Ok(ColumnEntry { name, column, nullable, dictionary, chunks, zones: Zones::join(&zones) })
 }
 
-fn granules_of(values: &ArrayRef) -> Vec<ArrayRef> {
-    let granule = GRANULE_ROWS as usize;
-    (0..values.len()).step_by(granule).map(|first| values.slice(first, granule.min(values.len() - first))).collect()
+/// The dictionary of a text column and the code of each row, if it is worth one.
+fn build_dictionary(source: &mut impl ColumnSource, at: usize) -> Result<Option<(Dictionary, Vec<u32>)>, ColError> {
+    let mut builder = DictionaryBuilder::new(source.rows());
+    for number in 0..granules(source.rows()) {
+        if !builder.add(source.granule(at, number)?.as_string()) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(builder.finish()))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, ArrowNumericType, AsArray, BooleanArray, Float64Array, PrimitiveArray, StringArray, UInt64Array,
 };
-use arrow::compute::{max, max_boolean, max_string, min, min_boolean, min_string};
+use arrow::compute::{concat, max, max_boolean, max_string, min, min_boolean, min_string};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMillisecondType, TimestampNanosecondType};
 
 use super::format::ColumnType;
@@ -40,6 +40,17 @@ impl Zones {
         };
         let null_counts = granules.iter().map(|granule| granule.null_count() as u64);
         Self { min, max, null_counts: Arc::new(UInt64Array::from_iter_values(null_counts)) }
+    }
+
+    /// One zone map of several, which are of one column and follow each other.
+    pub(super) fn join(zones: &[Zones]) -> Self {
+        let joined = |of: fn(&Zones) -> &dyn Array| {
+            let parts: Vec<&dyn Array> = zones.iter().map(of).collect();
+            concat(&parts).expect("zone maps of one column have one type")
+        };
+        let null_counts = zones.iter().flat_map(|zones| zones.null_counts.values()).copied();
+        let null_counts = Arc::new(UInt64Array::from_iter_values(null_counts));
+        Self { min: joined(|zones| &*zones.min), max: joined(|zones| &*zones.max), null_counts }
     }
 }
 

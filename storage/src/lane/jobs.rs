@@ -23,6 +23,8 @@ pub(super) struct State {
     pub(super) released: Vec<Arc<LogFile>>,
     /// One of those, to make the next file of.
     pub(super) kept: Option<Arc<LogFile>>,
+    /// Files below this number are not kept: what is in them is to be gone soon.
+    pub(super) keep_from: u64,
     /// A failure was logged, and nothing has succeeded since.
     pub(super) told: bool,
 }
@@ -59,6 +61,7 @@ impl State {
             floor,
             released: unneeded.into_iter().map(Arc::new).collect(),
             kept: None,
+            keep_from: 0,
             told: false,
         }
     }
@@ -69,9 +72,11 @@ impl State {
         let goes = |log: &mut Arc<LogFile>| log.header.number < floor && Arc::get_mut(log).is_some();
         let mut gone: Vec<_> = self.released.extract_if(.., goes).collect();
         if self.kept.is_none() {
-            let fitting = gone.iter().position(|log| log.header.file_bytes == file_bytes);
+            let fits = |log: &Arc<LogFile>| log.header.file_bytes == file_bytes && log.header.number >= self.keep_from;
+            let fitting = gone.iter().position(fits);
             self.kept = fitting.map(|at| gone.swap_remove(at));
         }
+        gone.extend(self.kept.take_if(|kept| kept.header.number < self.keep_from));
         if !gone.is_empty() {
             return Some(Job::Remove(gone));
         }

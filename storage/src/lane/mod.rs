@@ -187,6 +187,30 @@ impl Lane {
         }
     }
 
+    /// Has the log go on in a new file: every append from now on is in the file whose number this gives, or in a later one.
+    /// `done` is called once the log durably goes on there, as for [`Lane::append`]. `None`, and `done` is not called, if
+    /// the new file is not there yet: it is being made, ask again soon.
+    ///
+    /// # Errors
+    /// [`LaneError::Dead`], [`LaneError::Closed`].
+    pub fn rotate(&self, done: Done) -> Result<Option<u64>, LaneError> {
+        let (number, _) = self.shared.room();
+        if !self.spare.is_ready_after(number) {
+            return Ok(None);
+        }
+        self.shared.rotate(done).map(Some)
+    }
+
+    /// Has the space of released files below `number` be given back instead of being kept for the next file, so that
+    /// their bytes are in no file any more; whether that is so by now. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`LaneError::Io`] if the directory cannot be listed.
+    pub fn discard_below(&self, number: u64) -> Result<bool, LaneError> {
+        self.spare.keep_none_below(number);
+        Ok(!self.spare.has_below(number)?)
+    }
+
     /// The files that were not released.
     pub fn usage(&self) -> LaneUsage {
         self.shared.usage()

@@ -81,6 +81,17 @@ impl Queue {
         positions
     }
 
+    /// Queues a group without frames at the start of a file, the next one if this one has groups already: everything that
+    /// comes after it is in that file or a later one. Gives its number.
+    pub(super) fn rotate(&mut self, done: Done, now: Instant) -> u64 {
+        if self.end.offset > FIRST_GROUP {
+            self.go_to_next_file();
+        }
+        self.open(0, now);
+        self.groups.back_mut().expect("one was opened").dones.push(done);
+        self.end.file
+    }
+
     /// Queues a group without frames, whose header records that all before it is durable. The last sector of a file is
     /// kept for it.
     pub(super) fn push_mark(&mut self, now: Instant) {
@@ -112,6 +123,11 @@ impl Queue {
         pos
     }
 
+    fn go_to_next_file(&mut self) {
+        self.end = Place { file: self.end.file + 1, offset: FIRST_GROUP };
+        self.file_bytes = self.new_file_bytes;
+    }
+
     fn last_takes(&self, bytes: u64) -> bool {
         self.groups.back().is_some_and(|group| {
             let grown = group_bytes(group.frames_bytes + bytes);
@@ -122,8 +138,7 @@ impl Queue {
     /// Opens a group that will take `bytes` of frames, in the next file if this one has no room.
     fn open(&mut self, bytes: u64, now: Instant) {
         if self.end.offset + group_bytes(bytes) > frames_end(self.file_bytes) {
-            self.end = Place { file: self.end.file + 1, offset: FIRST_GROUP };
-            self.file_bytes = self.new_file_bytes;
+            self.go_to_next_file();
             assert!(
                 FIRST_GROUP + group_bytes(bytes) <= frames_end(self.file_bytes),
                 "frames were checked to fit a file"

@@ -52,6 +52,16 @@ impl Shared {
     }
 
     pub(super) fn push(&self, frames: Vec<Summed>, done: Done) -> Result<Vec<LanePos>, LaneError> {
+        self.queue(|queue| queue.push(frames, done, Instant::now()))
+    }
+
+    /// See [`Queue::rotate`].
+    pub(super) fn rotate(&self, done: Done) -> Result<u64, LaneError> {
+        self.queue(|queue| queue.rotate(done, Instant::now()))
+    }
+
+    /// Queues something for the flush thread.
+    fn queue<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> Result<R, LaneError> {
         let mut state = self.state.lock();
         if let Some(error) = &state.stopped {
             return Err(error.clone());
@@ -59,10 +69,10 @@ impl Shared {
         if state.closing {
             return Err(LaneError::Closed);
         }
-        let positions = state.queue.push(frames, done, Instant::now());
+        let queued = change(&mut state.queue);
         drop(state);
         self.wake.notify_one();
-        Ok(positions)
+        Ok(queued)
     }
 
     /// Waits for work; `None` when the lane has closed and all is done. After `mark_after` of quiet, or before closing,

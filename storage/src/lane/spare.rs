@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::LaneError;
 use super::files::{LogFile, LogWriter};
+use super::format::file_number;
 use super::jobs::{Job, State, Step};
 use super::maker::Maker;
 
@@ -173,6 +174,36 @@ impl SpareWatch {
         state.interrupted = true;
         drop(state);
         self.0.changed.notify_all();
+    }
+
+    /// Whether the file after `number` is there. If not, it is made now.
+    pub(super) fn is_ready_after(&self, number: u64) -> bool {
+        let mut state = self.0.state.lock();
+        if matches!(state.step, Step::Ready(_)) && state.number == number + 1 {
+            return true;
+        }
+        if matches!(state.step, Step::Idle) {
+            state.step = Step::Wanted;
+            drop(state);
+            self.0.changed.notify_all();
+        }
+        false
+    }
+
+    /// Has released files below this number go, instead of keeping the space of one of them for the next file.
+    pub(super) fn keep_none_below(&self, number: u64) {
+        let mut state = self.0.state.lock();
+        state.keep_from = state.keep_from.max(number);
+        drop(state);
+        self.0.changed.notify_all();
+    }
+
+    /// Whether the directory has a file below this number, or one that is being made, maybe of the space of such a one.
+    pub(super) fn has_below(&self, number: u64) -> io::Result<bool> {
+        let names = self.0.maker.io.list(&self.0.maker.dir)?;
+        let is_old =
+            |name: &String| file_number(name).is_some_and(|found| found < number) || name.ends_with(".log.tmp");
+        Ok(names.iter().any(is_old))
     }
 
     /// Zeroes written, in bytes, and files made of old ones.

@@ -7,6 +7,7 @@ mod descriptors;
 mod faults;
 mod recovery;
 mod release;
+mod rotate;
 mod space;
 mod stepped;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, SegmentId, TopicId, internal};
 
-use crate::rec::{RecMeta, RecRange};
+use crate::rec::{ErasedOffsets, RecMeta, RecRange};
 
 /// Why a [`super::Manifest::roll`] or [`super::Manifest::repack`] changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +45,7 @@ pub enum RollRejected {
     /// A repack of a segment that is not live: it was repacked, or dropped, before.
     #[error("cannot repack replay segment {0}: it is not in the manifest")]
     NotLive(SegmentId),
-    /// A repack whose result is not a part of what it replaces.
+    /// A repack whose result is not a part of what it replaces, or that erases what is not in it.
     #[error("cannot replace replay segment {remove} by {add}: {add} is not a part of it")]
     NotAPart {
         /// What is replaced.
@@ -129,9 +129,8 @@ impl Replay {
         if self.is_live(add.id) {
             return Err(RollRejected::Duplicate(add.id));
         }
-        let whole = &self.recs[live];
-        let same_entries = (add.after, add.through) == (whole.after, whole.through);
-        if !same_entries || add.ranges().any(|(topic, range)| whole.range(topic, range.partition) != Some(range)) {
+        let erased = ErasedOffsets::from_proto(&repack.erased).map_err(RollRejected::Malformed)?;
+        if !is_part(&add, &self.recs[live], &erased) {
             return Err(RollRejected::NotAPart { remove, add: add.id });
         }
         Ok((live, Some(Arc::new(add))))
@@ -228,6 +227,18 @@ impl Replay {
             }
         }
     }
+}
+
+/// Whether a segment has partitions of the same entries as another one, each as it is there, but for what the records at
+/// the erased offsets weighed and when they were.
+fn is_part(part: &RecMeta, whole: &RecMeta, erased: &ErasedOffsets) -> bool {
+    let same = |(topic, range): (TopicId, &RecRange)| {
+        whole.range(topic, range.partition).is_some_and(|there| match erased.of(topic, range.partition) {
+            Some(_) => (range.first, range.next) == (there.first, there.next),
+            None => range == there,
+        })
+    };
+    (part.after, part.through) == (whole.after, whole.through) && part.ranges().all(same) && erased.lie_in(part)
 }
 
 /// Whether the segments of a topic are of different entries, and hold ascending offsets.

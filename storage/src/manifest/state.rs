@@ -6,7 +6,7 @@ use std::sync::Arc;
 use stratalog_proto::{Code, Error, RaftIndex, TopicId, internal};
 
 use super::replay::Replay;
-use super::{Manifest, TopicManifest};
+use super::{Manifest, RowCounts, TopicManifest};
 use crate::segment::SegmentMeta;
 
 impl Manifest {
@@ -51,7 +51,16 @@ impl TopicManifest {
                 return Err(corrupt(format!("segment {id} is not of topic {topic}, or there twice")));
             }
         }
-        Ok(Self { row_frontier: RaftIndex(raw.row_frontier), segments })
+        let mut restored = Self { row_frontier: RaftIndex(raw.row_frontier), segments, counts: RowCounts::default() };
+        restored.counts = match raw.counts {
+            Some(counts) => counts.into(),
+            // A state of before they were counted: what has no row any more was dropped, or never had one.
+            None => {
+                let sealed = raw.partitions.iter().map(|partition| partition.sealed).fold(0, u64::saturating_add);
+                RowCounts { dropped: sealed.saturating_sub(restored.live_rows()), ..RowCounts::default() }
+            }
+        };
+        Ok(restored)
     }
 }
 

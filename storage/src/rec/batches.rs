@@ -14,10 +14,11 @@ impl Placed {
         let header = BatchHeader::read(bytes).map_err(|error| error.to_string())?;
         let len = i64::from(header.batch_length) + LENGTH_OVERHEAD;
         let first = u64::try_from(header.base_offset).map_err(|_| "L2: its base offset is negative".to_owned())?;
-        if header.record_count < 1 || header.last_offset_delta != header.record_count - 1 {
-            return Err("L2: it does not have as many records as offsets".to_owned());
+        let offsets = header.offset_count();
+        if offsets == 0 || u32::try_from(header.record_count).map_or(true, |records| records > offsets) {
+            return Err("L2: it has no offsets, or more records than offsets".to_owned());
         }
-        let next = first + header.record_count as u64;
+        let next = first + u64::from(offsets);
         if next > i64::MAX as u64 || len < HEADER_BYTES as i64 {
             return Err("its offsets end above 2^63 - 1, or its bytes before its header does".to_owned());
         }

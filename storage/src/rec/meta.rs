@@ -3,7 +3,8 @@
 use stratalog_proto::batch::HEADER_BYTES;
 use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, SegmentId, TopicId, internal};
 
-/// The batches of one partition in a replay segment: all offsets from `first` to `next`, without a gap (L2).
+/// The batches of one partition in a replay segment: all offsets from `first` to `next`, without a gap between batches
+/// (L2). Within them, records may have been erased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecRange {
     /// The partition.
@@ -44,9 +45,19 @@ pub struct RecMeta {
     pub blake3: [u8; 32],
     /// Ascending by topic, one for each.
     pub topics: Vec<RecTopicMeta>,
+    /// The newest `entry.time` of its batches, in nanoseconds since the epoch; 0 if that is not known, of a segment that
+    /// release 0.1 rolled. The manifest alone says it: in the file it follows from the order of the batches.
+    pub max_entry_time_ns: i64,
 }
 
 impl RecMeta {
+    /// Whether both mean the same file, which is all that is known of one whose newest entry time is not.
+    pub fn is_same_file(&self, other: &RecMeta) -> bool {
+        let RecMeta { id, after, through, bytes, blake3, topics, max_entry_time_ns: _ } = self;
+        (id, after, through, bytes, blake3) == (&other.id, &other.after, &other.through, &other.bytes, &other.blake3)
+            && *topics == other.topics
+    }
+
     /// The offsets of a partition in this segment, if it has any.
     pub fn range(&self, topic: TopicId, partition: PartitionId) -> Option<&RecRange> {
         let ranges = &self.topic(topic)?.ranges;
@@ -116,7 +127,7 @@ impl From<&RecMeta> for internal::RecMeta {
             topics: meta.topics.iter().map(topic).collect(),
             location: 0,
             key_id: 0,
-            max_entry_time_ns: 0,
+            max_entry_time_ns: meta.max_entry_time_ns,
         }
     }
 }
@@ -140,6 +151,7 @@ impl TryFrom<&internal::RecMeta> for RecMeta {
             bytes: meta.bytes,
             blake3: meta.blake3[..].try_into().map_err(|_| corrupt("its hash does not have 32 bytes"))?,
             topics: meta.topics.iter().map(RecTopicMeta::try_from).collect::<Result<_, _>>()?,
+            max_entry_time_ns: meta.max_entry_time_ns,
         };
         match typed.contradiction() {
             None => Ok(typed),

@@ -5,11 +5,13 @@
 //! file. [`write_rec`] and [`fn@repack`] are pure functions of their input: all replicas build the same file. [`RecReader`]
 //! finds batches by offset, by time, and in the order of the log.
 //!
-//! - L2: the offsets of a partition in a segment are dense.
+//! - L2: the batches of a partition in a segment follow each other without a gap between their offsets; a gap within a
+//!   batch comes from erasure.
 //! - L4: what is freed from the log because it lies here was checked on its way in, batch by batch.
 //! - L5: a damaged block is an error that names file, block and offsets, never a wrong answer.
 
 mod batches;
+mod erased;
 mod error;
 mod footer;
 mod format;
@@ -26,6 +28,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use erased::ErasedOffsets;
 pub use error::RecError;
 pub use handle::RecHandle;
 pub use meta::{RecMeta, RecRange, RecTopicMeta};

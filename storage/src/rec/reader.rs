@@ -54,7 +54,7 @@ impl RecReader {
 
     /// Checks that the file is, by its footer, the one that a manifest means.
     pub(super) fn check_is(&self, shard: ShardId, meta: &RecMeta) -> Result<(), RecError> {
-        let found = self.with_hash(meta.blake3);
+        let found = self.with_hash(meta.blake3, meta.max_entry_time_ns);
         if found == *meta && self.shard() == shard {
             return Ok(());
         }
@@ -62,10 +62,10 @@ impl RecReader {
         Err(RecError::corrupt(self.path(), self.file.footer(), what))
     }
 
-    /// What a manifest says of the file, but for its hash, which is in no footer: see [`RecReader::verify`].
-    pub(super) fn with_hash(&self, blake3: [u8; 32]) -> RecMeta {
+    /// What a manifest says of the file, with what is in no footer: see [`RecReader::verify`].
+    pub(super) fn with_hash(&self, blake3: [u8; 32], max_entry_time_ns: i64) -> RecMeta {
         let (id, after, through) = (self.id(), self.after(), self.through());
-        RecMeta { id, after, through, bytes: self.len(), blake3, topics: self.topics() }
+        RecMeta { id, after, through, bytes: self.len(), blake3, topics: self.topics(), max_entry_time_ns }
     }
 
     /// The segment's id.

@@ -21,11 +21,12 @@ impl RecReader {
         let blake3 = self.file.verify().map_err(|error| self.explained(error))?;
         let mut steps = Steps::new(self, |_| Some(RaftIndex(0)))?;
         let mut found: Vec<Option<PartitionEntry>> = vec![None; self.footer.partitions.len()];
-        let mut batches = 0_u32;
+        let (mut batches, mut max_entry_time_ns) = (0_u32, i64::MIN);
         while let Some((order, placed, bytes)) = steps.next(self)? {
             let number = order.partition as usize;
             self.verify_batch(&self.footer.partitions[number], &mut found[number], &placed, bytes)?;
             batches = batches.wrapping_add(1);
+            max_entry_time_ns = max_entry_time_ns.max(order.entry_time_ns);
         }
         let unlike = self.footer.partitions.iter().zip(&found).find(|(said, found)| found.as_ref() != Some(said));
         if let Some((said, _)) = unlike {
@@ -35,7 +36,7 @@ impl RecReader {
             let what = format!("it has {batches} batches, its footer says {}", self.footer.batches);
             return Err(RecError::corrupt(self.path(), self.file.footer(), what));
         }
-        Ok(self.with_hash(blake3))
+        Ok(self.with_hash(blake3, max_entry_time_ns))
     }
 
     /// Checks a batch, and adds it to what was found of its partition.

@@ -108,7 +108,8 @@ impl RecWriter {
         if of.index <= self.spec.after || of.index > self.spec.through {
             return Err(self.refused(at(&format!("its entry {} is not one of the segment's", of.index))));
         }
-        let batch = Batch::parse(of.batch.clone()).map_err(|error| self.refused(at(&error.to_string())))?;
+        let batch = Batch::parse(of.batch.clone()).and_then(|batch| batch.check_dense().map(|()| batch));
+        let batch = batch.map_err(|error| self.refused(at(&error.to_string())))?;
         if of.base_offset.0 > i64::MAX as u64 {
             return Err(self.refused(at("L2: it is above 2^63 - 1")));
         }
@@ -139,17 +140,11 @@ impl RecWriter {
         Ok(self.partitions.len() as u32 - 1)
     }
 
-    /// Adds a batch of another segment.
-    pub(super) fn push_copy(
-        &mut self,
-        key: (TopicId, PartitionId),
-        placed: Placed,
-        head: &[u8],
-        body: &[u8],
-    ) -> Result<u32, RecError> {
-        let start = self.out.position();
-        let end = start + placed.len() as u64;
-        self.push(key, &Placed { start, end, ..placed }, head, body)
+    /// Adds a batch of another segment, whose header this is.
+    pub(super) fn push_copy(&mut self, key: (TopicId, PartitionId), batch: &[u8]) -> Result<u32, RecError> {
+        let placed = Placed::read(batch, self.out.position()).map_err(|what| refused(&self.spec, what))?;
+        let (head, body) = batch.split_at(HEADER_BYTES);
+        self.push(key, &placed, head, body)
     }
 
     /// Ends the file. `order` is that of the log.
@@ -165,8 +160,9 @@ impl RecWriter {
         let Some(Written { bytes, blake3 }) = self.out.finish(&KIND, footer.encode())? else {
             return Err(refused(&spec, "its footer would be over 4 GiB".to_owned()));
         };
-        let topics = footer.topics();
-        Ok(RecMeta { id: spec.id, after: spec.after, through: spec.through, bytes, blake3, topics })
+        let (topics, RecSpec { id, after, through, .. }) = (footer.topics(), spec);
+        let max_entry_time_ns = order.iter().map(|batch| batch.entry_time_ns).max().unwrap_or(0);
+        Ok(RecMeta { id, after, through, bytes, blake3, topics, max_entry_time_ns })
     }
 
     fn check(&self, order: &[Ordered]) -> Result<(), String> {

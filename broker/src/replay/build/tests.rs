@@ -3,8 +3,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use stratalog_proto::Offset;
-use stratalog_storage::Io;
 use stratalog_storage::simulation::{Op, SimDisk};
+use stratalog_storage::{ErasedOffsets, Io};
 
 use super::*;
 use crate::replay::testing::{Log, SHARD, batch, store, store_on};
@@ -74,9 +74,10 @@ fn a_rewritten_segment_is_the_same_on_every_replica() {
     rebuild(&follower, &log, &packed, log.placed.clone()).unwrap();
     let packed = Arc::new(packed);
     [&leader, &follower].iter().for_each(|store| store.adopt(Arc::clone(&packed)));
-    let rewritten = repack(&leader, &packed, SegmentId::new(), &[(a, PartitionId(1))]).unwrap().unwrap();
+    let rewritten = repack(&leader, &packed, SegmentId::new(), &[(a, PartitionId(1))], &ErasedOffsets::default());
+    let rewritten = rewritten.unwrap().unwrap();
     assert_eq!(rewritten.ranges().count(), 1);
-    repack_as(&follower, &packed, &rewritten).unwrap();
+    repack_as(&follower, &packed, &rewritten, &ErasedOffsets::default()).unwrap();
     assert!(listed(&disk).contains(&format!("{}.rec", rewritten.id)));
 }
 

@@ -1,8 +1,8 @@
 use std::path::Path;
 
 use stratalog_proto::{PartitionId, TopicId};
-use stratalog_storage::rec_file_name;
 use stratalog_storage::simulation::SimDisk;
+use stratalog_storage::{ErasedOffsets, rec_file_name};
 
 use super::*;
 use crate::replay::build;
@@ -15,7 +15,7 @@ fn built(store: &RecStore) -> (Arc<RecMeta>, PendingRec) {
     (0..10).for_each(|_| log.append(1, &[(a, 0, 100), (b, 0, 100)]));
     let [meta] = build::build(store, &log, log.range(), log.placed.clone()).unwrap().try_into().unwrap();
     let meta = Arc::new(meta);
-    (Arc::clone(&meta), PendingRec { meta, batches: log.placed, replaces: None })
+    (Arc::clone(&meta), PendingRec { meta, batches: log.placed, replaces: None, erased: Arc::default() })
 }
 
 fn listed(disk: &SimDisk) -> Vec<String> {
@@ -69,9 +69,14 @@ fn a_segment_that_is_replaced_stays_until_its_successor_is_made_of_it() {
     let (old, _) = built(&store);
     store.adopt(Arc::clone(&old));
     let keep = [(old.topics[0].topic, PartitionId(0))];
-    let new = build::repack(&store, &old, SegmentId::new(), &keep).unwrap().unwrap();
+    let new = build::repack(&store, &old, SegmentId::new(), &keep, &ErasedOffsets::default()).unwrap().unwrap();
     let new = Arc::new(new);
-    let replaced = PendingRec { meta: Arc::clone(&new), batches: Vec::new(), replaces: Some(Arc::clone(&old)) };
+    let replaced = PendingRec {
+        meta: Arc::clone(&new),
+        batches: Vec::new(),
+        replaces: Some(Arc::clone(&old)),
+        erased: Arc::default(),
+    };
     store.expect(vec![replaced.clone()]);
     store.unlink_retired();
     assert!(store.has(old.id) && store.is_waiting());
@@ -89,15 +94,18 @@ fn a_segment_that_was_rewritten_twice_is_not_made_again_for_its_last_form() {
     let (first, rolled) = built(&store);
     store.adopt(Arc::clone(&first));
     let [a, b] = [0, 1].map(|topic| (first.topics[topic].topic, PartitionId(0)));
-    let second = Arc::new(build::repack(&store, &first, SegmentId::new(), &[a, b]).unwrap().unwrap());
+    let second =
+        Arc::new(build::repack(&store, &first, SegmentId::new(), &[a, b], &ErasedOffsets::default()).unwrap().unwrap());
     store.adopt(Arc::clone(&second));
-    let third = Arc::new(build::repack(&store, &second, SegmentId::new(), &[b]).unwrap().unwrap());
+    let third =
+        Arc::new(build::repack(&store, &second, SegmentId::new(), &[b], &ErasedOffsets::default()).unwrap().unwrap());
     store.discard(&first);
     store.discard(&second);
     let of = |meta: &Arc<RecMeta>, from: &Arc<RecMeta>| PendingRec {
         meta: Arc::clone(meta),
         batches: Vec::new(),
         replaces: Some(Arc::clone(from)),
+        erased: Arc::default(),
     };
 
     for rolled in [Some(rolled), None] {
@@ -122,7 +130,8 @@ fn l4_a_segment_that_the_log_can_still_make_counts_only_if_all_of_it_is_whole() 
     for at in (0..whole.len()).step_by(10_000) {
         disk.edit(&path, |bytes| bytes[at] ^= 1);
         let restarted = store_on(&disk);
-        let pending = PendingRec { meta: Arc::clone(&meta), batches: log.placed.clone(), replaces: None };
+        let pending =
+            PendingRec { meta: Arc::clone(&meta), batches: log.placed.clone(), replaces: None, erased: Arc::default() };
         restarted.expect(vec![pending.clone()]);
         assert_eq!(restarted.reconcile(std::slice::from_ref(&meta)).unwrap().missing, 1, "a flipped bit at {at}");
         assert!(restarted.is_waiting() && !restarted.has(meta.id), "{at}");
@@ -131,7 +140,12 @@ fn l4_a_segment_that_the_log_can_still_make_counts_only_if_all_of_it_is_whole() 
         assert_eq!(disk.edit(&path, |bytes| bytes.clone()), whole, "{at}");
     }
     let restarted = store_on(&disk);
-    restarted.expect(vec![PendingRec { meta: Arc::clone(&meta), batches: log.placed.clone(), replaces: None }]);
+    restarted.expect(vec![PendingRec {
+        meta: Arc::clone(&meta),
+        batches: log.placed.clone(),
+        replaces: None,
+        erased: Arc::default(),
+    }]);
     assert_eq!(restarted.reconcile(std::slice::from_ref(&meta)).unwrap().missing, 0);
     assert!(!restarted.is_waiting());
 }
@@ -142,11 +156,17 @@ fn what_a_given_up_segment_was_to_be_made_of_stays_until_it_comes_from_elsewhere
     let (old, _) = built(&store);
     store.adopt(Arc::clone(&old));
     let keep = [(old.topics[0].topic, PartitionId(0))];
-    let new = Arc::new(build::repack(&store, &old, SegmentId::new(), &keep).unwrap().unwrap());
+    let new =
+        Arc::new(build::repack(&store, &old, SegmentId::new(), &keep, &ErasedOffsets::default()).unwrap().unwrap());
     let path = Path::new("/segments").join(rec_file_name(new.id));
     let bytes = disk.edit(&path, |bytes| bytes.clone());
     store.discard(&new);
-    store.expect(vec![PendingRec { meta: Arc::clone(&new), batches: Vec::new(), replaces: Some(Arc::clone(&old)) }]);
+    store.expect(vec![PendingRec {
+        meta: Arc::clone(&new),
+        batches: Vec::new(),
+        replaces: Some(Arc::clone(&old)),
+        erased: Arc::default(),
+    }]);
     store.give_up(new.id);
     assert!(!store.is_waiting());
     assert_eq!((store.missing([&new]), store.first_owed([&new])), (vec![Arc::clone(&new)], Some(new.id)));

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampNanosecondArray};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::DataType;
-use stratalog_query::widen as widen_array;
+use stratalog_query::{LARGEST_PLAIN, widen as widen_array};
+
+use super::time::rfc3339;
 
 /// The type of one cell. The numbers are bits of a set.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,8 @@ enum Kind {
     Text = 8,
     /// The text of a number that neither an i64 nor a float may hold.
     Digits = 16,
+    /// Nanoseconds since the epoch.
+    Time = 32,
 }
 
 impl Kind {
@@ -46,6 +50,8 @@ pub(super) enum Value<'a> {
     Text(&'a str),
     /// The text of a number that an i64 cannot hold, nor a float unless it happens to be exact.
     Digits(&'a str),
+    /// Nanoseconds since the epoch: only of a column that is declared as a timestamp.
+    Time(i64),
 }
 
 impl Value<'_> {
@@ -53,7 +59,7 @@ impl Value<'_> {
     pub(super) fn text_bytes(&self) -> usize {
         match self {
             Value::Text(text) | Value::Digits(text) => text.len(),
-            Value::Bool(_) | Value::Int(_) | Value::Float(_) => 0,
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Time(_) => 0,
         }
     }
 }
@@ -72,6 +78,7 @@ impl Column {
             Value::Bool(value) => self.put_bits(row, Kind::Bool, u64::from(value)),
             Value::Int(value) => self.put_bits(row, Kind::Int, value as u64),
             Value::Float(value) => self.put_bits(row, Kind::Float, value.to_bits()),
+            Value::Time(value) => self.put_bits(row, Kind::Time, value as u64),
             Value::Text(value) => self.put_string(row, Kind::Text, value),
             Value::Digits(value) => self.put_string(row, Kind::Digits, value),
         }
@@ -113,6 +120,7 @@ impl Column {
             Kind::Bool => Value::Bool(cell.bits != 0),
             Kind::Int => Value::Int(cell.bits as i64),
             Kind::Float => Value::Float(f64::from_bits(cell.bits)),
+            Kind::Time => Value::Time(cell.bits as i64),
             Kind::Text => Value::Text(self.slice(cell)),
             Kind::Digits => Value::Digits(self.slice(cell)),
         }
@@ -123,22 +131,29 @@ impl Column {
         &self.text[start..start + cell.bits as u32 as usize]
     }
 
-    /// The column as an array of `rows`, in the narrowest type that keeps every value: Boolean, Int64, Float64 where
-    /// each integer among the numbers is exact, else Utf8 with the text of each value.
+    /// The column as an array of `rows`, in the narrowest type that keeps every value: Boolean, Int64, Timestamp, Float64
+    /// where each integer among the numbers is exact, else Utf8 with the text of each value.
     pub(super) fn finish(self, rows: usize) -> ArrayRef {
         const BOOL: u8 = Kind::Bool as u8;
         const INT: u8 = Kind::Int as u8;
         const TEXT: u8 = Kind::Text as u8;
+        const TIME: u8 = Kind::Time as u8;
         let kinds = self.cells.iter().fold(0, |kinds, cell| kinds | cell.kind as u8);
+        let numbers = kinds & (BOOL | TEXT | TIME) == 0;
         match kinds {
             BOOL => self.booleans(rows),
             INT => self.integers(rows),
+            TIME => self.times(rows),
             0 | TEXT => self.strings(rows),
-            _ if kinds & (BOOL | TEXT) == 0 && self.cells.iter().all(|cell| self.exact_float(cell).is_some()) => {
-                self.floats(rows)
-            }
+            _ if numbers && self.cells.iter().all(|cell| self.exact_float(cell).is_some()) => self.floats(rows),
             _ => self.texts(rows),
         }
+    }
+
+    /// The column as an array of text, whatever its values are.
+    pub(super) fn finish_text(self, rows: usize) -> ArrayRef {
+        let only_text = self.cells.iter().all(|cell| cell.kind == Kind::Text);
+        if only_text { self.strings(rows) } else { self.texts(rows) }
     }
 
     fn nulls(&self, rows: usize) -> Option<NullBuffer> {
@@ -169,6 +184,12 @@ impl Column {
         Arc::new(Int64Array::new(ScalarBuffer::from(values), self.nulls(rows)))
     }
 
+    fn times(&self, rows: usize) -> ArrayRef {
+        let values = self.scatter(rows, |cell| cell.bits as i64);
+        let times = TimestampNanosecondArray::new(ScalarBuffer::from(values), self.nulls(rows));
+        Arc::new(times.with_timezone("UTC"))
+    }
+
     fn floats(&self, rows: usize) -> ArrayRef {
         let values = self.scatter(rows, |cell| self.exact_float(cell).unwrap_or_default());
         Arc::new(Float64Array::new(ScalarBuffer::from(values), self.nulls(rows)))
@@ -179,8 +200,12 @@ impl Column {
         match self.value(cell) {
             Value::Float(value) => Some(value),
             Value::Int(value) => exact_float(value),
-            Value::Digits(digits) => digits.parse().ok().filter(|float: &f64| format!("{float:.0}") == digits),
-            Value::Bool(_) | Value::Text(_) => None,
+            // Larger ones would read otherwise once the column is text.
+            Value::Digits(digits) => {
+                let same = |float: &f64| float.abs() < LARGEST_PLAIN && format!("{float:.0}") == digits;
+                digits.parse().ok().filter(same)
+            }
+            Value::Bool(_) | Value::Text(_) | Value::Time(_) => None,
         }
     }
 
@@ -208,6 +233,7 @@ impl Column {
                     next_float += 1;
                 }
                 Value::Text(value) | Value::Digits(value) => text.push_str(value),
+                Value::Time(value) => text.push_str(&rfc3339(value)),
             }
             lens.push(text.len() - start);
         }

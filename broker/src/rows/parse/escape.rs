@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 /// The bytes as text; each byte that is not part of valid UTF-8 becomes `\xNN`.
-pub(super) fn escape(bytes: &[u8]) -> Cow<'_, str> {
+pub(in crate::rows) fn escape(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => Cow::Owned(escape_invalid(bytes)),

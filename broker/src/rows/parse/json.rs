@@ -19,8 +19,8 @@ const MAX_DEPTH: usize = 32;
 
 /// Puts the fields of one JSON object into `fields`.
 ///
-/// Nested objects become dotted fields, arrays the text of themselves; null and empty objects are no value. Of a key
-/// that comes twice, the last value wins.
+/// Nested objects become dotted fields, arrays the text of themselves, and so does an object that is the value of a
+/// declared column; null and empty objects are no value. Of a key that comes twice, the last value wins.
 ///
 /// # Errors
 /// Why this is not one JSON object. What was put until then has to be rolled back.
@@ -104,14 +104,14 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
 fn put(fields: &mut Fields, node: NodeId, depth: usize, text: &str) -> serde_json::Result<()> {
     match text.as_bytes().first() {
         Some(b'"') => return put_string(fields, node, text),
-        Some(b'{') if depth < MAX_DEPTH => {
+        Some(b'{') if depth < MAX_DEPTH && fields.declared_type(node).is_none() => {
             return read_object(text, ObjectVisitor { fields, parent: node, depth: depth + 1 });
         }
         Some(b'{' | b'[') => fields.put_json(node, text),
         Some(b't') => fields.put(node, Value::Bool(true)),
         Some(b'f') => fields.put(node, Value::Bool(false)),
         Some(b'n') | None => {}
-        Some(_) => fields.put(node, number(text)),
+        Some(_) => fields.put_number(node, text),
     }
     Ok(())
 }
@@ -124,16 +124,4 @@ fn put_string(fields: &mut Fields, node: NodeId, text: &str) -> serde_json::Resu
         fields.put(node, Value::Text(&text[1..text.len() - 1]));
     }
     Ok(())
-}
-
-/// The number in the narrowest form that keeps it.
-fn number(text: &str) -> Value<'_> {
-    let is_integer = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    if is_integer && text != "-0" {
-        return text.parse().map_or(Value::Digits(text), Value::Int);
-    }
-    match text.parse::<f64>() {
-        Ok(float) if float.is_finite() => Value::Float(float),
-        _ => Value::Digits(text),
-    }
 }

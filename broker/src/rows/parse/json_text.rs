@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::column::Value;
+use super::time::rfc3339;
 
 /// Appends a JSON string.
 pub(super) fn push_str(out: &mut String, value: &str) {
@@ -35,6 +36,7 @@ pub(super) fn push_value(out: &mut String, value: Value<'_>) {
         Value::Float(value) => push_float(out, value),
         Value::Text(value) => push_str(out, value),
         Value::Digits(digits) => out.push_str(digits),
+        Value::Time(time) => push_str(out, &rfc3339(time)),
     }
 }
 

@@ -8,15 +8,21 @@
 //! the narrowest type that keeps each of its values in the chunk: Boolean, Int64, Float64, else Utf8. A field with
 //! the name of a system column is the column `_user.<name>`, an empty key is called `_empty`, objects more than 32 levels
 //! deep are the text of themselves, and fields beyond 1,000 columns are kept as the text of one JSON object in `_rest`.
+//! Declared columns have the type that they are declared with, and a record that does not fit is dead.
 
 mod chunk;
 mod column;
+mod declared;
 mod escape;
 mod fields;
 mod json;
 mod json_text;
+mod logfmt;
 mod names;
+mod number;
 mod parser;
+mod pattern;
+mod recipe;
 mod system;
 mod time;
 
@@ -24,5 +30,8 @@ mod time;
 mod tests;
 
 pub(super) use column::exact_float;
+pub(super) use declared::declared_schema;
+pub(super) use escape::escape;
 pub(super) use parser::{Parsed, parse};
+pub(crate) use pattern::check_pattern;
 pub(super) use system::{empty_schema, system_fields};

@@ -30,6 +30,19 @@ pub(in crate::rows) struct Parsed {
     pub(in crate::rows) dead_rows: u64,
 }
 
+impl Parsed {
+    /// Adds what the batches behind these became.
+    pub(in crate::rows) fn append(&mut self, next: Parsed) {
+        self.chunks.extend(next.chunks);
+        for (partition, count) in next.rowless {
+            *self.rowless.entry(partition).or_default() += count;
+        }
+        self.ends.extend(next.ends);
+        self.rows += next.rows;
+        self.dead_rows += next.dead_rows;
+    }
+}
+
 /// Makes rows of batches of one topic, which ascend by index.
 pub(in crate::rows) fn parse<'a>(config: &TopicConfig, batches: impl IntoIterator<Item = &'a AppliedBatch>) -> Parsed {
     let mut parser = Parser { config, open: None, parsed: Parsed::default() };
@@ -54,36 +67,48 @@ struct Open<'a> {
 impl<'a> Parser<'a> {
     fn push(&mut self, applied: &AppliedBatch) {
         let batch = Batch::parse_trusted(applied.batch.clone());
-        let count = batch.as_ref().map_or_else(|_| claimed_records(applied), Batch::record_count);
+        let offsets = claimed_offsets(applied);
+        let count = batch.as_ref().map_or(offsets, Batch::record_count);
         match batch {
             Ok(batch) if self.config.format == Format::Raw || batch.header().is_control() => {
-                *self.parsed.rowless.entry(applied.partition).or_default() += u64::from(count);
+                self.count_rowless(applied.partition, offsets);
             }
-            Ok(batch) => self.push_records(applied, count, decode(&batch)),
+            Ok(batch) => {
+                self.push_records(applied, count, decode(&batch));
+                // Records of it were erased.
+                self.count_rowless(applied.partition, offsets - count);
+            }
             Err(error) => self.push_records(applied, count, Err(error.to_string())),
         }
-        self.parsed.ends.insert(applied.partition, Offset(applied.base_offset.0 + u64::from(count)));
+        self.parsed.ends.insert(applied.partition, Offset(applied.base_offset.0 + u64::from(offsets)));
     }
 
-    /// One row for each of `count` offsets. From the first record that cannot be read on, they are dead.
+    fn count_rowless(&mut self, partition: PartitionId, offsets: u32) {
+        if offsets > 0 {
+            *self.parsed.rowless.entry(partition).or_default() += u64::from(offsets);
+        }
+    }
+
+    /// One row for each of `count` records. From the first one that cannot be read on, they are dead.
     fn push_records(&mut self, applied: &AppliedBatch, count: u32, records: Result<Records, String>) {
         let mut unreadable = records.as_ref().err().cloned();
         let mut records = records.ok();
-        for delta in 0..count {
-            let place = Place {
-                partition: applied.partition,
-                offset: Offset(applied.base_offset.0 + u64::from(delta)),
-                ingested_ns: applied.entry_time_ns,
-            };
-            self.push_record(applied.index, place, records.as_mut(), &mut unreadable);
+        let base = applied.base_offset;
+        let mut place = Place { partition: applied.partition, offset: base, ingested_ns: applied.entry_time_ns };
+        for _ in 0..count {
+            self.push_record(applied.index, base, &mut place, records.as_mut(), &mut unreadable);
+            place.offset.0 += 1;
         }
     }
 
+    /// Adds the row of the next record, at `place`, or behind it where records were erased.
+    ///
     /// A record at which the parser panics becomes a dead row: it must not stop the shard, here or on the next leader.
     fn push_record(
         &mut self,
         index: RaftIndex,
-        place: Place,
+        base: Offset,
+        place: &mut Place,
         records: Option<&mut Records>,
         unreadable: &mut Option<String>,
     ) {
@@ -91,7 +116,8 @@ impl<'a> Parser<'a> {
         if unreadable.is_none() {
             let step = AssertUnwindSafe(|| match records.and_then(Iterator::next) {
                 Some(Ok(record)) => {
-                    builder.push(place, &record);
+                    place.offset = Offset(base.0 + record.offset_delta as u64);
+                    builder.push(*place, &record);
                     Ok(())
                 }
                 Some(Err(error)) => Err(error.to_string()),
@@ -103,12 +129,12 @@ impl<'a> Parser<'a> {
                 Err(_) => {
                     tracing::error!(partition = %place.partition, offset = %place.offset, "X1: the parser panicked");
                     builder.rollback();
-                    builder.push_unreadable(place, "the parser failed at this record; please report it as a defect");
+                    builder.push_unreadable(*place, "the parser failed at this record; please report it as a defect");
                 }
             }
         }
         if let Some(reason) = unreadable {
-            builder.push_unreadable(place, &format!("the record batch does not decode: {reason}"));
+            builder.push_unreadable(*place, &format!("the record batch does not decode: {reason}"));
         }
         if builder.is_full() {
             self.close();
@@ -129,9 +155,9 @@ impl<'a> Parser<'a> {
 
     fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
-        self.parsed.rows += open.builder.rows() as u64;
-        self.parsed.dead_rows += open.builder.dead_rows();
-        let rows = open.builder.finish();
+        let (rows, dead_rows) = open.builder.finish();
+        self.parsed.rows += rows.num_rows() as u64;
+        self.parsed.dead_rows += dead_rows;
         let bytes = rows.get_array_memory_size();
         self.parsed.chunks.push(TailChunk { first_index: open.first_index, last_index: open.last_index, rows, bytes });
     }
@@ -143,7 +169,7 @@ fn decode(batch: &Batch) -> Result<Records, String> {
         .map_err(|error| error.to_string())
 }
 
-/// The offsets that apply gave to a batch that does not parse.
-fn claimed_records(applied: &AppliedBatch) -> u32 {
-    BatchHeader::read(&applied.batch).map_or(0, |header| u32::try_from(header.record_count).unwrap_or(0))
+/// The offsets that apply gave to a batch, whether it parses or not.
+fn claimed_offsets(applied: &AppliedBatch) -> u32 {
+    BatchHeader::read(&applied.batch).map_or(0, |header| header.offset_count())
 }

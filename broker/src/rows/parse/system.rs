@@ -122,6 +122,12 @@ impl SystemColumns {
         self.headers.put(row, Value::Text(&self.scratch));
     }
 
+    /// Makes every row dead, for `reason`.
+    pub(super) fn all_dead(&mut self, reason: &str) {
+        self.dead = Column::default();
+        (0..self.rows()).for_each(|row| self.dead.put(row as u32, Value::Text(reason)));
+    }
+
     /// Forgets what a row that was not finished has left behind.
     pub(super) fn rollback(&mut self) {
         let rows = self.rows();

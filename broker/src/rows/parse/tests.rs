@@ -1,5 +1,11 @@
 //! Values in, rows out.
 
+mod bad_input;
+mod declared;
+mod defects;
+mod logfmt;
+mod pattern;
+
 use std::collections::BTreeMap;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -8,7 +14,7 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMillisecondTyp
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
-use stratalog_proto::batch::{BatchBuilder, Compression, HEADER_BYTES};
+use stratalog_proto::batch::{Batch, BatchBuilder, Compression, HEADER_BYTES, without};
 use stratalog_proto::config::{Format, TopicConfig};
 use stratalog_proto::{Offset, PartitionId, RaftIndex, TopicId};
 use stratalog_query::TailChunk;
@@ -18,6 +24,11 @@ use super::fields::{MAX_COLUMNS, REST};
 use super::names::column_name;
 use super::{Parsed, parse, system_fields};
 use crate::shard::AppliedBatch;
+
+/// A value at which reading panics.
+pub(super) const DEFECT_OF_A_RECORD: &[u8] = b"{\"inject\":\"a defect of a record\"}";
+/// A column at which finishing a chunk panics.
+pub(super) const DEFECT_OF_A_COLUMN: &str = "inject a defect of a column";
 
 const RECORD_MS: i64 = 1_700_000_000_000;
 const INGESTED_NS: i64 = 1_800_000_000_000_000_000;
@@ -358,6 +369,23 @@ fn says(column: &ArrayRef, row: usize, value: &Json) -> bool {
     }
 }
 
+#[test]
+fn s1_erased_records_are_offsets_without_a_row() {
+    let values: Vec<Option<&[u8]>> =
+        [&b"{\"n\":0}"[..], b"{\"n\":1}", b"no json", b"{\"n\":3}", b"{\"n\":4}"].map(Some).to_vec();
+    let whole = Batch::parse(batch(&values, Compression::Zstd)).unwrap();
+    for (kept, offsets) in [(vec![1, 2, 4], vec![101, 102, 104]), (vec![], vec![]), (vec![0], vec![100])] {
+        let left = without(&whole, |delta| !kept.contains(&delta), 1 << 20).unwrap();
+        let parsed = parse(&TopicConfig::default(), [&applied(left)]);
+        let found = parsed.chunks.iter().flat_map(|chunk| {
+            chunk.rows.column_by_name(system::OFFSET).unwrap().as_primitive::<Int64Type>().values().to_vec()
+        });
+        assert_eq!(found.collect::<Vec<_>>(), offsets);
+        assert_eq!(parsed.ends[&PartitionId(3)], Offset(105));
+        assert_eq!(parsed.rows + parsed.rowless[&PartitionId(3)], 5, "rows + rowless = offsets");
+    }
+}
+
 proptest! {
     #[test]
     fn rows_say_what_the_json_says(records in prop::collection::vec(any_object(any_json()), 1..12)) {
@@ -400,7 +428,8 @@ proptest! {
     }
 }
 
-/// Prints how fast log lines become rows: `cargo test --release -p stratalog-broker --lib -- --ignored --nocapture rows_per`.
+/// Prints how fast lines of JSON become rows, made ones or, with `NDJSON=file`, those of a file:
+/// `cargo test --release -p stratalog-broker --lib -- --ignored --nocapture rows_per`.
 #[test]
 #[ignore = "a measurement"]
 fn rows_per_second() {
@@ -419,7 +448,10 @@ fn rows_per_second() {
             n % 65_536
         )
     };
-    let lines: Vec<String> = (0..100_000).map(line).collect();
+    let lines: Vec<String> = match std::env::var_os("NDJSON") {
+        Some(file) => std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect(),
+        None => (0..100_000).map(line).collect(),
+    };
     let bytes: usize = lines.iter().map(String::len).sum();
     let batches: Vec<AppliedBatch> = lines
         .chunks(1_000)
@@ -428,12 +460,14 @@ fn rows_per_second() {
             applied(batch(&values, Compression::None))
         })
         .collect();
-    let config = TopicConfig { time_field: Some("ts".to_owned()), ..TopicConfig::default() };
+    let time_field = if lines[0].contains("\"ts\"") { "ts" } else { "timestamp" };
+    let config = TopicConfig { time_field: Some(time_field.to_owned()), ..TopicConfig::default() };
     for _ in 0..5 {
         let started = std::time::Instant::now();
         let parsed = parse(&config, &batches);
         let elapsed = started.elapsed();
-        assert_eq!((parsed.rows, parsed.dead_rows), (100_000, 0));
-        println!("{:.0} MB/s, {:.0} rows/s", bytes as f64 / 1e6 / elapsed.as_secs_f64(), 1e5 / elapsed.as_secs_f64());
+        assert_eq!((parsed.rows, parsed.dead_rows), (lines.len() as u64, 0));
+        let seconds = elapsed.as_secs_f64();
+        println!("{:.0} MB/s, {:.0} rows/s", bytes as f64 / 1e6 / seconds, lines.len() as f64 / seconds);
     }
 }

@@ -1,6 +1,6 @@
 //! Event time: what a time field may hold, in nanoseconds since the epoch, UTC.
 
-use chrono::DateTime;
+use chrono::{DateTime, SecondsFormat};
 
 use super::column::Value;
 
@@ -25,8 +25,14 @@ pub(super) fn event_time(value: Value<'_>) -> Result<i64, BadTime> {
         Value::Text(text) => from_text(text.trim())?,
         Value::Digits(_) => return Err(BadTime::OutOfRange),
         Value::Bool(_) => return Err(BadTime::NotATime),
+        Value::Time(time) => i128::from(time),
     };
     in_range(time)
+}
+
+/// A time as RFC 3339 in UTC, with as many digits of a fraction as it needs of 0, 3, 6 and 9: what a query shows.
+pub(super) fn rfc3339(time_ns: i64) -> String {
+    DateTime::from_timestamp_nanos(time_ns).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 /// The time of a record, from its own timestamp; `None` if that is Kafka's "no timestamp" or absurd.

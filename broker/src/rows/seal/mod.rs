@@ -2,8 +2,10 @@
 
 mod build;
 mod group;
+mod passed;
 mod policy;
 mod sealer;
+mod troubles;
 
 #[cfg(test)]
 mod tests;

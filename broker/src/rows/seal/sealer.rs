@@ -10,16 +10,17 @@ use stratalog_storage::SegmentMeta;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::passed::count_passed;
+use super::troubles::Troubles;
 use super::{Job, build, due};
+use crate::rows::merge::{discard, is_unknown};
 use crate::rows::options::RowsOptions;
 use crate::rows::shard_rows::ShardRows;
 use crate::rows::tail::Capture;
-use crate::rows::usage::Usage;
+use crate::rows::usage::{Pressure, Usage};
 
 /// How often it is looked for what is due.
 const TICK: Duration = Duration::from_millis(100);
-/// How long to wait after a seal that failed.
-const BACKOFF: Duration = Duration::from_secs(5);
 
 /// Seals topics of all shards.
 pub(in crate::rows) struct Sealer {
@@ -51,18 +52,18 @@ impl Sealer {
 
     /// Seals what is due in one shard, until it is stopped.
     pub(in crate::rows) async fn run(self: Arc<Self>, shard: Arc<ShardRows>, stop: CancellationToken) {
-        let mut pause = TICK;
+        let mut troubles = Troubles::default();
         loop {
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(TICK) => {}
                 () = stop.cancelled() => return,
             }
-            pause = TICK;
-            for topic in self.due(&shard) {
-                if let Err(error) = self.seal(&shard, topic).await {
-                    let shard = shard.log.id();
-                    tracing::warn!(%shard, %topic, code = %error.code, %error, "a seal failed; its rows stay in the tail");
-                    pause = BACKOFF;
+            let due = self.due(&shard);
+            troubles.retain(&due);
+            for topic in due {
+                if !troubles.is_waiting(topic) {
+                    let sealed = self.seal(&shard, topic).await;
+                    troubles.tell(&shard, topic, sealed.map(|_| ()));
                 }
             }
         }
@@ -72,7 +73,10 @@ impl Sealer {
         if !shard.log.is_leader() {
             return Vec::new();
         }
-        due(&shard.tail.fill(), self.usage.bytes(), &self.options)
+        let bytes = self.usage.bytes();
+        // All tails are looked at only where their sum asks for it.
+        let node = if bytes < self.options.rebuild_bytes { Pressure::default() } else { self.usage.pressure() };
+        due(&shard.tail.fill(), node, &self.options)
     }
 
     /// Seals all that is in the tail of a topic; whether there was anything.
@@ -85,7 +89,9 @@ impl Sealer {
         let (sealer, shard) = (self.clone(), shard.clone());
         let sealing = tokio::spawn(async move {
             let _one_at_a_time = shard.sealing.lock().await;
-            let Some(captured) = shard.tail.capture(topic, || frontier(&shard, topic)) else { return Ok(false) };
+            let Some(mut captured) = shard.tail.capture(topic, || frontier(&shard, topic)) else { return Ok(false) };
+            let passed = shard.log.passed(topic, captured.next);
+            count_passed(&mut captured, &passed);
             let sealed = sealer.seal_captured(&shard, topic, captured).await;
             if sealed.is_err() {
                 sealer.failures.fetch_add(1, Ordering::Relaxed);
@@ -107,9 +113,12 @@ impl Sealer {
                 tracing::info!(%error, "a seal applied although its outcome was unknown");
                 self.sealed(shard, topic, &captured, &segments);
             }
-            // It may still apply: its files stay, and the tail until the frontier moves. At worst they are garbage that
-            // the next start collects.
-            Err(error) if is_unknown(error.code) => return Err(error),
+            // It may still apply: its files stay until that is known, and the tail until the frontier moves.
+            Err(error) if is_unknown(error.code) => {
+                shard.tail.doubt(topic, &captured);
+                shard.garbage.suspect();
+                return Err(error);
+            }
             Err(error) => {
                 shard.tail.release(topic, &captured);
                 discard(shard, segments).await;
@@ -152,6 +161,7 @@ impl Sealer {
                 Err(failed.error)
             }
             Err(panic) => {
+                shard.garbage.suspect();
                 Err(Error::new(Code::Internal, format!("building segments of topic {topic} failed: {panic}")))
             }
         }
@@ -180,15 +190,4 @@ fn command(topic: TopicId, captured: &Capture, segments: &[SegmentMeta]) -> inte
         rowless: captured.rowless.iter().map(|(partition, count)| of(*partition, *count)).collect(),
         ends: captured.ends.iter().map(|(partition, end)| of(*partition, end.0)).collect(),
     }
-}
-
-/// Whether a proposal that ended like this may have been applied, or may yet be.
-fn is_unknown(code: Code) -> bool {
-    matches!(code, Code::Timeout | Code::Unavailable | Code::NotLeader | Code::Internal | Code::Cancelled)
-}
-
-async fn discard(shard: &Arc<ShardRows>, segments: Vec<SegmentMeta>) {
-    let files = shard.files.clone();
-    // A file that stays behind is collected at the next start.
-    let _ = tokio::task::spawn_blocking(move || files.discard(&segments)).await;
 }

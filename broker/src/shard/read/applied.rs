@@ -253,7 +253,7 @@ impl AppliedBatch {
     /// Whether log start has passed it, or its partition is gone.
     fn is_expired(&self, state: &ShardState) -> bool {
         let Some(partition) = state.partition(self.topic, self.partition) else { return true };
-        let end = BatchHeader::read(&self.batch).map(|header| self.base_offset.0 + header.record_count as u64);
+        let end = BatchHeader::read(&self.batch).map(|header| self.base_offset.0 + u64::from(header.offset_count()));
         end.is_ok_and(|end| Offset(end) <= partition.log_start())
     }
 }

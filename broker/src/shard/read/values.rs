@@ -1,10 +1,10 @@
-//! Values of single records, for `_raw`.
+//! Single records: of dead letters, and their values for `_raw`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use stratalog_proto::batch::{Batch, Batches};
+use stratalog_proto::batch::{Batch, Batches, Record};
 use stratalog_proto::{Error, Offset, PartitionId, RaftIndex, TopicId, TopicPartition};
 use stratalog_storage::RecMeta;
 
@@ -31,15 +31,25 @@ struct Places {
 }
 
 impl Shard {
-    /// The values of records, for `_raw`: one for each row; `None` for a null value, an offset that is not in the log, or a
-    /// record of a batch that does not decode. Each batch is unpacked once, however many of its records are asked for.
+    /// The values of records, for `_raw`: one for each row; `None` for a null value, and as [`records`](Self::records).
     ///
     /// Blocks on the disk.
     ///
     /// # Errors
     /// As [`batches_after`](Self::batches_after).
     pub(crate) fn values(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error> {
-        let mut values = vec![None; rows.len()];
+        Ok(self.records(topic, rows)?.into_iter().map(|record| record?.value).collect())
+    }
+
+    /// Records: one for each row; `None` for an offset that is not in the log, or a record of a batch that does not decode.
+    /// Each batch is unpacked once, however many of its records are asked for.
+    ///
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`batches_after`](Self::batches_after).
+    pub(crate) fn records(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Record>>, Error> {
+        let mut records = vec![None; rows.len()];
         let place = |(at, (partition, offset)): (usize, &(PartitionId, Offset))| {
             (TopicPartition { topic, partition: *partition }, (*offset, at))
         };
@@ -47,32 +57,32 @@ impl Shard {
         wanted.sort_unstable();
         for _ in 0..MAX_MOVES {
             let places = self.read(|state| Places::find(state, &wanted));
-            wanted = self.read_places(places, &mut values)?;
+            wanted = self.read_places(places, &mut records)?;
             if wanted.is_empty() {
-                return Ok(values);
+                return Ok(records);
             }
         }
         Err(moved_too_often(wanted[0].0))
     }
 
-    /// Reads what it finds into `values`. What is left has moved, and is to be looked up again.
+    /// Reads what it finds into `found`. What is left has moved, and is to be looked up again.
     fn read_places(
         &self,
         places: Places,
-        values: &mut [Option<Bytes>],
+        found: &mut [Option<Record>],
     ) -> Result<Vec<(TopicPartition, Wanted)>, Error> {
         let mut moved = Vec::new();
         for batches in places.log.into_values() {
             let slots: Vec<BatchSlot> = batches.values().map(|(_, (slot, _))| *slot).collect();
             for ((tp, (slot, wanted)), batch) in batches.into_values().zip(self.batches(&slots)) {
                 match batch {
-                    Ok(batch) => take_values(&batch, slot.base_offset, &wanted, values),
+                    Ok(batch) => take_records(&batch, slot.base_offset, &wanted, found),
                     Err(error) => self.moved_or(&Source::Log(slot), tp, wanted, error, &mut moved)?,
                 }
             }
         }
         for (meta, tp, wanted) in places.recs {
-            if let Err(error) = self.read_rec_values(&meta, tp, &wanted, values) {
+            if let Err(error) = self.read_rec(&meta, tp, &wanted, found) {
                 self.moved_or(&Source::Rec(meta), tp, wanted, error, &mut moved)?;
             }
         }
@@ -96,23 +106,23 @@ impl Shard {
         Ok(())
     }
 
-    /// The values of records in a replay segment, ascending by offset.
-    fn read_rec_values(
+    /// Records in a replay segment, ascending by offset.
+    fn read_rec(
         &self,
         meta: &Arc<RecMeta>,
         tp: TopicPartition,
         mut wanted: &[Wanted],
-        values: &mut [Option<Bytes>],
+        found: &mut [Option<Record>],
     ) -> Result<(), Error> {
         while let Some((offset, _)) = wanted.first() {
             let slice = self.rec_slice(meta, tp, *offset, SLICE_BYTES)?;
             for batch in Batches::new(slice.bytes) {
                 let batch = batch.and_then(Batch::parse_trusted)?;
                 let base = Offset(batch.header().base_offset as u64);
-                let end = Offset(base.0 + u64::from(batch.record_count()));
+                let end = Offset(base.0 + u64::from(batch.offset_count()));
                 let (here, rest) = wanted.split_at(wanted.partition_point(|(offset, _)| *offset < end));
                 if !here.is_empty() {
-                    take_values(&batch, base, here, values);
+                    take_records(&batch, base, here, found);
                 }
                 wanted = rest;
             }
@@ -147,15 +157,15 @@ impl Places {
     }
 }
 
-/// Takes the values of records, ascending by offset, out of their batch. A batch that does not decode has none: its records
+/// Takes records, ascending by offset, out of their batch. A batch that does not decode has none: its records
 /// are dead letters, whose reason says so.
-fn take_values(batch: &Batch, base: Offset, wanted: &[Wanted], values: &mut [Option<Bytes>]) {
+fn take_records(batch: &Batch, base: Offset, wanted: &[Wanted], found: &mut [Option<Record>]) {
     let Ok(records) = batch.records(MAX_BATCH_CONTENT_BYTES) else { return };
     let mut wanted = wanted.iter().peekable();
     for record in records.map_while(Result::ok) {
         let offset = base.0 + record.offset_delta as u64;
         while let Some((_, row)) = wanted.next_if(|(wanted, _)| wanted.0 == offset) {
-            values[*row].clone_from(&record.value);
+            found[*row] = Some(record.clone());
         }
     }
 }

@@ -6,6 +6,7 @@ use stratalog_proto::config::TopicConfig;
 use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, Term, TopicId, internal};
 use stratalog_storage::Manifest;
 
+use super::erasures::Erasures;
 use super::{ShardState, StateHash, TopicState};
 use crate::shard::epochs::Epochs;
 use crate::shard::partition::{BatchSlot, Kept, PartitionState};
@@ -25,7 +26,7 @@ impl ShardState {
             replay: self.manifest.replay_to_proto(),
             hashed_at: hashed.map_or(0, |hashed| hashed.index.0),
             hash: hashed.map(|hashed| Bytes::copy_from_slice(&hashed.hash)).unwrap_or_default(),
-            erasures: Vec::new(),
+            erasures: self.erasures.to_proto(),
         };
         state.encode_to_vec()
     }
@@ -38,7 +39,7 @@ impl ShardState {
             row_frontier: live.map_or(0, |live| live.row_frontier.0),
             partitions: topic.partitions.iter().map(|(id, partition)| encode_partition(*id, partition)).collect(),
             segments: live.map(|live| live.segments_to_proto()).unwrap_or_default(),
-            counts: None,
+            counts: live.map(|live| live.counts.into()),
         }
     }
 
@@ -53,8 +54,9 @@ impl ShardState {
         let manifest = Manifest::from_proto(&state)?;
         let producers = Producers::from_proto(&state.producers, RaftIndex(state.producers_swept_at), MAX_PRODUCERS)
             .map_err(corrupt)?;
-        let mut decoded =
-            Self { time_ns: state.time_ns, producers, manifest, hashed: decode_hash(&state)?, ..Self::new() };
+        let erasures = Erasures::from_proto(&state.erasures).map_err(corrupt)?;
+        let hashed = decode_hash(&state)?;
+        let mut decoded = Self { time_ns: state.time_ns, producers, manifest, erasures, hashed, ..Self::new() };
         for raw in &state.topics {
             let (id, topic) = decode_topic(raw, decoded.replay_frontier())?;
             if decoded.topics.last_key_value().is_some_and(|(last, _)| *last >= id) {

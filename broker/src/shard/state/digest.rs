@@ -1,6 +1,7 @@
 //! The hash of a shard's state, by which replicas find out that one of them is not what the others are (A1).
 
 use stratalog_proto::{Code, Error, RaftIndex, TopicId, internal};
+use stratalog_storage::RowCounts;
 
 use super::{ShardState, TopicState};
 use crate::outcome::CommandResult;
@@ -42,6 +43,7 @@ impl ShardState {
             hash_topic(topic, &mut sink);
         }
         self.producers.hash(&mut sink);
+        self.erasures.hash(&mut sink);
         sink.finish()
     }
 
@@ -53,6 +55,8 @@ impl ShardState {
             sink.bytes(meta.id.as_bytes());
             sink.bytes(&meta.blake3);
         }
+        let counts = live.map_or_else(RowCounts::default, |live| live.counts);
+        [counts.rowless, counts.dropped, counts.trimmed, counts.erased].into_iter().for_each(|count| sink.u64(count));
     }
 
     /// Takes the hash of what is applied up to `index`, in the first entry with commands at or after each multiple of
@@ -155,7 +159,7 @@ impl Sink {
     }
 
     /// A message, after its length.
-    fn message(&mut self, message: &impl prost::Message) {
+    pub(super) fn message(&mut self, message: &impl prost::Message) {
         let encoded = message.encode_to_vec();
         self.count(encoded.len());
         self.bytes(&encoded);

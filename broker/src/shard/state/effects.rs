@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use stratalog_proto::{PartitionId, TopicId, TopicPartition};
-use stratalog_storage::{RecMeta, SegmentMeta};
+use stratalog_storage::{ErasedOffsets, RecMeta, SegmentMeta};
 
 use super::StateHash;
 use crate::outcome::Results;
@@ -30,11 +30,13 @@ pub(crate) struct Effects {
 }
 
 /// A replay segment that came to count, and what to make it of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PendingRec {
     pub(crate) meta: Arc<RecMeta>,
     /// The batches of exactly this file, by topic, partition and offset; none if it replaces another.
     pub(crate) batches: Vec<(TopicId, PartitionId, BatchSlot)>,
     /// The segment that it is a part of, and replaces.
     pub(crate) replaces: Option<Arc<RecMeta>>,
+    /// The records of that one which it is to be without.
+    pub(crate) erased: Arc<ErasedOffsets>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, TopicId, internal};
-use stratalog_storage::{RecMeta, RecRange, RollRejected};
+use stratalog_storage::{ErasedOffsets, RecMeta, RecRange, RollRejected};
 
 use super::{Effects, PendingRec, ShardState, TopicState};
 use crate::outcome::CommandResult;
@@ -89,10 +89,11 @@ impl ShardState {
             batches.extend(partition.roll(through).into_iter().map(|slot| (topic, id, slot)));
             partition.count_rolled(range);
         }
-        PendingRec { meta: Arc::new(meta), batches, replaces: None }
+        PendingRec { meta: Arc::new(meta), batches, replaces: None, erased: Arc::default() }
     }
 
-    /// Replaces a packed segment by one without the partitions whose batches there are all below log start.
+    /// Replaces a segment by one without the partitions whose batches there are all below log start, and without the
+    /// records that are erased.
     ///
     /// # Errors
     /// [`Code::Conflict`] if the segment is not live, or if something that can be read would be lost (S2).
@@ -102,11 +103,13 @@ impl ShardState {
         if let Some(whole) = &whole {
             self.check_repack(whole, add.as_ref())?;
         }
+        let erased = Arc::new(ErasedOffsets::from_proto(&repack.erased)?);
         let replaced = self.manifest.repack(repack).map_err(refused)?;
+        erased.iter().for_each(|((topic, _), _)| self.recount(topic));
         match add {
             Some(meta) => {
                 let meta = Arc::new(meta);
-                effects.rolled.push(PendingRec { meta, batches: Vec::new(), replaces: Some(replaced) });
+                effects.rolled.push(PendingRec { meta, batches: Vec::new(), replaces: Some(replaced), erased });
             }
             None => effects.removed_recs.push(replaced),
         }

@@ -1,9 +1,11 @@
 //! Properties of the shard state: L2, L3, A1, S2, and deduplication.
 
 mod codec;
+mod erasures;
 mod hashes;
 mod history;
 mod rolling;
+mod rows;
 mod sabotage;
 mod seals;
 
@@ -50,6 +52,10 @@ fn seal(expect: u64, next: u64, segments: Vec<internal::SegmentMeta>) -> Command
     Command::Seal(internal::Seal { topic: TOPIC.to_bytes(), expect, next, segments, rowless: vec![], ends: vec![] })
 }
 
+fn counts(of: &[(u32, u64)]) -> Vec<internal::PartitionCount> {
+    of.iter().map(|&(partition, value)| internal::PartitionCount { partition, value }).collect()
+}
+
 fn segment(id: u128, ranges: &[(u32, u64, u64)]) -> internal::SegmentMeta {
     let range = |&(partition, first, next): &(u32, u64, u64)| internal::OffsetRange { partition, first, next };
     internal::SegmentMeta {
@@ -58,7 +64,7 @@ fn segment(id: u128, ranges: &[(u32, u64, u64)]) -> internal::SegmentMeta {
         kind: 1,
         bucket_end_ns: 100,
         max_time_ns: 10,
-        rows: 1,
+        rows: ranges.iter().map(|(_, first, next)| next - first).sum(),
         bytes: 1,
         ranges: ranges.iter().map(range).collect(),
         blake3: vec![0; 32].into(),

@@ -17,8 +17,18 @@ pub(super) struct Lines<R> {
     name: String,
     rest: BytesMut,
     line: u64,
+    /// Whether nothing was read yet.
+    at_start: bool,
     at_end: bool,
 }
+
+/// How files begin that hold no lines before they are unpacked, and what unpacks them to standard output.
+const PACKED: [(&[u8], &str, &str); 4] = [
+    (b"\x1f\x8b", "gzip", "zcat"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "zstdcat"),
+    (b"BZh", "bzip2", "bzcat"),
+    (b"\xfd7zXZ\0", "xz", "xzcat"),
+];
 
 /// Opens a file, or standard input for `-`.
 ///
@@ -34,13 +44,13 @@ pub(super) fn open(path: &Path) -> Result<Lines<Box<dyn Read + Send>>, Failure> 
 
 impl<R: Read> Lines<R> {
     fn new(source: R, name: String) -> Self {
-        Self { source, name, rest: BytesMut::new(), line: 0, at_end: false }
+        Self { source, name, rest: BytesMut::new(), line: 0, at_start: true, at_end: false }
     }
 
     /// The whole lines of the next block; `None` at the end.
     ///
     /// # Errors
-    /// [`Failure::Refused`] if reading fails or a line is over [`MAX_LINE_BYTES`].
+    /// [`Failure::Refused`] if reading fails, a line is over [`MAX_LINE_BYTES`], or the input is packed.
     pub(super) fn next_block(&mut self) -> Result<Option<Vec<Bytes>>, Failure> {
         loop {
             if let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') {
@@ -52,7 +62,21 @@ impl<R: Read> Lines<R> {
                 return Ok((!last.is_empty()).then(|| vec![last]));
             }
             self.read()?;
+            if std::mem::take(&mut self.at_start) {
+                self.refuse_packed()?;
+            }
         }
+    }
+
+    /// A packed file read as lines would be records that nobody wants.
+    fn refuse_packed(&self) -> Result<(), Failure> {
+        let Some((_, what, unpack)) = PACKED.iter().find(|(magic, _, _)| self.rest.starts_with(magic)) else {
+            return Ok(());
+        };
+        let name = &self.name;
+        Err(Failure::Refused(format!(
+            "{name} is packed with {what}; unpack it first, as in: {unpack} FILE | stratalog produce TOPIC -"
+        )))
     }
 
     fn split(&mut self, block: &Bytes) -> Vec<Bytes> {
@@ -112,6 +136,15 @@ mod tests {
         let long = vec![b'x'; READ_BYTES * 2 + 7];
         let input = [&long[..], b"\n", &long[..], b"\n"].concat();
         assert_eq!(all(&input), [long.clone(), long]);
+    }
+
+    #[test]
+    fn packed_files_are_refused_with_what_unpacks_them() {
+        for (input, unpack) in [(&b"\x1f\x8b\x08\0\n\n"[..], "zcat"), (b"\x28\xb5\x2f\xfdx\n", "zstdcat")] {
+            let error = Lines::new(input, "test".to_owned()).next_block().unwrap_err();
+            assert!(error.to_string().contains(unpack), "{error}");
+        }
+        assert_eq!(all(b"B\n\x1f\x8b\n").len(), 2, "only at the beginning");
     }
 
     #[test]

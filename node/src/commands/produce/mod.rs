@@ -4,13 +4,14 @@ mod lines;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use indicatif::ProgressBar;
 use serde_json::Value;
+use stratalog_broker::{LineJoiner, Multiline};
 use stratalog_client::{Delivery, OutRecord, Producer, ProducerOptions, SendError};
-use stratalog_proto::PartitionId;
+use stratalog_proto::{PartitionId, v1};
 use tokio::sync::mpsc;
 
 use crate::cli::{Global, OutputFormat, Produce};
@@ -20,6 +21,10 @@ use crate::progress::{Latencies, Unit, bar};
 
 /// Records that may be sent and not yet acknowledged; the producer bounds their bytes.
 const IN_FLIGHT: usize = 64 << 10;
+/// How long a record waits for its next line while nothing comes.
+const NEXT_LINE_WAIT: Duration = Duration::from_secs(1);
+/// Room in a batch for what stands around the value of a record that lines were joined to.
+const BATCH_OVERHEAD_BYTES: usize = 1_024;
 
 pub(super) async fn run(global: &Global, command: &Produce) -> Result<(), Failure> {
     let client = global.client().await?;
@@ -31,7 +36,8 @@ pub(super) async fn run(global: &Global, command: &Produce) -> Result<(), Failur
         producer: client.producer(&command.topic, options).await?,
         key_field: command.key_field.clone(),
         partition: command.partition.map(PartitionId),
-        skip_blank: config.format == "json",
+        skip_blank: config.format == "json" || config.format == "logfmt",
+        joiner: joiner(&config)?,
         progress: bar(total_bytes(&files), Unit::Bytes),
     };
     let totals = run.all(files).await?;
@@ -43,26 +49,27 @@ struct Run {
     key_field: Option<String>,
     partition: Option<PartitionId>,
     skip_blank: bool,
+    /// Makes records of lines, where the topic says that one has several.
+    joiner: Option<LineJoiner>,
     progress: ProgressBar,
 }
 
 impl Run {
-    async fn all(self, files: Vec<PathBuf>) -> Result<Totals, Failure> {
+    async fn all(mut self, files: Vec<PathBuf>) -> Result<Totals, Failure> {
         let started = Instant::now();
         let (blocks_in, mut blocks) = mpsc::channel(4);
         let reader = tokio::task::spawn_blocking(move || read_all(&files, &blocks_in));
         let (sent, deliveries) = mpsc::channel(IN_FLIGHT);
         let acks = tokio::spawn(collect(deliveries));
         let mut totals = Totals::default();
-        while let Some(block) = blocks.recv().await {
-            for line in block {
-                self.progress.inc(line.len() as u64 + 1);
-                if self.skip_blank && line.trim_ascii().is_empty() {
+        while let Some(records) = self.next_records(&mut blocks).await {
+            for record in records {
+                if self.skip_blank && record.trim_ascii().is_empty() {
                     totals.blank += 1;
                     continue;
                 }
-                totals.bytes += line.len() as u64;
-                let delivery = self.producer.send(self.record(line)).await.map_err(send_failure)?;
+                totals.bytes += record.len() as u64;
+                let delivery = self.producer.send(self.record(record)).await.map_err(send_failure)?;
                 // The collector ends early only on a failed delivery, which it then returns.
                 if sent.send(delivery).await.is_err() {
                     break;
@@ -83,10 +90,40 @@ impl Run {
         Ok(totals)
     }
 
+    /// The records of the next block of lines. A record whose next line does not come, as at the end of a log that is still
+    /// being written, is given as it is after a while. `None` at the end.
+    async fn next_records(&mut self, blocks: &mut mpsc::Receiver<Vec<Bytes>>) -> Option<Vec<Bytes>> {
+        let waits = self.joiner.as_ref().is_some_and(LineJoiner::is_open);
+        let block = match tokio::time::timeout(NEXT_LINE_WAIT, blocks.recv()).await {
+            Ok(block) => block,
+            Err(_) if waits => return Some(self.joiner.as_mut().and_then(LineJoiner::finish).into_iter().collect()),
+            Err(_) => blocks.recv().await,
+        };
+        let Some(block) = block else {
+            return self.joiner.as_mut().and_then(LineJoiner::finish).map(|last| vec![last]);
+        };
+        self.progress.inc(block.iter().map(|line| line.len() as u64 + 1).sum());
+        Some(match &mut self.joiner {
+            None => block,
+            Some(joiner) => block.into_iter().filter_map(|line| joiner.push(line)).collect(),
+        })
+    }
+
     fn record(&self, line: Bytes) -> OutRecord {
         let key = self.key_field.as_deref().and_then(|field| json_field(&line, field));
         OutRecord { key: key.map(Bytes::from), value: Some(line), partition: self.partition, ..OutRecord::default() }
     }
+}
+
+/// What joins lines as the topic says.
+fn joiner(config: &v1::TopicConfig) -> Result<Option<LineJoiner>, Failure> {
+    if config.multiline.is_empty() {
+        return Ok(None);
+    }
+    let multiline = Multiline::new(&config.multiline).map_err(|error| Failure::Refused(error.to_string()))?;
+    let max_batch_bytes = (config.max_message_bytes as usize).min(lines::MAX_LINE_BYTES);
+    let overhead = BATCH_OVERHEAD_BYTES.min(max_batch_bytes / 8);
+    Ok(Some(LineJoiner::new(multiline, max_batch_bytes - overhead)))
 }
 
 fn read_all(files: &[PathBuf], blocks: &mpsc::Sender<Vec<Bytes>>) -> Result<(), Failure> {

@@ -1,29 +1,49 @@
 //! `stratalog topic`.
 
+mod show;
 mod verify;
 
 use std::io::{IsTerminal, Write};
 
-use serde_json::Value;
-use stratalog_proto::config::format_duration_ns;
-use stratalog_proto::v1;
-use uuid::Uuid;
-
-use crate::cli::{Global, OutputFormat, Topic, TopicCreate};
+use crate::cli::{Global, Topic, TopicSettings};
 use crate::failure::Failure;
-use crate::output::{Fields, Listing, human_bytes, human_count, print_object};
+use crate::output::print_object;
+use show::{describe, list, topic_fields};
 
 pub(super) async fn run(global: &Global, command: Topic) -> Result<(), Failure> {
     let client = global.client().await?;
     match command {
         Topic::Create(create) => {
-            let topic = client.create_topic(&create.name, create.partitions.unwrap_or(0), &settings(&create)).await?;
+            let bucket = create.bucket.iter().map(|width| ("bucket".to_owned(), width.clone()));
+            let settings: Vec<_> = bucket.chain(given(&create.settings)).collect();
+            let topic = client.create_topic(&create.name, create.partitions.unwrap_or(0), &settings).await?;
             print_object(global.format(), &topic_fields(&topic))
         }
         Topic::List => list(global.format(), &client.topics().await?),
         Topic::Describe { name } => describe(global.format(), &client.describe_topic(&name).await?),
-        Topic::Alter { name, set } => {
-            print_object(global.format(), &topic_fields(&client.alter_topic(&name, &set).await?))
+        Topic::Alter { name, settings } => {
+            let settings = given(&settings);
+            if settings.is_empty() {
+                return Err(Failure::Usage(format!(
+                    "say what to change of {name}, as in --retention 7d or --set KEY=VALUE"
+                )));
+            }
+            print_object(global.format(), &topic_fields(&client.alter_topic(&name, &settings).await?))
+        }
+        Topic::Seal { name } => {
+            client.seal_topic(&name).await?;
+            print_object(global.format(), &vec![("sealed", name.into())])
+        }
+        Topic::Merge { name } => {
+            let merged = client.merge_topic(&name).await?;
+            let fields = vec![
+                ("topic", name.into()),
+                ("segments_merged", u64::from(merged.merged).into()),
+                ("segments_made", u64::from(merged.made).into()),
+                ("rows", merged.rows.into()),
+                ("bytes", merged.bytes.into()),
+            ];
+            print_object(global.format(), &fields)
         }
         Topic::Verify { name } => verify::run(&client, global.format(), &name).await,
         Topic::Delete { name, yes } => {
@@ -35,77 +55,18 @@ pub(super) async fn run(global: &Global, command: Topic) -> Result<(), Failure> 
 }
 
 /// Flags are shorthands of settings; `--set` comes last and wins.
-fn settings(create: &TopicCreate) -> Vec<(String, String)> {
+fn given(settings: &TopicSettings) -> Vec<(String, String)> {
     let flags = [
-        ("format", &create.format),
-        ("time.field", &create.time_field),
-        ("bucket", &create.bucket),
-        ("retention", &create.retention),
+        ("format", &settings.format),
+        ("time.field", &settings.time_field),
+        ("pattern", &settings.pattern),
+        ("multiline", &settings.multiline),
+        ("columns", &settings.columns),
+        ("retention", &settings.retention),
+        ("retention.bytes", &settings.retention_bytes),
     ];
     let given = flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
-    given.chain(create.set.iter().cloned()).collect()
-}
-
-fn topic_fields(topic: &v1::Topic) -> Fields {
-    let config = topic.config.clone().unwrap_or_default();
-    let retention = match config.retention_ns {
-        0 => "forever".to_owned(),
-        ns => format_duration_ns(ns),
-    };
-    let time_field = Some(config.time_field).filter(|field| !field.is_empty());
-    vec![
-        ("name", topic.name.clone().into()),
-        ("id", Uuid::from_slice(&topic.id).unwrap_or_default().to_string().into()),
-        ("partitions", topic.partitions.into()),
-        ("format", config.format.into()),
-        ("time.field", time_field.into()),
-        ("bucket", format_duration_ns(config.bucket_ns).into()),
-        ("retention", retention.into()),
-        ("max.message.bytes", config.max_message_bytes.into()),
-    ]
-}
-
-fn list(format: OutputFormat, topics: &[v1::Topic]) -> Result<(), Failure> {
-    let columns: Vec<&str> = topic_fields(&v1::Topic::default()).iter().map(|(key, _)| *key).collect();
-    let mut listing = Listing::new(&columns);
-    for topic in topics {
-        listing.push(topic_fields(topic).into_iter().map(|(_, value)| value).collect());
-    }
-    listing.print(format)
-}
-
-fn describe(format: OutputFormat, described: &v1::DescribeTopicResponse) -> Result<(), Failure> {
-    let mut topic = topic_fields(&described.topic.clone().unwrap_or_default());
-    let mut partitions = Listing::new(&["partition", "shard", "log_start", "high_watermark", "bytes"]);
-    for p in &described.partitions {
-        partitions.push(vec![
-            p.partition.into(),
-            p.shard.into(),
-            p.log_start.into(),
-            p.high_watermark.into(),
-            p.bytes.into(),
-        ]);
-    }
-    match format {
-        OutputFormat::Table => {
-            print_object(format, &topic)?;
-            partitions.print(format)?;
-            let records: u64 =
-                described.partitions.iter().map(|p| p.high_watermark - p.log_start.min(p.high_watermark)).sum();
-            let bytes: u64 = described.partitions.iter().map(|p| p.bytes).sum();
-            Ok(writeln!(
-                std::io::stdout(),
-                "{} offsets, {} as compressed by the producers",
-                human_count(records),
-                human_bytes(bytes)
-            )?)
-        }
-        OutputFormat::Csv => partitions.print(format),
-        OutputFormat::Json | OutputFormat::Ndjson => {
-            topic.push(("partition_list", Value::Array(partitions.objects())));
-            print_object(format, &topic)
-        }
-    }
+    given.chain(settings.set.iter().cloned()).collect()
 }
 
 /// Asks before everything is lost; a script says `--yes`.

@@ -2,7 +2,6 @@
 //! its granules. Codes are in the order of the texts.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use arrow::array::{Array, StringArray, UInt32Array};
 use arrow::buffer::NullBuffer;
@@ -30,17 +29,13 @@ pub(crate) struct Dictionary {
 }
 
 impl Dictionary {
-    /// The dictionary of a column and the code of each row, 0 for nulls; `None` where the texts are too many or too long.
+    /// That of a whole column, cut in two on the way.
+    #[cfg(test)]
     pub(crate) fn build(column: &StringArray) -> Option<(Self, Vec<u32>)> {
-        let limit = (column.len() / ROWS_PER_VALUE).clamp(FEW_VALUES, MAX_VALUES);
-        let (distinct, mut codes) = number(column, limit)?;
-        let mut order: Vec<u32> = (0..distinct.len() as u32).collect();
-        order.sort_unstable_by_key(|&number| distinct[number as usize]);
-        let mut rank = vec![0; order.len()];
-        order.iter().enumerate().for_each(|(code, &number)| rank[number as usize] = code as u32);
-        codes.iter_mut().filter(|_| !rank.is_empty()).for_each(|code| *code = rank[*code as usize]);
-        let values = StringArray::from_iter_values(order.iter().map(|&number| distinct[number as usize]));
-        Some((Self { values }, codes))
+        let mut builder = DictionaryBuilder::new(column.len());
+        let half = column.len() / 2;
+        let halves = [column.slice(0, half), column.slice(half, column.len() - half)];
+        halves.iter().all(|half| builder.add(half)).then(|| builder.finish())
     }
 
     /// How many values there are.
@@ -95,39 +90,69 @@ impl Dictionary {
     }
 }
 
-/// Numbers the distinct texts in the order in which they come, unless they are more than `limit` or too long.
-fn number(column: &StringArray, limit: usize) -> Option<(Vec<&str>, Vec<u32>)> {
-    let mut numbers: HashMap<&str, u32> = HashMap::new();
-    let mut distinct: Vec<&str> = Vec::new();
-    let mut codes = Vec::with_capacity(column.len());
-    let (mut total, mut last) = (0, None);
-    for text in column.iter() {
-        let Some(text) = text else {
-            codes.push(0);
-            continue;
-        };
-        // Sorted and clustered rows repeat: a comparison is cheaper than a hash.
-        if let Some((before, code)) = last
-            && before == text
-        {
-            codes.push(code);
-            continue;
-        }
-        let code = match numbers.entry(text) {
-            Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(fresh) => {
-                total += text.len();
-                if distinct.len() == limit || text.len() > MAX_VALUE_BYTES || total > MAX_TOTAL_BYTES {
-                    return None;
-                }
-                distinct.push(text);
-                *fresh.insert(distinct.len() as u32 - 1)
-            }
-        };
-        codes.push(code);
-        last = Some((text, code));
+/// Makes the dictionary of a column that comes granule by granule.
+pub(crate) struct DictionaryBuilder {
+    limit: usize,
+    numbers: HashMap<Box<str>, u32>,
+    distinct: Vec<Box<str>>,
+    codes: Vec<u32>,
+    total_bytes: usize,
+}
+
+impl DictionaryBuilder {
+    /// For a column of so many rows.
+    pub(crate) fn new(rows: usize) -> Self {
+        let limit = (rows / ROWS_PER_VALUE).clamp(FEW_VALUES, MAX_VALUES);
+        Self { limit, numbers: HashMap::new(), distinct: Vec::new(), codes: Vec::with_capacity(rows), total_bytes: 0 }
     }
-    Some((distinct, codes))
+
+    /// Numbers the distinct texts in the order in which they come; false once they are too many or too long.
+    pub(crate) fn add(&mut self, granule: &StringArray) -> bool {
+        let mut last: Option<(&str, u32)> = None;
+        for text in granule {
+            let Some(text) = text else {
+                self.codes.push(0);
+                continue;
+            };
+            // Sorted and clustered rows repeat: a comparison is cheaper than a hash.
+            let code = match last.filter(|(before, _)| *before == text) {
+                Some((_, code)) => code,
+                None => match self.number(text) {
+                    Some(code) => code,
+                    None => return false,
+                },
+            };
+            self.codes.push(code);
+            last = Some((text, code));
+        }
+        true
+    }
+
+    fn number(&mut self, text: &str) -> Option<u32> {
+        if let Some(known) = self.numbers.get(text) {
+            return Some(*known);
+        }
+        self.total_bytes += text.len();
+        if self.distinct.len() == self.limit || text.len() > MAX_VALUE_BYTES || self.total_bytes > MAX_TOTAL_BYTES {
+            return None;
+        }
+        let number = self.distinct.len() as u32;
+        self.distinct.push(text.into());
+        self.numbers.insert(text.into(), number);
+        Some(number)
+    }
+
+    /// The dictionary and the code of each row, 0 for nulls.
+    pub(crate) fn finish(self) -> (Dictionary, Vec<u32>) {
+        let Self { distinct, mut codes, .. } = self;
+        let mut order: Vec<u32> = (0..distinct.len() as u32).collect();
+        order.sort_unstable_by_key(|&number| &distinct[number as usize]);
+        let mut rank = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(code, &number)| rank[number as usize] = code as u32);
+        codes.iter_mut().filter(|_| !rank.is_empty()).for_each(|code| *code = rank[*code as usize]);
+        let values = StringArray::from_iter_values(order.iter().map(|&number| &distinct[number as usize]));
+        (Dictionary { values }, codes)
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMillisecondTy
 use super::format::ColumnType;
 use crate::container::{Cursor, Malformed};
 
-pub(super) use dictionary::Dictionary;
+pub(super) use dictionary::{Dictionary, DictionaryBuilder};
 
 mod tag {
     pub(super) const ALL_NULL: u8 = 0;

@@ -1,3 +1,4 @@
+mod merges;
 mod replay;
 mod seals;
 mod state;

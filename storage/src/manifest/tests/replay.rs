@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::rec::{RecRange, RecTopicMeta};
+use crate::rec::{ErasedOffsets, RecRange, RecTopicMeta};
 
 /// A range of ten offsets a step: partition `p` of a segment that ends at entry `through`.
 fn range(partition: u32, through: u64) -> RecRange {
@@ -28,6 +28,7 @@ pub(super) fn rec(number: u8, after: u64, through: u64, topics: &[(TopicId, &[u3
         through: RaftIndex(through),
         bytes: 10_000,
         blake3: [number; 32],
+        max_entry_time_ns: 0,
         topics: topics.iter().map(topic).collect(),
     }
 }
@@ -174,6 +175,26 @@ fn s2_a_repack_with_more_than_it_replaces_is_rejected() {
     assert!(matches!(grown(|meta| meta.bytes = 1), RollRejected::Malformed(_)));
     let short = internal::Repack { remove: bytes::Bytes::from_static(b"short"), add: None, erased: Vec::new() };
     assert!(matches!(rejected_repack(&manifest, &short), RollRejected::Malformed(_)));
+}
+
+#[test]
+fn s2_a_repack_that_erases_changes_only_what_it_says() {
+    let erased = |partition, offset| -> ErasedOffsets {
+        [(TOPIC, PartitionId(partition), Offset(offset))].into_iter().collect()
+    };
+    let lighter = |erased: &ErasedOffsets| {
+        let mut meta = rec(9, 0, 10, &[(TOPIC, &[1])]);
+        meta.topics[0].ranges[0].bytes -= 1;
+        meta.topics[0].ranges[0].max_timestamp_ms -= 1;
+        internal::Repack { erased: erased.to_proto(), ..repack(3, Some(&meta)) }
+    };
+    let not_a_part = RollRejected::NotAPart { remove: segment_id(3), add: segment_id(9) };
+    assert_eq!(rejected_repack(&rolled(), &lighter(&ErasedOffsets::default())), not_a_part);
+    assert_eq!(rejected_repack(&rolled(), &lighter(&erased(0, 95))), not_a_part);
+    assert_eq!(rejected_repack(&rolled(), &lighter(&erased(1, 100))), not_a_part);
+    let mut manifest = rolled();
+    manifest.repack(&lighter(&erased(1, 95))).unwrap();
+    assert_eq!(manifest.recs_of(TOPIC)[0].id, segment_id(9));
 }
 
 #[test]

@@ -15,11 +15,12 @@ fn manifest() -> Manifest {
     manifest
 }
 
-fn image(manifest: &Manifest) -> internal::ShardState {
+pub(super) fn image(manifest: &Manifest) -> internal::ShardState {
     let topic = |(topic, live): (TopicId, &TopicManifest)| internal::TopicState {
         topic: topic.to_bytes(),
         row_frontier: live.row_frontier.0,
         segments: live.segments_to_proto(),
+        counts: Some(live.counts.into()),
         ..Default::default()
     };
     internal::ShardState {

@@ -67,7 +67,8 @@ fn l5_a_repack_gives_no_new_checksums_to_damage() {
     let (disk, _, reader) = written(&sample());
     reader.verify().unwrap();
     disk.edit(&path_of(id(0)), |file| file[100] ^= 1);
-    let error = repack(&disk, Path::new(DIR), &reader, id(1), &sample().partitions()).unwrap_err();
+    let error =
+        repack(&disk, Path::new(DIR), &reader, id(1), &sample().partitions(), &ErasedOffsets::default()).unwrap_err();
     assert_eq!(error.code(), Code::CorruptData);
     assert!(error.to_string().contains("partition 0 of topic"), "{error}");
     assert_eq!(disk.list(Path::new(DIR)).unwrap(), [rec_file_name(id(0))]);

@@ -3,6 +3,7 @@
 
 mod counting;
 mod damage;
+mod erased;
 mod faults;
 mod fixture;
 mod handles;

@@ -63,7 +63,7 @@ proptest! {
         let number = |partition: &(TopicId, PartitionId)| history.partitions().iter().position(|other| other == partition);
         let keep: Vec<_> =
             history.partitions().into_iter().filter(|key| kept >> number(key).unwrap() & 1 == 1).collect();
-        let repacked = repack(&disk, Path::new(DIR), &reader, id(1), &keep).unwrap();
+        let repacked = repack(&disk, Path::new(DIR), &reader, id(1), &keep, &ErasedOffsets::default()).unwrap();
         let part = History { log: history.log.iter().filter(|b| keep.contains(&(b.topic, b.partition))).cloned().collect() };
         if keep.is_empty() {
             prop_assert_eq!(repacked, None);

@@ -47,6 +47,20 @@ enum Step {
     Repack {
         which: usize,
     },
+    /// Of neighbours in the manifest; with `erase`, one row less.
+    Merge {
+        which: usize,
+        erase: bool,
+    },
+    DeleteRecords {
+        topic: usize,
+        partition: u32,
+        before: u64,
+    },
+    Erase {
+        topic: usize,
+        done: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -67,6 +81,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..8usize).prop_map(|which| Step::Drop { which }),
         3 => (0..4u64, any::<bool>()).prop_map(|(back, packed)| Step::Roll { back, packed }),
         1 => (0..8usize).prop_map(|which| Step::Repack { which }),
+        2 => (0..8usize, any::<bool>()).prop_map(|(which, erase)| Step::Merge { which, erase }),
+        1 => (0..TOPICS.len(), 0..3u32, 0..30u64)
+            .prop_map(|(topic, partition, before)| Step::DeleteRecords { topic, partition, before }),
+        1 => (0..TOPICS.len(), any::<bool>()).prop_map(|(topic, done)| Step::Erase { topic, done }),
     ]
 }
 
@@ -158,6 +176,12 @@ impl Leader {
             }
             Step::Roll { back, packed } => Some(self.roll(back, packed)),
             Step::Repack { which } => self.repack(which),
+            Step::Merge { which, erase } => self.merge(which, erase),
+            Step::DeleteRecords { topic, partition, before } => {
+                let (topic, before) = (TOPICS[topic].to_bytes(), counts(&[(partition, before)]));
+                Some(Command::DeleteRecords(internal::DeleteRecords { topic, before }))
+            }
+            Step::Erase { topic, done } => Some(self.erase(topic, done)),
         }
     }
 
@@ -199,6 +223,41 @@ impl Leader {
         Some(Command::Seal(command))
     }
 
+    /// Puts one segment in the place of two neighbours, without one of the rows if that is erased.
+    fn merge(&mut self, which: usize, erase: bool) -> Option<Command> {
+        let live = self.state.manifest().topics().filter(|(_, live)| live.segments.len() > 1);
+        let live: Vec<_> =
+            live.map(|(topic, live)| (topic, live.segments.values().cloned().collect::<Vec<_>>())).collect();
+        let (topic, segments) = live.get(which % live.len().max(1))?;
+        let inputs = &segments[which % (segments.len() - 1)..][..2];
+        let mut ranges: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+        for range in inputs.iter().flat_map(|meta| &meta.ranges) {
+            let (first, next) = (range.first.0, range.next.0);
+            let known = ranges.entry(range.partition.0).or_insert((first, next));
+            *known = (known.0.min(first), known.1.max(next));
+        }
+        let ranges: Vec<_> = ranges.into_iter().map(|(partition, (first, next))| (partition, first, next)).collect();
+        let mut add = segment(self.new_id(), &ranges);
+        let (rows, erased) = (inputs.iter().map(|meta| meta.rows).sum::<u64>(), u64::from(erase));
+        (add.topic, add.rows) = (topic.to_bytes(), rows - erased);
+        let remove = inputs.iter().map(|meta| meta.id.to_bytes()).collect();
+        let topic = topic.to_bytes();
+        Some(Command::Merge(internal::Merge { topic, remove, add: vec![add], erased, ..Default::default() }))
+    }
+
+    /// Begins an erasure, or ends the first that is under way.
+    fn erase(&mut self, topic: usize, done: bool) -> Command {
+        let running = self.state.erasures().iter().find(|erasure| done && erasure.done.is_none());
+        match running.map(|erasure| erasure.job.to_bytes()) {
+            Some(job) => Command::EraseDone(internal::EraseDone { job, rows: 1, ..Default::default() }),
+            None => {
+                let job = Bytes::copy_from_slice(Uuid::from_u128(self.new_id()).as_bytes());
+                let (topic, predicate) = (TOPICS[topic].to_bytes(), "a = 1".to_owned());
+                Command::Erase(internal::Erase { job, topic, predicate })
+            }
+        }
+    }
+
     fn roll(&mut self, back: u64, packed: bool) -> Command {
         let (expect, next) = (self.state.replay_frontier(), RaftIndex((self.index - 1).saturating_sub(back)));
         let batches = self.state.batches_between(expect, next);
@@ -224,8 +283,9 @@ impl Leader {
     fn check(&self) {
         let frontier = self.state.replay_frontier();
         for (topic, hosted) in self.state.topics() {
+            assert_eq!(self.state.unaccounted(topic), 0, "S1");
             for (partition, state) in hosted.partitions() {
-                assert!(state.log_start() <= state.sealed() && state.sealed() <= state.high_watermark(), "S1");
+                assert!(state.log_start().max(state.sealed()) <= state.high_watermark(), "S1");
                 assert!(state.batches().all(|slot| slot.index > frontier), "L4");
                 let recs = self.state.manifest().recs_of(topic).iter();
                 let ranges = recs.filter_map(|meta| meta.range(topic, partition));

@@ -60,7 +60,7 @@ fn a_roll_takes_its_batches_out_of_the_state_and_hands_them_over() {
     let before = state.batches_between(RaftIndex(0), RaftIndex(3));
     let command = roll_of(&state, 1, 3);
     let mut effects = apply(&mut state, 5, 0, &[command]);
-    let PendingRec { meta, batches, replaces } = effects.rolled.pop().unwrap();
+    let PendingRec { meta, batches, replaces, .. } = effects.rolled.pop().unwrap();
     assert_eq!((meta.id, batches, replaces), (id(1), before, None));
     assert_eq!(state.manifest().recs(), [meta]);
     assert_eq!((state.replay_frontier(), codes(effects)), (RaftIndex(3), vec![Ok(CommandResult::Done)]));
@@ -147,7 +147,7 @@ fn segments_that_nobody_can_read_leave_the_manifest() {
     let command = roll_of(&state, 1, 4);
     apply(&mut state, 5, 0, &[command]);
     let ends = [(0, 8), (1, 3)].map(|(partition, value)| internal::PartitionCount { partition, value });
-    let mut sealed = seal(1, 3, vec![segment(9, &[(0, 0, 3), (1, 0, 3)])]);
+    let mut sealed = seal(1, 3, vec![segment(9, &[(0, 0, 8), (1, 0, 3)])]);
     let Command::Seal(command) = &mut sealed else { unreachable!() };
     (command.next, command.ends) = (4, ends.to_vec());
     assert_eq!(codes(apply(&mut state, 6, 0, &[sealed])), [Ok(CommandResult::Done)]);
@@ -188,7 +188,10 @@ fn a_repack_leaves_out_what_cannot_be_read() {
     let live = state.manifest().recs()[0].clone();
     let effects = apply(&mut state, 8, 0, &[repack(1, Some(other)), repack(1, Some(kept.clone())), repack(1, None)]);
     let meta = Arc::new(RecMeta::try_from(&kept).unwrap());
-    assert_eq!(effects.rolled, [PendingRec { meta: meta.clone(), batches: vec![], replaces: Some(live) }]);
+    assert_eq!(
+        effects.rolled,
+        [PendingRec { meta: meta.clone(), batches: vec![], replaces: Some(live), erased: Arc::default() }]
+    );
     assert!(effects.removed_recs.is_empty(), "the new segment is made of the old one");
     assert_eq!(codes(effects), [Err(Code::Conflict), Ok(CommandResult::Done), Err(Code::Conflict)]);
     assert_eq!(state.manifest().recs(), [meta]);

@@ -1,0 +1,276 @@
+//! Runs the jobs of the shards that this node leads.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use stratalog_proto::config::Format;
+use stratalog_proto::entry::Command;
+use stratalog_proto::{Code, Error, JobId, internal};
+use stratalog_query::TopicInfo;
+use tokio::sync::{Mutex, Notify};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::job::Job;
+use super::progress::{Board, ErasureInfo, ErasurePhase, Key};
+use super::{Tools, files};
+use crate::shard::{Erasure, Shard};
+
+/// How often it is looked for jobs, beside when one is asked for.
+const TICK: Duration = Duration::from_secs(1);
+/// How often it is looked whether files that are read are gone.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a job is left alone after it failed, at first and at most.
+const REST: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+
+/// The erasures of a node. They end when this is stopped or dropped, and are gone on with at the next start.
+pub(crate) struct Erasures {
+    tools: Arc<Tools>,
+    board: Arc<Board>,
+    asked: Arc<Notify>,
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Erasures {
+    /// Works on nothing before [`start`](Self::start).
+    pub(crate) fn new(tools: Tools) -> Self {
+        Self {
+            tools: Arc::new(tools),
+            board: Arc::default(),
+            asked: Arc::default(),
+            stop: CancellationToken::new(),
+            task: Mutex::new(None),
+        }
+    }
+
+    /// Starts working on what the states of the shards say is under way. The topics that there are have to be known by now:
+    /// a job of another one is given up.
+    pub(crate) async fn start(&self) {
+        let runner = Runner {
+            tools: Arc::clone(&self.tools),
+            board: Arc::clone(&self.board),
+            asked: Arc::clone(&self.asked),
+            stop: self.stop.clone(),
+            rewritten: BTreeSet::new(),
+            leaving: BTreeMap::new(),
+            rests: HashMap::new(),
+        };
+        *self.task.lock().await = Some(tokio::spawn(runner.run()));
+    }
+
+    /// Asks for the records of a topic to be erased whose rows fulfil a condition now. Returns once every shard of the topic
+    /// remembers it.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] for a topic without rows or a condition that is empty or too long; those of proposing: then
+    /// some shards may have begun, and asking again does no harm.
+    pub(crate) async fn erase(&self, topic: &TopicInfo, predicate: &str) -> Result<JobId, Error> {
+        if topic.config.format == Format::Raw {
+            let message = format!(
+                "records of topic `{}` cannot be erased by a condition: it is raw, and has no rows",
+                topic.name
+            );
+            return Err(Error::new(Code::InvalidRequest, message));
+        }
+        let job = JobId::new();
+        let shards: BTreeSet<_> = topic.shards.iter().collect();
+        for shard in shards.into_iter().filter_map(|id| self.tools.shards.get(id)) {
+            let (job, topic, predicate) = (job.to_bytes(), topic.id.to_bytes(), predicate.to_owned());
+            shard.propose(Command::Erase(internal::Erase { job, topic, predicate })).await?;
+        }
+        self.asked.notify_one();
+        Ok(job)
+    }
+
+    /// The erasures that are under way, and those that ended last, by time of asking and shard.
+    pub(crate) fn list(&self) -> Vec<ErasureInfo> {
+        let mut found = Vec::new();
+        for (id, shard) in &self.tools.shards {
+            let erasures = shard.read(|state| state.erasures().to_vec());
+            found.extend(erasures.iter().map(|erasure| {
+                let name = self.tools.topics.by_id(erasure.topic).map(|topic| topic.name.clone());
+                self.board.info(*id, erasure, name)
+            }));
+        }
+        found.sort_by_key(|info| (info.requested_at_ns, info.job, info.shard));
+        found
+    }
+
+    /// Ends the work, and waits for the step that is under way.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.lock().await.take()
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "erasures did not end cleanly; they are gone on with at the next start");
+        }
+    }
+}
+
+impl Drop for Erasures {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// The task.
+struct Runner {
+    tools: Arc<Tools>,
+    board: Arc<Board>,
+    asked: Arc<Notify>,
+    stop: CancellationToken,
+    /// Jobs after which only the log holds what they erased.
+    rewritten: BTreeSet<Key>,
+    /// Jobs that wait for files that are still read.
+    leaving: BTreeMap<Key, BTreeSet<String>>,
+    rests: HashMap<Key, (Instant, Duration)>,
+}
+
+impl Runner {
+    async fn run(mut self) {
+        loop {
+            self.round().await;
+            let pause = if self.leaving.is_empty() { TICK } else { LOOK };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.asked.notified() => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Goes on with every job as far as it can.
+    async fn round(&mut self) {
+        let jobs = self.jobs();
+        let known: BTreeSet<Key> = jobs.iter().map(|(shard, erasure)| (erasure.job, shard.id())).collect();
+        self.rewritten.retain(|key| known.contains(key));
+        self.leaving.retain(|key, _| known.contains(key));
+        self.rests.retain(|key, _| known.contains(key));
+        for (shard, erasure) in &jobs {
+            let key = (erasure.job, shard.id());
+            if !self.is_busy(key) && !self.stop.is_cancelled() {
+                self.rewrite(key, shard, erasure).await;
+            }
+        }
+        self.scrub().await;
+        self.finish().await;
+    }
+
+    /// The jobs under way in the shards that this node leads, in the order of their asking.
+    fn jobs(&self) -> Vec<(Arc<Shard>, Erasure)> {
+        let led = self.tools.shards.values().filter(|shard| shard.is_leader());
+        let mut jobs: Vec<_> = led
+            .flat_map(|shard| {
+                let running = shard.read(|state| {
+                    state.erasures().iter().filter(|erasure| erasure.done.is_none()).cloned().collect::<Vec<_>>()
+                });
+                running.into_iter().map(|erasure| (Arc::clone(shard), erasure))
+            })
+            .collect();
+        jobs.sort_by_key(|(shard, erasure)| (erasure.requested_at_ns, erasure.job, shard.id()));
+        jobs
+    }
+
+    fn is_busy(&self, key: Key) -> bool {
+        let rests = self.rests.get(&key).is_some_and(|(until, _)| Instant::now() < *until);
+        rests || self.rewritten.contains(&key) || self.leaving.contains_key(&key)
+    }
+
+    /// Rewrites the segments that hold what a job erases.
+    async fn rewrite(&mut self, key: Key, shard: &Arc<Shard>, erasure: &Erasure) {
+        let (tools, board, stop) = (Arc::clone(&self.tools), Arc::clone(&self.board), self.stop.clone());
+        let done = match Job::new(tools, board, Arc::clone(shard), erasure.clone(), stop) {
+            Ok(job) => job.run().await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => drop(self.rewritten.insert(key)),
+            Err(error) if is_final(error.code) => {
+                tracing::warn!(job = %key.0, shard = %key.1, %error, "an erasure is given up");
+                self.end(key, Some(error.to_string())).await;
+            }
+            Err(error) => self.failed(key, &error),
+        }
+    }
+
+    /// Has the log hold nothing of what was rewritten, for all jobs that have come so far at once.
+    async fn scrub(&mut self) {
+        if self.rewritten.is_empty() {
+            return;
+        }
+        self.rewritten.iter().for_each(|key| self.board.phase(*key, ErasurePhase::Log, 0));
+        let scrubbed = self.tools.roller.scrub().await;
+        for key in std::mem::take(&mut self.rewritten) {
+            let left = match &scrubbed {
+                Ok(()) => self.unnamed(key).await,
+                Err(error) => Err(error.clone()),
+            };
+            match left {
+                Ok(names) => {
+                    self.board.phase(key, ErasurePhase::Readers, names.len());
+                    self.tools.rows.suspect_garbage(key.1);
+                    self.leaving.insert(key, names);
+                }
+                Err(error) => self.failed(key, &error),
+            }
+        }
+    }
+
+    /// Ends the jobs whose replaced files are gone.
+    async fn finish(&mut self) {
+        for (key, mut names) in std::mem::take(&mut self.leaving) {
+            match self.unnamed(key).await {
+                Ok(now) => names.retain(|name| now.contains(name)),
+                Err(error) => tracing::debug!(job = %key.0, %error, "it is not known which files are still read"),
+            }
+            if names.is_empty() && !self.stop.is_cancelled() {
+                self.end(key, None).await;
+            } else {
+                self.leaving.insert(key, names);
+            }
+        }
+    }
+
+    async fn unnamed(&self, (_, shard): Key) -> Result<BTreeSet<String>, Error> {
+        match self.tools.shards.get(&shard) {
+            Some(shard) => files::unnamed(shard).await,
+            None => Ok(BTreeSet::new()),
+        }
+    }
+
+    /// Has the state of the shard say that a job has ended. The state that was saved before still had its condition.
+    async fn end(&mut self, key: Key, error: Option<String>) {
+        let Some(shard) = self.tools.shards.get(&key.1) else { return };
+        let (rows, records) = self.board.counts(key);
+        let (job, error) = (key.0.to_bytes(), error.unwrap_or_default());
+        let done = Command::EraseDone(internal::EraseDone { job, rows, records, error });
+        if let Err(error) = shard.propose(done).await {
+            // Whether it ended is in the state; if not, all of it is found done already.
+            self.failed(key, &error);
+            return;
+        }
+        tracing::info!(job = %key.0, shard = %key.1, rows, records, "an erasure has ended");
+        self.board.forget(key);
+        self.rests.remove(&key);
+        if let Err(error) = self.tools.roller.save_state(key.1).await {
+            tracing::debug!(shard = %key.1, %error, "the state that was saved names a condition until the next is saved");
+        }
+    }
+
+    /// A job is left alone for a while, ever longer.
+    fn failed(&mut self, key: Key, error: &Error) {
+        let pause = self.rests.get(&key).map_or(REST[0], |(_, pause)| (*pause * 2).min(REST[1]));
+        if !self.stop.is_cancelled() {
+            tracing::warn!(job = %key.0, shard = %key.1, %error, ?pause, "an erasure did not come further; it is tried again");
+        }
+        self.board.failed(key, error);
+        self.rests.insert(key, (Instant::now() + pause, pause));
+    }
+}
+
+/// Whether trying again cannot help.
+fn is_final(code: Code) -> bool {
+    matches!(code, Code::InvalidSql | Code::InvalidSearch | Code::UnknownTopic)
+}

@@ -1,0 +1,13 @@
+//! Dead letters: rows whose value became no row of its own, and another try once the settings of their topic are mended.
+//!
+//! A retry seals the topic, goes through the dead rows of its segments, makes rows of their records again, and rewrites the
+//! segments with what came of them. A segment is rewritten by a compare-and-set like any merge (S2), a row for a row (S1).
+//! Whatever ends a retry early, what it has mended is mended, and the next one goes on with what is still dead.
+
+mod letters;
+mod retry;
+
+#[cfg(test)]
+mod tests;
+
+pub use retry::Retried;

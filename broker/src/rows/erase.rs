@@ -1,0 +1,159 @@
+//! What erasing asks of rows: the rows of a segment or of batches as something to ask a condition of, and segments
+//! without some of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::AsArray;
+use arrow::datatypes::{Int32Type, Int64Type};
+use bytes::Bytes;
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ShardId};
+use stratalog_query::{RawRecords, ShardSnapshot, TailChunk, TopicInfo, TopicSnapshot, merge_schemas};
+use stratalog_storage::col::{ColReader, system};
+use stratalog_storage::{ErasedOffsets, SegmentHandle};
+
+use super::merge::Edit;
+use super::parse::{empty_schema, parse};
+use super::runtime::{CATCH_UP, Rows};
+use super::shard_rows::ShardRows;
+use crate::shard::AppliedBatch;
+
+/// A row, by where its record is.
+pub(crate) type Position = (PartitionId, Offset);
+
+impl Rows {
+    /// Has every row of a topic in a shard whose record is applied now be in a column segment.
+    ///
+    /// # Errors
+    /// Why some are still in the tail.
+    pub(crate) async fn seal_in(&self, shard: ShardId, topic: &TopicInfo) -> Result<(), Error> {
+        let shard = self.rows_in(shard)?;
+        shard.caught_up(Instant::now() + CATCH_UP).await?;
+        self.sealer.seal(shard, topic.id).await?;
+        shard.check_not_held(topic.id)
+    }
+
+    /// The live column segments of a topic in a shard, each with its file, which stays while this is held.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] for a shard that is not here.
+    pub(crate) fn segments_in(&self, shard: ShardId, topic: &TopicInfo) -> Result<Vec<Arc<SegmentHandle>>, Error> {
+        let shard = self.rows_in(shard)?;
+        Ok(shard.files.resolve(|| (shard.segments(topic.id), ())).0)
+    }
+
+    /// Rewrites those of the segments that have rows at any of the offsets; how many rows were erased.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] if one of them is no longer live: look again. Those of reading, writing and proposing.
+    pub(crate) async fn erase_in(
+        &self,
+        shard: ShardId,
+        topic: &TopicInfo,
+        segment: &Arc<SegmentHandle>,
+        erased: &Arc<ErasedOffsets>,
+    ) -> Result<u64, Error> {
+        let shard = self.rows_in(shard)?;
+        let (handle, offsets, id) = (Arc::clone(segment), Arc::clone(erased), topic.id);
+        let held = move || Ok::<_, Error>(holds_any(&handle, |at| offsets.contains(id, at.0, at.1))?);
+        if !blocking(held).await? {
+            return Ok(0);
+        }
+        let of_topic = erased.iter().filter(|((of, _), _)| *of == topic.id);
+        let erase = of_topic.map(|((_, partition), offsets)| (partition, offsets.clone())).collect();
+        let edit = Edit { erase, ..Edit::default() };
+        let inputs = [Arc::clone(&segment.meta)];
+        Ok(self.merger.rewrite(shard, topic.id, &inputs, edit).await?.erased)
+    }
+
+    /// Has segment files of a shard that no manifest names be looked for, and collected, soon.
+    pub(crate) fn suspect_garbage(&self, shard: ShardId) {
+        if let Ok(shard) = self.rows_in(shard) {
+            shard.garbage.suspect();
+        }
+    }
+
+    fn rows_in(&self, id: ShardId) -> Result<&Arc<ShardRows>, Error> {
+        let here = self.shards.iter().find(|shard| shard.log.id() == id);
+        here.ok_or_else(|| Error::new(Code::Internal, format!("shard {id} is not on this node")))
+    }
+}
+
+/// The rows of one segment, all of them: those below log start, too, whose bytes are still there. Opens the segment: blocks.
+///
+/// # Errors
+/// Those of opening it.
+pub(crate) fn rows_of_segment(
+    topic: &Arc<TopicInfo>,
+    shard: ShardId,
+    segment: &Arc<SegmentHandle>,
+) -> Result<TopicSnapshot, Error> {
+    let schema = merge_schemas([&*empty_schema(), &**segment.reader()?.schema()]);
+    let snapshot = snapshot(shard, vec![Arc::clone(segment)], Vec::new());
+    Ok(TopicSnapshot { topic: Arc::clone(topic), schema, version: 0, shards: vec![snapshot] })
+}
+
+/// The rows of batches of a topic by its settings of now, and where they are. Takes long: blocks.
+pub(crate) fn rows_of_batches(
+    topic: &Arc<TopicInfo>,
+    shard: ShardId,
+    batches: &[AppliedBatch],
+) -> (TopicSnapshot, Vec<Position>) {
+    let chunks: Vec<Arc<TailChunk>> = parse(&topic.config, batches).chunks.into_iter().map(Arc::new).collect();
+    let positions = chunks.iter().flat_map(|chunk| {
+        let column = |name| chunk.rows.column_by_name(name).expect("a chunk has all system columns");
+        let (partitions, offsets) = (column(system::PARTITION), column(system::OFFSET));
+        let pairs =
+            partitions.as_primitive::<Int32Type>().values().iter().zip(offsets.as_primitive::<Int64Type>().values());
+        pairs.map(|(partition, offset)| position(*partition, *offset)).collect::<Vec<_>>()
+    });
+    let positions = positions.collect();
+    let schemas: Vec<_> = chunks.iter().map(|chunk| chunk.rows.schema()).chain([empty_schema()]).collect();
+    let schema = merge_schemas(schemas.iter().map(|schema| &**schema));
+    let snapshot = snapshot(shard, Vec::new(), chunks);
+    (TopicSnapshot { topic: Arc::clone(topic), schema, version: 0, shards: vec![snapshot] }, positions)
+}
+
+fn snapshot(shard: ShardId, segments: Vec<Arc<SegmentHandle>>, tail: Vec<Arc<TailChunk>>) -> ShardSnapshot {
+    let (log_starts, raw) = (Arc::new(BTreeMap::new()), Arc::new(NoRaw));
+    ShardSnapshot { shard, fence: RaftIndex(u64::MAX), lag: 0, segments, tail, log_starts, raw }
+}
+
+/// Whether a segment has a row that is meant. Blocks.
+fn holds_any(segment: &SegmentHandle, is_meant: impl Fn(Position) -> bool) -> Result<bool, Error> {
+    let reader = segment.reader()?;
+    for granule in 0..reader.granules() {
+        if places(&reader, granule)?.into_iter().any(&is_meant) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn places(reader: &ColReader, granule: usize) -> Result<Vec<Position>, Error> {
+    let column = |name| reader.schema().index_of(name).expect("a segment has every system column");
+    let partitions = reader.read(column(system::PARTITION), granule)?;
+    let offsets = reader.read(column(system::OFFSET), granule)?;
+    let pairs =
+        partitions.as_primitive::<Int32Type>().values().iter().zip(offsets.as_primitive::<Int64Type>().values());
+    Ok(pairs.map(|(partition, offset)| position(*partition, *offset)).collect())
+}
+
+fn position(partition: i32, offset: i64) -> Position {
+    (PartitionId(partition as u32), Offset(offset as u64))
+}
+
+/// A condition that says what to erase names no `_raw`.
+struct NoRaw;
+
+impl RawRecords for NoRaw {
+    fn raw(&self, _: &[Position]) -> Result<Vec<Option<Bytes>>, Error> {
+        Err(Error::new(Code::Internal, "`_raw` is not read to erase records: a defect"))
+    }
+}
+
+async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R, Error> + Send + 'static) -> Result<R, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panic| Err(Error::new(Code::Internal, format!("a step of an erasure failed: {panic}"))))
+}

@@ -1,0 +1,293 @@
+//! The merger: picks what pays, builds on a blocking thread within a rate, and proposes.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use stratalog_proto::{Code, Error, Offset, PartitionId, SegmentId, ShardId, TopicId};
+use stratalog_storage::{SegmentHandle, SegmentMeta};
+use tokio_util::sync::CancellationToken;
+
+use super::build::{Job, build};
+use super::commit::{commit, discard};
+use super::edit::{Edit, Merged, Rewritten};
+use super::pace::Pace;
+use super::policy::{Limits, View};
+use crate::rows::log::HostedTopic;
+use crate::rows::options::RowsOptions;
+use crate::rows::shard_rows::ShardRows;
+use crate::rows::trouble::Trouble;
+use crate::rows::usage::Usage;
+
+/// How often it is looked for something to merge.
+const TICK: Duration = Duration::from_secs(1);
+/// How often even a shard whose manifest is as it was is looked at: its log starts may have moved.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// A merge waits while rows are this far behind the log.
+const MAX_LAG: Duration = Duration::from_secs(1);
+/// How often a merge to the end begins again because somebody else took an input away.
+const MAX_CONFLICTS: usize = 10;
+
+/// Merges segments of all shards, one merge of a shard at a time.
+pub(in crate::rows) struct Merger {
+    options: RowsOptions,
+    usage: Arc<Usage>,
+    /// Of work in the background.
+    pace: Arc<Pace>,
+    /// Of work that somebody waits for.
+    full_speed: Arc<Pace>,
+    /// Segments that were tried and are better left alone.
+    put_aside: Mutex<HashSet<SegmentId>>,
+    /// Merges that came to count.
+    pub(in crate::rows) merges: AtomicU64,
+    /// Bytes of their inputs.
+    pub(in crate::rows) bytes_read: AtomicU64,
+    /// Bytes of segment files that were written, whether they came to count or not.
+    pub(in crate::rows) bytes_written: AtomicU64,
+    /// Merges that did not come to count.
+    pub(in crate::rows) failures: AtomicU64,
+}
+
+/// What of a topic is to be merged, and how.
+struct Work<'a> {
+    shard: &'a Arc<ShardRows>,
+    topic: &'a HostedTopic,
+    inputs: Vec<Arc<SegmentMeta>>,
+    edit: Edit,
+    must: bool,
+    pace: &'a Arc<Pace>,
+}
+
+impl Merger {
+    pub(in crate::rows) fn new(options: RowsOptions, usage: Arc<Usage>, stop: CancellationToken) -> Self {
+        Self {
+            pace: Arc::new(Pace::new(options.merge_rate_bytes, stop.clone())),
+            full_speed: Arc::new(Pace::new(0, stop)),
+            options,
+            usage,
+            put_aside: Mutex::default(),
+            merges: AtomicU64::new(0),
+            bytes_read: AtomicU64::new(0),
+            bytes_written: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    /// Merges what pays in the shards that this replica leads, one after the other, until it is stopped. Does nothing if
+    /// the rate is 0.
+    pub(in crate::rows) async fn run(self: Arc<Self>, shards: Vec<Arc<ShardRows>>, stop: CancellationToken) {
+        let mut looked: HashMap<ShardId, (u64, Instant)> = HashMap::new();
+        let (mut trouble, mut pause) = (Trouble::default(), TICK);
+        while self.options.merge_rate_bytes > 0 {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return,
+            }
+            pause = TICK;
+            for shard in shards.iter().filter(|shard| shard.log.is_leader()) {
+                let version = shard.log.manifest().version();
+                let known = looked.get(&shard.log.id());
+                let is_known = known.is_some_and(|(seen, at)| *seen == version && at.elapsed() < LOOK_AGAIN);
+                if is_known || trouble.is_waiting() || self.is_pressed(shard) {
+                    continue;
+                }
+                match self.merge_next(shard).await {
+                    Ok(true) => pause = Duration::ZERO,
+                    Ok(false) => _ = looked.insert(shard.log.id(), (version, Instant::now())),
+                    Err(error) => {
+                        let (shard, is_news) = (shard.log.id(), trouble.failed(&error));
+                        if is_news && !matches!(error.code, Code::Conflict | Code::Cancelled) {
+                            tracing::warn!(%shard, code = %error.code, %error, "segments were not merged; trying again, ever more seldom");
+                        }
+                        continue;
+                    }
+                }
+                trouble.is_over();
+            }
+        }
+    }
+
+    /// Whether rows that are to become visible need the machine first.
+    fn is_pressed(&self, shard: &ShardRows) -> bool {
+        self.usage.bytes() > self.options.tail_budget_bytes / 2 || shard.progress.lag() > MAX_LAG
+    }
+
+    /// Does the first merge that pays in a shard; whether there was one.
+    async fn merge_next(self: &Arc<Self>, shard: &Arc<ShardRows>) -> Result<bool, Error> {
+        for topic in shard.log.topics() {
+            if let Some(inputs) = self.plan(shard, &topic, false) {
+                self.merge(shard, &topic, inputs, &self.pace).await?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Merges segments of a topic in a shard until each bucket has as few as possible, and no row lies below log start; what
+    /// that did.
+    ///
+    /// # Errors
+    /// Why it did not come to the end; what was merged stays merged.
+    pub(in crate::rows) async fn merge_all(
+        self: &Arc<Self>,
+        shard: &Arc<ShardRows>,
+        topic: TopicId,
+    ) -> Result<Merged, Error> {
+        let (mut done, mut conflicts) = (Merged::default(), 0);
+        loop {
+            let hosted = hosted(shard, topic)?;
+            let Some(inputs) = self.plan(shard, &hosted, true) else { return Ok(done) };
+            match self.merge(shard, &hosted, inputs, &self.full_speed).await {
+                Ok(merged) => done.add(merged),
+                Err(error) if error.code == Code::Conflict && conflicts < MAX_CONFLICTS => conflicts += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn plan(&self, shard: &ShardRows, topic: &HostedTopic, to_the_end: bool) -> Option<Vec<Arc<SegmentMeta>>> {
+        let segments = shard.segments(topic.id);
+        if segments.is_empty() {
+            return None;
+        }
+        let log_starts: BTreeMap<PartitionId, Offset> = log_starts(shard, topic.id).into_iter().collect();
+        let put_aside = self.put_aside.lock();
+        let (segments, log_starts, put_aside) = (&segments[..], &log_starts, &*put_aside);
+        let view =
+            View { segments, log_starts, bucket_ns: topic.config.bucket_ns, put_aside, limits: Limits::default() };
+        view.next(to_the_end)
+    }
+
+    /// Merges segments. Those that are better left apart are put aside, and that is no error.
+    async fn merge(
+        self: &Arc<Self>,
+        shard: &Arc<ShardRows>,
+        topic: &HostedTopic,
+        inputs: Vec<Arc<SegmentMeta>>,
+        pace: &Arc<Pace>,
+    ) -> Result<Merged, Error> {
+        let work = Work { shard, topic, inputs: inputs.clone(), edit: Edit::default(), must: false, pace };
+        match self.carry_out(work).await {
+            Ok(rewritten) => Ok(Merged::of(inputs.len(), &rewritten)),
+            // They are left to those who repair them, or to queries, which read them as they are.
+            Err(error) if matches!(error.code, Code::InvalidRequest | Code::CorruptData | Code::NewerVersion) => {
+                let (shard, topic, segments) = (shard.log.id(), topic.id, inputs.len());
+                tracing::info!(%shard, %topic, segments, %error, "segments are not merged with each other");
+                self.put_aside.lock().extend(inputs.iter().map(|meta| meta.id));
+                Ok(Merged::default())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts segments in the place of `inputs` in which rows are changed as `edit` says, and none lies below log start. Does
+    /// nothing where nothing would change.
+    ///
+    /// Runs to its end even if the caller goes away.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] if an input is no longer live, or has no row that a replacement stands for: plan again;
+    /// what reading, writing or proposing reports. Unless its outcome is unknown, nothing has changed.
+    pub(in crate::rows) async fn rewrite(
+        self: &Arc<Self>,
+        shard: &Arc<ShardRows>,
+        topic: TopicId,
+        inputs: &[Arc<SegmentMeta>],
+        edit: Edit,
+    ) -> Result<Rewritten, Error> {
+        let topic = hosted(shard, topic)?;
+        let inputs = inputs.to_vec();
+        self.carry_out(Work { shard, topic: &topic, inputs, edit, must: true, pace: &self.full_speed }).await
+    }
+
+    async fn carry_out(self: &Arc<Self>, work: Work<'_>) -> Result<Rewritten, Error> {
+        let (merger, shard, topic) = (self.clone(), work.shard.clone(), work.topic.clone());
+        let Work { inputs, edit, must, pace, .. } = work;
+        let pace = pace.clone();
+        let merging = tokio::spawn(async move {
+            let _one_at_a_time = shard.merging.lock().await;
+            let handles = live(&shard, topic.id, &inputs)?;
+            let log_starts = log_starts(&shard, topic.id);
+            let job = Job {
+                io: shard.log.io().clone(),
+                dir: shard.log.segments_dir().to_owned(),
+                shard: shard.log.id(),
+                topic: topic.id,
+                bucket_ns: topic.config.bucket_ns,
+                index_budget_bytes: merger.options.index_budget_bytes,
+                inputs: handles,
+                log_starts: log_starts.clone(),
+                edit,
+                must,
+                pace,
+            };
+            let done = merger.build_and_commit(&shard, topic.id, &inputs, &log_starts, job).await;
+            let counter = if done.is_ok() { &merger.merges } else { &merger.failures };
+            counter.fetch_add(1, Ordering::Relaxed);
+            done
+        });
+        merging.await.unwrap_or_else(|panic| Err(Error::new(Code::Internal, format!("a merge failed: {panic}"))))
+    }
+
+    async fn build_and_commit(
+        &self,
+        shard: &Arc<ShardRows>,
+        topic: TopicId,
+        inputs: &[Arc<SegmentMeta>],
+        log_starts: &[(PartitionId, Offset)],
+        job: Job,
+    ) -> Result<Rewritten, Error> {
+        let built = match tokio::task::spawn_blocking(move || build(&job)).await {
+            Ok(Ok(Some(built))) => built,
+            Ok(Ok(None)) => return Ok(Rewritten::default()),
+            Ok(Err(failed)) => {
+                discard(shard, failed.written).await;
+                return Err(failed.error);
+            }
+            Err(panic) => {
+                shard.garbage.suspect();
+                let message = format!("building segments of topic {topic} failed: {panic}");
+                return Err(Error::new(Code::CorruptData, message));
+            }
+        };
+        let bytes = |metas: &mut dyn Iterator<Item = u64>| metas.sum();
+        self.bytes_read.fetch_add(bytes(&mut inputs.iter().map(|meta| meta.bytes)), Ordering::Relaxed);
+        self.bytes_written.fetch_add(bytes(&mut built.segments.iter().map(|meta| meta.bytes)), Ordering::Relaxed);
+        let rewritten = commit(shard, topic, inputs, log_starts, built).await?;
+        let (shard, inputs, outputs) = (shard.log.id(), inputs.len(), rewritten.segments.len());
+        tracing::debug!(%shard, %topic, inputs, outputs, "merged");
+        Ok(rewritten)
+    }
+}
+
+fn hosted(shard: &ShardRows, topic: TopicId) -> Result<HostedTopic, Error> {
+    shard.log.topics().into_iter().find(|hosted| hosted.id == topic).ok_or_else(|| {
+        let message = format!("cannot rewrite segments of topic {topic}: it is no longer in shard {}", shard.log.id());
+        Error::new(Code::UnknownTopic, message)
+    })
+}
+
+/// The log starts of a topic's partitions, but for those at 0.
+fn log_starts(shard: &ShardRows, topic: TopicId) -> Vec<(PartitionId, Offset)> {
+    let partitions = shard.log.partitions(topic).into_iter().map(|info| (info.partition, info.log_start));
+    partitions.filter(|(_, start)| *start > Offset(0)).collect()
+}
+
+/// Handles of the inputs, which keep their files in place.
+fn live(shard: &ShardRows, topic: TopicId, inputs: &[Arc<SegmentMeta>]) -> Result<Vec<Arc<SegmentHandle>>, Error> {
+    let (handles, missing) = shard.files.resolve(|| {
+        let manifest = shard.log.manifest();
+        let is_live =
+            |meta: &&Arc<SegmentMeta>| manifest.topic(topic).is_some_and(|live| live.segments.contains_key(&meta.id));
+        let live: Vec<_> = inputs.iter().filter(is_live).cloned().collect();
+        let missing = inputs.len() - live.len();
+        (live, missing)
+    });
+    if missing > 0 || handles.is_empty() {
+        let message = format!("S2: {missing} of {} segments to be merged are no longer live", inputs.len());
+        return Err(Error::new(Code::Conflict, message));
+    }
+    Ok(handles)
+}

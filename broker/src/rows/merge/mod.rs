@@ -1,0 +1,29 @@
+//! Merging: column segments take the place of others with the same rows, and a Merge command makes them count.
+//!
+//! - [`policy`] says which segments are to become one (pure);
+//! - [`order`] brings the rows of the inputs into one order and says which of them stay, `schema` gives them one schema,
+//!   [`output`] cuts them into segments, [`source`] reads them while they are written: a granule at a time;
+//! - [`Merger`] runs it: in the background within a rate, to the end on demand, or for an [`Edit`] of rows.
+//!
+//! S1: a row of an input is in exactly one output, or counted as trimmed or erased. S2: nothing counts until the command
+//! applied, and it applies only while every input is live.
+
+mod build;
+mod commit;
+mod edit;
+mod input;
+mod merger;
+mod order;
+mod output;
+mod pace;
+mod policy;
+mod schema;
+mod source;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use commit::{discard, is_unknown};
+pub use edit::Merged;
+pub(super) use edit::{Edit, Offsets, Rewritten};
+pub(super) use merger::Merger;

@@ -1,0 +1,4 @@
+//! What leaves, and what stays.
+
+mod life;
+mod plans;

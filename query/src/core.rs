@@ -1,0 +1,148 @@
+//! What all queries share: the catalogue, and what each takes its part of.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::execution::SessionState;
+use futures::future::try_join_all;
+use stratalog_proto::{Code, Error, Token};
+
+use crate::admission::Admission;
+use crate::budget::{NodePool, QueryPool};
+use crate::catalog::{Catalog, TopicInfo, TopicSnapshot};
+use crate::changes::Changes;
+use crate::engine::EngineOptions;
+use crate::error::{from_datafusion, nearest};
+use crate::queries::Queries;
+use crate::query::{Arrival, Query};
+use crate::scan::OpenIndexes;
+use crate::session::{Sessions, Tables};
+use crate::spill::{QuerySpill, SpillSpace};
+
+/// The part of the queries' memory that open text indexes may have besides it: one in so many.
+const INDEX_SHARE: usize = 4;
+
+/// What all queries share.
+pub(crate) struct Core {
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) changes: Arc<dyn Changes>,
+    pub(crate) options: EngineOptions,
+    pub(crate) indexes: Arc<OpenIndexes>,
+    pub(crate) admission: Admission,
+    pub(crate) queries: Arc<Queries>,
+    pub(crate) memory: Arc<NodePool>,
+    sessions: Sessions,
+    threads: usize,
+    spill: Option<Arc<SpillSpace>>,
+}
+
+impl Core {
+    /// `threads`: how many streams a scan and each operator above it have.
+    ///
+    /// # Errors
+    /// None but defects.
+    pub(crate) fn new(
+        catalog: Arc<dyn Catalog>,
+        changes: Arc<dyn Changes>,
+        options: EngineOptions,
+        threads: usize,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            catalog,
+            changes,
+            indexes: Arc::new(OpenIndexes::new(options.memory_bytes / INDEX_SHARE)),
+            admission: Admission::new(options.max_running, options.max_waiting),
+            queries: Arc::default(),
+            memory: NodePool::new(options.memory_bytes),
+            sessions: Sessions::new(threads, options.query_memory_bytes).map_err(from_datafusion)?,
+            threads,
+            spill: spill_space(&options),
+            options,
+        })
+    }
+
+    /// A query that begins now.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] for an id that is not like one.
+    pub(crate) fn arrived(
+        &self,
+        id: Option<String>,
+        text: &str,
+        client: String,
+        timeout: Option<Duration>,
+    ) -> Result<Arc<Query>, Error> {
+        let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.options.default_timeout);
+        let timeout = timeout.min(self.options.max_timeout);
+        Ok(self.query(Arrival { id: self.queries.id(id)?, text, client, timeout }))
+    }
+
+    /// A query with a budget of its own.
+    pub(crate) fn query(&self, arrival: Arrival<'_>) -> Arc<Query> {
+        let memory = Arc::new(QueryPool::new(self.memory.clone(), self.options.query_memory_bytes, self.threads));
+        let query = Query::new(arrival, memory, QuerySpill::new(self.spill.clone(), self.options.query_spill_bytes));
+        query.meter.version(self.catalog.version());
+        query
+    }
+
+    /// Finds a topic; `place` says where its name is written.
+    pub(crate) fn topic(&self, name: &str, place: &str) -> Result<Arc<TopicInfo>, Error> {
+        let topics = self.catalog.topics();
+        let Some(topic) = topics.iter().find(|topic| topic.name == name) else {
+            let known = topics.iter().map(|topic| topic.name.as_str());
+            let hint = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
+            let hint = hint.unwrap_or_else(|| "SHOW TABLES lists those there are".to_owned());
+            let shown: String = name.chars().take(100).flat_map(char::escape_debug).collect();
+            return Err(Error::new(Code::UnknownTopic, format!("{place}there is no topic `{shown}`; {hint}")));
+        };
+        Ok(topic.clone())
+    }
+
+    /// One snapshot of each topic, with every token that concerns it visible (Q1).
+    pub(crate) async fn snapshots(
+        &self,
+        topics: &BTreeMap<String, Arc<TopicInfo>>,
+        tokens: &[Token],
+        query: &Query,
+    ) -> Result<BTreeMap<String, Arc<TopicSnapshot>>, Error> {
+        let snapshots = topics.iter().map(|(name, topic)| async move {
+            Ok::<_, Error>((name.clone(), self.snapshot(topic, tokens, query).await?))
+        });
+        Ok(try_join_all(snapshots).await?.into_iter().collect())
+    }
+
+    /// A snapshot of a topic, with every token that concerns it visible (Q1).
+    pub(crate) async fn snapshot(
+        &self,
+        topic: &TopicInfo,
+        tokens: &[Token],
+        query: &Query,
+    ) -> Result<Arc<TopicSnapshot>, Error> {
+        let concerns = |token: &&Token| topic.shards.contains(&token.shard);
+        let tokens: Vec<Token> = tokens.iter().filter(concerns).copied().collect();
+        let snapshot = self.catalog.snapshot(topic, &tokens, query.deadline()).await?;
+        assert_visible(&snapshot, &tokens);
+        query.meter.fence(&snapshot);
+        Ok(Arc::new(snapshot))
+    }
+
+    /// A session for one query, within its budget.
+    pub(crate) fn session(&self, tables: Tables, query: &Query) -> Result<SessionState, Error> {
+        self.sessions.start(tables, query).map_err(from_datafusion)
+    }
+}
+
+/// Where queries spill, if that is possible.
+fn spill_space(options: &EngineOptions) -> Option<Arc<SpillSpace>> {
+    let dir = options.spill_dir.as_ref()?;
+    let opened = SpillSpace::open(dir, options.spill_bytes);
+    opened.inspect_err(|error| tracing::error!(%error, "queries have to do with memory alone")).ok()
+}
+
+fn assert_visible(snapshot: &TopicSnapshot, tokens: &[Token]) {
+    for token in tokens {
+        let shard = snapshot.shards.iter().find(|shard| shard.shard == token.shard);
+        assert!(shard.is_some_and(|shard| shard.fence >= token.index), "Q1: a snapshot includes every token");
+    }
+}

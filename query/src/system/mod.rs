@@ -1,0 +1,124 @@
+//! Tables about the node itself: `system.topics` and its like, and those of SQL's standard in `information_schema`. They
+//! are read when a statement is planned.
+
+mod columns;
+mod dead_letters;
+mod information;
+mod node;
+mod queries;
+mod topics;
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
+};
+use datafusion::catalog::{MemTable, TableProvider};
+use datafusion::common::Result;
+use stratalog_proto::Error;
+
+pub(crate) use columns::{columns, describe};
+
+use crate::core::Core;
+use crate::error::from_datafusion;
+use crate::query::Query;
+
+/// The tables of the schema `system`.
+pub(crate) const TABLES: [&str; 10] =
+    ["columns", DEAD_LETTERS, "events", "jobs", "partitions", "queries", "segments", "settings", "shards", "topics"];
+/// The one table among them that reads rows.
+pub(crate) const DEAD_LETTERS: &str = "dead_letters";
+/// The tables of the schema `information_schema`.
+pub(crate) const INFORMATION_TABLES: [&str; 2] = ["columns", "tables"];
+
+/// A table of the schema `system`; `None` if there is none of the name.
+///
+/// # Errors
+/// Those of taking snapshots.
+pub(crate) async fn table(core: &Core, name: &str, running: &Query) -> Result<Option<Arc<dyn TableProvider>>, Error> {
+    let catalog = &*core.catalog;
+    let table = match name {
+        "columns" => {
+            let snapshots = snapshots(core, running).await?;
+            columns(snapshots.values().map(|snapshot| (&*snapshot.topic, &*snapshot.schema)))
+        }
+        DEAD_LETTERS => dead_letters::table(core, running).await,
+        "events" => node::events(catalog),
+        "jobs" => node::jobs(catalog),
+        "partitions" => topics::partitions(catalog),
+        "queries" => queries::table(&core.queries),
+        "segments" => topics::segments(catalog),
+        "settings" => node::settings(catalog),
+        "shards" => node::shards(catalog),
+        "topics" => topics::topics(catalog),
+        _ => return Ok(None),
+    };
+    table.map(Some).map_err(from_datafusion)
+}
+
+/// A table of the schema `information_schema`; `None` if there is none of the name.
+///
+/// # Errors
+/// Those of taking snapshots.
+pub(crate) async fn information_table(
+    core: &Core,
+    name: &str,
+    running: &Query,
+) -> Result<Option<Arc<dyn TableProvider>>, Error> {
+    let table = match name {
+        "tables" => information::tables(&*core.catalog),
+        "columns" => {
+            let snapshots = snapshots(core, running).await?;
+            information::columns(snapshots.values().map(|snapshot| (&*snapshot.topic, &*snapshot.schema)))
+        }
+        _ => return Ok(None),
+    };
+    table.map(Some).map_err(from_datafusion)
+}
+
+type Snapshots = std::collections::BTreeMap<String, Arc<crate::catalog::TopicSnapshot>>;
+
+/// A snapshot of every topic.
+async fn snapshots(core: &Core, running: &Query) -> Result<Snapshots, Error> {
+    let topics = core.catalog.topics().into_iter().map(|topic| (topic.name.clone(), topic)).collect();
+    core.snapshots(&topics, &[], running).await
+}
+
+/// A table with these columns, all of the same length.
+fn table_of(columns: Vec<(&str, ArrayRef)>) -> Result<Arc<dyn TableProvider>> {
+    let rows =
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, values)| (name, values, true)))?;
+    Ok(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))
+}
+
+fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+fn optional_texts<T: AsRef<str>>(values: impl IntoIterator<Item = Option<T>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<StringArray>())
+}
+
+fn numbers(values: impl IntoIterator<Item = u64>) -> ArrayRef {
+    Arc::new(UInt64Array::from_iter_values(values))
+}
+
+fn optional_numbers(values: impl IntoIterator<Item = Option<u64>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<UInt64Array>())
+}
+
+fn small_numbers(values: impl IntoIterator<Item = u32>) -> ArrayRef {
+    Arc::new(UInt32Array::from_iter_values(values))
+}
+
+fn positions(values: impl IntoIterator<Item = usize>) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(values.into_iter().map(|at| at as i64 + 1)))
+}
+
+fn truths(values: impl IntoIterator<Item = bool>) -> ArrayRef {
+    Arc::new(BooleanArray::from_iter(values.into_iter().map(Some)))
+}
+
+fn times(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<TimestampNanosecondArray>().with_timezone("UTC"))
+}

@@ -1,0 +1,62 @@
+//! What the broker knows of the node: `system.shards`, `system.settings`, `system.events`, `system.jobs`.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::Result;
+
+use super::{numbers, optional_texts, small_numbers, table_of, texts, times, truths};
+use crate::catalog::Catalog;
+
+/// One row a shard.
+pub(super) fn shards(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> {
+    let shards = catalog.shards();
+    table_of(vec![
+        ("shard", small_numbers(shards.iter().map(|info| info.shard.0))),
+        ("leader", truths(shards.iter().map(|info| info.leader))),
+        ("applied", numbers(shards.iter().map(|info| info.applied.0))),
+        ("visible", numbers(shards.iter().map(|info| info.visible.0))),
+        ("replay_frontier", numbers(shards.iter().map(|info| info.replay_frontier.0))),
+        ("log_bytes", numbers(shards.iter().map(|info| info.log_bytes))),
+        ("replay_segments", numbers(shards.iter().map(|info| info.replay_segments))),
+        ("segments", numbers(shards.iter().map(|info| info.segments))),
+        ("tail_rows", numbers(shards.iter().map(|info| info.tail_rows))),
+        ("tail_bytes", numbers(shards.iter().map(|info| info.tail_bytes))),
+        ("producers", numbers(shards.iter().map(|info| info.producers))),
+    ])
+}
+
+/// One row a setting of the node.
+pub(super) fn settings(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> {
+    let settings = catalog.settings();
+    table_of(vec![
+        ("name", texts(settings.iter().map(|setting| &setting.name))),
+        ("value", texts(settings.iter().map(|setting| &setting.value))),
+    ])
+}
+
+/// One row an event, the newest first.
+pub(super) fn events(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> {
+    let events = catalog.events();
+    table_of(vec![
+        ("time", times(events.iter().map(|event| Some(event.time_ns)))),
+        ("level", texts(events.iter().map(|event| &event.level))),
+        ("source", texts(events.iter().map(|event| &event.source))),
+        ("message", texts(events.iter().map(|event| &event.message))),
+    ])
+}
+
+/// One row a job in the background.
+pub(super) fn jobs(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> {
+    let jobs = catalog.jobs();
+    table_of(vec![
+        ("id", texts(jobs.iter().map(|job| &job.id))),
+        ("kind", texts(jobs.iter().map(|job| &job.kind))),
+        ("topic", texts(jobs.iter().map(|job| &job.topic))),
+        ("shard", small_numbers(jobs.iter().map(|job| job.shard.0))),
+        ("state", texts(jobs.iter().map(|job| &job.state))),
+        ("what", texts(jobs.iter().map(|job| &job.what))),
+        ("progress", texts(jobs.iter().map(|job| &job.progress))),
+        ("error", optional_texts(jobs.iter().map(|job| job.error.as_deref()))),
+    ])
+}

@@ -1,0 +1,82 @@
+//! `TRY_CAST` that the optimizer does not take apart.
+//!
+//! The optimizer turns `TRY_CAST(wide AS SMALLINT) > 5` into `wide > 5`, which is true of values that no SMALLINT has and
+//! for which the cast is null. A cast that always has a value is left to it; any other becomes a function, which it does
+//! not look into.
+
+use arrow::compute::CastOptions;
+use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TryCast, Volatility,
+};
+
+/// Replaces casts that may have no value.
+#[derive(Debug)]
+pub(crate) struct TryCastRewrite;
+
+impl FunctionRewrite for TryCastRewrite {
+    fn name(&self) -> &str {
+        "TRY_CAST"
+    }
+
+    fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
+        let Expr::TryCast(TryCast { expr: inner, field }) = &expr else { return Ok(Transformed::no(expr)) };
+        if has_every_value(field.data_type(), &inner.get_type(schema)?) {
+            return Ok(Transformed::no(expr));
+        }
+        let function = ScalarUDF::from(TryCastFunction::new(field.data_type().clone()));
+        Ok(Transformed::yes(function.call(vec![Expr::clone(inner)])))
+    }
+}
+
+/// Whether a type has every value of another.
+fn has_every_value(to: &DataType, of: &DataType) -> bool {
+    use DataType::{Float64, Int8, Int16, Int32, Int64};
+    let rank = |data_type: &DataType| [Int8, Int16, Int32, Int64, Float64].iter().position(|each| each == data_type);
+    match (rank(of), rank(to)) {
+        _ if of == to => true,
+        (Some(of), Some(to)) => of <= to,
+        _ => false,
+    }
+}
+
+/// A cast to one type; null where there is no value.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct TryCastFunction {
+    data_type: DataType,
+    signature: Signature,
+}
+
+impl TryCastFunction {
+    fn new(data_type: DataType) -> Self {
+        Self { data_type, signature: Signature::any(1, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for TryCastFunction {
+    fn name(&self) -> &str {
+        "try_cast"
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        let args = args.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Ok(format!("TRY_CAST({args} AS {})", self.data_type))
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.data_type.clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let options = CastOptions { safe: true, ..CastOptions::default() };
+        args.args[0].cast_to(&self.data_type, Some(&options))
+    }
+}
