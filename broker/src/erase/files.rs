@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use stratalog_proto::{Code, Error, SegmentId};
+use stratalog_proto::{Code, Error};
 use stratalog_storage::col::segment_file_name;
 use stratalog_storage::rec_file_name;
 
@@ -27,7 +27,7 @@ pub(super) async fn unnamed(shard: &Arc<Shard>) -> Result<BTreeSet<String>, Erro
     let named: HashSet<String> = shard.read(|state| {
         let manifest = state.manifest();
         let recs = manifest.recs().iter().map(|meta| rec_file_name(meta.id));
-        recs.chain(manifest.segment_ids().map(|id: SegmentId| segment_file_name(id))).collect()
+        recs.chain(manifest.segment_ids().map(segment_file_name)).collect()
     });
     Ok(listed.into_iter().filter(|name| is_segment(name) && !named.contains(name)).collect())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use stratalog_proto::batch::BatchHeader;
 use stratalog_proto::{Error, Offset, PartitionId, RaftIndex, TopicId};
 use stratalog_query::{Engine, TopicSnapshot};
 use stratalog_storage::RecMeta;
@@ -64,7 +65,7 @@ fn ends_through(
         if batch.index > index {
             break;
         }
-        let header = stratalog_proto::batch::BatchHeader::read(&batch.batch)?;
+        let header = BatchHeader::read(&batch.batch)?;
         ends.insert(batch.partition, Offset(batch.base_offset.0 + u64::from(header.offset_count())));
     }
     Ok(ends)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stratalog_proto::{Code, Error, RaftIndex};
+use stratalog_proto::{Code, Error, Offset, RaftIndex, TopicId};
 use stratalog_query::{Engine, TopicInfo};
 use stratalog_storage::{ErasedOffsets, RecMeta, SegmentHandle};
 use tokio_util::sync::CancellationToken;
@@ -117,9 +117,9 @@ impl Job {
         // A row that was made by other settings may not show what its record does. Without the record it could not be
         // found again, so that it goes first.
         let id = self.topic.id;
-        let hidden = erased.iter().flat_map(|((_, partition), offsets)| {
-            offsets.iter().map(move |offset| (id, partition, stratalog_proto::Offset(offset)))
-        });
+        let hidden = erased
+            .iter()
+            .flat_map(|((_, partition), offsets)| offsets.iter().map(move |offset| (id, partition, Offset(offset))));
         let hidden: ErasedOffsets =
             hidden.filter(|(topic, partition, at)| !rows.contains(*topic, *partition, *at)).collect();
         if !hidden.is_empty() {
@@ -219,7 +219,7 @@ impl Job {
 }
 
 /// Whether a segment has offsets among which some of these are.
-fn may_hold(segment: &SegmentHandle, topic: stratalog_proto::TopicId, rows: &ErasedOffsets) -> bool {
+fn may_hold(segment: &SegmentHandle, topic: TopicId, rows: &ErasedOffsets) -> bool {
     segment.meta.ranges.iter().any(|range| {
         rows.of(topic, range.partition)
             .is_some_and(|offsets| offsets.range_cardinality(range.first.0..range.next.0) > 0)

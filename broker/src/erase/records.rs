@@ -76,7 +76,10 @@ impl Job {
             walk = walked;
             let Some((snapshot, records)) = made else { return Ok(Found { erased, whole: true }) };
             let mut meant: HashSet<Position> = HashSet::new();
-            matching(self.engine(), snapshot, self.predicate(), |position| drop(meant.insert(position))).await?;
+            matching(self.engine(), snapshot, self.predicate(), |position| {
+                meant.insert(position);
+            })
+            .await?;
             let goes = |at: &&Position| meant.contains(at) || rows.contains(self.topic().id, at.0, at.1);
             for (partition, offset) in records.iter().filter(goes) {
                 erased.insert(self.topic().id, *partition, *offset);

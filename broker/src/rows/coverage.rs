@@ -30,6 +30,7 @@ impl Coverage {
     }
 
     /// Offsets that never had a row, sealed or not.
+    #[cfg(test)]
     pub(crate) fn rowless(&self) -> u64 {
         self.counts.rowless + self.tail_rowless
     }

@@ -56,7 +56,7 @@ impl Rows {
     ) -> Result<u64, Error> {
         let shard = self.rows_in(shard)?;
         let (handle, offsets, id) = (Arc::clone(segment), Arc::clone(erased), topic.id);
-        let held = move || Ok::<_, Error>(holds_any(&handle, |at| offsets.contains(id, at.0, at.1))?);
+        let held = move || holds_any(&handle, |at| offsets.contains(id, at.0, at.1));
         if !blocking(held).await? {
             return Ok(0);
         }

@@ -103,6 +103,7 @@ impl SegmentFiles {
     }
 
     /// How many segments have left the manifest while somebody still reads their files.
+    #[cfg(test)]
     pub(super) fn lingering(&self) -> usize {
         let mut state = self.state.lock();
         state.condemned.retain(|_, file| file.is_kept());

@@ -121,7 +121,7 @@ pub(crate) trait RowLog: Send + Sync + 'static {
     /// As [`Shard::records`]. Blocks.
     fn records(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Record>>, Error>;
 
-    /// As [`Shard::values`]. Blocks.
+    /// The values of records, for `_raw`: one for each row; `None` for a null value, and as [`Shard::records`]. Blocks.
     fn values(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error> {
         Ok(self.records(topic, rows)?.into_iter().map(|record| record?.value).collect())
     }

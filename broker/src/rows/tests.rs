@@ -227,6 +227,7 @@ async fn dropped_segments_go_when_the_last_reader_lets_go() {
     log.produce(&logs, 0, &values.iter().map(String::as_str).collect::<Vec<_>>());
     caught_up(&rows).await;
 
+    rows.seal_now(&logs).await.unwrap();
     let before = NOW_NS + HOUR + HOUR;
     let plan = rows.drop_before(&logs, before, true).await.unwrap();
     assert_eq!((plan.segments.len(), segment_files(dir.path())), (2, 3), "a dry run drops nothing");

@@ -140,6 +140,8 @@ async fn a_column_that_nobody_has_any_more_is_null() {
     assert_eq!(matching(&fixture, "gone = 'x' OR logs.gone = 'y' OR http.gone > 5").await.unwrap(), []);
     assert_eq!(matching(&fixture, "gone = 'x' OR x = 5").await.unwrap(), [(1, 5)]);
     assert_eq!(matching(&fixture, "gone IS NULL AND x = 5").await.unwrap(), [(1, 5)]);
+    assert_eq!(matching(&fixture, "gone OR gone % 2 = 1 OR lower(gone) = 'x' OR MATCH(gone, 'x')").await.unwrap(), []);
+    assert_eq!(matching(&fixture, "(NOT gone OR NOT MATCH(gone, 'x')) AND x = 5").await.unwrap(), [(1, 5)]);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod tools;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -44,23 +45,33 @@ struct Loaded {
 }
 
 impl Loaded {
-    /// In one partition, so that they can be compared byte for byte with what is replayed.
     fn new(lines: &[String], create: &[&str]) -> Self {
+        Self::with_dead(lines, create, 0)
+    }
+
+    /// The same, where so many lines are dead letters.
+    fn with_dead(lines: &[String], create: &[&str], dead: usize) -> Self {
         let data = data_dir();
         let node = Node::start(data.path());
         let this = Self { node, _data: data };
         this.add("t", lines, create);
+        assert_eq!(this.node.value("SELECT count(*) FROM t WHERE _dead IS NOT NULL"), dead);
         this
     }
 
-    /// Adds a topic.
+    /// Adds a topic of one partition, so that it can be compared byte for byte with what is replayed.
     fn add(&self, topic: &str, lines: &[String], create: &[&str]) {
         self.node.run(&[&["topic", "create", topic, "--partitions", "1"], create].concat()).ok();
         let text = lines.join("\n") + "\n";
         self.node.run_with(&["produce", topic], text.as_bytes()).ok();
         let replayed = self.node.run(&["consume", topic]).ok().stdout;
         assert!(replayed == text, "the replay of `{topic}` differs from the file");
-        assert_eq!(self.node.value(&format!("SELECT count(*) FROM {topic} WHERE _dead IS NULL")), lines.len());
+        // A query without a token waits for what is not yet a row, but not for ever.
+        let (all, deadline) = (format!("SELECT count(*) FROM {topic}"), Instant::now() + Duration::from_secs(120));
+        while self.node.value(&all) != lines.len() {
+            assert!(Instant::now() < deadline, "not every line of `{topic}` became a row");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Checks the same in the tail, and from segments.
@@ -106,7 +117,7 @@ fn has_word(text: &str, word: &str) -> bool {
     text.to_lowercase().split(|c: char| !c.is_alphanumeric()).any(|part| part == word.to_lowercase())
 }
 
-/// The words `hits` of a search of everything.
+/// How many rows a search finds, at most 10,000.
 fn found(node: &Node, topic: &str, query: &str) -> usize {
     let hits = node.json(&["search", topic, query, "--limit", "10000"]);
     hits.as_array().unwrap_or_else(|| panic!("{hits} are hits")).len()

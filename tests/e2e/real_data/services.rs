@@ -62,11 +62,11 @@ fn train_ticket_spans_join_their_logs() {
     let spans: Vec<Value> = spans[1..].iter().map(|line| span(line)).collect();
     let span_lines: Vec<String> = spans.iter().map(Value::to_string).collect();
     let parsed_logs = parsed(&logs);
-    let known: HashSet<(&str, &str)> =
-        spans.iter().map(|span| (span["trace"].as_str().unwrap(), span["span"].as_str().unwrap())).collect();
-    let joined = count(&parsed_logs, |log| {
-        known.contains(&(log["trace_id"].as_str().unwrap_or_default(), log["span_id"].as_str().unwrap_or_default()))
-    });
+    let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+    let mut known: HashMap<(String, String), u64> = HashMap::new();
+    spans.iter().for_each(|span| *known.entry((text(span, "trace"), text(span, "span"))).or_default() += 1);
+    let of_log = |log: &Value| known.get(&(text(log, "trace_id"), text(log, "span_id"))).copied().unwrap_or_default();
+    let joined: u64 = parsed_logs.iter().map(of_log).sum();
     let duration = |span: &Value| span["duration_us"].as_i64().unwrap();
     let slowest = spans.iter().map(duration).max().unwrap();
     let mut children: HashMap<&str, u64> = HashMap::new();

@@ -77,15 +77,17 @@ fn apache_access_log_as_text() {
 #[test]
 fn apache_access_log_taken_apart() {
     let Some(lines) = lines("apache-access.log.gz") else { return };
+    // One line of the file ends within the quotes of its last field.
+    let (whole, cut): (Vec<&String>, Vec<&String>) = lines.iter().partition(|line| line.matches('"').count() % 2 == 0);
     let mut by_status = BTreeMap::new();
-    lines.iter().for_each(|line| *by_status.entry(access(line).2).or_insert(0_u64) += 1);
+    whole.iter().for_each(|line| *by_status.entry(access(line).2).or_insert(0_u64) += 1);
     let create = ["--format", "text", "--pattern", "%{COMBINEDAPACHELOG}"];
-    Loaded::new(&lines, &create).check(&["t"], |node| {
-        let rows = node.sql("SELECT TRY_CAST(response AS BIGINT) AS status, count(*) AS n FROM t GROUP BY 1");
+    Loaded::with_dead(&lines, &create, cut.len()).check(&["t"], |node| {
+        let rows = node.sql("SELECT response AS status, count(*) AS n FROM t WHERE _dead IS NULL GROUP BY 1");
         let counts: BTreeMap<u64, u64> =
             rows.iter().map(|row| (row["status"].as_u64().unwrap(), row["n"].as_u64().unwrap())).collect();
         assert_eq!(counts, by_status);
-        let gets = lines.iter().filter(|line| access(line).1.starts_with("GET ")).count();
+        let gets = whole.iter().filter(|line| access(line).1.starts_with("GET ")).count();
         assert_eq!(node.value("SELECT count(*) FROM t WHERE verb = 'GET'"), gets);
     });
 }

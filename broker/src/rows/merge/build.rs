@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, StringArray};
 use arrow::datatypes::{DataType, SchemaRef};
-use roaring::RoaringTreemap;
 use stratalog_index::{ANALYZER_VERSION, IndexError, TextIndexWriter};
 use stratalog_proto::{Code, Error, Offset, PartitionId, SegmentId, ShardId, TimeBucket, TopicId};
 use stratalog_storage::col::{ColSpec, system, write_columns};
@@ -104,7 +103,7 @@ fn filter(job: &Job) -> Result<Filter, Error> {
     for rows in &job.edit.replace {
         let twice = || Error::new(Code::Internal, "two rows stand for the same one");
         for (partition, offset) in positions(rows)? {
-            let fresh = replace.entry(partition).or_insert_with(RoaringTreemap::new).insert(offset.0);
+            let fresh = replace.entry(partition).or_default().insert(offset.0);
             fresh.then_some(()).ok_or_else(twice)?;
         }
     }

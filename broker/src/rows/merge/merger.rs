@@ -80,7 +80,10 @@ impl Merger {
     pub(in crate::rows) async fn run(self: Arc<Self>, shards: Vec<Arc<ShardRows>>, stop: CancellationToken) {
         let mut looked: HashMap<ShardId, (u64, Instant)> = HashMap::new();
         let (mut trouble, mut pause) = (Trouble::default(), TICK);
-        while self.options.merge_rate_bytes > 0 {
+        if self.options.merge_rate_bytes == 0 {
+            return;
+        }
+        loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return,

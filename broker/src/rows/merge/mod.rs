@@ -25,5 +25,5 @@ mod tests;
 
 pub(super) use commit::{discard, is_unknown};
 pub use edit::Merged;
-pub(super) use edit::{Edit, Offsets, Rewritten};
+pub(super) use edit::{Edit, Offsets};
 pub(super) use merger::Merger;

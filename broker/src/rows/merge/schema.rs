@@ -45,9 +45,7 @@ fn integers_are_exact(input: &Input, name: &str) -> bool {
     }
     // Between two integers that are exact there may be one that is not, but only beyond this.
     let is_small = |value: i64| value.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS;
-    let all = |array: ArrayRef, holds: fn(i64) -> bool| {
-        array.as_primitive::<Int64Type>().iter().flatten().all(|value| holds(value))
-    };
+    let all = |array: ArrayRef, holds: fn(i64) -> bool| array.as_primitive::<Int64Type>().iter().flatten().all(holds);
     match input {
         Input::Segment(reader) => {
             [reader.zone_min(at), reader.zone_max(at)].into_iter().all(|zones| all(zones, is_small))

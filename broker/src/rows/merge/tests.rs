@@ -24,6 +24,11 @@ use crate::shard::AppliedBatch;
 
 const HOUR: i64 = 3_600_000_000_000;
 
+/// Partition and offset.
+type Place = (i32, i64);
+/// The user columns of a row that have a value, as text.
+type Row = Vec<(String, String)>;
+
 /// A shard with one topic, of which nothing is sealed or merged unless it is asked for.
 struct Setup {
     dir: tempfile::TempDir,
@@ -71,13 +76,13 @@ impl Setup {
         &self,
         inputs: &[Arc<SegmentMeta>],
         edit: Edit,
-    ) -> Result<super::Rewritten, stratalog_proto::Error> {
+    ) -> Result<super::edit::Rewritten, stratalog_proto::Error> {
         let shard = self.rows.shards_of(&self.logs).next().unwrap();
         self.rows.merger.rewrite(shard, self.logs.id, inputs, edit).await
     }
 
     /// Each row by partition and offset: its user columns as text, nulls left out.
-    async fn rows(&self) -> BTreeMap<(i32, i64), Vec<(String, String)>> {
+    async fn rows(&self) -> BTreeMap<Place, Row> {
         let deadline = Instant::now() + Duration::from_secs(10);
         self.rows.caught_up(deadline).await.unwrap();
         let snapshot = self.rows.snapshot(&self.logs, &[], deadline).await.unwrap();
@@ -122,7 +127,7 @@ fn whole(reader: &stratalog_storage::col::ColReader) -> Vec<RecordBatch> {
 }
 
 /// The rows as a query shows them.
-fn shown(batch: &RecordBatch, table: &arrow::datatypes::Schema) -> Vec<((i32, i64), Vec<(String, String)>)> {
+fn shown(batch: &RecordBatch, table: &arrow::datatypes::Schema) -> Vec<(Place, Row)> {
     let text = |name: &str| -> StringArray {
         let column = batch.column_by_name(name).unwrap().clone();
         let target = table.field_with_name(name).map_or(DataType::Utf8, |field| field.data_type().clone());
@@ -415,7 +420,7 @@ proptest! {
                         model.remove(&(partition as i32, offset as i64));
                     }
                 }
-                let n = |row: Vec<(String, String)>| row.into_iter().find(|(name, _)| name == "n").map(|(_, n)| n);
+                let n = |row: Row| row.into_iter().find(|(name, _)| name == "n").map(|(_, n)| n);
                 let found: BTreeMap<_, _> = setup.rows().await.into_iter().map(|(at, row)| (at, n(row))).collect();
                 assert_eq!(found, model);
                 setup.check().await;

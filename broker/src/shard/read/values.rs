@@ -31,12 +31,8 @@ struct Places {
 }
 
 impl Shard {
-    /// The values of records, for `_raw`: one for each row; `None` for a null value, and as [`records`](Self::records).
-    ///
-    /// Blocks on the disk.
-    ///
-    /// # Errors
-    /// As [`batches_after`](Self::batches_after).
+    /// The values of [`records`](Self::records), as `_raw` has them.
+    #[cfg(test)]
     pub(crate) fn values(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error> {
         Ok(self.records(topic, rows)?.into_iter().map(|record| record?.value).collect())
     }
