@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::harness::repository;
 
 /// Who may import whom, dependencies of tests included.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 10] = [
     ("proto", &[]),
     ("storage", &["proto"]),
     ("index", &["proto"]),
@@ -17,6 +17,7 @@ const ROOMS: [(&str, &[&str]); 9] = [
     ("gateway", &["proto", "query", "broker"]),
     ("node", &["proto", "storage", "index", "query", "broker", "client", "gateway"]),
     ("bench/log", &["proto", "broker", "client", "gateway"]),
+    ("bench/rows", &["proto", "client", "bench-log"]),
 ];
 
 #[test]

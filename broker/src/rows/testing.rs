@@ -289,7 +289,7 @@ impl RowLog for MemLog {
     async fn propose(&self, command: Command) -> Result<CommandResult, Error> {
         if matches!(command, Command::Barrier(_)) {
             // What was proposed before it is applied by the time that it is, or never will be.
-            while self.apply_late(self.applied().0 % 2 == 0) {}
+            while self.apply_late(self.applied().0.is_multiple_of(2)) {}
         }
         let fate = match &command {
             Command::Seal(_) | Command::Merge(_) => std::mem::take(&mut *self.fate.lock()),

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use stratalog_proto::batch::{Batch, Batches, Record};
 use stratalog_proto::{Error, Offset, PartitionId, RaftIndex, TopicId, TopicPartition};
 use stratalog_storage::RecMeta;
@@ -33,7 +32,11 @@ struct Places {
 impl Shard {
     /// The values of [`records`](Self::records), as `_raw` has them.
     #[cfg(test)]
-    pub(crate) fn values(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Bytes>>, Error> {
+    pub(crate) fn values(
+        &self,
+        topic: TopicId,
+        rows: &[(PartitionId, Offset)],
+    ) -> Result<Vec<Option<bytes::Bytes>>, Error> {
         Ok(self.records(topic, rows)?.into_iter().map(|record| record?.value).collect())
     }
 

@@ -62,7 +62,7 @@ async fn rows(mut answer: Answer, columns: usize) -> Result<Vec<Row>, Error> {
 }
 
 fn rows_of(batch: &RecordBatch, columns: usize) -> Vec<Row> {
-    let columns: Vec<Vec<Value>> = batch.columns().iter().take(columns).map(|column| values(column)).collect();
+    let columns: Vec<Vec<Value>> = batch.columns().iter().take(columns).map(values).collect();
     (0..batch.num_rows()).map(|row| columns.iter().map(|column| column[row].clone()).collect()).collect()
 }
 

@@ -217,11 +217,11 @@ fn truth(value: &Value) -> Truth {
 }
 
 fn and(all: impl IntoIterator<Item = Truth>) -> Truth {
-    all.into_iter().fold(Some(true), |all, one| match (all, one) {
-        (Some(false), _) | (_, Some(false)) => Some(false),
-        (None, _) | (_, None) => None,
-        _ => Some(true),
-    })
+    let all: Vec<Truth> = all.into_iter().collect();
+    if all.contains(&Some(false)) {
+        return Some(false);
+    }
+    (!all.contains(&None)).then_some(true)
 }
 
 fn or(any: impl IntoIterator<Item = Truth>) -> Truth {

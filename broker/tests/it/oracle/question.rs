@@ -193,7 +193,7 @@ fn groups(world: &World, rows: &[&Record], by: Option<&str>) -> Vec<Row> {
 /// The two zeroes of doubles are equal, and one group.
 fn one_zero(value: Value) -> Value {
     match value {
-        Value::Float(0.0) => Value::Float(0.0),
+        Value::Float(float) if float == 0.0 => Value::Float(0.0),
         value => value,
     }
 }
