@@ -96,6 +96,9 @@ pub(crate) fn row_objects(batch: &RecordBatch) -> Result<Vec<Value>, Failure> {
 }
 
 fn print_table(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(), Failure> {
+    if is_plan(schema) {
+        return print_plans(batches);
+    }
     let mut table = new_table();
     table.set_header(schema.fields().iter().map(|field| field.name()));
     for (column, field) in table.column_iter_mut().zip(schema.fields()) {
@@ -107,6 +110,25 @@ fn print_table(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(), Failur
         add_rows(&mut table, batch).map_err(arrow_failure)?;
     }
     Ok(writeln!(std::io::stdout().lock(), "{table}")?)
+}
+
+/// Whether the answer is that of EXPLAIN, whose plans are text with lines of their own.
+fn is_plan(schema: &SchemaRef) -> bool {
+    schema.fields().iter().map(|field| field.name().as_str()).eq(["plan_type", "plan"])
+}
+
+/// Prints plans as the text that they are, whole.
+fn print_plans(batches: &[RecordBatch]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    for batch in batches {
+        let options = FormatOptions::default();
+        let column = |at: usize| ArrayFormatter::try_new(batch.column(at), &options).map_err(arrow_failure);
+        let (kinds, plans) = (column(0)?, column(1)?);
+        for row in 0..batch.num_rows() {
+            writeln!(out, "{}\n{}", kinds.value(row), plans.value(row).to_string().trim_end())?;
+        }
+    }
+    Ok(())
 }
 
 fn add_rows(table: &mut comfy_table::Table, batch: &RecordBatch) -> Result<(), arrow::error::ArrowError> {

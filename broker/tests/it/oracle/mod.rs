@@ -8,6 +8,7 @@
 mod answer;
 mod condition;
 mod fields;
+mod generate;
 mod json;
 mod question;
 mod records;

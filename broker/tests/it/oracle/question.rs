@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stratalog_storage::simulation::Dice;
 
-use super::condition::{Condition, condition, order, pick, quoted, some_column};
+use super::condition::{Condition, order, quoted};
+use super::generate::{condition, pick, some_column};
 use super::records::{NOON_NS, Record, World};
 use super::search::Search;
 use super::value::{Type, Value};
@@ -192,10 +193,8 @@ fn groups(world: &World, rows: &[&Record], by: Option<&str>) -> Vec<Row> {
 
 /// The two zeroes of doubles are equal, and one group.
 fn one_zero(value: Value) -> Value {
-    match value {
-        Value::Float(float) if float == 0.0 => Value::Float(0.0),
-        value => value,
-    }
+    let is_zero = matches!(value, Value::Float(float) if float == 0.0);
+    if is_zero { Value::Float(0.0) } else { value }
 }
 
 fn aggregates(world: &World, rows: &[&Record]) -> Row {

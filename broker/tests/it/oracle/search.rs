@@ -2,7 +2,7 @@
 
 use stratalog_storage::simulation::Dice;
 
-use super::condition::{pick, some_column, wanted};
+use super::generate::{pick, some_column, wanted};
 use super::records::{Record, World};
 use super::value::Value;
 use super::words::Wanted;

@@ -11,7 +11,7 @@ use stratalog_storage::simulation::Dice;
 use tempfile::TempDir;
 
 use super::answer::Asked;
-use super::condition::condition;
+use super::generate::condition;
 use super::records::{PARTITIONS, Record, World, batches};
 use crate::{options, start_after_kill_with};
 
