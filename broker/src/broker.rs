@@ -257,11 +257,12 @@ impl Broker {
     /// returns once every shard of the topic remembers that. The work is done in the background, also after restarts:
     /// [`Broker::erasures`] says how far it is. In the end no file holds the records.
     ///
-    /// The condition is not looked at here, as [`Engine::sql`] does for a `DELETE`: one that cannot be evaluated fails the
-    /// job.
+    /// The condition is evaluated by the types that the columns have now, whatever is written later. One that has no value
+    /// for a row, such as a division by zero, fails the job.
     ///
     /// # Errors
     /// [`Code::UnknownTopic`]; [`Code::InvalidRequest`] for a `raw` topic, or a condition that is empty or above 64 KiB;
+    /// [`Code::InvalidSql`], [`Code::InvalidSearch`] for one that cannot say what to erase;
     /// [`Code::Overloaded`] while too many erasures are under way; [`Code::Timeout`], [`Code::Unavailable`]: some shards may
     /// have begun, and asking again does no harm.
     pub async fn erase(&self, name: &str, predicate: &str) -> Result<JobId, Error> {

@@ -15,6 +15,7 @@ mod events;
 mod fatal;
 mod fetch;
 mod identity;
+mod lines;
 mod meta;
 #[cfg(test)]
 mod metered_disk;
@@ -36,7 +37,8 @@ pub use erase::{ErasureInfo, ErasurePhase, ErasureState};
 pub use events::Events;
 pub use fetch::{FetchRequest, FetchedBatches, FetchedPartition};
 pub use identity::{DirLock, lock_to_inspect};
-pub use multiline::{LineJoiner, Multiline};
+pub use lines::{RecordLines, joined_limit};
+pub use multiline::Multiline;
 pub use offsets::OffsetAt;
 pub use options::BrokerOptions;
 pub use raft::LOG_TARGET as CONSENSUS_LOG_TARGET;

@@ -3,15 +3,25 @@
 //! Lines are joined where records are made of lines, before the log: each record of the log stays one row (S1), and its
 //! offset counts what the user sees. A topic's setting `multiline` says which lines begin a record.
 
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
 use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
 use regex::bytes::{Regex, RegexBuilder};
 use stratalog_proto::{Code, Error};
 
 /// The most lines of one record. A line beyond begins a record of its own.
 const MAX_LINES: usize = 1_000;
-/// The most memory of the compiled expression, and of what matching it keeps for each thread.
-const MAX_COMPILED_BYTES: usize = 1 << 20;
+/// The most memory of the compiled expression.
+const MAX_COMPILED_BYTES: usize = 512 << 10;
+/// The most memory of what matching it keeps for each thread.
+const MAX_MATCHING_BYTES: usize = 1 << 20;
 const MAX_NESTING: u32 = 100;
+/// Settings that are kept ready: more than topics that lines are joined for at one time.
+const MAX_READY: usize = 256;
+
+static READY: LazyLock<Mutex<HashMap<String, Multiline>>> = LazyLock::new(Mutex::default);
 
 /// Lines of Java logs that go on with the record before: those of a stack trace, and what is indented or empty.
 const JAVA_CONTINUES: &str = concat!(
@@ -19,15 +29,32 @@ const JAVA_CONTINUES: &str = concat!(
     r"|(?:[A-Za-z_$][\w$]*\.)+[A-Za-z_$][\w$]*(?:Exception|Error|Throwable|Failure)\w*(?:[:\s]|$))",
 );
 
-/// Which lines begin a record.
+/// Which lines begin a record. Clones share what is compiled.
 #[derive(Clone, Debug)]
 pub struct Multiline {
-    lines: Regex,
+    lines: Arc<Regex>,
     /// Whether the expression finds lines that begin a record, or those that go on with one.
     finds_first: bool,
 }
 
 impl Multiline {
+    /// As [`new`](Self::new), of which what is compiled is kept for the next who asks.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub fn of(setting: &str) -> Result<Self, Error> {
+        if let Some(ready) = READY.lock().get(setting) {
+            return Ok(ready.clone());
+        }
+        let made = Self::new(setting)?;
+        let mut ready = READY.lock();
+        if ready.len() >= MAX_READY {
+            ready.clear();
+        }
+        ready.insert(setting.to_owned(), made.clone());
+        Ok(made)
+    }
+
     /// Reads the setting `multiline` of a topic: `java`, or a regular expression of the lines that begin a record.
     ///
     /// # Errors
@@ -40,11 +67,11 @@ impl Multiline {
         let lines = RegexBuilder::new(expression)
             .unicode(finds_first)
             .size_limit(MAX_COMPILED_BYTES)
-            .dfa_size_limit(MAX_COMPILED_BYTES)
+            .dfa_size_limit(MAX_MATCHING_BYTES)
             .nest_limit(MAX_NESTING)
             .build()
             .map_err(|error| invalid(setting, &error))?;
-        Ok(Self { lines, finds_first })
+        Ok(Self { lines: Arc::new(lines), finds_first })
     }
 
     /// Whether a line begins a record.
@@ -68,7 +95,7 @@ fn invalid(setting: &str, error: &regex::Error) -> Error {
 /// Joins lines to records. What was joined is bounded in lines and bytes: a line that would go beyond begins a record of
 /// its own, and nothing is lost.
 #[derive(Debug)]
-pub struct LineJoiner {
+pub(crate) struct LineJoiner {
     multiline: Multiline,
     max_bytes: usize,
     open: Option<Open>,
@@ -92,12 +119,12 @@ enum Text {
 
 impl LineJoiner {
     /// Joins to records of at most `max_bytes`.
-    pub fn new(multiline: Multiline, max_bytes: usize) -> Self {
+    pub(crate) fn new(multiline: Multiline, max_bytes: usize) -> Self {
         Self { multiline, max_bytes, open: None }
     }
 
     /// Adds a line, which is without its end; gives the record before it, if this line begins another.
-    pub fn push(&mut self, line: Bytes) -> Option<Bytes> {
+    pub(crate) fn push(&mut self, line: Bytes) -> Option<Bytes> {
         if let Some(open) = &mut self.open {
             if line.is_empty() {
                 open.empty += 1;
@@ -114,12 +141,12 @@ impl LineJoiner {
     }
 
     /// The record that was not ended by another. What comes behind begins a record.
-    pub fn finish(&mut self) -> Option<Bytes> {
+    pub(crate) fn finish(&mut self) -> Option<Bytes> {
         self.open.take().map(Open::close)
     }
 
     /// Whether there is a record that was not ended.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 }
@@ -210,6 +237,14 @@ mod tests {
         let empty = vec![""; MAX_LINES];
         let lines = [&["A"][..], &empty, &[" b"]].concat();
         assert_eq!(joined("^A", 1 << 20, &lines), ["A", " b"]);
+    }
+
+    #[test]
+    fn a_setting_is_compiled_once() {
+        let of = |setting| Multiline::of(setting).unwrap();
+        assert!(Arc::ptr_eq(&of("^once").lines, &of("^once").lines));
+        assert!(!Arc::ptr_eq(&of("^once").lines, &of("^twice").lines));
+        assert!(Multiline::of("(").is_err());
     }
 
     #[test]

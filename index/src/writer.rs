@@ -25,6 +25,8 @@ const MAX_BUDGET_BYTES: usize = 2 << 30;
 /// Memory is asked for after this many bytes of text or rows; asking visits every column.
 const CHECK_BYTES: usize = 1 << 20;
 const CHECK_ROWS: u32 = 256;
+/// What a text is taken to cost beside its bytes, where no rows are counted.
+const TEXT_OVERHEAD_BYTES: usize = 16;
 
 /// Builds the text index of one segment, row by row.
 ///
@@ -93,6 +95,36 @@ impl TextIndexWriter {
         Ok(())
     }
 
+    /// Adds texts of one column in rows from `first` on, so that rows can come column by column. Within a column rows
+    /// ascend; the index has the rows up to the last one that any column was given.
+    ///
+    /// # Errors
+    /// As [`TextIndexWriter::add_row`].
+    pub fn add_texts(
+        &mut self,
+        column: usize,
+        first: u32,
+        texts: &mut dyn Iterator<Item = Option<&str>>,
+    ) -> Result<(), IndexError> {
+        self.check_whole()?;
+        self.failed = true;
+        let columns = self.columns.len();
+        for (row, text) in (first..).zip(texts) {
+            self.rows = self.rows.max(row + 1);
+            let Some(text) = text else { continue };
+            let Some(writer) = self.columns.get_mut(column) else {
+                return Err(IndexError::Internal(format!("column {column} of {columns} does not exist")));
+            };
+            writer.add(&mut self.analyzer, text, row);
+            self.unchecked_bytes += text.len() + TEXT_OVERHEAD_BYTES;
+            if self.unchecked_bytes >= CHECK_BYTES {
+                self.check_memory()?;
+            }
+        }
+        self.failed = false;
+        Ok(())
+    }
+
     /// Rows added so far.
     pub fn rows(&self) -> u32 {
         self.rows
@@ -125,6 +157,10 @@ impl TextIndexWriter {
         if self.unchecked_bytes < CHECK_BYTES && !self.rows.is_multiple_of(CHECK_ROWS) {
             return Ok(());
         }
+        self.check_memory()
+    }
+
+    fn check_memory(&mut self) -> Result<(), IndexError> {
         self.unchecked_bytes = 0;
         let used_bytes = self.used_bytes();
         match used_bytes > self.budget_bytes {

@@ -6,16 +6,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use stratalog_proto::{Code, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::budget::{NodePool, Sharing};
 use crate::query::{Phase, Query};
 
 /// Places that only statements about the node take: who wants to see what runs, and to end it, does not wait for it.
 const SPARE: usize = 2;
+/// Statements that change something at once: they wait for the log more than for memory.
+const CHANGES: usize = 8;
 
 /// Lets a bounded number of queries run.
 #[derive(Debug)]
 pub(crate) struct Admission {
     places: Arc<Semaphore>,
     spare: Arc<Semaphore>,
+    changes: Arc<Semaphore>,
+    memory: Arc<NodePool>,
     most: usize,
     waiting: AtomicUsize,
     most_waiting: usize,
@@ -23,7 +28,12 @@ pub(crate) struct Admission {
 
 /// A place among the running queries, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+#[expect(dead_code, reason = "held, not read")]
+pub(crate) struct Place {
+    permit: OwnedSemaphorePermit,
+    /// Its part of the memory, if its rows need any.
+    sharing: Option<Sharing>,
+}
 
 /// What a statement is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +42,19 @@ pub(crate) enum About {
     Rows,
     /// Nothing but the node itself.
     Node,
+    /// What is to be changed.
+    Change,
 }
 
 impl Admission {
-    /// At most `most` queries run, and `most_waiting` wait.
-    pub(crate) fn new(most: usize, most_waiting: usize) -> Self {
+    /// At most `most` queries run and share `memory`, and `most_waiting` wait.
+    pub(crate) fn new(most: usize, most_waiting: usize, memory: Arc<NodePool>) -> Self {
         let most = most.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             places: Arc::new(Semaphore::new(most)),
             spare: Arc::new(Semaphore::new(SPARE)),
+            changes: Arc::new(Semaphore::new(CHANGES)),
+            memory,
             most,
             waiting: AtomicUsize::new(0),
             most_waiting,
@@ -53,15 +67,21 @@ impl Admission {
     /// [`Code::Overloaded`] if too many wait already.
     pub(crate) async fn enter(&self, query: &Query, about: About) -> Result<Place, Error> {
         let spare = (about == About::Node).then(|| self.spare.clone().try_acquire_owned().ok()).flatten();
-        if let Some(permit) = spare.or_else(|| self.places.clone().try_acquire_owned().ok()) {
-            return Ok(Place(permit));
-        }
-        let _waiting = self.wait()?;
-        query.enter(Phase::Waiting);
-        let permit = self.places.clone().acquire_owned().await;
-        query.enter(Phase::Planning);
-        // The semaphore is never closed.
-        permit.map(Place).map_err(|_| Error::new(Code::Unavailable, "the node is stopping"))
+        let places = if about == About::Change { &self.changes } else { &self.places };
+        let permit = match spare.or_else(|| places.clone().try_acquire_owned().ok()) {
+            Some(permit) => permit,
+            None => {
+                let _waiting = self.wait()?;
+                query.enter(Phase::Waiting);
+                let permit = places.clone().acquire_owned().await;
+                query.enter(Phase::Planning);
+                // The semaphore is never closed.
+                permit.map_err(|_| Error::new(Code::Unavailable, "the node is stopping"))?
+            }
+        };
+        // What is known of the node is small, and so is a change: neither takes a part of what rows need.
+        let sharing = (about == About::Rows).then(|| self.memory.share_with_one_more());
+        Ok(Place { permit, sharing })
     }
 
     fn wait(&self) -> Result<Waiting<'_>, Error> {

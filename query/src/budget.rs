@@ -2,7 +2,7 @@
 //!
 //! Operators that can write to disk instead get a share each, so that one of them spills before another that cannot
 //! fails: of what a query may use, a part is always left to those that cannot; of what the node has, every query that
-//! runs may fill an equal part with what could be on disk.
+//! has a place among those that run may fill an equal part with what could be on disk.
 //!
 //! Two kinds of operators take all that they can get although they need little: buffers between operators, and merges of
 //! what a sort has spilled. They have bounds of their own. They are known by the names that DataFusion gives them, and
@@ -50,14 +50,24 @@ impl Kind {
 pub(crate) struct NodePool {
     limit: usize,
     used: AtomicUsize,
-    /// Queries that have a pool.
-    queries: AtomicUsize,
+    /// Queries that run: those that wait need nothing.
+    running: AtomicUsize,
+}
+
+/// A query that counts among those that share the memory, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Sharing(Arc<NodePool>);
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl NodePool {
     /// At most `limit` bytes.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0), queries: AtomicUsize::new(0) })
+        Arc::new(Self { limit, used: AtomicUsize::new(0), running: AtomicUsize::new(0) })
     }
 
     /// Bytes that queries have.
@@ -66,9 +76,19 @@ impl NodePool {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Counts a query among those that run.
+    pub(crate) fn share_with_one_more(self: &Arc<Self>) -> Sharing {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Sharing(self.clone())
+    }
+
+    fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed).max(1)
+    }
+
     /// What one of the queries that run may have of it.
     fn share(&self) -> usize {
-        self.limit / self.queries.load(Ordering::Relaxed).max(1)
+        self.limit / self.running()
     }
 
     fn try_take(&self, bytes: usize) -> bool {
@@ -100,7 +120,6 @@ struct Used {
 impl QueryPool {
     /// A query's part of `node`; each of its operators has so many `streams`.
     pub(crate) fn new(node: Arc<NodePool>, limit: usize, streams: usize) -> Self {
-        node.queries.fetch_add(1, Ordering::Relaxed);
         Self { node, limit, streams: streams.max(1), used: Mutex::default() }
     }
 
@@ -125,6 +144,19 @@ impl QueryPool {
         let limit = self.limit;
         DataFusionError::ResourcesExhausted(format!(
             "{consumer} needs {additional} bytes more than the {limit} bytes that one query may use"
+        ))
+    }
+
+    /// An operator that can spill has all that is its own, and that does not suffice.
+    fn beyond_share(&self, consumer: &str, additional: usize, share: usize) -> DataFusionError {
+        let of = if self.node.share() < self.limit {
+            let (limit, running) = (self.node.limit, self.node.running());
+            format!("the {limit} bytes that all queries together may use, of which {running} run")
+        } else {
+            format!("the {} bytes that one query may use", self.limit)
+        };
+        DataFusionError::ResourcesExhausted(format!(
+            "{consumer} needs {additional} bytes more than {share} bytes, its part of {of}"
         ))
     }
 
@@ -176,10 +208,12 @@ impl MemoryPool for QueryPool {
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         let (consumer, kind) = (reservation.consumer().name(), Kind::of(reservation.consumer()));
         let mut used = self.used.lock();
-        let within_share = reservation.size().saturating_add(additional) <= self.share(kind, &used);
-        let within_limit = (used.spillable + used.fixed).saturating_add(additional) <= self.limit;
-        if !within_share || !within_limit {
+        if (used.spillable + used.fixed).saturating_add(additional) > self.limit {
             return Err(self.exceeded(consumer, additional));
+        }
+        let share = self.share(kind, &used);
+        if reservation.size().saturating_add(additional) > share {
+            return Err(self.beyond_share(consumer, additional, share));
         }
         if !self.node.try_take(additional) {
             return Err(self.crowded(consumer, additional));
@@ -195,12 +229,6 @@ impl MemoryPool for QueryPool {
 
     fn memory_limit(&self) -> MemoryLimit {
         MemoryLimit::Finite(self.limit)
-    }
-}
-
-impl Drop for QueryPool {
-    fn drop(&mut self) {
-        self.node.queries.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -242,11 +270,18 @@ mod tests {
     #[test]
     fn queries_that_run_together_share_what_could_be_on_disk() {
         let node = NodePool::new(800);
-        let one = pool(&node, 800);
+        let (one, _runs) = (pool(&node, 800), node.share_with_one_more());
         let first = reservation(&one, true);
         first.try_grow(300).unwrap();
         let two = pool(&node, 800);
-        assert!(first.try_grow(1).is_err(), "half of the node's memory is the other's now");
+        first.try_grow(1).unwrap();
+        first.shrink(1);
+        let _runs_too = node.share_with_one_more();
+        let error = first.try_grow(1).unwrap_err().to_string();
+        assert!(
+            error.contains("its part of the 800 bytes that all queries together may use, of which 2 run"),
+            "{error}"
+        );
         let second = reservation(&two, true);
         second.try_grow(300).unwrap();
         let fixed = reservation(&two, false);

@@ -189,6 +189,9 @@ pub struct ShardSnapshot {
     /// Where partitions begin, those that have rows below in `segments` or `tail`: the records of those rows are deleted,
     /// and no query sees them.
     pub log_starts: Arc<BTreeMap<PartitionId, Offset>>,
+    /// Where what is seen ends, if not every row is: rows at or behind the end of their partition, or of a partition without
+    /// an end, are not looked at.
+    pub ends: Option<Arc<BTreeMap<PartitionId, Offset>>>,
     /// Where `_raw` is read from.
     pub raw: Arc<dyn RawRecords>,
 }

@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use stratalog_proto::config::Format;
 use stratalog_proto::{Code, Error};
 
+use crate::admission::About;
 use crate::core::Core;
 use crate::delivery::{Batches, Rows};
 use crate::error::place;
@@ -13,13 +14,14 @@ use crate::positions;
 use crate::query::Query;
 use crate::sql::{Change, predicate_text};
 
-/// Makes the change.
+/// Makes the change. At the deadline its statement ends with [`Code::Timeout`], wherever that is noticed first.
 ///
 /// # Errors
-/// [`Code::UnknownTopic`] with a near name; [`Code::Timeout`] at the deadline; those of the change.
+/// [`Code::UnknownTopic`] with a near name; [`Code::Overloaded`]; those of the change.
 pub(crate) async fn make(core: &Core, change: Change, query: &Query) -> Result<Rows, Error> {
-    let made = tokio::time::timeout_at(query.deadline().into(), begin(core, change, query)).await;
-    let (column, text) = made.map_err(|_| unknown())??;
+    query.begins_to_change();
+    let _place = core.admission.enter(query, About::Change).await?;
+    let (column, text) = begin(core, change, query).await?;
     answer(column, &text)
 }
 
@@ -75,9 +77,4 @@ async fn begin(core: &Core, change: Change, query: &Query) -> Result<(&'static s
             Ok(("job", core.changes.delete_rows(&topic.name, &text).await?))
         }
     }
-}
-
-fn unknown() -> Error {
-    let message = "the change was not confirmed in time: it may be made all the same; look before you try again";
-    Error::new(Code::Timeout, message)
 }

@@ -48,13 +48,14 @@ impl Core {
         options: EngineOptions,
         threads: usize,
     ) -> Result<Self, Error> {
+        let memory = NodePool::new(options.memory_bytes);
         Ok(Self {
             catalog,
             changes,
             indexes: Arc::new(OpenIndexes::new(options.memory_bytes / INDEX_SHARE)),
-            admission: Admission::new(options.max_running, options.max_waiting),
             queries: Arc::default(),
-            memory: NodePool::new(options.memory_bytes),
+            admission: Admission::new(options.max_running, options.max_waiting, memory.clone()),
+            memory,
             sessions: Sessions::new(threads, options.query_memory_bytes).map_err(from_datafusion)?,
             threads,
             spill: spill_space(&options),

@@ -122,7 +122,12 @@ impl Batches {
     async fn send(self, parts: &mpsc::Sender<Part>) -> Result<(), Gone> {
         let sent = match self {
             Self::Row(row) => forward(stream::iter([Ok(row)]), parts).await?,
-            Self::Ready { batches, memory: _memory, .. } => forward(stream::iter(batches).map(Ok), parts).await?,
+            Self::Ready { batches, memory: _memory, .. } => {
+                let sent = forward(stream::iter(batches).map(Ok), parts).await?;
+                // The memory is theirs until the reader has taken them all.
+                drop(parts.reserve_many(parts.max_capacity()).await);
+                sent
+            }
             Self::Stream { stream, fallback } => send_stream(stream, fallback, parts).await?,
         };
         parts.send(sent.map_or_else(Part::Failed, |()| Part::End)).await

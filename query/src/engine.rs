@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use stratalog_proto::{Code, Error};
 use tokio::sync::oneshot;
 
 use crate::answer::Answer;
-use crate::catalog::{Catalog, TopicSnapshot};
+use crate::catalog::{Catalog, TopicInfo, TopicSnapshot};
 use crate::changes::Changes;
 use crate::core::Core;
 use crate::delivery::{Rows, Started};
@@ -63,7 +64,7 @@ impl Default for EngineOptions {
             max_running: 16,
             max_waiting: 256,
             default_timeout: Duration::from_secs(60),
-            max_timeout: Duration::from_secs(3_600),
+            max_timeout: Duration::from_secs(600),
             search_limit: 100,
             threads: 0,
             on_thread_start: None,
@@ -134,20 +135,37 @@ impl Engine {
     }
 
     /// The rows of a snapshot for which the condition of a `DELETE` is true, without a deadline. The snapshot may be one
-    /// that the caller made of rows that no catalogue knows. A column that it does not have is null in every row.
+    /// that the caller made of rows that no catalogue knows. A column that it does not have is null in every row. Columns
+    /// have the types that they have in `asked`, which [`Engine::columns_of`] gave; without it those of the topic now.
     ///
     /// # Errors
     /// [`Code::InvalidSql`] and [`Code::InvalidSearch`] for a condition that is none, names `_raw`, has a subquery, or
     /// depends on the clock or on chance.
-    pub async fn matching(&self, snapshot: Arc<TopicSnapshot>, predicate: &str) -> Result<Positions, Error> {
+    pub async fn matching(
+        &self,
+        snapshot: Arc<TopicSnapshot>,
+        predicate: &str,
+        asked: Option<SchemaRef>,
+    ) -> Result<Positions, Error> {
         let running = self.running.as_ref().map_err(Error::clone)?;
         let predicate = predicate.to_owned();
         let (id, client) = (running.core.queries.id(None)?, String::new());
         let query = running.core.query(Arrival { id, text: &predicate, client, timeout: NO_DEADLINE });
         let find = move |core: Arc<Core>, query: Arc<Query>| async move {
-            positions::find(&core, snapshot, &predicate, &query).await
+            positions::find(&core, snapshot, &predicate, asked.as_deref(), &query).await
         };
         Ok(Positions::new(running.answer(Listed::unlisted(query), find).await?))
+    }
+
+    /// Checks the condition of a `DELETE`; the columns of the topic that it names, with the types that they have now.
+    ///
+    /// # Errors
+    /// Those of [`Engine::matching`], and a column that the topic does not have.
+    pub async fn columns_of(&self, topic: &TopicInfo, predicate: &str) -> Result<SchemaRef, Error> {
+        let core = &self.running.as_ref().map_err(Error::clone)?.core;
+        let id = core.queries.id(None)?;
+        let arrival = Arrival { id, text: predicate, client: String::new(), timeout: core.options.default_timeout };
+        Ok(Arc::new(positions::columns(core, topic, predicate, &core.query(arrival)).await?))
     }
 
     /// Ends a query, wherever it is: whoever reads its answer gets [`Code::Cancelled`].

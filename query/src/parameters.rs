@@ -12,6 +12,8 @@ use stratalog_proto::{Code, Error};
 const MAX_PARAMETERS: usize = 1_000;
 /// The most bytes of text in all parameters of a statement.
 const MAX_TEXT_BYTES: usize = 1 << 20;
+/// The most bytes of text that they put into a statement: each place that names a parameter gets a copy of it.
+const MAX_BOUND_BYTES: usize = 2 << 20;
 
 /// The value of a parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +35,7 @@ pub enum Parameter {
 /// Puts the parameters into a statement.
 ///
 /// # Errors
-/// [`Code::InvalidSql`] if there are fewer or more of them than the statement names, or too many.
+/// [`Code::InvalidSql`] if there are fewer or more of them than the statement names, too many, or too much text (X1).
 pub(crate) fn bind(statement: &mut Statement, parameters: &[Parameter]) -> Result<(), Error> {
     if parameters.len() > MAX_PARAMETERS {
         let message = format!("{} parameters are more than {MAX_PARAMETERS}", parameters.len());
@@ -46,7 +48,8 @@ pub(crate) fn bind(statement: &mut Statement, parameters: &[Parameter]) -> Resul
         return Err(Error::new(Code::InvalidSql, message));
     }
     let values = parameters.iter().map(literal).collect::<Result<_, _>>()?;
-    let mut binder = Binder { values, named: 0 };
+    let texts = parameters.iter().map(text).collect();
+    let mut binder = Binder { values, texts, named: 0, bound_bytes: 0 };
     if let ControlFlow::Break(error) = VisitMut::visit(statement, &mut binder) {
         return Err(error);
     }
@@ -94,8 +97,12 @@ fn cast(text: &str, data_type: &str) -> Result<Expr, Error> {
 
 struct Binder {
     values: Vec<Expr>,
+    /// Bytes of text of each value.
+    texts: Vec<usize>,
     /// The highest number that the statement names.
     named: usize,
+    /// Bytes of text of all values that were put in.
+    bound_bytes: usize,
 }
 
 impl Binder {
@@ -106,10 +113,19 @@ impl Binder {
             return Err(Error::new(Code::InvalidSql, message));
         };
         self.named = self.named.max(number);
-        self.values.get(number - 1).cloned().ok_or_else(|| {
+        let Some(value) = self.values.get(number - 1) else {
             let message = format!("the statement names {name}, and {} parameters were sent", self.values.len());
-            Error::new(Code::InvalidSql, message)
-        })
+            return Err(Error::new(Code::InvalidSql, message));
+        };
+        self.bound_bytes += self.texts[number - 1];
+        if self.bound_bytes > MAX_BOUND_BYTES {
+            let message = format!(
+                "the statement names its parameters so often that they put more than {MAX_BOUND_BYTES} bytes of text into \
+                 it; name {name} once, in a subquery or WITH"
+            );
+            return Err(Error::new(Code::InvalidSql, message));
+        }
+        Ok(value.clone())
     }
 }
 

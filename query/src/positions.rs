@@ -7,14 +7,14 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::execution::SessionState;
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::sql::parser::Statement as PlannerStatement;
-use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Statement, visit_expressions};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Statement, Visit, visit_expressions};
 use stratalog_proto::{Code, Error, Offset, PartitionId};
 
 use crate::answer::Answer;
-use crate::catalog::TopicSnapshot;
+use crate::catalog::{TopicInfo, TopicSnapshot};
 use crate::core::Core;
 use crate::delivery::{Batches, Rows, execute};
 use crate::error::from_datafusion;
@@ -23,6 +23,7 @@ use crate::schema::{merge_schemas, names};
 use crate::session::Tables;
 use crate::sql::{self, parse_predicate, select_positions};
 use crate::table::TopicTable;
+use crate::try_cast::NullForError;
 
 /// The places of rows, while they are found. Dropping it ends the search.
 #[derive(Debug)]
@@ -56,9 +57,11 @@ fn positions(batch: &RecordBatch) -> Result<Vec<(PartitionId, Offset)>, Error> {
     partitions.values().iter().zip(offsets.values()).map(position).collect::<Option<_>>().ok_or_else(defect)
 }
 
-/// The rows of a snapshot for which a condition is true. The snapshot may have a part of the topic's rows: its columns get
-/// the types that those of the topic have now, so that the condition means what it means to a query of all. A column that
-/// nobody has is null, as in every row that lacks it.
+/// The rows of a snapshot for which a condition is true. The snapshot may have a part of the topic's rows. The columns that
+/// the condition names get the types that they have in `asked`, what [`columns`] gave when the condition was checked, so
+/// that it means what it meant then whatever was written since; without it, the types that those of the topic have now. A
+/// column that nobody has is null, as in every row that lacks it, and so is a value that a cast cannot convert to what it is
+/// compared with.
 ///
 /// # Errors
 /// Those of [`check`].
@@ -66,17 +69,42 @@ pub(crate) async fn find(
     core: &Core,
     snapshot: Arc<TopicSnapshot>,
     predicate: &str,
+    asked: Option<&Schema>,
     query: &Query,
 ) -> Result<Rows, Error> {
     let predicate = parse_predicate(predicate)?;
     let mut statement = select_positions(&snapshot.topic.name, predicate)?;
     let hidden = hidden_columns(&mut statement)?;
-    let of_topic = core.snapshot(&snapshot.topic, &[], query).await?.schema.clone();
-    let snapshot = with_missing(snapshot, &of_topic, &statement);
-    let state = session(core, snapshot, &hidden, query)?;
+    let snapshot = match asked {
+        Some(asked) => with_missing(snapshot, asked, &statement),
+        None => {
+            let of_topic = core.snapshot(&snapshot.topic, &[], query).await?.schema.clone();
+            with_missing(snapshot, &of_topic, &statement)
+        }
+    };
+    let state = SessionStateBuilder::new_from_existing(session(core, snapshot, &hidden, query)?)
+        .with_analyzer_rule(Arc::new(NullForError))
+        .build();
     let plan = plan(&state, statement).await?;
     let batches = Batches::Stream { stream: execute(&state, &plan).await?, fallback: None };
     Ok(Rows { batches, place: None })
+}
+
+/// Checks a condition as [`check`] does; gives the columns of the topic that it names, with the types that they have now.
+///
+/// # Errors
+/// Those of [`check`], and of taking a snapshot.
+pub(crate) async fn columns(core: &Core, topic: &TopicInfo, predicate: &str, query: &Query) -> Result<Schema, Error> {
+    let predicate = parse_predicate(predicate)?;
+    let snapshot = core.snapshot(topic, &[], query).await?;
+    let mut statement = select_positions(&topic.name, predicate.clone())?;
+    hidden_columns(&mut statement)?;
+    let named = names_in(&*statement);
+    let fields = snapshot.schema.fields().iter();
+    let fields: Vec<_> =
+        fields.filter(|field| !names::is_system(field.name()) && named.contains(field.name())).cloned().collect();
+    check(core, snapshot, predicate, query).await?;
+    Ok(Schema::new(fields))
 }
 
 /// Checks that a condition can say what to erase: over the columns that the snapshot has, and of the same rows whenever
@@ -148,22 +176,29 @@ fn check_immutable(plan: &LogicalPlan) -> Result<(), Error> {
     }
 }
 
-/// The snapshot with the columns of the whole topic, and with every other one that the statement names: of no type, so that
-/// it can stand wherever one of some type may have stood.
+/// The snapshot with the columns of `of_topic`, in its types, and with every other one that the statement names: of no type,
+/// so that it can stand wherever one of some type may have stood.
 fn with_missing(snapshot: Arc<TopicSnapshot>, of_topic: &Schema, statement: &Statement) -> Arc<TopicSnapshot> {
     let known = merge_schemas([&*snapshot.schema, of_topic]);
-    let mut missing = BTreeSet::new();
-    let _ = visit_expressions(statement, |expr| {
+    let typed = known.fields().iter().map(|field| of_topic.field_with_name(field.name()).unwrap_or(field).clone());
+    let unknown = |name: &String| !names::is_system(name) && known.index_of(name).is_err();
+    let missing = names_in(statement).into_iter().filter(unknown);
+    let missing = Schema::new(missing.map(|name| Field::new(name, DataType::Null, true)).collect::<Vec<_>>());
+    let schema = merge_schemas([&Schema::new(typed.collect::<Vec<_>>()), &missing]);
+    Arc::new(TopicSnapshot { schema, ..TopicSnapshot::clone(&snapshot) })
+}
+
+/// What may be names of columns.
+fn names_in(node: &impl Visit) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let _ = visit_expressions(node, |expr| {
         let name = match expr {
             SqlExpr::Identifier(name) => Some(&name.value),
             SqlExpr::CompoundIdentifier(parts) => parts.last().map(|part| &part.value),
             _ => None,
         };
-        let unknown = |name: &&String| !names::is_system(name) && known.index_of(name).is_err();
-        missing.extend(name.filter(unknown).cloned());
+        found.extend(name.cloned());
         ControlFlow::<()>::Continue(())
     });
-    let fields: Vec<Field> = missing.into_iter().map(|name| Field::new(name, DataType::Null, true)).collect();
-    let schema = merge_schemas([&*known, &Schema::new(fields)]);
-    Arc::new(TopicSnapshot { schema, ..TopicSnapshot::clone(&snapshot) })
+    found
 }

@@ -81,7 +81,10 @@ impl Queries {
                 let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                 since.as_secs()
             });
-            return Ok(format!("{:x}-{}", *RUN, self.next.fetch_add(1, Ordering::Relaxed)));
+            let new = || format!("{:x}-{}", *RUN, self.next.fetch_add(1, Ordering::Relaxed));
+            let running = self.running.lock();
+            // A caller may have chosen one that looks like ours.
+            return Ok(std::iter::repeat_with(new).find(|id| !running.contains_key(id)).unwrap_or_default());
         };
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
         if id.len() <= MAX_ID_BYTES && id.bytes().all(legal) {

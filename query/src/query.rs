@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use stratalog_proto::{Code, Error, v1};
@@ -40,6 +40,8 @@ pub(crate) struct Query {
     deadline: Instant,
     timeout: Duration,
     phase: AtomicU8,
+    /// Whether it changes something, so that its end says nothing of the change.
+    changes: AtomicBool,
     killed: watch::Sender<bool>,
 }
 
@@ -70,6 +72,7 @@ impl Query {
             deadline: Instant::now() + arrival.timeout,
             timeout: arrival.timeout,
             phase: AtomicU8::new(Phase::Planning as u8),
+            changes: AtomicBool::new(false),
             killed: watch::Sender::new(false),
         })
     }
@@ -91,6 +94,11 @@ impl Query {
         }
     }
 
+    /// Notes that it is about to change something: when it has to end, nobody knows whether it has.
+    pub(crate) fn begins_to_change(&self) {
+        self.changes.store(true, Ordering::Relaxed);
+    }
+
     /// Ends it, wherever it is.
     pub(crate) fn kill(&self) {
         self.killed.send_replace(true);
@@ -105,7 +113,7 @@ impl Query {
     /// The result of `work`, unless the query has to end before.
     ///
     /// # Errors
-    /// [`Code::QueryDeadline`], [`Code::Cancelled`].
+    /// [`Code::QueryDeadline`], or [`Code::Timeout`] of a statement that changes something; [`Code::Cancelled`].
     pub(crate) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
         tokio::select! {
             biased;
@@ -117,7 +125,7 @@ impl Query {
     /// Why the query has ended if it has, else what went wrong: what is torn down at the end may fail in many ways.
     pub(crate) fn error_or(&self, error: Error) -> Error {
         match (*self.killed.borrow(), Instant::now() >= self.deadline) {
-            (true, _) => killed(),
+            (true, _) => self.ended_by_kill(),
             (_, true) => self.late(),
             _ => error,
         }
@@ -129,20 +137,30 @@ impl Query {
         // The sender lives as long as this.
         let kill = async { killed_now.wait_for(|killed| *killed).await.map(drop) };
         tokio::select! {
-            _ = kill => killed(),
+            _ = kill => self.ended_by_kill(),
             () = tokio::time::sleep_until(self.deadline) => self.late(),
         }
     }
 
+    fn ended_by_kill(&self) -> Error {
+        let message = if self.changes.load(Ordering::Relaxed) {
+            "the statement was killed; its change may be made all the same"
+        } else {
+            "the query was killed"
+        };
+        Error::new(Code::Cancelled, message)
+    }
+
     /// What the user is told at the deadline.
     fn late(&self) -> Error {
+        if self.changes.load(Ordering::Relaxed) {
+            let message =
+                "the change was not confirmed in time: it may be made all the same; look before you try again";
+            return Error::new(Code::Timeout, message);
+        }
         let timeout = self.timeout;
         let message =
             format!("the query did not finish within {timeout:?}; narrow its time range, or ask with a longer timeout");
         Error::new(Code::QueryDeadline, message)
     }
-}
-
-fn killed() -> Error {
-    Error::new(Code::Cancelled, "the query was killed")
 }

@@ -46,7 +46,7 @@ pub fn merge_schemas<'a>(schemas: impl IntoIterator<Item = &'a Schema>) -> Schem
             continue;
         }
         user.entry(field.name().clone())
-            .and_modify(|known| *known = widen(known, field.data_type()))
+            .and_modify(|known| *known = widened(known, field.data_type()))
             .or_insert_with(|| field.data_type().clone());
     }
     let user = user.into_iter().map(|(name, data_type)| Field::new(name, data_type, true));
@@ -54,7 +54,7 @@ pub fn merge_schemas<'a>(schemas: impl IntoIterator<Item = &'a Schema>) -> Schem
 }
 
 /// The narrowest type that holds the values of both.
-fn widen(a: &DataType, b: &DataType) -> DataType {
+pub(crate) fn widened(a: &DataType, b: &DataType) -> DataType {
     match (a, b) {
         (a, b) if a == b => a.clone(),
         (DataType::Int64, DataType::Float64) | (DataType::Float64, DataType::Int64) => DataType::Float64,

@@ -31,7 +31,7 @@ pub(crate) struct SpillSpace {
 }
 
 impl SpillSpace {
-    /// Clears the directory, or makes it. Blocks.
+    /// Removes what a crash left in the directory, or makes it. Blocks.
     ///
     /// # Errors
     /// Names the directory that cannot be used.
@@ -42,7 +42,10 @@ impl SpillSpace {
         fs::create_dir_all(dir).map_err(|error| failed("create", error))?;
         for entry in fs::read_dir(dir).map_err(|error| failed("read", error))? {
             let entry = entry.map_err(|error| failed("read", error))?;
-            fs::remove_file(entry.path()).map_err(|error| failed("clear", error))?;
+            // Directories are nobody's spill files, and in nobody's way.
+            if !entry.file_type().map_err(|error| failed("read", error))?.is_dir() {
+                fs::remove_file(entry.path()).map_err(|error| failed("clear", error))?;
+            }
         }
         Ok(Arc::new(Self { dir: dir.to_owned(), limit, used: AtomicU64::new(0), next: AtomicU64::new(0) }))
     }
@@ -211,7 +214,9 @@ mod tests {
     async fn what_was_written_is_read_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("7.spill"), "left by a crash").unwrap();
+        fs::create_dir(dir.path().join("lost+found")).unwrap();
         let space = SpillSpace::open(dir.path(), 1_000_000).unwrap();
+        fs::remove_dir(dir.path().join("lost+found")).unwrap();
         let spill = QuerySpill::new(Some(space.clone()), 500_000);
         let file = SpillFiles(spill.clone()).create_temp_file("test").unwrap();
         let bytes: Vec<u8> = (0..300_000_u32).map(|n| n as u8).collect();

@@ -39,11 +39,12 @@ pub struct SqlRequest {
     pub client: String,
 }
 
-pub(crate) async fn prepare(core: &Core, request: SqlRequest, running: &Query) -> Result<Rows, Error> {
+pub(crate) async fn prepare(core: &Core, request: SqlRequest, running: &Arc<Query>) -> Result<Rows, Error> {
     match sql::parse_with(&request.sql, &request.parameters)? {
         Command::Query(statement) => query(core, statement, &request.tokens, running).await,
         Command::ShowTables => {
-            let statement = own("SELECT name, partitions, format, retention FROM system.topics ORDER BY name")?;
+            let statement =
+                statement_of("SELECT name, partitions, format, retention FROM system.topics ORDER BY name")?;
             query(core, statement, &[], running).await
         }
         Command::Describe(name) => describe(core, &name, &request.tokens, running).await,
@@ -55,17 +56,22 @@ pub(crate) async fn prepare(core: &Core, request: SqlRequest, running: &Query) -
     }
 }
 
-async fn query(core: &Core, mut statement: Box<Statement>, tokens: &[Token], running: &Query) -> Result<Rows, Error> {
+async fn query(
+    core: &Core,
+    mut statement: Box<Statement>,
+    tokens: &[Token],
+    running: &Arc<Query>,
+) -> Result<Rows, Error> {
     let names = sql::resolve(&mut statement);
     let of_node = names.topics.is_empty() && names.system.iter().all(|table| table.name != system::DEAD_LETTERS);
     let about = if of_node && !names.system.is_empty() { About::Node } else { About::Rows };
     let place = core.admission.enter(running, about).await?;
     let mut tables = topic_tables(core, &names, tokens, running).await?;
     for table in &names.system {
-        tables.system.insert(table.name.clone(), system_table(core, table, running).await?);
+        tables.system.insert(table.name.clone(), system_table(core, table, running)?);
     }
     for table in &names.information {
-        tables.information.insert(table.name.clone(), information_table(core, table, running).await?);
+        tables.information.insert(table.name.clone(), information_table(core, table, running)?);
     }
     run(core, statement, tables, running, place).await
 }
@@ -74,7 +80,7 @@ async fn run(
     core: &Core,
     statement: Box<Statement>,
     tables: Tables,
-    running: &Query,
+    running: &Arc<Query>,
     place: Place,
 ) -> Result<Rows, Error> {
     let state = core.session(tables, running)?;
@@ -87,7 +93,7 @@ async fn run(
 }
 
 /// One snapshot of each topic of the statement, however often it names the topic.
-async fn topic_tables(core: &Core, names: &Names, tokens: &[Token], running: &Query) -> Result<Tables, Error> {
+async fn topic_tables(core: &Core, names: &Names, tokens: &[Token], running: &Arc<Query>) -> Result<Tables, Error> {
     let mut topics = BTreeMap::new();
     for table in &names.topics {
         topics.insert(table.name.clone(), core.topic(&table.name, &place(table.at))?);
@@ -101,13 +107,13 @@ async fn topic_tables(core: &Core, names: &Names, tokens: &[Token], running: &Qu
     Ok(tables)
 }
 
-async fn system_table(core: &Core, table: &TableName, running: &Query) -> Result<Arc<dyn TableProvider>, Error> {
-    let found = system::table(core, &table.name, running).await?;
+fn system_table(core: &Core, table: &TableName, running: &Arc<Query>) -> Result<Arc<dyn TableProvider>, Error> {
+    let found = system::table(core, &table.name, running)?;
     found.ok_or_else(|| unknown_table(SYSTEM, table, &system::TABLES))
 }
 
-async fn information_table(core: &Core, table: &TableName, running: &Query) -> Result<Arc<dyn TableProvider>, Error> {
-    let found = system::information_table(core, &table.name, running).await?;
+fn information_table(core: &Core, table: &TableName, running: &Arc<Query>) -> Result<Arc<dyn TableProvider>, Error> {
+    let found = system::information_table(core, &table.name, running)?;
     found.ok_or_else(|| unknown_table(INFORMATION, table, &system::INFORMATION_TABLES))
 }
 
@@ -119,14 +125,20 @@ fn unknown_table(schema: &str, table: &TableName, known: &[&str]) -> Error {
 }
 
 /// The columns of a topic, those that `SELECT *` hides included, or of a system table.
-async fn describe(core: &Core, name: &ObjectName, tokens: &[Token], running: &Query) -> Result<Rows, Error> {
+async fn describe(core: &Core, name: &ObjectName, tokens: &[Token], running: &Arc<Query>) -> Result<Rows, Error> {
     let place_among = core.admission.enter(running, About::Node).await?;
     let mut tables = Tables::default();
     let table = TableName::of(name);
-    let described = match table.name.strip_prefix("system.") {
-        Some(name) => {
-            let table = TableName { name: name.to_owned(), at: table.at };
-            system::describe(&system_table(core, &table, running).await?.schema())
+    let own = table.name.split_once('.').filter(|(schema, _)| [SYSTEM, INFORMATION].contains(schema));
+    let described = match own {
+        Some((schema, name)) => {
+            let own = TableName { name: name.to_owned(), at: table.at };
+            let found = if schema == SYSTEM {
+                system_table(core, &own, running)?
+            } else {
+                information_table(core, &own, running)?
+            };
+            system::describe(&found.schema())
         }
         None => {
             let topic = core.topic(&table.name, &place(table.at))?;
@@ -135,12 +147,12 @@ async fn describe(core: &Core, name: &ObjectName, tokens: &[Token], running: &Qu
         }
     };
     tables.system.insert("described".to_owned(), described.map_err(from_datafusion)?);
-    let statement = own(r#"SELECT "column", "type", shown FROM system.described ORDER BY position"#)?;
+    let statement = statement_of(r#"SELECT "column", "type", shown FROM system.described ORDER BY position"#)?;
     run(core, statement, tables, running, place_among).await
 }
 
 /// A statement of ours.
-fn own(text: &str) -> Result<Box<Statement>, Error> {
+fn statement_of(text: &str) -> Result<Box<Statement>, Error> {
     match sql::parse(text)? {
         Command::Query(statement) => Ok(statement),
         other => Err(Error::new(Code::Internal, format!("a statement of ours is no query: {other:?}"))),

@@ -19,4 +19,5 @@ mod running;
 mod search;
 mod snapshots;
 mod spilling;
+mod tables;
 mod truth;

@@ -7,12 +7,15 @@
 use arrow::compute::CastOptions;
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TryCast, Volatility,
+    Cast, ColumnarValue, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    TryCast, Volatility,
 };
+use datafusion::optimizer::AnalyzerRule;
 
 /// Replaces casts that may have no value.
 #[derive(Debug)]
@@ -31,6 +34,33 @@ impl FunctionRewrite for TryCastRewrite {
         let function = ScalarUDF::from(TryCastFunction::new(field.data_type().clone()));
         Ok(Transformed::yes(function.call(vec![Expr::clone(inner)])))
     }
+}
+
+/// Gives casts of columns that may have no value the value null instead of an error, those that comparing adds, too.
+#[derive(Debug)]
+pub(crate) struct NullForError;
+
+impl AnalyzerRule for NullForError {
+    fn name(&self) -> &str {
+        "null_for_error"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let rewritten = plan.transform_up_with_subqueries(|node| {
+            let schema = merge_schema(&node.inputs());
+            node.map_expressions(|expr| expr.transform_up(|expr| without_error(expr, &schema)))
+        });
+        rewritten.map(|rewritten| rewritten.data)
+    }
+}
+
+fn without_error(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Expr::Cast(Cast { expr: inner, field }) = &expr else { return Ok(Transformed::no(expr)) };
+    if !inner.any_column_refs() || has_every_value(field.data_type(), &inner.get_type(schema)?) {
+        return Ok(Transformed::no(expr));
+    }
+    let function = ScalarUDF::from(TryCastFunction::new(field.data_type().clone()));
+    Ok(Transformed::yes(function.call(vec![Expr::clone(inner)])))
 }
 
 /// Whether a type has every value of another.

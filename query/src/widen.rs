@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, StringBuilder, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::error::ArrowError;
 
 /// `array` as `target`, which [`merge_schemas`](crate::merge_schemas) chose: the value stays, its type gets wider. A time
-/// becomes text in the form of RFC 3339.
+/// becomes text in the form of RFC 3339. Whoever asks for a narrower type, as a condition does that was written before the
+/// column became wider, gets the values of that type back, and null for others.
 ///
 /// # Errors
 /// [`ArrowError::CastError`] for a pair of types that no merge gives.
@@ -17,8 +18,16 @@ pub fn widen(array: ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError>
         (from, to) if from == to => Ok(array),
         (DataType::Null, to) => Ok(new_null_array(to, array.len())),
         (DataType::Float64, DataType::Utf8) => Ok(Arc::new(float_text(&array))),
+        (DataType::Float64, DataType::Int64) => Ok(Arc::new(whole(&array))),
         (_, to) => cast(&array, to),
     }
+}
+
+/// Floats that are integers.
+fn whole(array: &ArrayRef) -> Int64Array {
+    let whole = |float: &f64| float.fract() == 0.0 && (-INTEGERS..INTEGERS).contains(float);
+    let floats = array.as_primitive::<Float64Type>().iter();
+    floats.map(|float| float.filter(whole).map(|float| float as i64)).collect()
 }
 
 /// Floats as text, whole ones without a fraction: an integer that went through a float column on its way to a text
@@ -35,6 +44,8 @@ fn float_text(array: &ArrayRef) -> StringArray {
     text.finish()
 }
 
+/// 2^63: integers are below.
+const INTEGERS: f64 = 9_223_372_036_854_775_808.0;
 /// Floats from here on are written with an exponent, smaller whole ones with all of their digits.
 pub const LARGEST_PLAIN: f64 = 1e21;
 
@@ -50,9 +61,20 @@ fn format_float(float: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Float64Array, Int64Array, TimestampNanosecondArray};
+    use arrow::array::{Float64Array, TimestampNanosecondArray};
 
     use super::*;
+
+    #[test]
+    fn a_narrower_type_gets_its_values_back() {
+        let floats: ArrayRef =
+            Arc::new(Float64Array::from(vec![3.0, 3.5, 1e300, -9_223_372_036_854_775_808.0, f64::NAN]));
+        let whole: ArrayRef = Arc::new(Int64Array::from(vec![Some(3), None, None, Some(i64::MIN), None]));
+        assert_eq!(&widen(floats, &DataType::Int64).unwrap(), &whole);
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["57", "unknown", "-9223372036854775808"]));
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(57), None, Some(i64::MIN)]));
+        assert_eq!(&widen(text, &DataType::Int64).unwrap(), &numbers);
+    }
 
     #[test]
     fn a_whole_number_reads_the_same_through_every_type() {

@@ -11,6 +11,7 @@ mod harness;
 mod house;
 mod http;
 mod inspection;
+mod lines;
 mod power_cut;
 mod quickstart;
 mod real_data;

@@ -193,10 +193,13 @@ async fn forget(shard: &Shard, topic: TopicId) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::FutureExt;
+    use stratalog_proto::JobId;
 
     use super::*;
-    use crate::BrokerOptions;
+    use crate::{BrokerOptions, ErasureInfo, ErasureState};
 
     async fn restart(broker: Arc<Broker>, options: &BrokerOptions) -> Arc<Broker> {
         broker.stop().await;
@@ -280,6 +283,31 @@ mod tests {
         broker.topics.retract(&kept);
         broker.delete_topic("kept").await.unwrap();
         assert_eq!((broker.meta.topics().len(), hosted()), (0, 0));
+        broker.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_erasure_outlives_a_deletion_that_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::start(BrokerOptions { shards: 1, ..BrokerOptions::new(dir.path()) }).await.unwrap();
+        let topic = broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
+        broker.topics.retract(&topic);
+        let erase = internal::Erase {
+            job: JobId::new().to_bytes(),
+            topic: topic.id.to_bytes(),
+            predicate: "_offset = 0".to_owned(),
+            columns: Vec::new(),
+        };
+        broker.shards[&ShardId(1)].propose(Command::Erase(erase)).await.unwrap();
+        let until = async |is_so: fn(&ErasureInfo) -> bool| {
+            while !is_so(&broker.erasures()[0]) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        until(|info| info.error.is_some()).await;
+        assert_eq!(broker.erasures()[0].state, ErasureState::Waiting, "it waits for what becomes of the topic");
+        broker.topics.publish(topic);
+        until(|info| matches!(info.state, ErasureState::Done { .. })).await;
         broker.stop().await;
     }
 

@@ -9,12 +9,12 @@ use stratalog_query::{Engine, TopicSnapshot};
 use stratalog_storage::RecMeta;
 
 use super::blocking;
-use crate::rows::Position;
-use crate::shard::Shard;
+use crate::rows::{Position, declared_schema};
+use crate::shard::{Erasure, Shard};
 
 /// Which records of a topic lie at or below a job's fence: those with lower offsets than these, by partition.
 #[derive(Debug, Default)]
-pub(super) struct Fence(BTreeMap<PartitionId, Offset>);
+pub(super) struct Fence(Arc<BTreeMap<PartitionId, Offset>>);
 
 impl Fence {
     /// The offsets that entries up to `index` gave, of a shard that is rolled through there. Records below log start count,
@@ -42,12 +42,17 @@ impl Fence {
             let within = blocking(move || ends_through(&shard, &meta, topic, index)).await?;
             within.into_iter().for_each(|(partition, end)| raise(partition, end));
         }
-        Ok(Self(ends))
+        Ok(Self(Arc::new(ends)))
     }
 
     /// Whether a record was there when the job was asked for.
     pub(super) fn covers(&self, (partition, offset): Position) -> bool {
         self.0.get(&partition).is_some_and(|end| offset < *end)
+    }
+
+    /// One past the highest of these offsets, by partition.
+    pub(super) fn ends(&self) -> &Arc<BTreeMap<PartitionId, Offset>> {
+        &self.0
     }
 }
 
@@ -71,17 +76,20 @@ fn ends_through(
     Ok(ends)
 }
 
-/// The rows of a snapshot for which a condition is true; `found` gets each.
+/// The rows of a snapshot for which the condition of a job is true, by the column types with which it was checked; `found`
+/// gets each.
 ///
 /// # Errors
 /// Those of planning and evaluating the condition, and of reading.
 pub(super) async fn matching(
     engine: &Engine,
     snapshot: TopicSnapshot,
-    predicate: &str,
+    erasure: &Erasure,
     mut found: impl FnMut(Position),
 ) -> Result<(), Error> {
-    let mut positions = engine.matching(Arc::new(snapshot), predicate).await?;
+    // A job of an earlier release says nothing of types; one that names system columns alone needs none.
+    let asked = (!erasure.columns.is_empty()).then(|| declared_schema(&erasure.columns));
+    let mut positions = engine.matching(Arc::new(snapshot), &erasure.predicate, asked).await?;
     while let Some(positions) = positions.next().await {
         positions?.into_iter().for_each(&mut found);
     }

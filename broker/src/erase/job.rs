@@ -1,6 +1,7 @@
 //! One job in one shard, from its asking to segments without what it erases.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use stratalog_proto::{Code, Error, Offset, RaftIndex, TopicId};
 use stratalog_query::{Engine, TopicInfo};
@@ -16,6 +17,9 @@ use crate::shard::{Erasure, Shard};
 /// How often it is looked for rows that were moved while they were erased.
 const MAX_PASSES: usize = 64;
 
+/// How long a job leaves segments alone that somebody else has just replaced.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// A job at work.
 pub(super) struct Job {
     tools: Arc<Tools>,
@@ -28,7 +32,8 @@ pub(super) struct Job {
 
 impl Job {
     /// # Errors
-    /// [`Code::UnknownTopic`] if the topic is gone, and all its records with it.
+    /// [`Code::Unavailable`] for a topic that is not to be used now: it is being deleted, and the job ends with it, or it
+    /// cannot be and comes back.
     pub(super) fn new(
         tools: Arc<Tools>,
         board: Arc<Board>,
@@ -37,7 +42,7 @@ impl Job {
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         let topic = tools.topics.by_id(erasure.topic);
-        let topic = topic.ok_or_else(|| Error::new(Code::UnknownTopic, "the topic was deleted"))?;
+        let topic = topic.ok_or_else(|| Error::new(Code::Unavailable, "the topic is being deleted"))?;
         Ok(Self { tools, board, shard, topic, erasure, stop })
     }
 
@@ -75,14 +80,13 @@ impl Job {
         for segment in segments {
             self.go_on()?;
             if segment.meta.ranges.iter().any(|range| fence.covers((range.partition, range.first))) {
-                let (topic, shard) = (Arc::clone(&self.topic), self.shard.id());
-                let snapshot = blocking(move || rows_of_segment(&topic, shard, &segment)).await?;
+                // Rows above the fence are not looked at: what they are must not matter.
+                let (topic, shard, ends) = (Arc::clone(&self.topic), self.shard.id(), Arc::clone(fence.ends()));
+                let snapshot = blocking(move || rows_of_segment(&topic, shard, &segment, &ends)).await?;
                 let found = |(partition, offset)| {
-                    if fence.covers((partition, offset)) {
-                        rows.insert(self.topic.id, partition, offset);
-                    }
+                    rows.insert(self.topic.id, partition, offset);
                 };
-                matching(self.engine(), snapshot, self.predicate(), found).await?;
+                matching(self.engine(), snapshot, self.erasure(), found).await?;
             }
             self.board.file_done(self.key());
         }
@@ -97,6 +101,7 @@ impl Job {
             self.go_on()?;
             let found = self.find_records(&meta, rows).await?;
             if !found.erased.is_empty() && !self.erase_in_rec(&meta, rows, found.erased).await? {
+                self.pause().await?;
                 continue;
             }
             if found.whole {
@@ -140,6 +145,7 @@ impl Job {
             if self.erase_in_segments(&hidden).await? {
                 return Ok(());
             }
+            self.pause().await?;
         }
         Err(Error::new(Code::Conflict, "column segments are merged faster than rows of them are erased"))
     }
@@ -151,6 +157,15 @@ impl Job {
         }
         self.board.phase(self.key(), ErasurePhase::ColumnSegments, self.segments()?.len());
         self.erase_in_segments(rows).await.map(drop)
+    }
+
+    /// Leaves time to whoever replaces the segments that are to be rewritten.
+    async fn pause(&self) -> Result<(), Error> {
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = self.stop.cancelled() => {}
+        }
+        self.go_on()
     }
 
     /// Whether each segment that there was could be rewritten.
@@ -209,8 +224,8 @@ impl Job {
         &self.tools.engine
     }
 
-    pub(super) fn predicate(&self) -> &str {
-        &self.erasure.predicate
+    pub(super) fn erasure(&self) -> &Erasure {
+        &self.erasure
     }
 
     pub(super) fn fence(&self) -> RaftIndex {

@@ -29,6 +29,8 @@ pub struct ErasureInfo {
     pub rows: u64,
     /// Records that were erased, counted as rows are.
     pub records: u64,
+    /// Which files it waits for; empty if for none.
+    pub waits_for: String,
     /// Why the last try failed, or the job was given up.
     pub error: Option<String>,
 }
@@ -100,6 +102,7 @@ pub(super) struct Board(Mutex<HashMap<Key, Progress>>);
 #[derive(Clone, Debug, Default)]
 struct Progress {
     phase: Option<(ErasurePhase, u64, u64)>,
+    waits_for: String,
     rows: u64,
     records: u64,
     error: Option<String>,
@@ -108,7 +111,15 @@ struct Progress {
 impl Board {
     /// A job begins a phase with so many files.
     pub(super) fn phase(&self, key: Key, phase: ErasurePhase, files: usize) {
-        self.change(key, |progress| progress.phase = Some((phase, 0, files as u64)));
+        self.change(key, |progress| {
+            progress.phase = Some((phase, 0, files as u64));
+            progress.waits_for.clear();
+        });
+    }
+
+    /// A job waits for files to be gone.
+    pub(super) fn waits_for(&self, key: Key, files: String) {
+        self.change(key, |progress| progress.waits_for = files);
     }
 
     /// A file of the phase is done.
@@ -136,7 +147,10 @@ impl Board {
 
     /// A try failed.
     pub(super) fn failed(&self, key: Key, error: &Error) {
-        self.change(key, |progress| (progress.phase, progress.error) = (None, Some(error.to_string())));
+        self.change(key, |progress| {
+            (progress.phase, progress.error) = (None, Some(error.to_string()));
+            progress.waits_for.clear();
+        });
     }
 
     /// A job has ended.
@@ -171,6 +185,7 @@ impl Board {
             state,
             rows,
             records,
+            waits_for: if erasure.done.is_none() { known.waits_for } else { String::new() },
             error,
         }
     }
@@ -181,6 +196,9 @@ impl From<&ErasureInfo> for JobInfo {
     fn from(info: &ErasureInfo) -> Self {
         let (state, phase) = match info.state {
             ErasureState::Waiting => ("waiting", String::new()),
+            ErasureState::Running { phase, .. } if !info.waits_for.is_empty() => {
+                ("running", format!("{}: {}, ", phase.name(), info.waits_for))
+            }
             ErasureState::Running { phase, files: 0, .. } => ("running", format!("{}, ", phase.name())),
             ErasureState::Running { phase, done, files } => {
                 ("running", format!("{}: {done} of {files} files, ", phase.name()))

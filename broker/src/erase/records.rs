@@ -14,8 +14,11 @@ use crate::shard::{AppliedBatch, Shard};
 
 /// Batches whose rows are made at once, in bytes.
 const WINDOW_BYTES: usize = 8 << 20;
-/// A segment is rewritten once so many of its records are found, and looked at again: a command carries their offsets.
-const MAX_AT_ONCE: u64 = 4 << 20;
+/// A segment is rewritten once the offsets of those of its records that were found take so many bytes, and looked at again:
+/// a command carries them.
+const MAX_AT_ONCE_BYTES: usize = 4 << 20;
+/// Nor do they take more than this part of what the log takes at once: other things are in the command, too.
+const ENTRY_PART: usize = 4;
 
 /// What was found in a replay segment.
 pub(super) struct Found {
@@ -76,7 +79,7 @@ impl Job {
             walk = walked;
             let Some((snapshot, records)) = made else { return Ok(Found { erased, whole: true }) };
             let mut meant: HashSet<Position> = HashSet::new();
-            matching(self.engine(), snapshot, self.predicate(), |position| {
+            matching(self.engine(), snapshot, self.erasure(), |position| {
                 meant.insert(position);
             })
             .await?;
@@ -84,9 +87,14 @@ impl Job {
             for (partition, offset) in records.iter().filter(goes) {
                 erased.insert(self.topic().id, *partition, *offset);
             }
-            if erased.len() >= MAX_AT_ONCE {
+            if !erased.truncate(self.most_at_once()) {
                 return Ok(Found { erased, whole: false });
             }
         }
+    }
+
+    /// Bytes that the offsets of one command may take.
+    fn most_at_once(&self) -> usize {
+        MAX_AT_ONCE_BYTES.min(self.shard().group().log().max_entry_bytes() / ENTRY_PART)
     }
 }

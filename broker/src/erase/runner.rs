@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stratalog_proto::config::Format;
+use stratalog_proto::config::{ColumnSpec, Format};
 use stratalog_proto::entry::Command;
-use stratalog_proto::{Code, Error, JobId, internal};
+use stratalog_proto::{Code, Error, JobId, ShardId, internal};
 use stratalog_query::TopicInfo;
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::job::Job;
 use super::progress::{Board, ErasureInfo, ErasurePhase, Key};
 use super::{Tools, files};
-use crate::shard::{Erasure, Shard};
+use crate::rows::column_specs;
+use crate::shard::{Erasure, MAX_PREDICATE_BYTES, Shard};
 
 /// How often it is looked for jobs, beside when one is asked for.
 const TICK: Duration = Duration::from_secs(1);
@@ -23,6 +24,8 @@ const TICK: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a job is left alone after it failed, at first and at most.
 const REST: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+/// Of the files that a job waits for, so many are named.
+const FILES_SHOWN: usize = 3;
 
 /// The erasures of a node. They end when this is stopped or dropped, and are gone on with at the next start.
 pub(crate) struct Erasures {
@@ -56,16 +59,24 @@ impl Erasures {
             rewritten: BTreeSet::new(),
             leaving: BTreeMap::new(),
             rests: HashMap::new(),
+            unsaved: self.ended_before(),
         };
         *self.task.lock().await = Some(tokio::spawn(runner.run()));
+    }
+
+    /// Shards in which jobs ended: their last saved state may be older, and still name a condition.
+    fn ended_before(&self) -> BTreeSet<ShardId> {
+        let has_ended = |shard: &Shard| shard.read(|state| state.erasures().iter().any(|one| one.done.is_some()));
+        self.tools.shards.iter().filter(|(_, shard)| has_ended(shard)).map(|(id, _)| *id).collect()
     }
 
     /// Asks for the records of a topic to be erased whose rows fulfil a condition now. Returns once every shard of the topic
     /// remembers it.
     ///
     /// # Errors
-    /// [`Code::InvalidRequest`] for a topic without rows or a condition that is empty or too long; those of proposing: then
-    /// some shards may have begun, and asking again does no harm.
+    /// [`Code::InvalidRequest`] for a topic without rows or a condition that is empty or too long; [`Code::InvalidSql`] and
+    /// [`Code::InvalidSearch`] for one that cannot say what to erase; those of proposing: then some shards may have begun,
+    /// and asking again does no harm.
     pub(crate) async fn erase(&self, topic: &TopicInfo, predicate: &str) -> Result<JobId, Error> {
         if topic.config.format == Format::Raw {
             let message = format!(
@@ -74,11 +85,20 @@ impl Erasures {
             );
             return Err(Error::new(Code::InvalidRequest, message));
         }
+        check_length(predicate)?;
         let job = JobId::new();
-        let shards: BTreeSet<_> = topic.shards.iter().collect();
-        for shard in shards.into_iter().filter_map(|id| self.tools.shards.get(id)) {
+        let ids: BTreeSet<_> = topic.shards.iter().collect();
+        let shards: Vec<_> = ids.into_iter().filter_map(|id| self.tools.shards.get(id)).collect();
+        // Columns of rows that somebody was just told of are known, too.
+        for shard in &shards {
+            self.tools.rows.caught_up_in(shard.id()).await?;
+        }
+        let columns = column_specs(&*self.tools.engine.columns_of(topic, predicate).await?)?;
+        let columns: Vec<_> = columns.iter().map(ColumnSpec::to_internal).collect();
+        for shard in shards {
             let (job, topic, predicate) = (job.to_bytes(), topic.id.to_bytes(), predicate.to_owned());
-            shard.propose(Command::Erase(internal::Erase { job, topic, predicate })).await?;
+            let erase = internal::Erase { job, topic, predicate, columns: columns.clone() };
+            shard.propose(Command::Erase(erase)).await?;
         }
         self.asked.notify_one();
         Ok(job)
@@ -126,6 +146,8 @@ struct Runner {
     /// Jobs that wait for files that are still read.
     leaving: BTreeMap<Key, BTreeSet<String>>,
     rests: HashMap<Key, (Instant, Duration)>,
+    /// Shards whose saved state may name the condition of a job that has ended.
+    unsaved: BTreeSet<ShardId>,
 }
 
 impl Runner {
@@ -156,6 +178,17 @@ impl Runner {
         }
         self.scrub().await;
         self.finish().await;
+        self.save_states().await;
+    }
+
+    /// Has saved states name no condition of a job that has ended. What fails is tried again in the next round.
+    async fn save_states(&mut self) {
+        for shard in self.unsaved.clone() {
+            match self.tools.roller.save_state(shard).await {
+                Ok(()) => drop(self.unsaved.remove(&shard)),
+                Err(error) => tracing::debug!(%shard, %error, "the state that was saved names a condition"),
+            }
+        }
     }
 
     /// The jobs under way in the shards that this node leads, in the order of their asking.
@@ -188,8 +221,8 @@ impl Runner {
         match done {
             Ok(()) => drop(self.rewritten.insert(key)),
             Err(error) if is_final(error.code) => {
-                tracing::warn!(job = %key.0, shard = %key.1, %error, "an erasure is given up");
-                self.end(key, Some(error.to_string())).await;
+                tracing::warn!(job = %key.0, shard = %key.1, code = ?error.code, "an erasure is given up");
+                self.end(key, Some(given_up(error.code))).await;
             }
             Err(error) => self.failed(key, &error),
         }
@@ -210,6 +243,7 @@ impl Runner {
             match left {
                 Ok(names) => {
                     self.board.phase(key, ErasurePhase::Readers, names.len());
+                    self.board.waits_for(key, waiting_for(&names));
                     self.tools.rows.suspect_garbage(key.1);
                     self.leaving.insert(key, names);
                 }
@@ -228,6 +262,7 @@ impl Runner {
             if names.is_empty() && !self.stop.is_cancelled() {
                 self.end(key, None).await;
             } else {
+                self.board.waits_for(key, waiting_for(&names));
                 self.leaving.insert(key, names);
             }
         }
@@ -254,9 +289,7 @@ impl Runner {
         tracing::info!(job = %key.0, shard = %key.1, rows, records, "an erasure has ended");
         self.board.forget(key);
         self.rests.remove(&key);
-        if let Err(error) = self.tools.roller.save_state(key.1).await {
-            tracing::debug!(shard = %key.1, %error, "the state that was saved names a condition until the next is saved");
-        }
+        self.unsaved.insert(key.1);
     }
 
     /// A job is left alone for a while, ever longer.
@@ -270,7 +303,35 @@ impl Runner {
     }
 }
 
-/// Whether trying again cannot help.
+/// Whether trying again cannot help. That a topic is gone is no failure of a job: it ends with the topic, and a topic of
+/// which that is not sure may come back.
 fn is_final(code: Code) -> bool {
-    matches!(code, Code::InvalidSql | Code::InvalidSearch | Code::UnknownTopic)
+    matches!(code, Code::InvalidSql | Code::InvalidSearch)
+}
+
+/// Why a job is given up, without what the error says: that may quote a value that was to be forgotten.
+fn given_up(code: Code) -> String {
+    format!(
+        "{code:?}: the condition cannot be evaluated on a row of the topic (a division by zero, or a number that is too \
+         large); what was found before may be erased. Ask with a condition that has a value for every row"
+    )
+}
+
+/// Which files a job waits for, in words.
+fn waiting_for(names: &BTreeSet<String>) -> String {
+    let shown = names.iter().take(FILES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(FILES_SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// # Errors
+/// [`Code::InvalidRequest`], as the state of a shard would say.
+fn check_length(predicate: &str) -> Result<(), Error> {
+    if predicate.is_empty() || predicate.len() > MAX_PREDICATE_BYTES {
+        let message = format!("an erasure has a condition of 1 to {MAX_PREDICATE_BYTES} bytes");
+        return Err(Error::new(Code::InvalidRequest, message));
+    }
+    Ok(())
 }

@@ -53,7 +53,8 @@ impl Roller {
     }
 
     /// Has the log go on in a new file, everything before that be in replay segments and saved states, and the old files
-    /// be gone. When this returns, nothing that was in the log when it was called is in a file of the log.
+    /// be gone. When this returns, nothing that was in the log when it was called is in a file of the log, but for files that
+    /// a group needs which another node leads: those are logged, and go when that node lets the group need them no more.
     ///
     /// # Errors
     /// [`Code::Unavailable`] if an old file is still read; those of rolling and of saving states. It can be done again.
@@ -128,16 +129,18 @@ impl Worker {
     async fn scrub(&mut self) -> Result<(), Error> {
         self.tend().await;
         let first = self.rotate().await?;
+        let mut gone = first;
         for at in 0..self.cares.len() {
-            self.leave_files_below(at, first).await?;
+            gone = gone.min(self.leave_files_below(at, first).await?);
         }
         self.release_lane().await;
         let lane = Arc::clone(&self.lane);
         let discarded = move || {
             let lane = Arc::clone(&lane);
-            async move { blocking(move || Ok(lane.discard_below(first)?)).await }
+            // All below `first` are given back in the end; only those below `gone` are waited for.
+            async move { blocking(move || Ok(lane.discard_below(first)? || lane.discard_below(gone)?)).await }
         };
-        self.until("old files of the log are gone", discarded).await
+        self.until(&format!("files of the log below number {gone} are gone"), discarded).await
     }
 
     /// Has the log go on in a new file; its number, once that is durable.
@@ -155,21 +158,27 @@ impl Worker {
         }
     }
 
-    /// Has a group need no log file below `first`.
-    async fn leave_files_below(&mut self, at: usize, first: u64) -> Result<(), Error> {
+    /// Has a group need no log file below `first`; gives the first that it needs, which is lower for a group that another
+    /// node leads: what it rolls is not up to this one, and no job here waits for it.
+    async fn leave_files_below(&mut self, at: usize, first: u64) -> Result<u64, Error> {
         let deadline = Instant::now() + PATIENCE;
         let log = self.cares[at].member.log().clone();
+        let id = self.cares[at].member.id();
         while log.retained().oldest_file.is_some_and(|file| file < first) {
             self.make_expected(at).await;
-            if let Some(last) = log.retained().last.filter(|_| self.cares[at].member.shard().is_some()) {
+            let is_led_elsewhere = self.shard(at).is_some_and(|shard| !shard.is_leader());
+            if let Some(last) = log.retained().last.filter(|_| self.shard(at).is_some() && !is_led_elsewhere) {
                 self.roll_applied(at, last).await?;
             }
             self.snapshot(at).await?;
-            if log.retained().oldest_file.is_some_and(|file| file < first) {
-                self.pause(deadline, "the groups of the log need its old files no more").await?;
+            let Some(file) = log.retained().oldest_file.filter(|file| *file < first) else { break };
+            if is_led_elsewhere {
+                tracing::warn!(shard = %id, file, "an erasure leaves files of the log to a group that another node leads");
+                return Ok(file);
             }
+            self.pause(deadline, &format!("shard {id} does not need file {file} of the log any more")).await?;
         }
-        Ok(())
+        Ok(first)
     }
 
     /// Rolls what is applied of the entries up to `last`.

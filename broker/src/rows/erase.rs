@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::AsArray;
-use arrow::datatypes::{Int32Type, Int64Type};
+use arrow::datatypes::{Field, Int32Type, Int64Type, Schema};
 use bytes::Bytes;
+use stratalog_proto::config::ColumnSpec;
 use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ShardId};
 use stratalog_query::{RawRecords, ShardSnapshot, TailChunk, TopicInfo, TopicSnapshot, merge_schemas};
 use stratalog_storage::col::{ColReader, system};
 use stratalog_storage::{ErasedOffsets, SegmentHandle};
 
 use super::merge::Edit;
-use super::parse::{empty_schema, parse};
+use super::parse::{column_type, empty_schema, parse};
 use super::runtime::{CATCH_UP, Rows};
 use super::shard_rows::ShardRows;
 use crate::shard::AppliedBatch;
@@ -32,6 +33,14 @@ impl Rows {
         shard.caught_up(Instant::now() + CATCH_UP).await?;
         self.sealer.seal(shard, topic.id).await?;
         shard.check_not_held(topic.id)
+    }
+
+    /// Waits until the rows of all that is applied in a shard now are seen.
+    ///
+    /// # Errors
+    /// [`Code::Timeout`]: they are still being made.
+    pub(crate) async fn caught_up_in(&self, shard: ShardId) -> Result<(), Error> {
+        self.rows_in(shard)?.caught_up(Instant::now() + CATCH_UP).await
     }
 
     /// The live column segments of a topic in a shard, each with its file, which stays while this is held.
@@ -80,7 +89,8 @@ impl Rows {
     }
 }
 
-/// The rows of one segment, all of them: those below log start, too, whose bytes are still there. Opens the segment: blocks.
+/// The rows of one segment below the `ends` of their partitions: those below log start, too, whose bytes are still there.
+/// Opens the segment: blocks.
 ///
 /// # Errors
 /// Those of opening it.
@@ -88,10 +98,27 @@ pub(crate) fn rows_of_segment(
     topic: &Arc<TopicInfo>,
     shard: ShardId,
     segment: &Arc<SegmentHandle>,
+    ends: &Arc<BTreeMap<PartitionId, Offset>>,
 ) -> Result<TopicSnapshot, Error> {
     let schema = merge_schemas([&*empty_schema(), &**segment.reader()?.schema()]);
-    let snapshot = snapshot(shard, vec![Arc::clone(segment)], Vec::new());
+    let mut snapshot = snapshot(shard, vec![Arc::clone(segment)], Vec::new());
+    snapshot.ends = Some(Arc::clone(ends));
     Ok(TopicSnapshot { topic: Arc::clone(topic), schema, version: 0, shards: vec![snapshot] })
+}
+
+/// The columns of a schema that are no system columns, as a command carries them.
+///
+/// # Errors
+/// [`Code::Internal`] for a type that no column of a topic has.
+pub(crate) fn column_specs(schema: &Schema) -> Result<Vec<ColumnSpec>, Error> {
+    let user = schema.fields().iter().filter(|field| !system::is_system(field.name()));
+    let spec = |field: &Arc<Field>| {
+        let (name, data_type) = (field.name().clone(), field.data_type());
+        let message = format!("column `{name}` is of type {data_type}, which no topic has: a defect");
+        let column_type = column_type(data_type).ok_or_else(|| Error::new(Code::Internal, message))?;
+        Ok(ColumnSpec { name, column_type, required: false })
+    };
+    user.map(spec).collect()
 }
 
 /// The rows of batches of a topic by its settings of now, and where they are. Takes long: blocks.
@@ -117,7 +144,7 @@ pub(crate) fn rows_of_batches(
 
 fn snapshot(shard: ShardId, segments: Vec<Arc<SegmentHandle>>, tail: Vec<Arc<TailChunk>>) -> ShardSnapshot {
     let (log_starts, raw) = (Arc::new(BTreeMap::new()), Arc::new(NoRaw));
-    ShardSnapshot { shard, fence: RaftIndex(u64::MAX), lag: 0, segments, tail, log_starts, raw }
+    ShardSnapshot { shard, fence: RaftIndex(u64::MAX), lag: 0, segments, tail, log_starts, ends: None, raw }
 }
 
 /// Whether a segment has a row that is meant. Blocks.

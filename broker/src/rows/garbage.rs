@@ -67,8 +67,9 @@ pub(super) async fn run(shard: Arc<ShardRows>, stop: CancellationToken) {
 /// What listing them, or proposing the barrier, reports: they are still there.
 pub(super) async fn collect(shard: &Arc<ShardRows>) -> Result<usize, Error> {
     let found = {
-        // While none is being written.
-        let (_seals, _merges) = tokio::join!(shard.sealing.lock(), shard.merging.lock());
+        // While none is being written. A merge takes its time, and seals do not wait for it: theirs is the last lock.
+        let _merges = shard.merging.lock().await;
+        let _seals = shard.sealing.lock().await;
         let (files, log) = (shard.files.clone(), shard.log.clone());
         blocking(move || files.unnamed(|| log.manifest())).await?
     };

@@ -48,12 +48,12 @@ mod tests;
 
 pub(crate) use catalog::Directory;
 pub use dead_letters::Retried;
-pub(crate) use erase::{Position, rows_of_batches, rows_of_segment};
+pub(crate) use erase::{Position, column_specs, rows_of_batches, rows_of_segment};
 pub(crate) use figures::TailFigures;
 pub use figures::TopicRows;
 pub(crate) use log::RowLog;
 pub use merge::Merged;
 pub use options::RowsOptions;
-pub(crate) use parse::check_pattern;
+pub(crate) use parse::{check_pattern, declared_schema};
 pub(crate) use retention::Gone;
 pub(crate) use runtime::{Rows, RowsStats};

@@ -33,6 +33,8 @@ pub struct RowsOptions {
     pub parallel_seals: usize,
     /// Bytes of segments that merging reads in a second, in all shards together; 0: nothing is merged in the background.
     pub merge_rate_bytes: u64,
+    /// Memory for the values of a column that a merge holds at once.
+    pub merge_held_bytes: usize,
     /// How often expired segments are looked for.
     pub retention_interval: Duration,
 }
@@ -53,6 +55,7 @@ impl Default for RowsOptions {
             index_budget_bytes: 256 << 20,
             parallel_seals: 2,
             merge_rate_bytes: 32 << 20,
+            merge_held_bytes: 128 << 20,
             retention_interval: Duration::from_secs(30),
         }
     }

@@ -45,7 +45,8 @@ fn parse_on(works: &[Work<'_>], helpers: usize) -> Vec<Parsed> {
     };
     thread::scope(|scope| {
         for _ in 0..helpers.min(runs.len().saturating_sub(1)) {
-            scope.spawn(work);
+            // Without another thread this one does it all.
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
         }
         work();
     });

@@ -18,6 +18,7 @@ use super::admission;
 use super::catalog::{Directory, Schemas};
 #[cfg(test)]
 use super::coverage::Coverage;
+use super::dead_letters::Turns;
 use super::garbage;
 use super::log::RowLog;
 use super::materializer::Materializer;
@@ -41,6 +42,7 @@ pub(crate) struct Rows {
     usage: Arc<Usage>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) merger: Arc<Merger>,
+    pub(super) retries: Turns,
     stop: CancellationToken,
     tasks: TaskTracker,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -92,6 +94,7 @@ impl Rows {
             shards,
             sealer: Arc::new(Sealer::new(options.clone(), usage.clone())),
             merger: Arc::new(Merger::new(options.clone(), usage.clone(), stop.clone())),
+            retries: Turns::default(),
             options,
             usage,
             stop,

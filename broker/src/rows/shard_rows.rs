@@ -71,6 +71,7 @@ impl ShardRows {
                 segments,
                 tail: tail.chunks.iter().filter(|chunk| chunk.first_index > extent.row_frontier).cloned().collect(),
                 log_starts: Arc::new(extent.hiding()),
+                ends: None,
                 raw,
             })
         })

@@ -55,6 +55,7 @@ pub(super) struct MemLog {
     clock: AtomicI64,
     dir: PathBuf,
     io: Arc<dyn Io>,
+    shard: ShardId,
 }
 
 /// The time of the first entry: 2026-01-31T23:59:59Z.
@@ -79,7 +80,14 @@ impl MemLog {
             clock: AtomicI64::new(NOW_NS),
             dir: dir.to_owned(),
             io,
+            shard: ShardId(1),
         })
+    }
+
+    /// An empty log of another shard.
+    pub(super) fn of_shard(shard: ShardId, dir: &Path) -> Arc<Self> {
+        let log = Arc::into_inner(Self::new(dir)).expect("nobody else has it yet");
+        Arc::new(Self { shard, ..log })
     }
 
     /// The same log after a restart: every entry is applied again, over what this disk holds. Proposals whose answer was lost
@@ -189,7 +197,7 @@ pub(super) fn batch_of(values: &[&str]) -> Bytes {
 #[async_trait]
 impl RowLog for MemLog {
     fn id(&self) -> ShardId {
-        ShardId(1)
+        self.shard
     }
 
     fn applied(&self) -> RaftIndex {

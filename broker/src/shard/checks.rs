@@ -20,7 +20,7 @@ pub(super) async fn propose_hashes(shard: Weak<Shard>, mut hashed: watch::Receiv
             continue;
         }
         let hash = Bytes::copy_from_slice(&taken.hash);
-        let check = internal::CheckState { index: taken.index.0, hash };
+        let check = internal::CheckState { index: taken.index.0, hash, digest: taken.digest };
         if let Err(error) = shard.propose(Command::CheckState(check)).await {
             tracing::debug!(shard = %shard.id(), index = %taken.index, %error, "a hash of the state was not compared");
         }

@@ -30,5 +30,5 @@ pub(crate) use read::{
     Applied, AppliedBatch, MAX_BATCH_CONTENT_BYTES, MAX_MOVES, Source, Unreadable, Wanted, leader_epoch,
 };
 pub(crate) use runtime::{Shard, ShardOptions};
-pub(crate) use state::{Erasure, Passed, PendingRec, ShardState, TopicState};
+pub(crate) use state::{Erasure, MAX_PREDICATE_BYTES, Passed, PendingRec, ShardState, TopicState};
 pub(crate) use waiters::Waiter;

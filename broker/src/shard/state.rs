@@ -31,7 +31,7 @@ mod tests;
 pub(super) use digest::Sink;
 pub(crate) use digest::StateHash;
 pub(crate) use effects::{Effects, PendingRec};
-pub(crate) use erasures::Erasure;
+pub(crate) use erasures::{Erasure, MAX_PREDICATE_BYTES};
 pub(crate) use passed::Passed;
 
 /// A topic that the shard hosts.

@@ -20,8 +20,10 @@ use tonic::{Response, Status};
 
 use crate::gateway::Shared;
 
-/// The largest request, in bytes; Produce has a bound of its own.
+/// The largest request, in bytes; Produce and queries have bounds of their own.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
+/// The largest request of a query: a statement, and as much text in its parameters as they may have.
+const MAX_QUERY_BYTES: usize = 4 << 20;
 
 /// The services. Requests are not accepted compressed: record batches are compressed already, and a message that is not
 /// decompressed cannot be a bomb.
@@ -29,7 +31,7 @@ pub(crate) fn routes(shared: &Arc<Shared>) -> Routes {
     let service = Service { shared: shared.clone() };
     let mut routes = Routes::new(TopicsServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(LogServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
-        .add_service(QueryServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES));
+        .add_service(QueryServer::new(service.clone()).max_decoding_message_size(MAX_QUERY_BYTES));
     fetch::route(service, routes.axum_router_mut());
     intake::route(shared.clone(), routes.axum_router_mut());
     routes

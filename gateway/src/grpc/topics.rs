@@ -178,7 +178,7 @@ impl Topics for Service {
         let topic = request.into_inner().topic;
         self.call("MergeTopic", async {
             check_topic_name(&topic)?;
-            let Merged { replaced, made, rows, bytes } = self.shared.broker.merge_topic(&topic).await?;
+            let Merged { replaced, made, rows, bytes, .. } = self.shared.broker.merge_topic(&topic).await?;
             Ok(v1::MergeTopicResponse { merged: replaced as u32, made: made as u32, rows, bytes })
         })
         .await

@@ -47,7 +47,7 @@ pub(super) async fn produce(
         _ => Shape::Lines,
     };
     let topic = app.broker.topic(&name)?;
-    let options = params.ingest_options(&topic)?;
+    let options = params.ingest_options(shape, &topic)?;
     // The payload goes along, so that its part of the budget is held until the batches are built.
     let planned = tokio::task::spawn_blocking(move || plan(shape, payload.bytes(), &options)).await;
     let planned = planned.map_err(|_| Error::new(Code::Internal, "building the record batches failed"))??;
@@ -55,7 +55,7 @@ pub(super) async fn produce(
 }
 
 impl ProduceParams {
-    fn ingest_options(self, topic: &TopicInfo) -> Result<IngestOptions, HttpError> {
+    fn ingest_options(self, shape: Shape, topic: &TopicInfo) -> Result<IngestOptions, HttpError> {
         if self.key.is_some() && self.key_field.is_some() {
             return Err(HttpError::bad_request("`key` and `key_field` both say what the key is; send one of them"));
         }
@@ -66,6 +66,7 @@ impl ProduceParams {
         if let Some(partition) = self.partition.filter(|partition| *partition >= topic.partitions) {
             return Err(no_partition(topic, partition).into());
         }
+        let multiline = topic.config.multiline.as_deref().filter(|_| shape == Shape::Lines);
         Ok(IngestOptions {
             key_field: self.key_field,
             key: self.key,
@@ -74,7 +75,8 @@ impl ProduceParams {
             partitions: topic.partitions,
             first_spread: next_spread(),
             max_batch_bytes: topic.config.max_message_bytes as usize,
-            multiline: topic.config.multiline.as_deref().map(Multiline::new).transpose()?,
+            format: topic.config.format,
+            multiline: multiline.map(Multiline::of).transpose()?,
         })
     }
 }

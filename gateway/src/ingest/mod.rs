@@ -9,6 +9,7 @@ mod split;
 mod summary;
 
 use stratalog_broker::Multiline;
+use stratalog_proto::config::Format;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,8 @@ pub(crate) struct IngestOptions {
     pub(crate) first_spread: u32,
     /// The topic's `max.message.bytes`.
     pub(crate) max_batch_bytes: usize,
+    /// The topic's format, which says what lines are no records.
+    pub(crate) format: Format,
     /// Which lines begin a record, if not each; only for [`Shape::Lines`].
     pub(crate) multiline: Option<Multiline>,
 }

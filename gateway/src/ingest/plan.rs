@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use stratalog_broker::LineJoiner;
+use stratalog_broker::{RecordLines, joined_limit};
 use stratalog_proto::batch::{BatchBuilder, Compression, HEADER_BYTES, encoded_record_bytes, partition_for_key};
 use stratalog_proto::{Code, Error, PartitionId};
 
 use super::key::find_key;
+use super::split::{MAX_RECORDS, too_many};
 use super::{IngestOptions, Shape, for_each_record};
 
 /// A batch is closed at about this size: large enough to compress well, small enough that many are in flight.
 const BATCH_BYTES: usize = 256 << 10;
 /// Below this size compression gains nothing.
 const COMPRESS_FROM_BYTES: usize = 4 << 10;
+
+/// Room that a joined value leaves for a key that is found in it.
+const MAX_FOUND_KEY_BYTES: usize = 1_024;
 
 /// What one request becomes.
 #[derive(Debug, Default)]
@@ -46,32 +50,17 @@ pub(crate) struct Refused {
 /// Cuts `body` into records and those into batches. CPU work in proportion to the body.
 ///
 /// # Errors
-/// As [`for_each_record`]; nothing has been produced then.
+/// As [`for_each_record`], and as many lines that are records are too many, too; nothing has been produced then.
 pub(crate) fn plan(shape: Shape, body: &Bytes, options: &IngestOptions) -> Result<Plan, Error> {
     let compression = if body.len() < COMPRESS_FROM_BYTES { Compression::None } else { Compression::Lz4 };
     let mut planner =
         Planner { options, compression, spread: options.first_spread, open: BTreeMap::new(), plan: Plan::default() };
-    match (shape, &options.multiline) {
-        (Shape::Lines, Some(multiline)) => {
-            let mut joiner = LineJoiner::new(multiline.clone(), planner.record_limit());
-            let mut push = |record: Option<Bytes>| record.iter().for_each(|record| planner.push(record));
-            for_each_record(shape, body, &mut |line| push(joiner.push(line)))?;
-            push(joiner.finish());
-        }
-        (Shape::Lines, None) => {
-            for_each_record(shape, body, &mut |line| {
-                if !line.is_empty() {
-                    planner.push(&line);
-                }
-            })?;
-        }
+    match shape {
+        Shape::Lines => planner.push_lines(body)?,
         _ => for_each_record(shape, body, &mut |value| planner.push(&value))?,
     }
     Ok(planner.finish())
 }
-
-/// Room for what stands around the value of a record that lines were joined to.
-const RECORD_OVERHEAD_BYTES: usize = 64;
 
 struct Planner<'a> {
     options: &'a IngestOptions,
@@ -89,6 +78,18 @@ struct Open {
 }
 
 impl Planner<'_> {
+    fn push_lines(&mut self, body: &Bytes) -> Result<(), Error> {
+        let mut lines = RecordLines::new(self.options.format, self.options.multiline.clone(), self.joined_limit());
+        let mut has_room = true;
+        let mut push = |record: Option<Bytes>| {
+            has_room &= self.plan.records < MAX_RECORDS || record.is_none();
+            record.iter().filter(|_| has_room).for_each(|record| self.push(record));
+        };
+        for_each_record(Shape::Lines, body, &mut |line| push(lines.push(line)))?;
+        push(lines.finish());
+        if has_room { Ok(()) } else { Err(Error::new(Code::InvalidRequest, too_many())) }
+    }
+
     fn push(&mut self, value: &[u8]) {
         let record = self.plan.records;
         self.plan.records += 1;
@@ -149,10 +150,12 @@ impl Planner<'_> {
         }
     }
 
-    /// The most bytes of a joined value, so that it fits a batch with its key.
-    fn record_limit(&self) -> usize {
-        let key = self.options.key.as_ref().map_or(0, String::len);
-        self.limit().saturating_sub(HEADER_BYTES + RECORD_OVERHEAD_BYTES + key)
+    /// The most bytes of a joined value, so that it fits a batch with its key. How long one is that is found in the value is
+    /// not known before.
+    fn joined_limit(&self) -> usize {
+        let max_batch_bytes = self.options.max_batch_bytes;
+        let found = self.options.key_field.as_ref().map_or(0, |_| MAX_FOUND_KEY_BYTES.min(max_batch_bytes / 8));
+        joined_limit(max_batch_bytes, self.options.key.as_ref().map_or(found, String::len))
     }
 
     fn refuse(&mut self, record: u32, bytes: usize) {

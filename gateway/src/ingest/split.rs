@@ -8,50 +8,37 @@ use serde_json::value::RawValue;
 use stratalog_proto::{Code, Error};
 
 /// Records of one request. Past it, the bookkeeping of tiny records would outweigh the body.
-const MAX_RECORDS: u32 = 1_000_000;
+pub(super) const MAX_RECORDS: u32 = 1_000_000;
 
 /// How a body holds records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// One JSON object, or an array whose elements are the records.
     Json,
-    /// A record is a line without its line end; empty lines are skipped. Lines are taken as they are, JSON or not. Where the
-    /// topic says that a record has several lines, the caller joins them.
+    /// Lines, JSON or not. What of them is a record the topic says, and the caller asks it.
     Lines,
     /// The whole body is one record.
     Whole,
 }
 
-/// Calls `each` with every record of `body`, in order; of [`Shape::Lines`] with the empty lines, which are none but may
-/// lie within one.
+/// Calls `each` with every record of `body`, in order; of [`Shape::Lines`] with every line, without its line feed.
 ///
 /// # Errors
-/// [`Code::InvalidRequest`] for a body that is not of this shape, with line and column, or that has more than a million
-/// records. `each` may have been called by then.
+/// [`Code::InvalidRequest`] for a body that is not of this shape, with line and column, or an array of more than
+/// [`MAX_RECORDS`]. `each` may have been called by then.
 pub(crate) fn for_each_record(shape: Shape, body: &Bytes, each: &mut dyn FnMut(Bytes)) -> Result<(), Error> {
     match shape {
         Shape::Json => json_records(body, each),
-        Shape::Lines => line_records(body, each),
+        Shape::Lines => {
+            body.split_inclusive(|&byte| byte == b'\n')
+                .for_each(|line| each(body.slice_ref(line.strip_suffix(b"\n").unwrap_or(line))));
+            Ok(())
+        }
         Shape::Whole => {
             each(body.clone());
             Ok(())
         }
     }
-}
-
-fn line_records(body: &Bytes, each: &mut dyn FnMut(Bytes)) -> Result<(), Error> {
-    let mut count = 0;
-    for line in body.split(|&byte| byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if !line.is_empty() {
-            count += 1;
-        }
-        if count > MAX_RECORDS {
-            return Err(Error::new(Code::InvalidRequest, too_many()));
-        }
-        each(body.slice_ref(line));
-    }
-    Ok(())
 }
 
 fn json_records(body: &Bytes, each: &mut dyn FnMut(Bytes)) -> Result<(), Error> {
@@ -109,6 +96,6 @@ impl<'de> Visitor<'de> for Elements<'_> {
     }
 }
 
-fn too_many() -> String {
+pub(super) fn too_many() -> String {
     format!("one request takes at most {MAX_RECORDS} records; send them in parts")
 }

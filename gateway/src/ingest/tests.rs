@@ -10,9 +10,6 @@ fn records(shape: Shape, body: &str) -> Result<Vec<String>, Error> {
     let mut found = Vec::new();
     let body = Bytes::copy_from_slice(body.as_bytes());
     for_each_record(shape, &body, &mut |record| found.push(String::from_utf8(record.to_vec()).unwrap()))?;
-    if shape == Shape::Lines {
-        found.retain(|line| !line.is_empty());
-    }
     Ok(found)
 }
 
@@ -25,6 +22,7 @@ fn options() -> IngestOptions {
         partitions: 4,
         first_spread: 6,
         max_batch_bytes: 1 << 20,
+        format: Format::Json,
         multiline: None,
     }
 }
@@ -77,14 +75,38 @@ fn x1_lines_without_end_are_cut_into_records_that_fit() {
 }
 
 #[test]
-fn lines_are_taken_as_they_are() {
-    let found = records(Shape::Lines, "{\"a\":1}\r\n\nnot json\n  \n{bad").unwrap();
-    assert_eq!(found, ["{\"a\":1}", "not json", "  ", "{bad"]);
+fn lines_are_taken_as_they_are_and_the_format_says_which_are_records() {
+    let body = Bytes::from("{\"a\":1}\r\n\nnot json\n  \n{bad\n\r");
+    for (format, expected) in [
+        (Format::Json, &["{\"a\":1}", "not json", "{bad"][..]),
+        (Format::Text, &["{\"a\":1}", "not json", "  ", "{bad"]),
+        (Format::Raw, &["{\"a\":1}", "", "not json", "  ", "{bad", ""]),
+    ] {
+        let plan = plan(Shape::Lines, &body, &IngestOptions { format, ..options() }).unwrap();
+        assert_eq!(values(&plan.batches[0]), expected, "{format:?}");
+    }
+    assert_eq!(
+        plan(Shape::Lines, &Bytes::new(), &IngestOptions { format: Format::Raw, ..options() }).unwrap().records,
+        0
+    );
+}
+
+#[test]
+fn x1_joined_lines_are_cut_where_their_key_needs_the_room() {
+    let body = format!("{{\"id\":\"{}\",\n{}}}", "k".repeat(100), "\"a\":1,\n".repeat(300));
+    for (key, key_field) in [(None, Some("id".to_owned())), (Some("k".repeat(900)), None)] {
+        let multiline = Some(Multiline::new(r"^\{").unwrap());
+        let options = IngestOptions { key, key_field, multiline, max_batch_bytes: 2_048, ..options() };
+        let plan = plan(Shape::Lines, &Bytes::from(body.clone()), &options).unwrap();
+        assert!(plan.refused.is_empty() && plan.records > 1, "{:?}", plan.refused);
+    }
 }
 
 #[test]
 fn more_than_a_million_records_are_refused() {
-    assert!(records(Shape::Lines, &"x\n".repeat(1_000_001)).unwrap_err().message.contains("1000000"));
+    let lines = |count| plan(Shape::Lines, &Bytes::from("x\n\n".repeat(count)), &options());
+    assert!(lines(1_000_001).unwrap_err().message.contains("1000000"));
+    assert_eq!(lines(1_000_000).unwrap().records, 1_000_000);
     let array = format!("[{}1]", "1,".repeat(1_000_000));
     assert!(records(Shape::Json, &array).unwrap_err().message.contains("1000000"));
 }

@@ -84,7 +84,7 @@ pub(crate) fn lag_note(stats: &v1::QueryStats) -> String {
 
 /// Reads a parameter: `TYPE:VALUE`, or a value that says what it is.
 fn parameter(text: &str) -> Result<Parameter, Failure> {
-    let Some((name, value)) = text.split_once(':') else { return Ok(plain_parameter(text)) };
+    let Some((name, value)) = text.split_once(':') else { return plain_parameter(text) };
     let parsed = match name {
         "text" => Some(Parameter::from(value)),
         "boolean" => value.parse().ok().map(Parameter::Boolean),
@@ -92,22 +92,29 @@ fn parameter(text: &str) -> Result<Parameter, Failure> {
         "double" => value.parse().ok().map(Parameter::Double),
         "timestamp" => return parse_time_ns(value).map(Parameter::Timestamp),
         // A colon of the value itself.
-        _ => return Ok(plain_parameter(text)),
+        _ => return plain_parameter(text),
     };
     parsed.ok_or_else(|| Failure::Usage(format!("--param {text}: `{value}` is not a {name}")))
 }
 
-fn plain_parameter(text: &str) -> Parameter {
+fn plain_parameter(text: &str) -> Result<Parameter, Failure> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let is_integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_integer && text.parse::<i64>().is_err() {
+        let message =
+            format!("--param {text}: an integer has 64 bits; say what it is with text:{text} or double:{text}");
+        return Err(Failure::Usage(message));
+    }
     let number = text.parse().map(Parameter::Bigint).or_else(|_| match text.parse::<f64>() {
         // Words that Rust reads as floats are words.
         Ok(float) if text.contains(|c: char| c.is_ascii_digit()) => Ok(Parameter::Double(float)),
         _ => Err(()),
     });
-    match text {
+    Ok(match text {
         "null" => Parameter::Null,
         "true" | "false" => Parameter::Boolean(text == "true"),
         _ => number.unwrap_or_else(|()| Parameter::from(text)),
-    }
+    })
 }
 
 fn read_query(path: &Path) -> Result<String, Failure> {
@@ -141,7 +148,9 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(parameter(text).unwrap(), expected, "{text}");
         }
-        for text in ["bigint:x", "boolean:2", "double:x", "timestamp:yesterday"] {
+        for text in
+            ["bigint:x", "boolean:2", "double:x", "timestamp:yesterday", "9223372036854775808", "-99999999999999999999"]
+        {
             parameter(text).unwrap_err();
         }
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::header::{CODEC_MASK, HEADER_BYTES, LENGTH_OVERHEAD};
 use super::validated::seal_checksum;
-use super::{Batch, BatchError, BatchHeader, Compression};
+use super::{Batch, BatchError, BatchHeader, Compression, Records};
 
 /// Kafka's "no timestamp", which an empty batch carries.
 const NO_TIMESTAMP: i64 = -1;
@@ -18,30 +18,100 @@ const NO_TIMESTAMP: i64 = -1;
 ///
 /// It is a pure function of its input, so that replicas that erase the same come to the same bytes.
 ///
-/// # Errors
-/// As [`Batch::records`] and the iterator that it gives: without reading its records, they cannot be told apart.
-pub fn without(batch: &Batch, erased: impl Fn(u32) -> bool, max_bytes: usize) -> Result<Bytes, BatchError> {
-    let mut records = batch.records(max_bytes)?;
-    let (mut kept, mut count, mut max_timestamp_ms) = (Vec::new(), 0, i64::MIN);
-    loop {
-        let start = records.position();
-        let Some(record) = records.next().transpose()? else { break };
-        if erased(record.offset_delta as u32) {
-            continue;
+/// Of a batch whose records decode up to some point only, those before it are told apart. The bytes behind stay as they are
+/// if no offset there is erased, and all of them go otherwise, since whose they are is not known. The same is done where
+/// they would read differently behind fewer records. Of one that does not decompress nothing stays.
+pub fn without(batch: &Batch, erased: impl Fn(u32) -> bool, max_bytes: usize) -> Bytes {
+    let Ok(records) = batch.records(max_bytes) else { return emptied(batch) };
+    let kept = Kept::of(records, &erased);
+    let rest_goes = kept.rest.is_some() && (kept.next_delta..batch.offset_count()).any(&erased);
+    if kept.erased == 0 && !rest_goes {
+        return batch.bytes().clone();
+    }
+    let with_rest = (!rest_goes).then(|| kept.with_rest(batch)).flatten();
+    let whole = with_rest.filter(|bytes| kept.rest.is_none() || kept.reads_the_same(bytes, max_bytes));
+    whole.unwrap_or_else(|| kept.alone(batch))
+}
+
+/// What stays of the records of a batch.
+struct Kept {
+    /// The records that stay, as they were.
+    bytes: Vec<u8>,
+    count: u32,
+    erased: u32,
+    max_timestamp_ms: i64,
+    /// The lowest offset delta that what was not decoded may have.
+    next_delta: u32,
+    /// What could not be decoded, and why; `None` if everything could.
+    rest: Option<(Bytes, &'static str)>,
+}
+
+impl Kept {
+    fn of(mut records: Records, erased: impl Fn(u32) -> bool) -> Self {
+        let (bytes, max_timestamp_ms) = (Vec::new(), i64::MIN);
+        let mut kept = Self { bytes, count: 0, erased: 0, max_timestamp_ms, next_delta: 0, rest: None };
+        loop {
+            let start = records.position();
+            let record = match records.next() {
+                None => return kept,
+                Some(Err(error)) => {
+                    kept.rest = Some((records.rest_from(start), reason(&error)));
+                    return kept;
+                }
+                Some(Ok(record)) => record,
+            };
+            kept.next_delta = record.offset_delta as u32 + 1;
+            if erased(record.offset_delta as u32) {
+                kept.erased += 1;
+                continue;
+            }
+            kept.bytes.extend_from_slice(records.bytes_from(start));
+            kept.count += 1;
+            kept.max_timestamp_ms = kept.max_timestamp_ms.max(record.timestamp_ms);
         }
-        kept.extend_from_slice(records.bytes_from(start));
-        count += 1;
-        max_timestamp_ms = max_timestamp_ms.max(record.timestamp_ms);
     }
-    if count == batch.record_count() {
-        return Ok(batch.bytes().clone());
+
+    /// A batch of what was decoded and stays.
+    fn alone(&self, batch: &Batch) -> Bytes {
+        if self.count == 0 {
+            return emptied(batch);
+        }
+        let (record_count, max_timestamp_ms) = (self.count as i32, self.max_timestamp_ms);
+        encode(
+            BatchHeader { record_count, max_timestamp_ms, ..batch.header().clone() },
+            batch.compression(),
+            &self.bytes,
+        )
     }
-    let header = BatchHeader { record_count: count as i32, max_timestamp_ms, ..batch.header().clone() };
-    Ok(if count == 0 { emptied(batch) } else { encode(header, batch.compression(), &kept) })
+
+    /// A batch of that and of what was not decoded; `None` if there is nothing of the latter.
+    fn with_rest(&self, batch: &Batch) -> Option<Bytes> {
+        let (rest, _) = self.rest.as_ref()?;
+        let record_count = (batch.record_count() - self.erased) as i32;
+        let header = BatchHeader { record_count, ..batch.header().clone() };
+        Some(encode(header, batch.compression(), &[&self.bytes, &rest[..]].concat()))
+    }
+
+    /// Whether the records of a batch are those that stay, and what follows fails to decode as it did.
+    fn reads_the_same(&self, bytes: &Bytes, max_bytes: usize) -> bool {
+        let records = Batch::parse(bytes.clone()).and_then(|batch| batch.records(max_bytes));
+        let Ok(records) = records else { return false };
+        let again = Self::of(records, |_| false);
+        let why = |kept: &Self| kept.rest.as_ref().map(|(_, why)| *why);
+        again.bytes == self.bytes && why(&again) == why(self)
+    }
+}
+
+/// Why a record does not decode, whatever its number is.
+fn reason(error: &BatchError) -> &'static str {
+    match error {
+        BatchError::Record { reason, .. } => reason,
+        _ => "",
+    }
 }
 
 /// The batch without all of its records, whatever they are: they are not read.
-pub fn emptied(batch: &Batch) -> Bytes {
+fn emptied(batch: &Batch) -> Bytes {
     let header = batch.header().clone();
     let attributes = header.attributes & !CODEC_MASK;
     let (base_timestamp_ms, max_timestamp_ms) = (NO_TIMESTAMP, NO_TIMESTAMP);
@@ -82,7 +152,7 @@ mod tests {
     }
 
     fn erase(batch: &Batch, erased: &[u32]) -> Batch {
-        Batch::parse(without(batch, |delta| erased.contains(&delta), MAX_BYTES).unwrap()).unwrap()
+        Batch::parse(without(batch, |delta| erased.contains(&delta), MAX_BYTES)).unwrap()
     }
 
     proptest! {
@@ -140,8 +210,48 @@ mod tests {
         bytes[8..12].copy_from_slice(&length.to_be_bytes());
         seal_checksum(&mut bytes);
         let batch = Batch::parse(bytes.into()).unwrap();
-        assert!(matches!(without(&batch, |_| true, MAX_BYTES), Err(BatchError::Decompress { .. })));
-        let left = Batch::parse(emptied(&batch)).unwrap();
+        let left = erase(&batch, &[1]);
         assert_eq!((left.offset_count(), left.record_count()), (2, 0));
+    }
+
+    /// Five records, of which the third says that it is longer than its fields.
+    fn broken_at_the_third(codec: Compression) -> Batch {
+        let whole = batch_of(Compression::None, &[1, 2, 3, 4, 5]);
+        let mut records = whole.records(MAX_BYTES).unwrap();
+        records.by_ref().take(2).for_each(|record| drop(record.unwrap()));
+        let at = records.position();
+        let mut body = records.rest_from(0).to_vec();
+        // The number of its headers, of which each has two lengths, comes to more than there are.
+        let header_count = body[at..].windows(2).position(|bytes| bytes == [4, 2]).unwrap();
+        body[at + header_count] = 0x7e;
+        let batch = Batch::parse(encode(whole.header().clone(), Compression::None, &body)).unwrap();
+        assert!(batch.records(MAX_BYTES).unwrap().nth(2).unwrap().is_err());
+        let header = BatchHeader { attributes: i16::from(codec.codec()), ..whole.header().clone() };
+        Batch::parse(encode(header, codec, &body)).unwrap()
+    }
+
+    fn decodable(batch: &Batch) -> Vec<i32> {
+        batch.records(MAX_BYTES).unwrap().map_while(Result::ok).map(|record| record.offset_delta).collect()
+    }
+
+    #[test]
+    fn what_decodes_of_a_batch_stays_when_another_record_of_it_goes() {
+        for codec in Compression::ALL {
+            let batch = broken_at_the_third(codec);
+            assert_eq!(decodable(&batch), [0, 1]);
+            let left = erase(&batch, &[0]);
+            assert_eq!((decodable(&left), left.offset_count(), left.record_count()), (vec![1], 5, 4));
+            assert!(left.records(MAX_BYTES).unwrap().nth(1).unwrap().is_err(), "the rest is as unreadable as it was");
+            assert_eq!(left.compression(), codec);
+        }
+    }
+
+    #[test]
+    fn what_does_not_decode_goes_with_an_erased_record_that_may_be_in_it() {
+        let batch = broken_at_the_third(Compression::Zstd);
+        let left = erase(&batch, &[0, 3]);
+        assert_eq!((records(&left).len(), decodable(&left), left.offset_count()), (1, vec![1], 5));
+        assert_eq!(erase(&batch, &[9]).bytes(), batch.bytes());
+        assert_eq!(erase(&batch, &[0, 1, 2]).record_count(), 0);
     }
 }

@@ -43,7 +43,7 @@ mod tests;
 
 pub use builder::{BatchBuilder, encoded_record_bytes};
 pub use compression::Compression;
-pub use erase::{emptied, without};
+pub use erase::without;
 pub use error::BatchError;
 pub use header::{BatchHeader, HEADER_BYTES};
 pub use partitioner::partition_for_key;

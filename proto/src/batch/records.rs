@@ -81,6 +81,11 @@ impl Records {
         &self.data[position..self.at]
     }
 
+    /// The bytes from a position on, up to the end.
+    pub(super) fn rest_from(&self, position: usize) -> Bytes {
+        self.data.slice(position..)
+    }
+
     fn read(&mut self) -> Result<Record, &'static str> {
         let mut outer = Cursor::new(&self.data, self.at);
         let length = outer.varint()?;

@@ -12,7 +12,7 @@ use stratalog_proto::{Offset, PartitionId};
 
 use super::counts::Counts;
 use super::filter::{Conjunct, Filters};
-use super::log_start::{self, LogStarts};
+use super::log_start::{self, Seen};
 use super::selection::Selection;
 use super::{ScanTable, external};
 use crate::catalog::RawRecords;
@@ -30,8 +30,8 @@ pub(super) trait Stored {
     /// What is known of a leaf without looking at text.
     fn bounds(&self, leaf: usize) -> Bounds;
 
-    /// Where partitions begin, if some of the rows may lie below.
-    fn log_starts(&self) -> Option<&LogStarts>;
+    /// What is seen of the partitions, if that may not be all of the rows.
+    fn seen(&self) -> Option<Seen<'_>>;
 
     /// Where `_raw` is.
     fn log(&self) -> &dyn RawRecords;
@@ -73,7 +73,7 @@ impl<'a> Granule<'a> {
         self.memory
     }
 
-    /// The rows at or above log start that fulfil every filter.
+    /// The rows that are seen and fulfil every filter. No filter is asked of a row that is hidden.
     pub(super) fn filter(&mut self) -> Result<Selection> {
         let mut selection = Selection::all(self.stored.rows());
         self.restrict_to_log(&mut selection)?;
@@ -104,12 +104,12 @@ impl<'a> Granule<'a> {
         Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
     }
 
-    /// Rows below log start are nobody's business, whatever the filters are.
+    /// Rows that are hidden are nobody's business, whatever the filters are.
     fn restrict_to_log(&mut self, selection: &mut Selection) -> Result<()> {
-        let Some(log_starts) = self.stored.log_starts() else { return Ok(()) };
+        let Some(seen) = self.stored.seen() else { return Ok(()) };
         let (partitions, offsets) = (self.system(names::PARTITION)?, self.system(names::OFFSET)?);
         let (partitions, offsets) = (partitions.as_primitive::<Int32Type>(), offsets.as_primitive::<Int64Type>());
-        selection.restrict(&log_start::visible(log_starts, partitions, offsets)?);
+        selection.restrict(&log_start::visible(seen, partitions, offsets)?);
         Ok(())
     }
 

@@ -1,7 +1,8 @@
-//! Rows below log start: deleted records whose rows lie in a segment or chunk together with others that are not. They are
-//! stored, and no query sees them.
+//! Rows that are stored and not seen: those below log start, deleted records whose rows lie in a segment or chunk together
+//! with others that are not, and those behind the end of what a snapshot shows.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use arrow::array::{Array, AsArray, Int32Array, Int64Array};
 use arrow::buffer::BooleanBuffer;
@@ -11,33 +12,61 @@ use stratalog_proto::{Offset, PartitionId};
 use stratalog_storage::SegmentMeta;
 use stratalog_storage::col::ColReader;
 
+use crate::catalog::ShardSnapshot;
 use crate::schema::names;
 
 /// Where the partitions of a shard begin, as far as rows lie below; see
 /// [`ShardSnapshot::log_starts`](crate::ShardSnapshot::log_starts).
 pub(super) type LogStarts = BTreeMap<PartitionId, Offset>;
 
-/// Whether a segment has rows below log start.
-pub(super) fn hides_rows_of(log_starts: &LogStarts, meta: &SegmentMeta) -> bool {
-    let begins = |range: &stratalog_storage::OffsetRange| log_starts.get(&range.partition).copied();
-    meta.ranges.iter().any(|range| begins(range).is_some_and(|start| range.first < start))
+/// What is seen of the partitions of a shard.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    log_starts: &'a LogStarts,
+    ends: Option<&'a LogStarts>,
 }
 
-/// A bit for every row: whether it is at or above log start.
+impl<'a> Seen<'a> {
+    pub(super) fn of(shard: &'a ShardSnapshot) -> Self {
+        Self { log_starts: &shard.log_starts, ends: shard.ends.as_deref() }
+    }
+
+    /// Whether no row of the shard is hidden.
+    pub(super) fn is_all(self) -> bool {
+        self.log_starts.is_empty() && self.ends.is_none()
+    }
+
+    /// Whether a segment has rows that are hidden.
+    pub(super) fn hides_rows_of(self, meta: &SegmentMeta) -> bool {
+        meta.ranges.iter().any(|range| {
+            let seen = self.offsets(range.partition);
+            range.first.0 < seen.start || range.next.0 > seen.end
+        })
+    }
+
+    /// The offsets of a partition whose rows are seen.
+    fn offsets(self, partition: PartitionId) -> Range<u64> {
+        let start = self.log_starts.get(&partition).map_or(0, |start| start.0);
+        let end = |ends: &LogStarts| ends.get(&partition).map_or(0, |end| end.0);
+        start..self.ends.map_or(u64::MAX, end)
+    }
+}
+
+/// A bit for every row: whether it is seen.
 ///
 /// # Errors
 /// A negative partition or offset: the rows are not what a node writes.
-pub(super) fn visible(log_starts: &LogStarts, partitions: &Int32Array, offsets: &Int64Array) -> Result<BooleanBuffer> {
+pub(super) fn visible(seen: Seen<'_>, partitions: &Int32Array, offsets: &Int64Array) -> Result<BooleanBuffer> {
     let negative = || exec_datafusion_err!("a row has a negative partition or offset");
     // Rows of one partition mostly lie together: the last one that was looked up is remembered.
-    let (mut known, mut start) = (None, 0);
+    let (mut known, mut within) = (None, 0..0);
     let mut bits = arrow::array::BooleanBufferBuilder::new(offsets.len());
     for (&partition, &offset) in partitions.values().iter().zip(offsets.values()) {
         if known != Some(partition) {
             let id = PartitionId(u32::try_from(partition).map_err(|_| negative())?);
-            (known, start) = (Some(partition), log_starts.get(&id).map_or(0, |start| start.0));
+            (known, within) = (Some(partition), seen.offsets(id));
         }
-        bits.append(u64::try_from(offset).map_err(|_| negative())? >= start);
+        bits.append(within.contains(&u64::try_from(offset).map_err(|_| negative())?));
     }
     Ok(bits.finish())
 }
@@ -88,10 +117,15 @@ mod tests {
     fn rows_at_log_start_are_visible_and_those_below_are_not() {
         let partitions = Int32Array::from(vec![0, 0, 1, 1, 2, 0]);
         let offsets = Int64Array::from(vec![4, 5, 4, 5, 0, 6]);
-        let bits = visible(&starts(&[(0, 5), (1, 6)]), &partitions, &offsets).unwrap();
+        let log_starts = starts(&[(0, 5), (1, 6)]);
+        let seen = Seen { log_starts: &log_starts, ends: None };
+        let bits = visible(seen, &partitions, &offsets).unwrap();
         assert_eq!(bits.iter().collect::<Vec<_>>(), [false, true, false, false, true, true]);
-        assert!(visible(&starts(&[(0, 5)]), &Int32Array::from(vec![-1]), &Int64Array::from(vec![1])).is_err());
-        assert!(visible(&starts(&[(0, 5)]), &Int32Array::from(vec![0]), &Int64Array::from(vec![-1])).is_err());
+        assert!(visible(seen, &Int32Array::from(vec![-1]), &Int64Array::from(vec![1])).is_err());
+        assert!(visible(seen, &Int32Array::from(vec![0]), &Int64Array::from(vec![-1])).is_err());
+        let ends = starts(&[(0, 6), (2, 0)]);
+        let bits = visible(Seen { ends: Some(&ends), ..seen }, &partitions, &offsets).unwrap();
+        assert_eq!(bits.iter().collect::<Vec<_>>(), [false, true, false, false, false, false]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use stratalog_storage::SegmentMeta;
 use super::filter::Filters;
 use super::monotone::is_monotone;
 use super::segment::OpenSegment;
-use crate::schema::names;
+use crate::schema::{names, widened};
 
 /// The filters of a scan as a pruning predicate, rebuilt when a dynamic filter has become narrower.
 #[derive(Debug)]
@@ -174,7 +174,8 @@ impl GranuleStatistics<'_> {
         Some((known, field.data_type()))
     }
 
-    /// Zone bounds in the table's type. Text does not order as numbers do: a column that became text has no bounds.
+    /// Zone bounds in the table's type. Text does not order as numbers do: a column that became text has no bounds, nor has
+    /// one that the table reads by a narrower type than it is stored in.
     fn bounds(
         &self,
         column: &Column,
@@ -191,8 +192,8 @@ impl GranuleStatistics<'_> {
                 let bounds = bounds(stored);
                 match (bounds.data_type(), data_type) {
                     (from, to) if from == to => Some(bounds),
-                    (_, DataType::Utf8) => None,
-                    (_, to) => arrow::compute::cast(&bounds, to).ok(),
+                    (DataType::Int64, to @ DataType::Float64) => arrow::compute::cast(&bounds, to).ok(),
+                    _ => None,
                 }
             }
             Known::Missing => Some(new_null_array(data_type, granules)),
@@ -228,9 +229,15 @@ impl PruningStatistics for GranuleStatistics<'_> {
     }
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
-        match self.known(column)?.0 {
+        let (known, data_type) = self.known(column)?;
+        match known {
             Known::Leaf(_) => Some(Arc::new(UInt64Array::from(vec![0; self.num_containers()]))),
-            Known::Stored(stored) => Some(self.segment.reader.null_counts(stored)),
+            Known::Stored(stored) => {
+                let reader = &self.segment.reader;
+                // What has no value in a narrower type is null there.
+                let keeps_values = widened(reader.schema().field(stored).data_type(), data_type) == *data_type;
+                keeps_values.then(|| reader.null_counts(stored))
+            }
             Known::Missing => self.row_counts(),
             Known::Elsewhere => None,
         }

@@ -12,7 +12,7 @@ use stratalog_storage::col::ColReader;
 
 use super::filter::Filters;
 use super::granule::{Bounds, Decoded, Stored};
-use super::log_start::{LogStarts, hides_rows_of};
+use super::log_start::Seen;
 use super::{ScanTable, external, text};
 use crate::catalog::{RawRecords, ShardSnapshot};
 use crate::widen::widen;
@@ -45,7 +45,7 @@ impl OpenSegment {
         let stored = |name: &str| reader.schema().index_of(name).ok();
         let columns = table.schema.fields().iter().map(|field| stored(field.name())).collect();
         let hits = text::leaf_hits(table, filters, segment, &reader);
-        let has_hidden = hides_rows_of(&table.snapshot.shards[shard].log_starts, &segment.meta);
+        let has_hidden = Seen::of(&table.snapshot.shards[shard]).hides_rows_of(&segment.meta);
         Ok(Self { shard, reader, columns, hits, has_hidden })
     }
 
@@ -92,8 +92,8 @@ impl Stored for SegmentRows<'_> {
         }
     }
 
-    fn log_starts(&self) -> Option<&LogStarts> {
-        self.segment.has_hidden.then_some(&*self.shard.log_starts)
+    fn seen(&self) -> Option<Seen<'_>> {
+        self.segment.has_hidden.then(|| Seen::of(self.shard))
     }
 
     fn log(&self) -> &dyn RawRecords {

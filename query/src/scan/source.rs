@@ -22,6 +22,7 @@ use stratalog_storage::SegmentMeta;
 
 use super::counts::{Counts, Level};
 use super::known::{Ends, ends};
+use super::log_start::Seen;
 use super::prune::{Pruner, SegmentStatistics};
 use super::stream::{Reading, granules_of, stream};
 use super::work::{Unit, Work};
@@ -102,9 +103,9 @@ impl TopicScan {
         sealed.chain(tail).sum()
     }
 
-    /// Whether every row that is stored is seen: none lies below log start.
+    /// Whether every row that is stored is seen.
     fn sees_every_row(&self) -> bool {
-        self.table.snapshot.shards.iter().all(|shard| shard.log_starts.is_empty())
+        self.table.snapshot.shards.iter().all(|shard| Seen::of(shard).is_all())
     }
 
     /// What is exactly true of every column while nothing is filtered: COUNT(*) and the ends of time, partitions and

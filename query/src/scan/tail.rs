@@ -5,7 +5,7 @@ use datafusion::common::Result;
 
 use super::ScanTable;
 use super::granule::{Bounds, Decoded, Stored};
-use super::log_start::LogStarts;
+use super::log_start::Seen;
 use crate::catalog::{RawRecords, ShardSnapshot, TailChunk};
 use crate::widen::widen;
 
@@ -36,8 +36,8 @@ impl Stored for TailRows<'_> {
         Bounds::Unknown
     }
 
-    fn log_starts(&self) -> Option<&LogStarts> {
-        (!self.shard.log_starts.is_empty()).then_some(&*self.shard.log_starts)
+    fn seen(&self) -> Option<Seen<'_>> {
+        Some(Seen::of(self.shard)).filter(|seen| !seen.is_all())
     }
 
     fn log(&self) -> &dyn RawRecords {

@@ -1,8 +1,9 @@
 //! Statements that change something: what they ask for, out of what the parser makes of them.
 
+use datafusion::sql::sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
 use datafusion::sql::sqlparser::ast::{
     AlterTable, AlterTableOperation, ColumnDef, ColumnOption, CreateTable, CreateTableOptions, Delete, Expr, FromTable,
-    ObjectName, ObjectType, SqlOption, Statement, TableFactor, UnaryOperator, Value,
+    HiveFormat, ObjectName, ObjectType, SqlOption, Statement, TableFactor, UnaryOperator, Value,
 };
 use stratalog_proto::config::{ColumnSpec, ColumnType, TopicConfig};
 use stratalog_proto::{Code, Error};
@@ -50,7 +51,12 @@ impl Change {
         match statement {
             Statement::CreateTable(create) => Ok(created(create)?),
             Statement::AlterTable(alter) => Ok(altered(alter)?),
-            Statement::Drop { object_type: ObjectType::Table, if_exists, names, .. } => Ok(dropped(&names, if_exists)?),
+            Statement::Drop { object_type: ObjectType::Table, if_exists, names, cascade, purge, temporary, .. } => {
+                if cascade || purge || temporary {
+                    return Err(invalid("DROP TABLE has no CASCADE, PURGE or TEMPORARY here".to_owned()).into());
+                }
+                Ok(dropped(&names, if_exists)?)
+            }
             Statement::Delete(delete) => Ok(deleted(delete)?),
             other => Err(Refused::NoChange(Box::new(other))),
         }
@@ -64,6 +70,9 @@ fn created(create: CreateTable) -> Result<Change, Error> {
     }
     if !create.constraints.is_empty() {
         return Err(invalid(format!("a table has no constraints but NOT NULL; {FORM}")));
+    }
+    if !is_plain(&create) {
+        return Err(invalid(format!("the statement has a clause that a table cannot have here; {FORM}")));
     }
     let options = match create.table_options {
         CreateTableOptions::None => Vec::new(),
@@ -82,6 +91,18 @@ fn created(create: CreateTable) -> Result<Change, Error> {
     Ok(Change::Create { topic: of_a_user(&create.name)?, if_not_exists: create.if_not_exists, partitions, config })
 }
 
+/// Whether a statement has nothing but a name, columns and settings. It is built anew from these, so that a clause that a
+/// later parser knows is refused, too.
+fn is_plain(create: &CreateTable) -> bool {
+    let plain = CreateTableBuilder::new(create.name.clone())
+        .columns(create.columns.clone())
+        .if_not_exists(create.if_not_exists)
+        .table_options(create.table_options.clone())
+        .hive_formats(create.hive_formats.clone().filter(|formats| *formats == HiveFormat::default()))
+        .build();
+    *create == plain
+}
+
 fn partitions_of(settings: Vec<(String, String)>) -> Result<u32, Error> {
     let Some((_, value)) = settings.into_iter().next_back() else { return Ok(0) };
     let number = value.parse().ok().filter(|number| *number > 0);
@@ -90,11 +111,19 @@ fn partitions_of(settings: Vec<(String, String)>) -> Result<u32, Error> {
 
 fn altered(alter: AlterTable) -> Result<Change, Error> {
     const FORM: &str = "write ALTER TABLE name ADD COLUMN column type, or ALTER TABLE name SET (key = value)";
+    if alter.only || alter.location.is_some() || alter.on_cluster.is_some() || alter.table_type.is_some() {
+        return Err(invalid(format!("the statement has a clause that is not possible here; {FORM}")));
+    }
     let mut change = TopicChange::default();
     for operation in alter.operations {
         match operation {
             AlterTableOperation::AddColumn { if_not_exists: false, column_def, column_position: None, .. } => {
                 change.columns.push(declared(column_def)?);
+            }
+            AlterTableOperation::AddColumn { if_not_exists: true, .. } => {
+                let message = "ADD COLUMN IF NOT EXISTS is not possible: leave IF NOT EXISTS out; a column that is declared \
+                               already is refused, and nothing changes";
+                return Err(invalid(message.to_owned()));
             }
             AlterTableOperation::SetOptionsParens { options } => change.settings.extend(settings(options)?),
             other => {

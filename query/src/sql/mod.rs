@@ -19,5 +19,9 @@ pub(crate) use predicate::{parse_predicate, predicate_text, refused, select_posi
 
 /// The schema of our own tables, as in `system.topics`.
 pub(crate) const SYSTEM: &str = "system";
+/// The one catalog.
+pub(crate) const CATALOG: &str = "stratalog";
+/// The schema of topics, which names may leave out.
+pub(crate) const PUBLIC: &str = "public";
 /// The schema of the tables that SQL's standard has about tables.
 pub(crate) const INFORMATION: &str = "information_schema";

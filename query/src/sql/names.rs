@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    ExcludeSelectItem, Expr, Ident, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, Statement,
-    TableFactor, Visit, VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions,
+    AccessExpr, ExcludeSelectItem, Expr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, Statement, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::SYSTEM;
-use super::scope::{Scope, Target, dotted, ident, idents};
+use super::scope::{Scope, Target, dotted, ident, idents, without_schema};
 use crate::matching::MatchFunction;
 use crate::schema;
 
@@ -41,7 +42,8 @@ impl TableName {
     pub(crate) fn of(name: &ObjectName) -> Self {
         let idents = idents(name);
         let at = idents.first().map_or(Location::empty(), |ident| ident.span.start);
-        Self { name: dotted(&idents).value, at: (at.line, at.column) }
+        let named = without_schema(&idents, |ident| &ident.value);
+        Self { name: dotted(named).value, at: (at.line, at.column) }
     }
 }
 
@@ -130,6 +132,9 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Some(column) = column_user(expr) {
+            *expr = column;
+        }
         if let Expr::CompoundIdentifier(parts) = expr {
             let qualified = self.scopes.iter().rev().find_map(|scope| scope.qualify(parts));
             *expr = match qualified {
@@ -203,6 +208,28 @@ impl Rewriter {
             options.opt_exclude = Some(ExcludeSelectItem::Multiple(self.names.hidden.iter().map(hidden).collect()));
         }
         SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options)
+    }
+}
+
+/// `user` and `user.id` are columns: the parser takes `user` for a function without parentheses.
+fn column_user(expr: &Expr) -> Option<Expr> {
+    match expr {
+        Expr::Function(call) if matches!(call.args, FunctionArguments::None) => match idents(&call.name).as_slice() {
+            [name] if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("user") => {
+                Some(Expr::Identifier(name.clone()))
+            }
+            _ => None,
+        },
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let Some(Expr::Identifier(first)) = column_user(root) else { return None };
+            let field = |access: &AccessExpr| match access {
+                AccessExpr::Dot(Expr::Identifier(field)) => Some(field.clone()),
+                _ => None,
+            };
+            let parts = std::iter::once(Some(first)).chain(access_chain.iter().map(field));
+            parts.collect::<Option<Vec<_>>>().map(Expr::CompoundIdentifier)
+        }
+        _ => None,
     }
 }
 

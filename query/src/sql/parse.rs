@@ -1,6 +1,6 @@
 //! Text to one statement.
 
-use datafusion::sql::sqlparser::ast::{ObjectName, ShowStatementIn, Statement};
+use datafusion::sql::sqlparser::ast::{ObjectName, ShowStatementIn, ShowStatementOptions, Statement};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -48,6 +48,9 @@ pub(crate) fn parse_with(sql: &str, parameters: &[Parameter]) -> Result<Command,
         .map_err(|error| syntax(&error.message, Some((error.location.line, error.location.column))))?;
     limits::check_tokens(&tokens)?;
     if let Some(id) = killed(&tokens)? {
+        if !parameters.is_empty() {
+            return Err(Error::new(Code::InvalidSql, "KILL QUERY takes no parameters; send none with it"));
+        }
         return Ok(Command::Kill(id));
     }
     let tokens = if defines(&tokens) { join_dotted(tokens) } else { tokens };
@@ -75,7 +78,13 @@ fn command(statement: Statement) -> Result<Command, Error> {
             Ok(Command::Query(Box::new(statement)))
         }
         Statement::ExplainTable { table_name, .. } => Ok(Command::Describe(table_name)),
-        Statement::ShowTables { .. } => Ok(Command::ShowTables),
+        Statement::ShowTables { show_options, .. } if is_bare(&show_options) && show_options.show_in.is_none() => {
+            Ok(Command::ShowTables)
+        }
+        Statement::ShowTables { .. } => Err(narrowed("SHOW TABLES", "system.topics WHERE name LIKE 'a%'")),
+        Statement::ShowColumns { show_options, .. } if !is_bare(&show_options) => {
+            Err(narrowed("SHOW COLUMNS FROM <topic>", "system.columns WHERE topic = 'logs' AND \"column\" LIKE 'a%'"))
+        }
         Statement::ShowColumns { show_options, .. } => match show_options.show_in {
             Some(ShowStatementIn { parent_name: Some(name), .. }) => Ok(Command::Describe(name)),
             _ => Err(Error::new(Code::InvalidSql, "SHOW COLUMNS needs a table: SHOW COLUMNS FROM <topic>")),
@@ -87,6 +96,17 @@ fn command(statement: Statement) -> Result<Command, Error> {
             Err(Refused::NoChange(statement)) => Err(impossible(&statement)),
         },
     }
+}
+
+/// Whether a SHOW shows everything.
+fn is_bare(options: &ShowStatementOptions) -> bool {
+    let ShowStatementOptions { show_in: _, starts_with, limit, limit_from, filter_position } = options;
+    starts_with.is_none() && limit.is_none() && limit_from.is_none() && filter_position.is_none()
+}
+
+fn narrowed(form: &str, instead: &str) -> Error {
+    let message = format!("{form} shows everything and takes nothing more; to choose, write SELECT * FROM {instead}");
+    Error::new(Code::InvalidSql, message)
 }
 
 fn impossible(statement: &Statement) -> Error {
@@ -135,13 +155,15 @@ fn defines(tokens: &[TokenWithSpan]) -> bool {
     matches!(first, Some(Token::Word(word)) if matches!(word.keyword, Keyword::CREATE | Keyword::ALTER))
 }
 
-/// Makes `a.b.c`, without spaces, one name: the parser expects no dots in the name of a column or a setting.
+/// Makes `a.b.c`, without spaces, one name: the parser expects no dots in the name of a column or a setting. The name of a
+/// table may have a schema.
 fn join_dotted(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut joined: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut after_dot = false;
+    let (mut keyword, mut is_table) = (Keyword::NoKeyword, false);
     for token in tokens {
         match (&token.token, joined.last_mut().map(|last| &mut last.token)) {
-            (Token::Period, Some(Token::Word(_))) if !after_dot => after_dot = true,
+            (Token::Period, Some(Token::Word(_))) if !after_dot && !is_table => after_dot = true,
             (Token::Word(part), Some(Token::Word(name))) if after_dot => {
                 let value = format!("{}.{}", name.value, part.value);
                 *name = Word { value, quote_style: Some('"'), keyword: Keyword::NoKeyword };
@@ -150,6 +172,11 @@ fn join_dotted(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             _ => {
                 if std::mem::take(&mut after_dot) {
                     joined.push(TokenWithSpan { token: Token::Period, span: token.span });
+                }
+                if let Token::Word(word) = &token.token {
+                    let goes_on = is_table && joined.last().is_some_and(|last| last.token == Token::Period);
+                    is_table = goes_on || matches!(keyword, Keyword::TABLE | Keyword::EXISTS);
+                    keyword = word.keyword;
                 }
                 joined.push(token);
             }

@@ -3,7 +3,7 @@
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Select, SetExpr, TableFactor, TableWithJoins};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::{INFORMATION, SYSTEM};
+use super::{CATALOG, INFORMATION, PUBLIC, SYSTEM};
 
 /// A relation in scope.
 #[derive(Clone, Debug)]
@@ -77,11 +77,17 @@ impl Scope {
         let written = parts(name);
         match target {
             Target::Own(schema, table) => {
+                if written.len() > 2 {
+                    self.push(written[1..].to_vec(), vec![schema.to_owned(), table.clone()], false);
+                }
                 self.push(written, vec![schema.to_owned(), table.clone()], false);
                 self.push(vec![table.clone()], vec![schema.to_owned(), table], false);
             }
             Target::Topic(topic) | Target::Cte(topic) => {
                 self.push(vec![topic.clone()], vec![topic.clone()], is_topic);
+                if written.first().is_some_and(|first| first == CATALOG) && written.join(".") != topic {
+                    self.push(written[1..].to_vec(), vec![topic.clone()], is_topic);
+                }
                 if written.len() > 1 {
                     self.push(written, vec![topic], is_topic);
                 }
@@ -133,12 +139,30 @@ pub(super) enum Target {
 
 impl Target {
     pub(super) fn of(name: &ObjectName, is_cte: &dyn Fn(&str) -> bool) -> Self {
-        match parts(name).as_slice() {
-            [one] if is_cte(one) => Self::Cte(one.clone()),
+        let parts = parts(name);
+        match without_schema(&parts, |part| part) {
+            [one] if parts.len() == 1 && is_cte(one) => Self::Cte(one.clone()),
             [schema, table] if schema == SYSTEM => Self::Own(SYSTEM, table.clone()),
             [schema, table] if schema == INFORMATION => Self::Own(INFORMATION, table.clone()),
-            parts => Self::Topic(parts.join(".")),
+            topic => Self::Topic(topic.join(".")),
         }
+    }
+}
+
+/// A name without the catalog, and without the schema of topics. A topic whose own name begins like that is named in full, or
+/// in quotes.
+pub(super) fn without_schema<T>(parts: &[T], text: impl Fn(&T) -> &str) -> &[T] {
+    let schemas = [PUBLIC, SYSTEM, INFORMATION];
+    let rest = match parts {
+        [catalog, rest @ ..] if text(catalog) == CATALOG => match rest {
+            [schema, _, ..] if schemas.contains(&text(schema)) => rest,
+            _ => parts,
+        },
+        _ => parts,
+    };
+    match rest {
+        [schema, topic @ ..] if text(schema) == PUBLIC && !topic.is_empty() => topic,
+        _ => rest,
     }
 }
 

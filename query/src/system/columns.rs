@@ -34,7 +34,7 @@ pub(super) struct Column<'a> {
 
 impl Column<'_> {
     /// Whether a record without it is a dead letter.
-    fn is_required(&self) -> bool {
+    pub(super) fn is_required(&self) -> bool {
         self.topic.config.columns.iter().any(|declared| declared.required && declared.name == *self.field.name())
     }
 }

@@ -1,16 +1,15 @@
 //! `system.dead_letters`: the records of all topics that became no proper row, with the reason.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::{MemTable, TableProvider};
-use datafusion::common::{Column, DataFusionError, Result};
+use datafusion::common::{Column, Result};
 use datafusion::datasource::{ViewTable, provider_as_source};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Union, lit};
 
-use super::snapshots;
+use super::of_topics::OfTopics;
 use crate::catalog::TopicSnapshot;
 use crate::core::Core;
 use crate::query::Query;
@@ -21,34 +20,30 @@ use crate::table::TopicTable;
 const COLUMNS: [&str; 3] = ["_time", "partition", "offset"];
 
 /// One row a dead letter. Of topics, and of segments, that have none nothing is read.
-pub(super) async fn table(core: &Core, running: &Query) -> Result<Arc<dyn TableProvider>> {
-    let snapshots = snapshots(core, running).await.map_err(|error| DataFusionError::External(Box::new(error)))?;
-    let mut all: Option<LogicalPlanBuilder> = None;
-    for (name, snapshot) in with_dead_rows(snapshots) {
-        let (meter, indexes) = (running.meter.clone(), core.indexes.clone());
-        let table = TopicTable::new(snapshot, meter, indexes, |column| column == names::DEAD);
-        let plan = of_topic(&name, table)?;
-        all = Some(match all {
-            None => LogicalPlanBuilder::from(plan),
-            Some(others) => others.union(plan)?,
-        });
-    }
-    match all {
-        Some(all) => Ok(Arc::new(ViewTable::new(all.build()?, None))),
-        None => none(),
-    }
+pub(super) fn table(core: &Core, running: &Arc<Query>) -> Result<Arc<dyn TableProvider>> {
+    let (meter, indexes) = (running.meter.clone(), core.indexes.clone());
+    OfTopics::table(core, running, "topic", move |snapshots| {
+        let of_topic = |(name, snapshot): (&String, &Arc<TopicSnapshot>)| {
+            let hidden = |column: &str| column == names::DEAD;
+            let table = TopicTable::new(snapshot.clone(), meter.clone(), indexes.clone(), hidden);
+            Ok(Arc::new(of_topic(name, table)?))
+        };
+        let topics = snapshots.iter().filter(|(_, snapshot)| has_dead_rows(snapshot)).map(of_topic);
+        match topics.collect::<Result<Vec<_>>>()?.as_slice() {
+            [] => none(),
+            [only] => Ok(Arc::new(ViewTable::new(LogicalPlan::clone(only), None))),
+            // One union of all: thousands that nest would overflow the stack of the planner (X1).
+            all => Ok(Arc::new(ViewTable::new(LogicalPlan::Union(Union::try_new(all.to_vec())?), None))),
+        }
+    })
 }
 
-fn with_dead_rows(
-    snapshots: BTreeMap<String, Arc<TopicSnapshot>>,
-) -> impl Iterator<Item = (String, Arc<TopicSnapshot>)> {
-    snapshots.into_iter().filter(|(_, snapshot)| {
-        let mut segments = snapshot.shards.iter().flat_map(|shard| &shard.segments);
-        let mut chunks = snapshot.shards.iter().flat_map(|shard| &shard.tail);
-        let has_reason = |column: &Arc<dyn Array>| column.null_count() < column.len();
-        segments.any(|segment| segment.meta.dead_rows > 0)
-            || chunks.any(|chunk| chunk.rows.column_by_name(names::DEAD).is_some_and(has_reason))
-    })
+fn has_dead_rows(snapshot: &TopicSnapshot) -> bool {
+    let mut segments = snapshot.shards.iter().flat_map(|shard| &shard.segments);
+    let mut chunks = snapshot.shards.iter().flat_map(|shard| &shard.tail);
+    let has_reason = |column: &Arc<dyn Array>| column.null_count() < column.len();
+    segments.any(|segment| segment.meta.dead_rows > 0)
+        || chunks.any(|chunk| chunk.rows.column_by_name(names::DEAD).is_some_and(has_reason))
 }
 
 fn of_topic(name: &str, table: TopicTable) -> Result<LogicalPlan> {

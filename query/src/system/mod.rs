@@ -1,10 +1,11 @@
 //! Tables about the node itself: `system.topics` and its like, and those of SQL's standard in `information_schema`. They
-//! are read when a statement is planned.
+//! are read when a statement is planned, those that need rows of topics once it is known which topics it asks for.
 
 mod columns;
 mod dead_letters;
 mod information;
 mod node;
+mod of_topics;
 mod queries;
 mod topics;
 
@@ -13,15 +14,20 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::common::Result;
 use stratalog_proto::Error;
 
+use of_topics::{OfTopics, Snapshots};
+
 pub(crate) use columns::{columns, describe};
 
+use crate::catalog::TopicInfo;
 use crate::core::Core;
 use crate::error::from_datafusion;
 use crate::query::Query;
+use crate::sql::{INFORMATION, SYSTEM};
 
 /// The tables of the schema `system`.
 pub(crate) const TABLES: [&str; 10] =
@@ -34,15 +40,12 @@ pub(crate) const INFORMATION_TABLES: [&str; 2] = ["columns", "tables"];
 /// A table of the schema `system`; `None` if there is none of the name.
 ///
 /// # Errors
-/// Those of taking snapshots.
-pub(crate) async fn table(core: &Core, name: &str, running: &Query) -> Result<Option<Arc<dyn TableProvider>>, Error> {
+/// None but defects.
+pub(crate) fn table(core: &Core, name: &str, running: &Arc<Query>) -> Result<Option<Arc<dyn TableProvider>>, Error> {
     let catalog = &*core.catalog;
     let table = match name {
-        "columns" => {
-            let snapshots = snapshots(core, running).await?;
-            columns(snapshots.values().map(|snapshot| (&*snapshot.topic, &*snapshot.schema)))
-        }
-        DEAD_LETTERS => dead_letters::table(core, running).await,
+        "columns" => OfTopics::table(core, running, "topic", |snapshots: &Snapshots| columns(schemas(snapshots))),
+        DEAD_LETTERS => dead_letters::table(core, running),
         "events" => node::events(catalog),
         "jobs" => node::jobs(catalog),
         "partitions" => topics::partitions(catalog),
@@ -59,29 +62,40 @@ pub(crate) async fn table(core: &Core, name: &str, running: &Query) -> Result<Op
 /// A table of the schema `information_schema`; `None` if there is none of the name.
 ///
 /// # Errors
-/// Those of taking snapshots.
-pub(crate) async fn information_table(
+/// None but defects.
+pub(crate) fn information_table(
     core: &Core,
     name: &str,
-    running: &Query,
+    running: &Arc<Query>,
 ) -> Result<Option<Arc<dyn TableProvider>>, Error> {
     let table = match name {
         "tables" => information::tables(&*core.catalog),
         "columns" => {
-            let snapshots = snapshots(core, running).await?;
-            information::columns(snapshots.values().map(|snapshot| (&*snapshot.topic, &*snapshot.schema)))
+            let own = own_schemas(core, running)?;
+            let columns = move |snapshots: &Snapshots| information::columns(schemas(snapshots), &own);
+            OfTopics::table(core, running, "table_name", columns)
         }
         _ => return Ok(None),
     };
     table.map(Some).map_err(from_datafusion)
 }
 
-type Snapshots = std::collections::BTreeMap<String, Arc<crate::catalog::TopicSnapshot>>;
+/// The topic of each snapshot, and the schema of its rows.
+fn schemas(snapshots: &Snapshots) -> impl Iterator<Item = (&TopicInfo, &Schema)> {
+    snapshots.values().map(|snapshot| (&*snapshot.topic, &*snapshot.schema))
+}
 
-/// A snapshot of every topic.
-async fn snapshots(core: &Core, running: &Query) -> Result<Snapshots, Error> {
-    let topics = core.catalog.topics().into_iter().map(|topic| (topic.name.clone(), topic)).collect();
-    core.snapshots(&topics, &[], running).await
+/// Schema, name and columns of every table of ours.
+fn own_schemas(core: &Core, running: &Arc<Query>) -> Result<Vec<(&'static str, &'static str, SchemaRef)>, Error> {
+    let mut all = Vec::new();
+    let columns = information::columns(std::iter::empty(), &[]).map_err(from_datafusion)?;
+    all.push((INFORMATION, "columns", columns.schema()));
+    let tables = information::tables(&*core.catalog).map_err(from_datafusion)?;
+    all.push((INFORMATION, "tables", tables.schema()));
+    for name in TABLES {
+        all.extend(table(core, name, running)?.map(|table| (SYSTEM, name, table.schema())));
+    }
+    Ok(all)
 }
 
 /// A table with these columns, all of the same length.

@@ -1,5 +1,9 @@
 //! Statements that change something, and the conditions that say what to erase.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
 use stratalog_proto::{Code, Error, Offset, PartitionId};
 
 use super::fixture::{Fixture, Place};
@@ -39,6 +43,10 @@ async fn tables_are_topics() {
              (\"user-id\", \"text\", false), (\"took\", \"double\", false), (\"at\", \"timestamp\", false)]",
         ),
         ("CREATE TABLE IF NOT EXISTS logs (x text)", "created", ""),
+        ("CREATE TABLE public.t (a varchar(10))", "createdt", "create t 0 json None None [(\"a\", \"text\", false)]"),
+        ("CREATE TABLE stratalog.public.orders.v2", "createdorders.v2", "create orders.v2 0 json None None []"),
+        ("ALTER TABLE public.logs ADD COLUMN a.b bool", "alteredlogs", "alter logs [] [\"a.b\"]"),
+        ("DROP TABLE public.logs", "droppedlogs", "drop logs"),
         ("ALTER TABLE logs ADD COLUMN a.b bool", "alteredlogs", "alter logs [] [\"a.b\"]"),
         (
             "ALTER TABLE logs SET (retention.bytes = 1000, retention = -1)",
@@ -62,6 +70,17 @@ async fn what_cannot_be_changed_is_said() {
         ("CREATE TABLE logs", "TOPIC_EXISTS"),
         ("CREATE TABLE t (a money)", "types are"),
         ("CREATE TABLE t (a text, a text)", "twice"),
+        ("CREATE TABLE t (a text) PARTITION BY a", "clause that a table cannot have"),
+        ("CREATE TABLE t (a text) ORDER BY a", "clause that a table cannot have"),
+        ("CREATE TABLE t (a text) INHERITS (logs)", "clause that a table cannot have"),
+        ("CREATE UNLOGGED TABLE t (a text)", "INVALID_SQL"),
+        ("CREATE TABLE t (a text) ON COMMIT DROP", "clause that a table cannot have"),
+        ("ALTER TABLE ONLY logs ADD COLUMN a text", "clause that is not possible"),
+        ("ALTER TABLE logs ADD COLUMN IF NOT EXISTS a text", "leave IF NOT EXISTS out"),
+        ("DROP TABLE logs CASCADE", "CASCADE"),
+        ("SHOW TABLES LIKE 'l%'", "system.topics WHERE name LIKE"),
+        ("SHOW TABLES FROM logs", "system.topics WHERE name LIKE"),
+        ("SHOW COLUMNS FROM logs LIKE 'l%'", "system.columns WHERE topic"),
         ("CREATE TABLE t (_time timestamp)", "the system's"),
         ("CREATE TABLE t (a text PRIMARY KEY)", "NOT NULL or nothing"),
         ("CREATE TABLE t WITH (bukcet = '1h')", "no topic setting `bukcet`"),
@@ -115,7 +134,7 @@ async fn matching(fixture: &Fixture, predicate: &str) -> Result<Vec<(u32, u64)>,
     let topic = fixture.catalog.topics()[0].clone();
     let deadline = std::time::Instant::now();
     let snapshot = fixture.catalog.snapshot(&topic, &[], deadline).await?;
-    let mut found = fixture.engine.matching(snapshot.into(), predicate).await?;
+    let mut found = fixture.engine.matching(snapshot.into(), predicate, None).await?;
     let mut all = Vec::new();
     while let Some(positions) = found.next().await {
         all.extend(positions?.into_iter().map(|(PartitionId(partition), Offset(offset))| (partition, offset)));
@@ -145,6 +164,20 @@ async fn a_column_that_nobody_has_any_more_is_null() {
 }
 
 #[tokio::test]
+async fn a_value_that_cannot_be_compared_is_no_match() {
+    let fixture = fixture();
+    let text = Row::new(0, 1_000, 0).text("x", "many").text("user", "it's 3");
+    fixture.add("logs", Place::Tail, &[text, Row::new(0, 1_001, 0).text("x", "17")]);
+    assert_eq!(matching(&fixture, "x = 17").await.unwrap(), [(0, 1_001), (1, 17)]);
+    assert_eq!(matching(&fixture, "NOT (x <> 17)").await.unwrap(), [(0, 1_001), (1, 17)]);
+    assert_eq!(matching(&fixture, "x IN (17, 18)").await.unwrap(), [(0, 18), (0, 1_001), (1, 17)]);
+    assert_eq!(
+        matching(&fixture, "CAST(user AS BIGINT) = 5 OR x BETWEEN 98 AND 99").await.unwrap(),
+        [(0, 98), (1, 99)]
+    );
+}
+
+#[tokio::test]
 async fn a_condition_that_is_none_is_refused() {
     let fixture = fixture();
     for predicate in
@@ -153,4 +186,37 @@ async fn a_condition_that_is_none_is_refused() {
         let error = matching(&fixture, predicate).await.unwrap_err();
         assert_eq!(error.code, Code::InvalidSql, "{predicate}: {error}");
     }
+}
+
+/// A job of a DELETE sees the rows below its fence, by the types that their columns had.
+#[tokio::test]
+async fn a_condition_is_evaluated_by_the_types_with_which_it_was_checked() {
+    let fixture = fixture();
+    let topic = fixture.engine.columns_of(&fixture.catalog.topics()[0], "x > 5 AND user <> 'nobody'").await.unwrap();
+    let types: Vec<_> = topic.fields().iter().map(|field| (field.name().as_str(), field.data_type().clone())).collect();
+    assert_eq!(types, [("user", DataType::Utf8), ("x", DataType::Int64)]);
+    assert!(fixture.engine.columns_of(&fixture.catalog.topics()[0], "nobody > 5").await.is_err());
+    fixture.add("logs", Place::Tail, &[Row::new(0, 900, 0).int("http.code", 1).int("user.id", 7)]);
+    assert_eq!(matching(&fixture, "user.id = 7 AND logs.user.id < 8").await.unwrap(), [(0, 900)]);
+    let dotted = fixture.engine.columns_of(&fixture.catalog.topics()[0], "logs.http.code = 1").await.unwrap();
+    assert_eq!((dotted.fields().len(), dotted.field(0).name().as_str()), (1, "http.code"));
+    let asked = |data_type| Some(Arc::new(Schema::new(vec![Field::new("x", data_type, true)])));
+    let ends = |end: u64| Some(Arc::new(BTreeMap::from([(PartitionId(1), Offset(end))])));
+    let find = async |asked, ends, predicate: &str| {
+        let topic = fixture.catalog.topics()[0].clone();
+        let mut snapshot = fixture.catalog.snapshot(&topic, &[], std::time::Instant::now()).await.unwrap();
+        snapshot.shards.iter_mut().for_each(|shard| shard.ends = Option::clone(&ends));
+        let mut found = fixture.engine.matching(snapshot.into(), predicate, asked).await.unwrap();
+        let mut all = Vec::new();
+        while let Some(places) = found.next().await {
+            all.extend(places.unwrap().into_iter().map(|(partition, offset)| (partition.0, offset.0)));
+        }
+        all
+    };
+    assert_eq!(find(asked(DataType::Int64), None, "x = 5").await, [(1, 5)]);
+    assert_eq!(find(asked(DataType::Utf8), None, "x = '5'").await, [(1, 5)]);
+    assert_eq!(find(asked(DataType::Int64), ends(6), "x = 5").await, [(1, 5)]);
+    assert_eq!(find(asked(DataType::Int64), ends(5), "x = 5").await, []);
+    // What divides by zero lies behind the end.
+    assert_eq!(find(asked(DataType::Int64), ends(5), "100 / (x - 5) = 100").await, []);
 }

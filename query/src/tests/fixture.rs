@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use stratalog_index::{ANALYZER_VERSION, TextIndexWriter};
-use stratalog_proto::config::TopicConfig;
+use stratalog_proto::config::{ColumnSpec, ColumnType, TopicConfig};
 use stratalog_proto::{
     Code, Error, Offset, PartitionId, RaftIndex, SegmentId, ShardId, TenantId, TimeBucket, Token, TopicId, v1,
 };
@@ -41,6 +41,8 @@ struct FakeTopic {
     tail: Vec<Arc<TailChunk>>,
     log_starts: BTreeMap<PartitionId, Offset>,
     fence: u64,
+    /// Whether it can be read.
+    held: bool,
 }
 
 /// Topics that tests fill.
@@ -92,8 +94,17 @@ impl Fixture {
             tail: Vec::new(),
             log_starts: BTreeMap::new(),
             fence: 100,
+            held: false,
         };
         self.catalog.topics.lock().push(topic);
+    }
+
+    /// Declares a column of integers that every record has to have.
+    pub(super) fn declare(&self, topic: &str, column: &str) {
+        let mut topics = self.catalog.topics.lock();
+        let topic = topics.iter_mut().find(|known| known.info.name == topic).unwrap();
+        let column = ColumnSpec { name: column.to_owned(), column_type: ColumnType::Bigint, required: true };
+        Arc::make_mut(&mut topic.info).config.columns.push(column);
     }
 
     /// Adds rows as one segment, or as chunks of at most 8,192 rows.
@@ -171,6 +182,11 @@ impl FakeCatalog {
         self.topics.lock()[0].segments.drain(..).for_each(|segment| segment.condemn());
     }
 
+    /// Has nobody read a topic any more, as one with damage.
+    pub(super) fn hold_back(&self, topic: &str) {
+        self.topics.lock().iter_mut().filter(|known| known.info.name == topic).for_each(|known| known.held = true);
+    }
+
     /// Forgets what is known of the only segment's file.
     pub(super) fn reopen(&self) {
         let segment = &mut self.topics.lock()[0].segments[0];
@@ -232,11 +248,25 @@ fn text_index(rows: &RecordBatch) -> Vec<u8> {
 
 /// Notes what statements change, and changes nothing.
 #[derive(Default)]
-pub(super) struct FakeChanges(pub(super) Mutex<Vec<String>>);
+pub(super) struct FakeChanges(pub(super) Mutex<Vec<String>>, std::sync::atomic::AtomicBool);
+
+impl FakeChanges {
+    /// From now on no change is ever confirmed.
+    pub(super) fn hold(&self) {
+        self.1.store(true, Ordering::Relaxed);
+    }
+
+    async fn confirmed(&self) {
+        if self.1.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+    }
+}
 
 #[async_trait]
 impl Changes for FakeChanges {
     async fn create_topic(&self, name: &str, partitions: u32, config: TopicConfig) -> Result<(), Error> {
+        self.confirmed().await;
         if name == "logs" {
             return Err(Error::new(Code::TopicExists, "there is a topic `logs`"));
         }
@@ -254,11 +284,13 @@ impl Changes for FakeChanges {
     }
 
     async fn delete_topic(&self, name: &str) -> Result<(), Error> {
+        self.confirmed().await;
         self.0.lock().push(format!("drop {name}"));
         Ok(())
     }
 
     async fn delete_rows(&self, topic: &str, predicate: &str) -> Result<String, Error> {
+        self.confirmed().await;
         self.0.lock().push(format!("delete from {topic}: {predicate}"));
         Ok("job-1".to_owned())
     }
@@ -305,6 +337,9 @@ impl Catalog for FakeCatalog {
         self.tokens.lock().extend(tokens);
         let topics = self.topics.lock();
         let topic = topics.iter().find(|known| known.info.id == topic.id).unwrap();
+        if topic.held {
+            return Err(Error::new(Code::CorruptData, "a segment of the topic is damaged"));
+        }
         let schemas: Vec<SchemaRef> = topic
             .segments
             .iter()
@@ -318,6 +353,7 @@ impl Catalog for FakeCatalog {
             segments: segments.to_vec(),
             tail: tail.to_vec(),
             log_starts: Arc::new(topic.log_starts.clone()),
+            ends: None,
             raw: Arc::new(FakeLog),
         };
         Ok(TopicSnapshot {

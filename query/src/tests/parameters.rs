@@ -54,6 +54,25 @@ async fn parameters_stand_wherever_a_value_does() {
 }
 
 #[tokio::test]
+async fn x1_a_parameter_named_many_times_is_refused() {
+    let fixture = fixture();
+    let text = Parameter::Text("x".repeat(700 << 10));
+    let many = format!("SELECT 1 WHERE 'a' IN ({})", vec!["$1"; 80_000].join(","));
+    let error = ask(&fixture, &many, std::slice::from_ref(&text)).await.unwrap_err();
+    assert!(error.code == Code::InvalidSql && error.message.contains("so often"), "{error}");
+    assert_eq!(ask(&fixture, "SELECT length($1) + length($1) AS n", &[text]).await.unwrap(), (1400 << 10).to_string());
+    let short = [Parameter::Text("word7 it's".into())];
+    let several = format!("SELECT x FROM logs WHERE s IN ({})", vec!["$1"; 10_000].join(","));
+    assert_eq!(ask(&fixture, &several, &short).await.unwrap(), "2");
+}
+
+#[tokio::test]
+async fn a_kill_takes_no_parameters() {
+    let error = ask(&fixture(), "KILL QUERY 'x'", &[Parameter::Null]).await.unwrap_err();
+    assert!(error.message.contains("takes no parameters"), "{error}");
+}
+
+#[tokio::test]
 async fn as_many_parameters_are_sent_as_are_named() {
     let fixture = fixture();
     let cases: &[(&str, usize, &str)] = &[

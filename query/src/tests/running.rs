@@ -111,6 +111,29 @@ async fn queries_beyond_those_that_may_run_wait_and_beyond_those_are_refused() {
 }
 
 #[tokio::test]
+async fn an_id_of_ours_is_none_that_a_caller_chose() {
+    let fixture = fixture(EngineOptions::default());
+    let first = fixture.sql("SELECT 1").await.unwrap().1.query_id;
+    let (run, number) = first.split_once('-').unwrap();
+    let next = format!("{run}-{}", number.parse::<u64>().unwrap() + 1);
+    let _runs = start(&fixture, &next, ENDLESS).await.unwrap();
+    assert_ne!(fixture.sql("SELECT 1").await.unwrap().1.query_id, next);
+}
+
+#[tokio::test]
+async fn a_change_whose_time_is_over_may_be_made_all_the_same() {
+    let fixture = fixture(EngineOptions::default());
+    fixture.changes.hold();
+    for sql in ["CREATE TABLE slow", "DROP TABLE logs", "DELETE FROM logs WHERE x = 1"] {
+        let timeout = Some(Duration::from_millis(50));
+        let request = SqlRequest { sql: sql.into(), timeout, ..SqlRequest::default() };
+        let error = fixture.engine.sql(request).await.unwrap_err();
+        assert!(error.code == Code::Timeout && error.message.contains("all the same"), "{sql}: {error}");
+    }
+    ended(&fixture).await;
+}
+
+#[tokio::test]
 async fn who_waits_is_killed_or_ends_at_the_deadline_too() {
     let fixture = fixture(EngineOptions { max_running: 1, ..EngineOptions::default() });
     let _runs = start(&fixture, "runs", ENDLESS).await.unwrap();

@@ -37,6 +37,30 @@ async fn everything_is_sorted_on_disk() {
 }
 
 #[tokio::test]
+async fn queries_that_wait_take_no_memory_from_the_one_that_runs() {
+    let options = EngineOptions { memory_bytes: 32 << 20, max_running: 1, max_waiting: 100, ..small() };
+    let (fixture, _dir) = fixture(options);
+    fixture.topic("t");
+    let mut sorts = fixture.start(&format!("{KEYS} SELECT key FROM logs ORDER BY key")).await.unwrap();
+    let waiting: Vec<_> = (0..100).map(|_| fixture.start("SELECT * FROM t ORDER BY _time")).collect();
+    let waiting = futures::future::join_all(waiting);
+    let sorted = async {
+        let rows: usize = sorts.collect().await.unwrap().iter().map(|batch| batch.num_rows()).sum();
+        let spilled = sorts.stats().spilled_bytes;
+        drop(sorts);
+        (rows as u64, spilled)
+    };
+    let waiting = async {
+        for waited in waiting.await {
+            drop(waited.unwrap());
+        }
+    };
+    let ((rows, spilled), ()) = tokio::join!(sorted, waiting);
+    assert_eq!(rows, ROWS);
+    assert!(spilled > 1 << 20, "{spilled}");
+}
+
+#[tokio::test]
 async fn a_group_for_every_row_is_right() {
     let (fixture, _dir) = fixture(small());
     let groups = "SELECT key, count(*) AS c, max(n) AS m FROM logs GROUP BY key";

@@ -56,6 +56,9 @@ pub enum ColError {
         /// Why not.
         what: String,
     },
+    /// The rows to be written could not be had.
+    #[error("{0}")]
+    Source(Error),
 }
 
 impl ColError {
@@ -72,6 +75,7 @@ impl ColError {
             ColError::Corrupt { .. } => Code::CorruptData,
             ColError::NewerVersion { .. } => Code::NewerVersion,
             ColError::Refused { .. } => Code::Internal,
+            ColError::Source(error) => error.code,
         }
     }
 }
@@ -88,7 +92,10 @@ impl From<FileError> for ColError {
 
 impl From<ColError> for Error {
     fn from(error: ColError) -> Self {
-        Error::new(error.code(), error.to_string())
+        match error {
+            ColError::Source(error) => error,
+            error => Error::new(error.code(), error.to_string()),
+        }
     }
 }
 

@@ -21,6 +21,11 @@ pub(super) const MAX_RANGES: usize = 1 << 20;
 /// The longest column name, in bytes.
 pub(super) const MAX_NAME_BYTES: usize = u16::MAX as usize;
 
+/// The most columns that a segment of so many rows may have.
+pub fn max_columns(rows: usize) -> usize {
+    MAX_COLUMNS.min(MAX_CELLS / rows.div_ceil(GRANULE_ROWS as usize).max(1))
+}
+
 /// What tells a column segment's file from others.
 pub(super) static KIND: FileKind = FileKind {
     name: "column segment",

@@ -25,7 +25,7 @@ mod zones;
 mod tests;
 
 pub use error::ColError;
-pub use format::{BLOCK_BYTES, FORMAT_VERSION, GRANULE_ROWS, MAX_ROWS};
+pub use format::{BLOCK_BYTES, FORMAT_VERSION, GRANULE_ROWS, MAX_ROWS, max_columns};
 pub use reader::ColReader;
 pub use section::Section;
 pub use source::ColumnSource;

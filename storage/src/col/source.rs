@@ -21,7 +21,7 @@ pub trait ColumnSource {
     /// the last.
     ///
     /// # Errors
-    /// What reading it reports.
+    /// What reading it reports; [`ColError::Source`] for what is no column segment's error.
     fn granule(&mut self, col: usize, granule: usize) -> Result<ArrayRef, ColError>;
 }
 

@@ -11,7 +11,7 @@ use super::encoding::{self, Dictionary, DictionaryBuilder};
 use super::error::ColError;
 use super::facts::facts;
 use super::footer::Footer;
-use super::format::{ColumnType, GRANULE_ROWS, KIND, MAX_CELLS, MAX_COLUMNS, MAX_NAME_BYTES};
+use super::format::{ColumnType, GRANULE_ROWS, KIND, MAX_NAME_BYTES, max_columns};
 use super::source::{ColumnSource, granules, system_columns};
 use super::zones::Zones;
 use crate::container::{BlockWriter, Written, write_named};
@@ -79,7 +79,7 @@ pub fn write_columns(
 
 /// The type of each column, once all of them can be stored.
 fn layout(schema: &Schema, rows: usize) -> Result<Vec<ColumnType>, String> {
-    let limit = MAX_COLUMNS.min(MAX_CELLS / granules(rows).max(1));
+    let limit = max_columns(rows);
     if schema.fields().len() > limit {
         return Err(format!("it has {} columns; with so many rows it may have {limit}", schema.fields().len()));
     }

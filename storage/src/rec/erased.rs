@@ -11,6 +11,15 @@ use super::meta::RecMeta;
 /// The most bytes that the offsets of one command may take: unpacked they are at most a thousand times as many.
 const MAX_ENCODED_BYTES: usize = 16 << 20;
 
+/// What a partition takes in a command besides its bitmap, at most: its topic, its number, lengths.
+const PARTITION_BYTES: usize = 64;
+/// What a bitmap takes for each 2^32 offsets in which it has some, besides its blocks.
+const MAP_BYTES: usize = 16;
+/// What a block of 2^16 offsets takes besides two bytes for each.
+const BLOCK_BYTES: usize = 8;
+/// A block takes no more than a bit for each of its offsets.
+const FULL_BLOCK_BYTES: usize = 8 << 10;
+
 /// Offsets by topic and partition; none of the sets is empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ErasedOffsets {
@@ -46,6 +55,35 @@ impl ErasedOffsets {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.sets.is_empty()
+    }
+
+    /// Leaves out the highest offsets, of the last partitions first, until the rest surely takes at most `max_bytes` as a
+    /// command carries it; whether nothing had to go. The lowest offset always stays.
+    pub fn truncate(&mut self, max_bytes: usize) -> bool {
+        let encoded = self.sets.values().map(|set| PARTITION_BYTES + set.serialized_size()).sum::<usize>();
+        if encoded <= max_bytes {
+            return true;
+        }
+        let (mut left, mut first_out) = (max_bytes, None);
+        for (key, set) in &self.sets {
+            left = left.saturating_sub(PARTITION_BYTES);
+            if let Some(offset) = first_beyond(set, &mut left) {
+                first_out = Some((*key, offset));
+                break;
+            }
+        }
+        let Some(((topic, partition), offset)) = first_out else { return true };
+        let lowest = self.sets.first_key_value().and_then(|(key, set)| Some((*key, set.min()?)));
+        self.sets.retain(|key, set| {
+            if *key == (topic, partition) {
+                set.remove_range(offset..);
+            }
+            *key <= (topic, partition) && !set.is_empty()
+        });
+        if let Some(((topic, partition), offset)) = lowest.filter(|_| self.is_empty()) {
+            self.insert(topic, partition, Offset(offset));
+        }
+        false
     }
 
     /// Whether all of them lie in the ranges of a segment.
@@ -97,6 +135,27 @@ impl FromIterator<(TopicId, PartitionId, Offset)> for ErasedOffsets {
         }
         erased
     }
+}
+
+/// The first offset of a bitmap for which not enough bytes are `left`.
+fn first_beyond(set: &RoaringTreemap, left: &mut usize) -> Option<u64> {
+    let mut block = None;
+    for offset in set {
+        let (this, high) = (offset >> 16, offset >> 32);
+        let (known, taken) = block.filter(|(known, _)| *known == this).unwrap_or((this, 0));
+        let mut more = 0;
+        if taken == 0 {
+            let is_new_map = block.is_none_or(|(before, _): (u64, usize)| before >> 16 != high);
+            more += BLOCK_BYTES + if is_new_map { MAP_BYTES } else { 0 };
+        }
+        more += if taken < FULL_BLOCK_BYTES { 2 } else { 0 };
+        *left = match left.checked_sub(more) {
+            Some(left) => left,
+            None => return Some(offset),
+        };
+        block = Some((known, (taken + 2).min(FULL_BLOCK_BYTES)));
+    }
+    None
 }
 
 /// A bitmap that takes all of the bytes and is not empty.

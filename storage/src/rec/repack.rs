@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::{Buf, Bytes};
 use roaring::RoaringTreemap;
-use stratalog_proto::batch::{Batch, HEADER_BYTES, emptied, without};
+use stratalog_proto::batch::{Batch, HEADER_BYTES, without};
 use stratalog_proto::{PartitionId, SegmentId, TopicId};
 
 use super::erased::ErasedOffsets;
@@ -29,8 +29,7 @@ const MAX_BATCH_CONTENT_BYTES: usize = 256 << 20;
 /// `from`, `id`, `keep` and `erased`; where nothing is erased, the file that [`super::write_rec`] would have written of
 /// these batches.
 ///
-/// A batch keeps its offsets whatever is erased of it, see [`without`]. One whose records do not decode loses all of
-/// them: which bytes are whose is not known.
+/// A batch keeps its offsets whatever is erased of it, see [`without`]; also for what becomes of records that do not decode.
 ///
 /// # Errors
 /// As [`RecReader::verify`] for what is read and [`super::write_rec`] for what is written.
@@ -103,7 +102,7 @@ fn erase(
     let batch = Batch::parse(bytes)
         .map_err(|error| from.corrupt(entry, placed.start..placed.end, &format!("a batch: {error}")))?;
     let is_erased = |delta: u32| offsets.contains(placed.first.0 + u64::from(delta));
-    Ok(without(&batch, is_erased, MAX_BATCH_CONTENT_BYTES).unwrap_or_else(|_| emptied(&batch)))
+    Ok(without(&batch, is_erased, MAX_BATCH_CONTENT_BYTES))
 }
 
 /// The order of the batches that are kept.

@@ -10,6 +10,7 @@ use stratalog_query::TopicInfo;
 use stratalog_storage::{SegmentHandle, SegmentMeta};
 
 use super::letters::{Letter, Outcome, letters};
+use super::turns::Turn;
 use crate::rows::merge::{Edit, Merger, Offsets};
 use crate::rows::runtime::Rows;
 use crate::rows::shard_rows::ShardRows;
@@ -48,7 +49,8 @@ impl Rows {
     /// Makes rows of a topic's dead letters once more, by its settings of now.
     ///
     /// # Errors
-    /// [`Code::InvalidRequest`] for a topic without rows; those of sealing it and of rewriting segments; and those of
+    /// [`Code::InvalidRequest`] for a topic without rows; [`Code::Conflict`] while the topic is being retried, and
+    /// [`Code::Overloaded`] while several others are; those of sealing it and of rewriting segments; and those of
     /// reading records, once all others were tried. What was mended until then is mended.
     pub(crate) async fn retry_dead_letters(&self, topic: &TopicInfo) -> Result<Retried, Error> {
         self.retry_in_steps(topic, MAX_OUTCOME_BYTES).await
@@ -59,11 +61,12 @@ impl Rows {
             let message = format!("topic `{}` has no dead letters: records of a raw topic are no rows", topic.name);
             return Err(Error::new(Code::InvalidRequest, message));
         }
+        let turn = self.retries.take(topic)?;
         self.seal_now(topic).await?;
         let mut retried = Retried::default();
         let mut unreadable: Option<(u64, Error)> = None;
         for shard in self.shards_of(topic) {
-            let mut retry = Retry::new(self.merger.clone(), shard.clone(), topic, step_bytes);
+            let mut retry = Retry::new(self.merger.clone(), shard.clone(), topic, step_bytes, turn.clone());
             retry.run().await?;
             retried += retry.retried;
             add(&mut unreadable, retry.unreadable);
@@ -104,6 +107,7 @@ struct Retry {
     finished: HashSet<SegmentId>,
     retried: Retried,
     unreadable: Option<(u64, Error)>,
+    turn: Arc<Turn>,
 }
 
 /// What was done with a part of a segment's letters.
@@ -116,7 +120,7 @@ struct Walked {
 }
 
 impl Retry {
-    fn new(merger: Arc<Merger>, shard: Arc<ShardRows>, topic: &TopicInfo, step_bytes: usize) -> Self {
+    fn new(merger: Arc<Merger>, shard: Arc<ShardRows>, topic: &TopicInfo, step_bytes: usize, turn: Arc<Turn>) -> Self {
         Self {
             step_bytes,
             merger,
@@ -127,6 +131,7 @@ impl Retry {
             finished: HashSet::new(),
             retried: Retried::default(),
             unreadable: None,
+            turn,
         }
     }
 
@@ -165,23 +170,30 @@ impl Retry {
 
     async fn walk(&self, segment: Arc<SegmentHandle>) -> Result<Walked, Error> {
         let (shard, topic, config) = (self.shard.clone(), self.topic, self.config.clone());
-        let (tried, step_bytes) = (self.tried.clone(), self.step_bytes);
+        let (tried, step_bytes, turn) = (self.tried.clone(), self.step_bytes, self.turn.clone());
         let walking = tokio::task::spawn_blocking(move || {
             let mut walked = Walked { tried, count: 0, outcome: Outcome::default(), whole: true };
-            walked.walk(&shard, topic, &config, &segment, step_bytes)?;
-            Ok(walked)
+            let walking = walked.walk(&shard, topic, &config, &segment, step_bytes);
+            drop(turn);
+            walking.map(|()| walked)
         });
-        walking.await.unwrap_or_else(|panic| {
-            Err(Error::new(Code::Internal, format!("trying dead letters of topic {topic} again failed: {panic}")))
-        })
+        walking.await.unwrap_or_else(|panic| Err(failed(topic, &panic)))
     }
 
+    /// Puts what came of letters in their place. A rewrite goes on when its caller is gone, and keeps the turn as long.
     async fn replace(&self, meta: &Arc<SegmentMeta>, walked: &Walked) -> Result<(), Error> {
         if walked.outcome.rows.is_empty() {
             return Ok(());
         }
         let edit = Edit { replace: walked.outcome.rows.clone(), ..Edit::default() };
-        self.merger.rewrite(&self.shard, self.topic, std::slice::from_ref(meta), edit).await.map(|_| ())
+        let (merger, shard, topic) = (self.merger.clone(), self.shard.clone(), self.topic);
+        let (inputs, turn) = ([meta.clone()], self.turn.clone());
+        let rewriting = tokio::spawn(async move {
+            let rewritten = merger.rewrite(&shard, topic, &inputs, edit).await;
+            drop(turn);
+            rewritten
+        });
+        rewriting.await.unwrap_or_else(|panic| Err(failed(topic, &panic))).map(|_| ())
     }
 
     fn count(&mut self, meta: &SegmentMeta, walked: Walked) {
@@ -192,6 +204,10 @@ impl Retry {
             self.finished.insert(meta.id);
         }
     }
+}
+
+fn failed(topic: TopicId, panic: &tokio::task::JoinError) -> Error {
+    Error::new(Code::Internal, format!("trying dead letters of topic {topic} again failed: {panic}"))
 }
 
 impl Walked {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{DataType, Int64Type};
 use proptest::prelude::*;
 use stratalog_proto::batch::{Batch, BatchBuilder, Compression};
 use stratalog_proto::config::{Format, TopicConfig};
@@ -127,6 +127,76 @@ async fn a_record_that_cannot_be_read_keeps_no_other_dead() {
     rows.stop().await;
 }
 
+/// A topic with one sealed row and one dead letter, both mended by the time field `ts`.
+async fn with_a_letter(dir: &std::path::Path, values: &[&str]) -> (Arc<MemLog>, Arc<Rows>, Arc<TopicInfo>) {
+    let (log, logs) = (MemLog::new(dir), topic("logs", 1, with_time_field("nope")));
+    log.create(&logs);
+    let rows = start(&log, std::slice::from_ref(&logs), quiet()).await;
+    log.produce(&logs, 0, values);
+    rows.seal_now(&logs).await.unwrap();
+    let logs = altered(&rows, &log, &logs, with_time_field("ts")).await;
+    (log, rows, logs)
+}
+
+#[tokio::test]
+async fn x1_of_a_topic_there_is_one_retry_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_log, rows, logs) = with_a_letter(dir.path(), &[&at_hour(0)]).await;
+    let (first, second) = tokio::join!(rows.retry_dead_letters(&logs), rows.retry_dead_letters(&logs));
+    assert_eq!(first.unwrap(), Retried { tried: 1, mended: 1 });
+    let refused = second.unwrap_err();
+    assert!(refused.code == Code::Conflict && refused.message.contains("is being retried already"), "{refused}");
+    assert_eq!(rows.retry_dead_letters(&logs).await.unwrap(), Retried::default(), "the turn was given back");
+    rows.stop().await;
+}
+
+#[tokio::test]
+async fn x1_a_retry_that_nobody_waits_for_keeps_its_turn_until_it_is_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_log, rows, logs) = with_a_letter(dir.path(), &[&at_hour(0)]).await;
+    let merging = rows.shards[0].merging.lock().await;
+    let left = tokio::time::timeout(std::time::Duration::from_millis(500), rows.retry_dead_letters(&logs)).await;
+    assert!(left.is_err(), "it waits for the merge");
+    assert_eq!(rows.retry_dead_letters(&logs).await.unwrap_err().code, Code::Conflict);
+    drop(merging);
+    let again = async {
+        while rows.retry_dead_letters(&logs).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), again).await.unwrap();
+    assert!(reasons(&rows, &logs).await.values().eq([&None]));
+    rows.stop().await;
+}
+
+#[tokio::test]
+async fn q2_a_mended_fraction_does_not_turn_large_integers_into_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = NOW_NS;
+    let values = [format!(r#"{{"nope":{at},"ts":{at},"n":9007199254740993}}"#), format!(r#"{{"ts":{at},"n":1.5}}"#)];
+    let (_log, rows, logs) = with_a_letter(dir.path(), &values.each_ref().map(String::as_str)).await;
+    let type_of_n = async || {
+        let snapshot = rows.snapshot(&logs, &[], soon()).await.unwrap();
+        snapshot.schema.field_with_name("n").unwrap().data_type().clone()
+    };
+    assert_eq!(type_of_n().await, DataType::Int64);
+    assert_eq!(rows.retry_dead_letters(&logs).await.unwrap(), Retried { tried: 1, mended: 1 });
+    assert_eq!(type_of_n().await, DataType::Float64, "a number still");
+    let snapshot = rows.snapshot(&logs, &[], soon()).await.unwrap();
+    let of_segments = snapshot.shards[0].segments.iter().map(|segment| {
+        let reader = segment.reader().unwrap();
+        let column = reader.read(reader.schema().index_of("n").unwrap(), 0).unwrap();
+        text_of(&RecordBatch::try_from_iter([("n", column)]).unwrap()).remove(0)
+    });
+    let mut of_segments: Vec<String> = of_segments.collect();
+    of_segments.sort();
+    assert_eq!(of_segments, ["1.5", "9007199254740993"]);
+    holds(&rows, &logs);
+    rows.merge_now(&logs).await.unwrap();
+    assert_eq!(type_of_n().await, DataType::Float64, "merging leaves them apart");
+    rows.stop().await;
+}
+
 #[tokio::test]
 async fn rows_that_are_gone_are_not_tried() {
     let dir = tempfile::tempdir().unwrap();
@@ -143,7 +213,7 @@ async fn rows_that_are_gone_are_not_tried() {
 
 fn text_of(rows: &RecordBatch) -> Vec<String> {
     let shown = |column: &arrow::array::ArrayRef| {
-        let text = arrow::compute::cast(column, &arrow::datatypes::DataType::Utf8).unwrap();
+        let text = arrow::compute::cast(column, &DataType::Utf8).unwrap();
         text.as_string::<i32>().iter().map(|value| value.unwrap_or("null").to_owned()).collect::<Vec<_>>().join(" ")
     };
     rows.columns().iter().map(shown).collect()

@@ -3,19 +3,21 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, StringArray};
+use arrow::array::AsArray;
 use arrow::datatypes::{DataType, SchemaRef};
 use stratalog_index::{ANALYZER_VERSION, IndexError, TextIndexWriter};
 use stratalog_proto::{Code, Error, Offset, PartitionId, SegmentId, ShardId, TimeBucket, TopicId};
-use stratalog_storage::col::{ColSpec, system, write_columns};
+use stratalog_storage::col::{ColSpec, GRANULE_ROWS, max_columns, system, write_columns};
 use stratalog_storage::{Io, SegmentHandle, SegmentKind, SegmentMeta};
 
+use super::blame::Blame;
 use super::edit::{Edit, Filter, Offsets};
 use super::input::Input;
 use super::order::{Buckets, Ordered, order};
 use super::output::{Output, outputs};
 use super::pace::Pace;
-use super::schema::merged;
+use super::room::Room;
+use super::schema::{families, merged, minority};
 use super::source::MergedRows;
 
 /// What to build, and where.
@@ -31,9 +33,10 @@ pub(super) struct Job {
     /// The log start of partitions when this was asked for.
     pub(super) log_starts: Vec<(PartitionId, Offset)>,
     pub(super) edit: Edit,
-    /// Whether it has to be done, be it for the price of a text index or of a column's type.
+    /// Whether it has to be done, be it for the price of a text index, or of inputs that get segments of their own.
     pub(super) must: bool,
     pub(super) pace: Arc<Pace>,
+    pub(super) room: Arc<Room>,
 }
 
 /// What was built.
@@ -47,13 +50,8 @@ pub(super) struct Built {
 /// A build that failed, with the files that it had finished.
 pub(super) struct BuildFailed {
     pub(super) error: Error,
+    pub(super) blame: Blame,
     pub(super) written: Vec<SegmentMeta>,
-}
-
-impl From<Error> for BuildFailed {
-    fn from(error: Error) -> Self {
-        Self { error, written: Vec::new() }
-    }
 }
 
 /// Writes the segments, durably; `None` if nothing would change. Blocks on the disk and on the pace.
@@ -62,27 +60,41 @@ impl From<Error> for BuildFailed {
 /// What the inputs, the index or the disk report; [`Code::Conflict`] for a replacement of a row that no input has;
 /// [`Code::InvalidRequest`] for inputs that are better left apart. Nothing counts until a Merge names it.
 pub(super) fn build(job: &Job) -> Result<Option<Built>, BuildFailed> {
-    let (inputs, filter) = (open(job)?, filter(job)?);
-    let ordered = order(&inputs, &filter, buckets(job), &job.pace)?;
+    let inputs = open(job)?;
+    let mut written = Vec::new();
+    build_of(job, &inputs, &mut written).map_err(|error| {
+        let numbers = inputs.iter().enumerate().filter(|(_, input)| input.is_unreadable());
+        let mut blame = Blame::of(&error, numbers.map(|(number, _)| number).collect());
+        if let (Blame::Together, Some(column)) = (&blame, merged(&inputs).inexact) {
+            blame = Blame::Inputs(minority(&inputs, &column));
+        }
+        BuildFailed { error, blame, written }
+    })
+}
+
+fn build_of(job: &Job, inputs: &[Input], written: &mut Vec<SegmentMeta>) -> Result<Option<Built>, Error> {
+    let filter = filter(job)?;
+    let ordered = order(inputs, &filter, buckets(job), &job.pace)?;
     let Ordered { trimmed, erased, replaced, .. } = ordered;
-    let outputs = outputs(&ordered);
-    let is_split = outputs.len() > 1 || job.inputs[0].meta.kind == SegmentKind::Mixed;
+    let is_split = outputs(&ordered).len() > 1 || job.inputs[0].meta.kind == SegmentKind::Mixed;
     if job.inputs.len() == 1 && !is_split && trimmed + erased + replaced == 0 {
         return Ok(None);
     }
-    let merged = merged(&inputs);
-    if let Some(column) = merged.inexact.filter(|_| !job.must) {
+    if let Some(column) = merged(inputs).inexact.filter(|_| !job.must) {
         let message = format!("column `{column}` has integers in one segment and floats in another");
-        return Err(Error::new(Code::InvalidRequest, message).into());
+        return Err(Error::new(Code::InvalidRequest, message));
     }
-    let mut segments = Vec::with_capacity(outputs.len());
-    for output in &outputs {
-        match write(job, &inputs, &merged.schema, &ordered, output) {
-            Ok(meta) => segments.push(meta),
-            Err(error) => return Err(BuildFailed { error, written: segments }),
+    let families = families(inputs);
+    let parts = match families.len() {
+        1 => vec![ordered],
+        _ => families.iter().map(|family| ordered.only(&family.members)).collect(),
+    };
+    for (family, rows) in families.iter().zip(&parts) {
+        for output in outputs(rows) {
+            written.push(write(job, inputs, &family.schema, rows, &output)?);
         }
     }
-    let built = Built { segments, trimmed, erased, replaced };
+    let built = Built { segments: std::mem::take(written), trimmed, erased, replaced };
     check(job, &built);
     Ok(Some(built))
 }
@@ -93,9 +105,14 @@ fn check(job: &Job, built: &Built) {
     assert_eq!(before, after + built.trimmed + built.erased, "S1: every row of a merge's inputs is accounted for");
 }
 
-fn open(job: &Job) -> Result<Vec<Input>, Error> {
-    let segments = job.inputs.iter().map(|handle| Ok(Input::Segment(handle.reader()?)));
-    segments.chain(job.edit.replace.iter().map(Input::of_rows)).collect()
+fn open(job: &Job) -> Result<Vec<Input>, BuildFailed> {
+    let failed = |error: Error, at| BuildFailed { blame: Blame::of(&error, at), error, written: Vec::new() };
+    let segments = job.inputs.iter().enumerate().map(|(number, handle)| {
+        let reader = handle.reader().map_err(|error| failed(error.into(), vec![number]))?;
+        Ok(Input::of_segment(reader))
+    });
+    let rows = job.edit.replace.iter().map(|rows| Input::of_rows(rows).map_err(|error| failed(error, Vec::new())));
+    segments.chain(rows).collect()
 }
 
 fn filter(job: &Job) -> Result<Filter, Error> {
@@ -139,19 +156,33 @@ fn write(
     output: &Output,
 ) -> Result<SegmentMeta, Error> {
     let id = SegmentId::new();
-    let mut rows = MergedRows::new(id, inputs, schema.clone(), output.places(ordered), &job.pace);
-    let text = text_index(job, &mut rows, schema)?;
+    let is_bounded = !job.must && inputs.len() > 1;
+    let mut rows = MergedRows::new(inputs, schema.clone(), output.places(ordered), &job.pace, &job.room, is_bounded);
+    rows.drop_empty_columns()?;
+    check_columns(&rows)?;
+    let text = text_index(job, &mut rows)?;
     let analyzer_version = if text.is_some() { ANALYZER_VERSION } else { 0 };
     let Output { kind, bucket, .. } = *output;
     let spec = ColSpec { id, shard: job.shard, topic: job.topic, kind, bucket, analyzer_version };
     Ok(write_columns(&*job.io, &job.dir, &spec, &mut rows, text.as_deref())?)
 }
 
+/// Before the work of an index is spent on a segment that cannot be.
+fn check_columns(rows: &MergedRows<'_>) -> Result<(), Error> {
+    let (columns, limit) = (rows.schema().fields().len(), max_columns(rows.len()));
+    if columns > limit {
+        let message = format!("together they have {columns} columns; with so many rows a segment may have {limit}");
+        return Err(Error::new(Code::InvalidRequest, message));
+    }
+    Ok(())
+}
+
 /// The text index over all user columns of text; `None` if there are none, or too many words for the budget.
 ///
 /// # Errors
 /// [`Code::InvalidRequest`] for too many words where the segments may as well stay apart: they have an index each.
-fn text_index(job: &Job, rows: &mut MergedRows<'_>, schema: &SchemaRef) -> Result<Option<Vec<u8>>, Error> {
+fn text_index(job: &Job, rows: &mut MergedRows<'_>) -> Result<Option<Vec<u8>>, Error> {
+    let schema = rows.schema().clone();
     let fields = schema.fields().iter().enumerate();
     let text = fields.filter(|(_, field)| *field.data_type() == DataType::Utf8 && !system::is_system(field.name()));
     let (columns, names): (Vec<usize>, Vec<String>) = text.map(|(at, field)| (at, field.name().clone())).unzip();
@@ -159,28 +190,23 @@ fn text_index(job: &Job, rows: &mut MergedRows<'_>, schema: &SchemaRef) -> Resul
         return Ok(None);
     }
     let mut writer = TextIndexWriter::new(&names, job.index_budget_bytes)?;
-    for granule in 0..rows.granules() {
-        let texts = columns.iter().map(|at| rows.read(*at, granule)).collect::<Result<Vec<_>, _>>()?;
-        let texts: Vec<&StringArray> = texts.iter().map(|column| column.as_string::<i32>()).collect();
-        match add_rows(&mut writer, &texts) {
-            Err(error @ IndexError::Budget { .. }) if job.must => {
-                tracing::warn!(topic = %job.topic, shard = %job.shard, %error, "rewriting rows without a text index");
-                return Ok(None);
+    // One column after the other: values of a single one are held at once.
+    for (number, column) in columns.into_iter().enumerate() {
+        for granule in 0..rows.granules() {
+            let texts = rows.read(column, granule)?;
+            let first = granule as u32 * GRANULE_ROWS;
+            match writer.add_texts(number, first, &mut texts.as_string::<i32>().iter()) {
+                Err(error @ IndexError::Budget { .. }) if job.must => {
+                    tracing::warn!(topic = %job.topic, shard = %job.shard, %error, "rewriting rows without a text index");
+                    return Ok(None);
+                }
+                Err(error @ IndexError::Budget { .. }) => {
+                    let message = format!("together they have too many words: {error}");
+                    return Err(Error::new(Code::InvalidRequest, message));
+                }
+                added => added?,
             }
-            Err(error @ IndexError::Budget { .. }) => {
-                return Err(Error::new(Code::InvalidRequest, format!("together they have too many words: {error}")));
-            }
-            added => added?,
         }
     }
     Ok(Some(writer.finish()?))
-}
-
-fn add_rows(writer: &mut TextIndexWriter, columns: &[&StringArray]) -> Result<(), IndexError> {
-    let rows = columns.first().map_or(0, |column| column.len());
-    for row in 0..rows {
-        let texts = columns.iter().enumerate().filter(|(_, column)| column.is_valid(row));
-        writer.add_row(&mut texts.map(|(field, column)| (field, column.value(row))))?;
-    }
-    Ok(())
 }

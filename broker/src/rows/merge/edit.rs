@@ -45,13 +45,16 @@ pub struct Merged {
     pub rows: u64,
     /// Bytes of them.
     pub bytes: u64,
+    /// Segments that go with no other, or cannot be read: they stay as they are.
+    pub left_apart: u64,
 }
 
 impl Merged {
     pub(super) fn of(inputs: usize, rewritten: &Rewritten) -> Self {
         let sum = |of: fn(&SegmentMeta) -> u64| rewritten.segments.iter().map(|meta| of(meta)).sum();
         let made = rewritten.segments.len() as u64;
-        Self { replaced: inputs as u64, made, rows: sum(|meta| meta.rows), bytes: sum(|meta| meta.bytes) }
+        let (rows, bytes) = (sum(|meta| meta.rows), sum(|meta| meta.bytes));
+        Self { replaced: inputs as u64, made, rows, bytes, left_apart: 0 }
     }
 
     pub(in crate::rows) fn add(&mut self, other: Self) {
@@ -59,6 +62,7 @@ impl Merged {
         self.made += other.made;
         self.rows += other.rows;
         self.bytes += other.bytes;
+        self.left_apart += other.left_apart;
     }
 }
 

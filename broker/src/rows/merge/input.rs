@@ -1,11 +1,12 @@
 //! Where the rows of a merge come from.
 
-use std::ops::Range;
+use std::cell::Cell;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampNanosecondType};
+use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampNanosecondType, UInt64Type};
 use stratalog_proto::{Code, Error};
 use stratalog_storage::col::{ColReader, GRANULE_ROWS, system};
 
@@ -14,15 +15,46 @@ use super::pace::Pace;
 /// Rows in the order of [`Key`], cut into granules.
 pub(super) enum Input {
     /// A live segment.
-    Segment(Arc<ColReader>),
+    Segment(Segment),
     /// Rows that stand for some of the segments'.
     Rows(RecordBatch),
+}
+
+/// A live segment, open.
+pub(super) struct Segment {
+    reader: Arc<ColReader>,
+    /// Whether something of it could not be read.
+    is_unreadable: Cell<bool>,
+}
+
+impl Deref for Segment {
+    type Target = ColReader;
+
+    fn deref(&self) -> &ColReader {
+        &self.reader
+    }
 }
 
 /// What rows are ordered by: time, partition, offset.
 pub(super) type Key = (i64, i32, i64);
 
 impl Input {
+    pub(super) fn of_segment(reader: Arc<ColReader>) -> Self {
+        Self::Segment(Segment { reader, is_unreadable: Cell::new(false) })
+    }
+
+    /// Whether something of it could not be read, or is not what it has to be.
+    pub(super) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Segment(segment) if segment.is_unreadable.get())
+    }
+
+    /// Remembers that it cannot be read.
+    pub(super) fn blame(&self) {
+        if let Self::Segment(segment) = self {
+            segment.is_unreadable.set(true);
+        }
+    }
+
     /// Rows in memory, brought into order.
     ///
     /// # Errors
@@ -71,12 +103,22 @@ impl Input {
         match self {
             Input::Segment(reader) => {
                 pace.spend(reader.stored_bytes(col, granule))?;
-                Ok(reader.read(col, granule)?)
+                Ok(reader.read(col, granule).inspect_err(|_| self.blame())?)
             }
             Input::Rows(rows) => {
                 let range = self.granule_rows(granule);
                 Ok(rows.column(col).slice(range.start, range.len()))
             }
+        }
+    }
+
+    /// Nulls of column `col` in all rows.
+    pub(super) fn null_count(&self, col: usize) -> usize {
+        match self {
+            Input::Segment(reader) => {
+                reader.null_counts(col).as_primitive::<UInt64Type>().values().iter().sum::<u64>() as usize
+            }
+            Input::Rows(rows) => rows.column(col).null_count(),
         }
     }
 

@@ -10,15 +10,17 @@ use stratalog_proto::{Code, Error, Offset, PartitionId, SegmentId, ShardId, Topi
 use stratalog_storage::{SegmentHandle, SegmentMeta};
 use tokio_util::sync::CancellationToken;
 
-use super::build::{Job, build};
+use super::blame::Blame;
+use super::build::{BuildFailed, Job, build};
 use super::commit::{commit, discard};
 use super::edit::{Edit, Merged, Rewritten};
 use super::pace::Pace;
 use super::policy::{Limits, View};
+use super::room::Room;
+use super::troubles::Troubles;
 use crate::rows::log::HostedTopic;
 use crate::rows::options::RowsOptions;
 use crate::rows::shard_rows::ShardRows;
-use crate::rows::trouble::Trouble;
 use crate::rows::usage::Usage;
 
 /// How often it is looked for something to merge.
@@ -38,6 +40,7 @@ pub(in crate::rows) struct Merger {
     pace: Arc<Pace>,
     /// Of work that somebody waits for.
     full_speed: Arc<Pace>,
+    pub(super) room: Arc<Room>,
     /// Segments that were tried and are better left alone.
     put_aside: Mutex<HashSet<SegmentId>>,
     /// Merges that came to count.
@@ -60,11 +63,34 @@ struct Work<'a> {
     pace: &'a Arc<Pace>,
 }
 
+/// A merge that does not count, or of which nobody knows.
+struct NotMerged {
+    error: Error,
+    blame: Blame,
+}
+
+impl From<Error> for NotMerged {
+    fn from(error: Error) -> Self {
+        Self { error, blame: Blame::Elsewhere }
+    }
+}
+
+/// What came of looking for something to merge in a shard.
+enum Looked {
+    /// There was something.
+    Tried,
+    /// Nothing, until the shard changes.
+    NothingToDo,
+    /// There may be something another time.
+    TooEarly,
+}
+
 impl Merger {
     pub(in crate::rows) fn new(options: RowsOptions, usage: Arc<Usage>, stop: CancellationToken) -> Self {
         Self {
             pace: Arc::new(Pace::new(options.merge_rate_bytes, stop.clone())),
             full_speed: Arc::new(Pace::new(0, stop)),
+            room: Arc::new(Room::new(options.merge_held_bytes)),
             options,
             usage,
             put_aside: Mutex::default(),
@@ -79,7 +105,7 @@ impl Merger {
     /// the rate is 0.
     pub(in crate::rows) async fn run(self: Arc<Self>, shards: Vec<Arc<ShardRows>>, stop: CancellationToken) {
         let mut looked: HashMap<ShardId, (u64, Instant)> = HashMap::new();
-        let (mut trouble, mut pause) = (Trouble::default(), TICK);
+        let (mut troubles, mut pause) = (Troubles::default(), TICK);
         if self.options.merge_rate_bytes == 0 {
             return;
         }
@@ -93,21 +119,14 @@ impl Merger {
                 let version = shard.log.manifest().version();
                 let known = looked.get(&shard.log.id());
                 let is_known = known.is_some_and(|(seen, at)| *seen == version && at.elapsed() < LOOK_AGAIN);
-                if is_known || trouble.is_waiting() || self.is_pressed(shard) {
+                if is_known || troubles.is_full() || self.is_pressed(shard) {
                     continue;
                 }
-                match self.merge_next(shard).await {
-                    Ok(true) => pause = Duration::ZERO,
-                    Ok(false) => _ = looked.insert(shard.log.id(), (version, Instant::now())),
-                    Err(error) => {
-                        let (shard, is_news) = (shard.log.id(), trouble.failed(&error));
-                        if is_news && !matches!(error.code, Code::Conflict | Code::Cancelled) {
-                            tracing::warn!(%shard, code = %error.code, %error, "segments were not merged; trying again, ever more seldom");
-                        }
-                        continue;
-                    }
+                match self.merge_next(shard, &mut troubles).await {
+                    Looked::Tried => pause = Duration::ZERO,
+                    Looked::NothingToDo => _ = looked.insert(shard.log.id(), (version, Instant::now())),
+                    Looked::TooEarly => {}
                 }
-                trouble.is_over();
             }
         }
     }
@@ -117,15 +136,28 @@ impl Merger {
         self.usage.bytes() > self.options.tail_budget_bytes / 2 || shard.progress.lag() > MAX_LAG
     }
 
-    /// Does the first merge that pays in a shard; whether there was one.
-    async fn merge_next(self: &Arc<Self>, shard: &Arc<ShardRows>) -> Result<bool, Error> {
-        for topic in shard.log.topics() {
-            if let Some(inputs) = self.plan(shard, &topic, false) {
-                self.merge(shard, &topic, inputs, &self.pace).await?;
-                return Ok(true);
+    /// Does the first merge that pays in a shard and does not fail.
+    async fn merge_next(self: &Arc<Self>, shard: &Arc<ShardRows>, troubles: &mut Troubles) -> Looked {
+        let (id, topics, mut looked) = (shard.log.id(), shard.log.topics(), Looked::NothingToDo);
+        troubles.retain(id, |known| topics.iter().any(|topic| topic.id == known));
+        for topic in topics {
+            if troubles.is_waiting(id, topic.id) {
+                looked = Looked::TooEarly;
+                continue;
+            }
+            let Some(inputs) = self.plan(shard, &topic, false) else { continue };
+            match self.merge(shard, &topic, inputs, &self.pace).await {
+                Ok(_) => {
+                    troubles.is_over(id, topic.id);
+                    return Looked::Tried;
+                }
+                Err(error) => {
+                    troubles.failed(id, topic.id, &error);
+                    looked = Looked::TooEarly;
+                }
             }
         }
-        Ok(false)
+        looked
     }
 
     /// Merges segments of a topic in a shard until each bucket has as few as possible, and no row lies below log start; what
@@ -163,7 +195,8 @@ impl Merger {
         view.next(to_the_end)
     }
 
-    /// Merges segments. Those that are better left apart are put aside, and that is no error.
+    /// Merges segments. Where they do not go together, those that do are merged none the less, and the others put aside: that
+    /// is no error.
     async fn merge(
         self: &Arc<Self>,
         shard: &Arc<ShardRows>,
@@ -171,18 +204,23 @@ impl Merger {
         inputs: Vec<Arc<SegmentMeta>>,
         pace: &Arc<Pace>,
     ) -> Result<Merged, Error> {
-        let work = Work { shard, topic, inputs: inputs.clone(), edit: Edit::default(), must: false, pace };
-        match self.carry_out(work).await {
-            Ok(rewritten) => Ok(Merged::of(inputs.len(), &rewritten)),
-            // They are left to those who repair them, or to queries, which read them as they are.
-            Err(error) if matches!(error.code, Code::InvalidRequest | Code::CorruptData | Code::NewerVersion) => {
-                let (shard, topic, segments) = (shard.log.id(), topic.id, inputs.len());
-                tracing::info!(%shard, %topic, segments, %error, "segments are not merged with each other");
-                self.put_aside.lock().extend(inputs.iter().map(|meta| meta.id));
-                Ok(Merged::default())
+        let (mut merged, mut parts) = (Merged::default(), vec![inputs]);
+        while let Some(inputs) = parts.pop() {
+            let work = Work { shard, topic, inputs: inputs.clone(), edit: Edit::default(), must: false, pace };
+            match self.carry_out(work).await {
+                Ok(rewritten) => merged.add(Merged::of(inputs.len(), &rewritten)),
+                Err(NotMerged { error, blame }) => {
+                    let Some(apart) = blame.apart(&inputs) else { return Err(error) };
+                    let (shard, topic, segments) = (shard.log.id(), topic.id, inputs.len());
+                    let left_apart = apart.put_aside.len();
+                    tracing::info!(%shard, %topic, segments, left_apart, %error, "segments are not merged with each other");
+                    self.put_aside.lock().extend(apart.put_aside.iter().map(|meta| meta.id));
+                    merged.left_apart += left_apart as u64;
+                    parts.extend(apart.again);
+                }
             }
-            Err(error) => Err(error),
         }
+        Ok(merged)
     }
 
     /// Puts segments in the place of `inputs` in which rows are changed as `edit` says, and none lies below log start. Does
@@ -202,10 +240,11 @@ impl Merger {
     ) -> Result<Rewritten, Error> {
         let topic = hosted(shard, topic)?;
         let inputs = inputs.to_vec();
-        self.carry_out(Work { shard, topic: &topic, inputs, edit, must: true, pace: &self.full_speed }).await
+        let work = Work { shard, topic: &topic, inputs, edit, must: true, pace: &self.full_speed };
+        self.carry_out(work).await.map_err(|failed| failed.error)
     }
 
-    async fn carry_out(self: &Arc<Self>, work: Work<'_>) -> Result<Rewritten, Error> {
+    async fn carry_out(self: &Arc<Self>, work: Work<'_>) -> Result<Rewritten, NotMerged> {
         let (merger, shard, topic) = (self.clone(), work.shard.clone(), work.topic.clone());
         let Work { inputs, edit, must, pace, .. } = work;
         let pace = pace.clone();
@@ -225,13 +264,16 @@ impl Merger {
                 edit,
                 must,
                 pace,
+                room: merger.room.clone(),
             };
             let done = merger.build_and_commit(&shard, topic.id, &inputs, &log_starts, job).await;
             let counter = if done.is_ok() { &merger.merges } else { &merger.failures };
             counter.fetch_add(1, Ordering::Relaxed);
             done
         });
-        merging.await.unwrap_or_else(|panic| Err(Error::new(Code::Internal, format!("a merge failed: {panic}"))))
+        merging.await.unwrap_or_else(|panic| {
+            Err(NotMerged::from(Error::new(Code::Internal, format!("a merge failed: {panic}"))))
+        })
     }
 
     async fn build_and_commit(
@@ -241,18 +283,18 @@ impl Merger {
         inputs: &[Arc<SegmentMeta>],
         log_starts: &[(PartitionId, Offset)],
         job: Job,
-    ) -> Result<Rewritten, Error> {
+    ) -> Result<Rewritten, NotMerged> {
         let built = match tokio::task::spawn_blocking(move || build(&job)).await {
             Ok(Ok(Some(built))) => built,
             Ok(Ok(None)) => return Ok(Rewritten::default()),
-            Ok(Err(failed)) => {
-                discard(shard, failed.written).await;
-                return Err(failed.error);
+            Ok(Err(BuildFailed { error, blame, written })) => {
+                discard(shard, written).await;
+                return Err(NotMerged { error, blame });
             }
             Err(panic) => {
                 shard.garbage.suspect();
                 let message = format!("building segments of topic {topic} failed: {panic}");
-                return Err(Error::new(Code::CorruptData, message));
+                return Err(NotMerged { error: Error::new(Code::Internal, message), blame: Blame::Together });
             }
         };
         let bytes = |metas: &mut dyn Iterator<Item = u64>| metas.sum();

@@ -3,11 +3,13 @@
 //! - [`policy`] says which segments are to become one (pure);
 //! - [`order`] brings the rows of the inputs into one order and says which of them stay, `schema` gives them one schema,
 //!   [`output`] cuts them into segments, [`source`] reads them while they are written: a granule at a time;
+//! - [`blame`] says what of the inputs is merged none the less if they do not go together;
 //! - [`Merger`] runs it: in the background within a rate, to the end on demand, or for an [`Edit`] of rows.
 //!
 //! S1: a row of an input is in exactly one output, or counted as trimmed or erased. S2: nothing counts until the command
 //! applied, and it applies only while every input is live.
 
+mod blame;
 mod build;
 mod commit;
 mod edit;
@@ -17,8 +19,10 @@ mod order;
 mod output;
 mod pace;
 mod policy;
+mod room;
 mod schema;
 mod source;
+mod troubles;
 
 #[cfg(test)]
 mod tests;

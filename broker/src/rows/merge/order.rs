@@ -85,6 +85,19 @@ pub(super) fn order(inputs: &[Input], filter: &Filter, buckets: Buckets, pace: &
 }
 
 impl Ordered {
+    /// The rows of some inputs alone, by the number of the input.
+    pub(super) fn only(&self, is_in: &[bool]) -> Self {
+        let mut only = Self::default();
+        for (bucket, range) in &self.runs {
+            let (first, places) = (only.places.len(), &self.places[range.clone()]);
+            only.places.extend(places.iter().filter(|place| is_in[place.input as usize]));
+            if only.places.len() > first {
+                only.runs.push((*bucket, first..only.places.len()));
+            }
+        }
+        only
+    }
+
     /// Takes the next row, if it stays; whether another stands for it.
     fn take(&mut self, key: Key, place: Place, stands_in: bool, filter: &Filter, buckets: Buckets) -> bool {
         let (time_ns, partition, offset) = key;
@@ -145,6 +158,7 @@ impl Cursor<'_> {
         let key = self.keys.as_ref().expect("it was just read").get(self.at);
         self.at += 1;
         if self.last.is_some_and(|last| last >= key) {
+            self.input.blame();
             return Err(Error::new(Code::CorruptData, "the rows of a segment to be merged are not in their order"));
         }
         self.last = Some(key);

@@ -1,5 +1,8 @@
 //! Merges over a log in memory: the same rows in fewer files.
 
+mod apart;
+mod bounds;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +50,15 @@ impl Setup {
         Self { dir, log, logs, rows }
     }
 
+    /// The same with so much memory for the values that a merge holds.
+    async fn with_held_bytes(self, merge_held_bytes: usize) -> Self {
+        self.rows.stop().await;
+        let options = RowsOptions { merge_held_bytes, ..options() };
+        let topics = Arc::new(FixedTopics(vec![self.logs.clone()]));
+        let rows = Rows::start(vec![self.log.clone()], topics, options).await.unwrap();
+        Self { rows, ..self }
+    }
+
     /// Seals these values as one segment for each bucket.
     async fn seal(&self, partition: u32, values: &[String]) {
         self.log.produce(&self.logs, partition, &values.iter().map(String::as_str).collect::<Vec<_>>());
@@ -69,7 +81,12 @@ impl Setup {
 
     fn begin_erasure(&self) {
         let (job, topic) = (JobId::new().to_bytes(), self.logs.id.to_bytes());
-        self.log.apply(&[Command::Erase(internal::Erase { job, topic, predicate: "true".to_owned() })]);
+        self.log.apply(&[Command::Erase(internal::Erase {
+            job,
+            topic,
+            predicate: "true".to_owned(),
+            columns: Vec::new(),
+        })]);
     }
 
     async fn rewrite(
@@ -105,13 +122,12 @@ impl Setup {
 }
 
 async fn start(log: &Arc<MemLog>, logs: &Arc<TopicInfo>) -> Arc<Rows> {
-    let options = RowsOptions {
-        seal_age: Duration::from_secs(3_600),
-        retention_interval: Duration::from_secs(3_600),
-        merge_rate_bytes: 0,
-        ..RowsOptions::default()
-    };
-    Rows::start(vec![log.clone()], Arc::new(FixedTopics(vec![logs.clone()])), options).await.unwrap()
+    Rows::start(vec![log.clone()], Arc::new(FixedTopics(vec![logs.clone()])), options()).await.unwrap()
+}
+
+fn options() -> RowsOptions {
+    let hour = Duration::from_secs(3_600);
+    RowsOptions { seal_age: hour, retention_interval: hour, merge_rate_bytes: 0, ..RowsOptions::default() }
 }
 
 fn files(dir: &Path) -> usize {

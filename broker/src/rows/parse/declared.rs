@@ -63,8 +63,20 @@ impl Declared {
     }
 }
 
+/// The type of a column in words of its declaration; `None` for a type that no record gives a column.
+pub(in crate::rows) fn column_type(data_type: &DataType) -> Option<ColumnType> {
+    Some(match data_type {
+        DataType::Boolean => ColumnType::Boolean,
+        DataType::Int64 => ColumnType::Bigint,
+        DataType::Float64 => ColumnType::Double,
+        DataType::Utf8 => ColumnType::Text,
+        DataType::Timestamp(TimeUnit::Nanosecond, Some(zone)) if **zone == *"UTC" => ColumnType::Timestamp,
+        _ => return None,
+    })
+}
+
 /// The declared columns as a table has them, also where no row has a value.
-pub(in crate::rows) fn declared_schema(columns: &[ColumnSpec]) -> SchemaRef {
+pub(crate) fn declared_schema(columns: &[ColumnSpec]) -> SchemaRef {
     let data_type = |column_type| match column_type {
         ColumnType::Boolean => DataType::Boolean,
         ColumnType::Bigint => DataType::Int64,

@@ -43,6 +43,8 @@ struct Node {
     by_key: HashMap<Box<str>, usize>,
     /// The last record that had it.
     seen: u64,
+    /// The last record whose value of it is in [`REST`].
+    in_rest: u64,
 }
 
 /// A column with its name.
@@ -168,6 +170,9 @@ impl Fields {
         if let Some(column) = node.column {
             self.columns[column].column.remove(self.row);
         }
+        if self.nodes[id.0 as usize].in_rest == self.record {
+            self.rest_of(id).push_str("null");
+        }
         for at in 0..self.nodes[id.0 as usize].children.len() {
             let child = self.nodes[id.0 as usize].children[at].1;
             if self.nodes[child.0 as usize].seen == self.record {
@@ -246,7 +251,9 @@ impl Fields {
     }
 
     fn rest_of(&mut self, node: NodeId) -> &mut String {
-        open_rest(&mut self.rest, &self.nodes[node.0 as usize].path)
+        let node = &mut self.nodes[node.0 as usize];
+        node.in_rest = self.record;
+        open_rest(&mut self.rest, &node.path)
     }
 
     /// The event time of the record under construction, as it was written.

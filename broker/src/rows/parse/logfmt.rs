@@ -86,7 +86,9 @@ impl<'a> Line<'a> {
 
     /// No value, also if the key had one before.
     fn put_null(&mut self, fields: &mut Fields, key: &str) {
-        fields.child(ROOT, key, &mut self.expected);
+        if fields.child(ROOT, key, &mut self.expected).is_none() {
+            fields.rest(ROOT, key).push_str("null");
+        }
     }
 
     fn put_number(&mut self, fields: &mut Fields, key: &str, digits: &str) {

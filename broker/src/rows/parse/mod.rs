@@ -30,7 +30,8 @@ mod time;
 mod tests;
 
 pub(super) use column::exact_float;
-pub(super) use declared::declared_schema;
+pub(super) use declared::column_type;
+pub(crate) use declared::declared_schema;
 pub(super) use escape::escape;
 pub(super) use parser::{Parsed, parse};
 pub(crate) use pattern::check_pattern;

@@ -27,6 +27,7 @@ impl ShardState {
             hashed_at: hashed.map_or(0, |hashed| hashed.index.0),
             hash: hashed.map(|hashed| Bytes::copy_from_slice(&hashed.hash)).unwrap_or_default(),
             erasures: self.erasures.to_proto(),
+            hash_digest: hashed.map_or(0, |hashed| hashed.digest),
         };
         state.encode_to_vec()
     }
@@ -74,7 +75,7 @@ fn decode_hash(state: &internal::ShardState) -> Result<Option<StateHash>, Error>
         return Ok(None);
     }
     let hash = state.hash[..].try_into().map_err(|_| corrupt("its hash does not have 32 bytes".to_owned()))?;
-    Ok(Some(StateHash { index: RaftIndex(state.hashed_at), hash }))
+    Ok(Some(StateHash { index: RaftIndex(state.hashed_at), hash, digest: state.hash_digest }))
 }
 
 fn encode_partition(id: PartitionId, partition: &PartitionState) -> internal::PartitionState {

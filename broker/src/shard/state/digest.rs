@@ -11,6 +11,9 @@ use crate::shard::partition::PartitionState;
 pub(crate) const HASH_EVERY: u64 = 4_096;
 /// What is hashed is gathered in pieces of about this many bytes.
 const PIECE_BYTES: usize = 64 << 10;
+/// Which fields are hashed, and how. An entry of another release may have the hash of another formula, which says nothing
+/// about this one: a change of what is hashed takes the next number.
+pub(crate) const DIGEST: u32 = 1;
 /// What the hashed bytes begin with.
 const MAGIC: &[u8; 8] = b"SLG-HASH";
 
@@ -21,6 +24,8 @@ pub(crate) struct StateHash {
     pub(crate) index: RaftIndex,
     /// BLAKE3, see [`ShardState::digest`].
     pub(crate) hash: [u8; 32],
+    /// By which formula: [`DIGEST`], or that of the release that wrote the state.
+    pub(crate) digest: u32,
 }
 
 impl ShardState {
@@ -56,7 +61,10 @@ impl ShardState {
             sink.bytes(&meta.blake3);
         }
         let counts = live.map_or_else(RowCounts::default, |live| live.counts);
-        [counts.rowless, counts.dropped, counts.trimmed, counts.erased].into_iter().for_each(|count| sink.u64(count));
+        // A state of before they were counted takes all that has no row for dropped, so that replicas which began with such
+        // states of different indexes differ in what was rowless: never in the sum.
+        let absent = counts.rowless.saturating_add(counts.dropped);
+        [absent, counts.trimmed, counts.erased].into_iter().for_each(|count| sink.u64(count));
     }
 
     /// Takes the hash of what is applied up to `index`, in the first entry with commands at or after each multiple of
@@ -66,17 +74,17 @@ impl ShardState {
         if index.0 / HASH_EVERY <= last / HASH_EVERY {
             return None;
         }
-        self.hashed = Some(StateHash { index, hash: self.digest() });
+        self.hashed = Some(StateHash { index, hash: self.digest(), digest: DIGEST });
         self.hashed
     }
 
     /// Compares a hash of the leader with the one that was taken here. One of another index is not compared: a newer
-    /// one was taken since, here as everywhere.
+    /// one was taken since, here as everywhere. Nor is one by another formula, which a log of another release may have.
     ///
     /// # Errors
     /// [`Code::Internal`]: they differ.
     pub(super) fn check(&self, check: &internal::CheckState) -> Result<CommandResult, Error> {
-        match self.hashed.filter(|hashed| hashed.index.0 == check.index) {
+        match self.hashed.filter(|hashed| (hashed.index.0, hashed.digest) == (check.index, check.digest)) {
             Some(hashed) if hashed.hash[..] != check.hash[..] => {
                 let message = format!(
                     "A1: the state of this replica differs from the leader's at index {}: one of them is wrong. Stop \

@@ -4,6 +4,7 @@
 //! from the state after a crash.
 
 use bytes::Bytes;
+use stratalog_proto::config::ColumnSpec;
 use stratalog_proto::{Code, Error, JobId, RaftIndex, TopicId, internal};
 
 use super::digest::Sink;
@@ -16,16 +17,19 @@ pub(crate) const MAX_RUNNING_ERASURES: usize = 64;
 pub(crate) const MAX_DONE_ERASURES: usize = 1_000;
 /// Bytes of a predicate.
 pub(crate) const MAX_PREDICATE_BYTES: usize = 64 << 10;
-/// Bytes of what is remembered of an error.
-const MAX_ERROR_BYTES: usize = 1_000;
+/// Bytes of what is remembered of an error, and of the condition of a job that failed.
+const MAX_TEXT_BYTES: usize = 1_000;
 
 /// An erasure: every record of the topic at or below `index` whose row fulfils the predicate is to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Erasure {
     pub(crate) job: JobId,
     pub(crate) topic: TopicId,
-    /// A SQL expression over the columns of the topic; empty once it is done, since it may say what was to be forgotten.
+    /// A SQL expression over the columns of the topic; empty once it is done, since it may say what was to be forgotten. Of
+    /// one that failed, its beginning.
     pub(crate) predicate: String,
+    /// The columns that it names, with the types by which it is evaluated; none once it has ended.
+    pub(crate) columns: Vec<ColumnSpec>,
     /// The entry that asked: its fence.
     pub(crate) index: RaftIndex,
     /// Time of that entry.
@@ -74,7 +78,8 @@ impl Erasures {
     pub(super) fn remove_topic(&mut self, topic: TopicId, at_ns: i64) {
         for erasure in self.0.iter_mut().filter(|erasure| erasure.topic == topic && erasure.done.is_none()) {
             let error = Some("the topic was deleted".to_owned());
-            erasure.done = Some(ErasureDone { at_ns: at_ns.max(1), rows: 0, records: 0, error });
+            erasure.end(ErasureDone { at_ns: at_ns.max(1), rows: 0, records: 0, error });
+            erasure.predicate.clear();
         }
         self.forget_oldest_done();
     }
@@ -86,7 +91,8 @@ impl Erasures {
     /// # Errors
     /// What contradicts itself in them.
     pub(super) fn from_proto(raw: &[internal::EraseState]) -> Result<Self, &'static str> {
-        let erasures: Vec<Erasure> = raw.iter().map(decode).collect::<Option<_>>().ok_or("an erasure has no ids")?;
+        let erasures: Vec<Erasure> =
+            raw.iter().map(decode).collect::<Option<_>>().ok_or("an erasure has no ids, or a column of no type")?;
         if !erasures.is_sorted_by_key(|erasure| erasure.index) {
             return Err("its erasures are not in their order");
         }
@@ -98,6 +104,18 @@ impl Erasures {
         for erasure in &self.0 {
             sink.message(&internal::EraseState::from(erasure));
         }
+    }
+}
+
+impl Erasure {
+    /// It has ended; what is not needed any more is forgotten.
+    fn end(&mut self, done: ErasureDone) {
+        match done.error {
+            Some(_) => self.predicate = shortened(&self.predicate),
+            None => self.predicate.clear(),
+        }
+        self.columns.clear();
+        self.done = Some(done);
     }
 }
 
@@ -115,7 +133,7 @@ impl ShardState {
     pub(super) fn erase(&mut self, at: At, erase: &internal::Erase) -> Result<CommandResult, Error> {
         let (job, topic) = (job_id(&erase.job)?, topic_id(&erase.topic)?);
         if let Some(known) = self.erasures.0.iter().find(|erasure| erasure.job == job) {
-            let is_same = known.topic == topic && (known.predicate == erase.predicate || known.predicate.is_empty());
+            let is_same = known.topic == topic && (known.predicate == erase.predicate || known.done.is_some());
             let message = format!("the id {job} is that of another erasure");
             return if is_same { Ok(CommandResult::Done) } else { Err(Error::new(Code::Conflict, message)) };
         }
@@ -126,6 +144,7 @@ impl ShardState {
             let message = format!("an erasure has a condition of 1 to {MAX_PREDICATE_BYTES} bytes");
             return Err(Error::new(Code::InvalidRequest, message));
         }
+        let columns = erased_columns(&erase.columns)?;
         if self.erasures.running().count() >= MAX_RUNNING_ERASURES {
             let message = format!("{MAX_RUNNING_ERASURES} erasures are under way in this shard; ask again later");
             return Err(Error::new(Code::Overloaded, message));
@@ -134,6 +153,7 @@ impl ShardState {
             job,
             topic,
             predicate: erase.predicate.clone(),
+            columns,
             index: at.index,
             requested_at_ns: self.time_ns,
             done: None,
@@ -152,11 +172,7 @@ impl ShardState {
         };
         if erasure.done.is_none() {
             let error = (!done.error.is_empty()).then(|| shortened(&done.error));
-            if error.is_none() {
-                erasure.predicate.clear();
-            }
-            erasure.done =
-                Some(ErasureDone { at_ns: self.time_ns.max(1), rows: done.rows, records: done.records, error });
+            erasure.end(ErasureDone { at_ns: self.time_ns.max(1), rows: done.rows, records: done.records, error });
             self.erasures.forget_oldest_done();
         }
         Ok(CommandResult::Done)
@@ -168,8 +184,19 @@ fn job_id(bytes: &Bytes) -> Result<JobId, Error> {
     JobId::from_slice(bytes).ok_or_else(malformed)
 }
 
+/// The columns that a condition names: their names are no longer than it.
+fn erased_columns(raw: &[internal::Column]) -> Result<Vec<ColumnSpec>, Error> {
+    if raw.iter().map(|column| column.name.len()).sum::<usize>() > MAX_PREDICATE_BYTES
+        || raw.len() > MAX_PREDICATE_BYTES
+    {
+        let message = format!("the columns of a condition take more than its {MAX_PREDICATE_BYTES} bytes");
+        return Err(Error::new(Code::InvalidRequest, message));
+    }
+    raw.iter().map(ColumnSpec::from_internal).collect()
+}
+
 fn shortened(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_ERROR_BYTES)].to_owned()
+    text[..text.floor_char_boundary(MAX_TEXT_BYTES)].to_owned()
 }
 
 impl From<&Erasure> for internal::EraseState {
@@ -185,6 +212,7 @@ impl From<&Erasure> for internal::EraseState {
             rows: done.map_or(0, |done| done.rows),
             records: done.map_or(0, |done| done.records),
             error: done.and_then(|done| done.error.clone()).unwrap_or_default(),
+            columns: erasure.columns.iter().map(ColumnSpec::to_internal).collect(),
         }
     }
 }
@@ -200,6 +228,7 @@ fn decode(raw: &internal::EraseState) -> Option<Erasure> {
         job: JobId::from_slice(&raw.job)?,
         topic: TopicId::from_slice(&raw.topic)?,
         predicate: raw.predicate.clone(),
+        columns: erased_columns(&raw.columns).ok()?,
         index: RaftIndex(raw.index),
         requested_at_ns: raw.requested_at_ns,
         done: (raw.done_at_ns != 0).then_some(done),

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use indicatif::ProgressBar;
 use serde_json::Value;
-use stratalog_broker::{LineJoiner, Multiline};
+use stratalog_broker::{Multiline, RecordLines, joined_limit};
 use stratalog_client::{Delivery, OutRecord, Producer, ProducerOptions, SendError};
+use stratalog_proto::config::{Format, TopicConfig};
 use stratalog_proto::{PartitionId, v1};
 use tokio::sync::mpsc;
 
@@ -23,8 +24,8 @@ use crate::progress::{Latencies, Unit, bar};
 const IN_FLIGHT: usize = 64 << 10;
 /// How long a record waits for its next line while nothing comes.
 const NEXT_LINE_WAIT: Duration = Duration::from_secs(1);
-/// Room in a batch for what stands around the value of a record that lines were joined to.
-const BATCH_OVERHEAD_BYTES: usize = 1_024;
+/// Room that a joined value leaves for a key that is found in it.
+const MAX_FOUND_KEY_BYTES: usize = 1_024;
 
 pub(super) async fn run(global: &Global, command: &Produce) -> Result<(), Failure> {
     let client = global.client().await?;
@@ -34,10 +35,9 @@ pub(super) async fn run(global: &Global, command: &Produce) -> Result<(), Failur
     let files = if command.files.is_empty() { vec![PathBuf::from("-")] } else { command.files.clone() };
     let run = Run {
         producer: client.producer(&command.topic, options).await?,
+        lines: record_lines(&config, command.key_field.is_some())?,
         key_field: command.key_field.clone(),
         partition: command.partition.map(PartitionId),
-        skip_blank: config.format == "json" || config.format == "logfmt",
-        joiner: joiner(&config)?,
         progress: bar(total_bytes(&files), Unit::Bytes),
     };
     let totals = run.all(files).await?;
@@ -48,9 +48,7 @@ struct Run {
     producer: Producer,
     key_field: Option<String>,
     partition: Option<PartitionId>,
-    skip_blank: bool,
-    /// Makes records of lines, where the topic says that one has several.
-    joiner: Option<LineJoiner>,
+    lines: RecordLines,
     progress: ProgressBar,
 }
 
@@ -64,10 +62,6 @@ impl Run {
         let mut totals = Totals::default();
         while let Some(records) = self.next_records(&mut blocks).await {
             for record in records {
-                if self.skip_blank && record.trim_ascii().is_empty() {
-                    totals.blank += 1;
-                    continue;
-                }
                 totals.bytes += record.len() as u64;
                 let delivery = self.producer.send(self.record(record)).await.map_err(send_failure)?;
                 // The collector ends early only on a failed delivery, which it then returns.
@@ -79,6 +73,7 @@ impl Run {
                 break;
             }
         }
+        totals.blank = self.lines.skipped();
         drop(sent);
         let flushed = self.producer.close().await;
         totals.latencies = acks.await.expect("the collector does not panic")?;
@@ -93,20 +88,16 @@ impl Run {
     /// The records of the next block of lines. A record whose next line does not come, as at the end of a log that is still
     /// being written, is given as it is after a while. `None` at the end.
     async fn next_records(&mut self, blocks: &mut mpsc::Receiver<Vec<Bytes>>) -> Option<Vec<Bytes>> {
-        let waits = self.joiner.as_ref().is_some_and(LineJoiner::is_open);
         let block = match tokio::time::timeout(NEXT_LINE_WAIT, blocks.recv()).await {
             Ok(block) => block,
-            Err(_) if waits => return Some(self.joiner.as_mut().and_then(LineJoiner::finish).into_iter().collect()),
+            Err(_) if self.lines.is_open() => return Some(self.lines.finish().into_iter().collect()),
             Err(_) => blocks.recv().await,
         };
         let Some(block) = block else {
-            return self.joiner.as_mut().and_then(LineJoiner::finish).map(|last| vec![last]);
+            return self.lines.finish().map(|last| vec![last]);
         };
         self.progress.inc(block.iter().map(|line| line.len() as u64 + 1).sum());
-        Some(match &mut self.joiner {
-            None => block,
-            Some(joiner) => block.into_iter().filter_map(|line| joiner.push(line)).collect(),
-        })
+        Some(block.into_iter().filter_map(|line| self.lines.push(line)).collect())
     }
 
     fn record(&self, line: Bytes) -> OutRecord {
@@ -115,15 +106,20 @@ impl Run {
     }
 }
 
-/// What joins lines as the topic says.
-fn joiner(config: &v1::TopicConfig) -> Result<Option<LineJoiner>, Failure> {
-    if config.multiline.is_empty() {
-        return Ok(None);
-    }
-    let multiline = Multiline::new(&config.multiline).map_err(|error| Failure::Refused(error.to_string()))?;
+/// What makes records of lines as the topic says.
+fn record_lines(config: &v1::TopicConfig, has_key_field: bool) -> Result<RecordLines, Failure> {
+    let multiline =
+        Some(&config.multiline).filter(|setting| !setting.is_empty()).map(|setting| Multiline::new(setting));
+    let multiline = multiline.transpose().map_err(|error| Failure::Refused(error.to_string()))?;
     let max_batch_bytes = (config.max_message_bytes as usize).min(lines::MAX_LINE_BYTES);
-    let overhead = BATCH_OVERHEAD_BYTES.min(max_batch_bytes / 8);
-    Ok(Some(LineJoiner::new(multiline, max_batch_bytes - overhead)))
+    let key = if has_key_field { MAX_FOUND_KEY_BYTES.min(max_batch_bytes / 8) } else { 0 };
+    Ok(RecordLines::new(format(config), multiline, joined_limit(max_batch_bytes, key)))
+}
+
+/// The topic's format; of one that this version does not know, every line is a record.
+fn format(config: &v1::TopicConfig) -> Format {
+    let mut settings = TopicConfig::default();
+    settings.set("format", &config.format).map_or(Format::Raw, |()| settings.format)
 }
 
 fn read_all(files: &[PathBuf], blocks: &mpsc::Sender<Vec<Bytes>>) -> Result<(), Failure> {

@@ -1,7 +1,8 @@
 //! Values of text taken apart by a regular expression with named groups. `%{NAME}` stands in it for a well-known
 //! pattern, `%{NAME:column}` for one whose text becomes a column, and `%{NAME:column:int}` or `…:float}` for a number.
 //!
-//! The expressions are those of the `regex` crate: matching takes time linear in the value, whatever the pattern (X1).
+//! The expressions are those of the `regex` crate: matching takes time in proportion to the value and, at worst, to the
+//! compiled pattern. Both are bounded, and so is their product (X1).
 
 mod expand;
 mod known;
@@ -18,8 +19,15 @@ use super::number::number;
 
 /// The column of the whole value, unless a part of it is called so.
 pub(super) const MESSAGE: &str = "message";
-/// The most memory of a compiled pattern, and of what matching it keeps for each thread.
-const MAX_COMPILED_BYTES: usize = 4 << 20;
+/// The most memory of a compiled pattern.
+const MAX_COMPILED_BYTES: usize = 512 << 10;
+/// The least that a compiled pattern is taken to have.
+const LEAST_COMPILED_BYTES: usize = 512;
+/// The most memory of what matching keeps for each thread.
+const MAX_MATCHING_BYTES: usize = 2 << 20;
+/// The most that the bytes of a value times those of the compiled pattern may be: for each byte of the value a match looks
+/// at each state of the pattern at worst, which for this product takes about a second.
+const MAX_WORK: usize = 8 << 30;
 /// How deep groups may lie in groups.
 const MAX_NESTING: u32 = 100;
 
@@ -45,6 +53,8 @@ struct Group {
 pub(super) struct Pattern {
     regex: Regex,
     groups: Vec<Group>,
+    /// The most bytes of a value that it is looked for in.
+    max_value_bytes: usize,
 }
 
 /// Checks the setting `pattern` of a topic.
@@ -67,19 +77,14 @@ impl Pattern {
             Error::new(Code::InvalidConfig, format!("topic setting `pattern` cannot be `{shown}`: {why}"))
         };
         let expanded = expand(pattern).map_err(invalid)?;
-        let regex = RegexBuilder::new(&expanded.text)
-            .size_limit(MAX_COMPILED_BYTES)
-            .dfa_size_limit(MAX_COMPILED_BYTES)
-            .nest_limit(MAX_NESTING)
-            .build()
-            .map_err(|error| invalid(why_not(pattern, error)))?;
+        let (regex, bytes) = compile(&expanded.text).map_err(|error| invalid(why_not(pattern, error)))?;
         let named = regex.capture_names().enumerate().filter_map(|(number, name)| Some((number, name?)));
         let groups: Vec<Group> = named.map(|(number, name)| expanded.group(number, name)).collect();
         if groups.is_empty() {
             let why = "no part of it is a column; name one, as in `%{LOGLEVEL:level}` or `(?<level>[A-Z]+)`";
             return Err(invalid(why.to_owned()));
         }
-        Ok(Self { regex, groups })
+        Ok(Self { regex, groups, max_value_bytes: MAX_WORK / bytes })
     }
 
     /// Room for what a match finds.
@@ -91,8 +96,15 @@ impl Pattern {
     /// column the later one that did wins.
     ///
     /// # Errors
-    /// That the value does not match, or which part of it is no number. What was put until then has to be rolled back.
+    /// That the value does not match or is too long for the pattern, or which part of it is no number. What was put until
+    /// then has to be rolled back.
     pub(super) fn read(&self, text: &str, found: &mut CaptureLocations, fields: &mut Fields) -> Result<(), String> {
+        if text.len() > self.max_value_bytes {
+            let (len, most) = (text.len(), self.max_value_bytes);
+            return Err(format!(
+                "the value is too long for the topic's pattern: it has {len} bytes, of at most {most}"
+            ));
+        }
         if self.regex.captures_read(found, text).is_none() {
             return Err("the value does not match the topic's pattern".to_owned());
         }
@@ -133,10 +145,26 @@ impl GroupType {
     }
 }
 
+/// Compiles an expression; with the power of two of bytes that it fits in.
+fn compile(expression: &str) -> Result<(Regex, usize), regex::Error> {
+    let mut bytes = LEAST_COMPILED_BYTES;
+    loop {
+        let mut builder = RegexBuilder::new(expression);
+        builder.size_limit(bytes).dfa_size_limit(MAX_MATCHING_BYTES).nest_limit(MAX_NESTING);
+        match builder.build() {
+            Err(regex::Error::CompiledTooBig(_)) if bytes < MAX_COMPILED_BYTES => bytes *= 2,
+            built => return built.map(|regex| (regex, bytes)),
+        }
+    }
+}
+
 /// Why an expression does not compile. Its own errors show the expression, which is ours where it was expanded.
 fn why_not(pattern: &str, error: regex::Error) -> String {
     match error {
-        regex::Error::CompiledTooBig(_) => format!("compiled, it takes more than {MAX_COMPILED_BYTES} bytes"),
+        regex::Error::CompiledTooBig(_) => format!(
+            "compiled, it takes more than {MAX_COMPILED_BYTES} bytes; repeat less, or write `[0-9A-Za-z_]` for `\\w`, which is \
+             every letter of Unicode"
+        ),
         error => {
             let error = error.to_string();
             let last = error.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();

@@ -63,6 +63,21 @@ fn time_field_and_declared_columns_count_for_logfmt() {
 }
 
 #[test]
+fn the_last_value_of_a_key_wins_in_rest_too() {
+    let config = logfmt();
+    let full = (0..MAX_COLUMNS).map(|n| format!("k{n}={n}")).collect::<Vec<_>>().join(" ");
+    // A node of the tree has room for `x`, and no column; beyond the nodes `y` has neither.
+    let many = (0..4 * MAX_COLUMNS).map(|n| format!("k{n}={n}")).collect::<Vec<_>>().join(" ");
+    for (first, key) in [(full, "x"), (many, "y")] {
+        let last = format!("{key}=5 {key}=null {key}");
+        let rows = rows_with(&config, &[&first, &format!("{key}=5 {key}=null"), &last]);
+        let rest = rows.column_by_name(REST).unwrap().as_string::<i32>();
+        let value = |row| serde_json::from_str::<serde_json::Value>(rest.value(row)).unwrap()[key].clone();
+        assert_eq!((value(1), value(2)), (serde_json::Value::Null, true.into()));
+    }
+}
+
+#[test]
 fn keys_past_the_cap_are_kept_in_rest() {
     let line = (0..MAX_COLUMNS + 2).map(|n| format!("k{n}={n}")).collect::<Vec<_>>().join(" ");
     let rows = rows_with(&logfmt(), &[&format!("{line} s=\"x y\" b")]);

@@ -173,6 +173,23 @@ fn what_is_no_pattern_is_refused_with_a_reason() {
 }
 
 #[test]
+fn x1_a_pattern_that_looks_everywhere_is_refused_or_passes_long_values_by() {
+    let error = check_pattern(r"(?<a>(?:\w{1,50}\s?){1,40}z)").unwrap_err();
+    assert!(error.message.contains("compiled, it takes more than 524288 bytes"), "{error}");
+
+    let hostile = "(?<a>(?:[a-z]{1,50} ?){1,60}z)";
+    check_pattern(hostile).unwrap();
+    let long = "a".repeat(1 << 20);
+    let rows = rows_with(&pattern(hostile), &["abc z", &long, "z"]);
+    let reason = "the value is too long for the topic's pattern: it has 1048576 bytes, of at most 16384";
+    assert_eq!(
+        dead(&rows),
+        [None, Some(reason.to_owned()), Some("the value does not match the topic's pattern".to_owned())]
+    );
+    assert_eq!(values(rows.column_by_name("a").unwrap()), "abc z | - | -");
+}
+
+#[test]
 fn x1_a_pattern_that_is_none_makes_dead_rows() {
     let rows = rows_with(&pattern("%{WROD:x}"), &["a"]);
     assert!(dead(&rows)[0].as_deref().unwrap().starts_with("the topic's pattern is none: "), "{:?}", dead(&rows));

@@ -128,12 +128,15 @@ fn before(plan: &Plan) -> Option<u64> {
     plan.before.get(&PartitionId(0)).map(|offset| offset.0)
 }
 
+/// What is told, the times of replay segments as (came, claimed), and below which offset records go.
+type Case = (&'static str, Vec<(i64, i64)>, Option<u64>);
+
 #[test]
 fn records_of_a_raw_topic_go_by_when_they_came() {
     let topic = raw(Some(10 * HOUR), None);
     let now = 100 * HOUR;
     let timestamp = |hour: i64| hour * HOUR / 1_000_000;
-    let cases: [(&str, Vec<(i64, i64)>, Option<u64>); 8] = [
+    let cases: [Case; 8] = [
         ("nothing there", vec![], None),
         ("old and young", vec![(80 * HOUR, 0), (90 * HOUR, 0), (90 * HOUR + 1, 0), (95 * HOUR, 0)], Some(20)),
         ("all old", vec![(80 * HOUR, timestamp(500)), (90 * HOUR, 0)], Some(20)),

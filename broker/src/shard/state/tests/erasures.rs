@@ -1,6 +1,7 @@
 //! What the state remembers of erasures.
 
 use stratalog_proto::JobId;
+use stratalog_proto::config::ColumnType;
 
 use super::super::erasures::{MAX_DONE_ERASURES, MAX_PREDICATE_BYTES, MAX_RUNNING_ERASURES};
 use super::*;
@@ -11,7 +12,8 @@ fn job(number: u128) -> JobId {
 
 fn erase(number: u128, predicate: &str) -> Command {
     let predicate = predicate.to_owned();
-    Command::Erase(internal::Erase { job: job(number).to_bytes(), topic: TOPIC.to_bytes(), predicate })
+    let columns = vec![internal::Column { name: "a".to_owned(), r#type: 2, required: false }];
+    Command::Erase(internal::Erase { job: job(number).to_bytes(), topic: TOPIC.to_bytes(), predicate, columns })
 }
 
 fn done(number: u128, error: &str) -> Command {
@@ -30,6 +32,8 @@ fn an_erasure_is_remembered_with_the_entry_that_asked_first() {
     let again = apply(&mut state, 3, 60, &[erase(1, "a = 1"), erase(1, "a = 2"), erase(2, "a = 2")]);
     assert_eq!(codes(again), [Ok(CommandResult::Done), Err(Code::Conflict), Ok(CommandResult::Done)]);
     assert_eq!(jobs(&state), [(1, 2, false), (2, 3, false)]);
+    assert_eq!(state.erasures()[0].columns[0].column_type, ColumnType::Bigint);
+    assert_eq!(ShardState::decode(state.encode().into()).unwrap(), state);
     apply(&mut state, 4, 70, &[done(1, ""), done(1, "too late")]);
     let ended = state.erasures()[0].done.clone().unwrap();
     assert_eq!((ended.at_ns, ended.rows, ended.records, ended.error), (70, 3, 4, None));
@@ -65,12 +69,23 @@ fn the_newest_that_are_done_are_remembered_and_all_that_are_not() {
 }
 
 #[test]
+fn of_an_erasure_that_failed_the_beginning_of_its_condition_is_remembered() {
+    let mut state = hosting(&[0]);
+    let long = "é".repeat(MAX_PREDICATE_BYTES / 2);
+    apply(&mut state, 2, 0, &[erase(1, &long), done(1, "it failed"), erase(1, &long)]);
+    assert_eq!(state.erasures()[0].predicate, "é".repeat(500));
+    assert_eq!(jobs(&state), [(1, 2, true)]);
+}
+
+#[test]
 fn erasures_of_a_topic_end_with_it() {
     let mut state = hosting(&[0]);
     apply(&mut state, 2, 0, &[erase(1, "a = 1"), erase(2, "a = 1"), done(1, &"é".repeat(1_000))]);
     apply(&mut state, 3, 0, &[Command::RemoveTopic(internal::RemoveTopic { topic: TOPIC.to_bytes() })]);
     let errors: Vec<_> = state.erasures().iter().map(|one| one.done.clone().unwrap().error.unwrap()).collect();
     assert_eq!(errors, ["é".repeat(500), "the topic was deleted".to_owned()]);
+    assert_eq!(state.erasures()[1].predicate, "", "what was to be forgotten went with the topic");
+    assert!(state.erasures().iter().all(|one| one.columns.is_empty()));
     assert_eq!(ShardState::decode(state.encode().into()).unwrap(), state);
 }
 

@@ -1,10 +1,12 @@
 //! A1: hashes of the state, and what comes of one that differs.
 
-use super::super::digest::HASH_EVERY;
+use super::super::digest::{DIGEST, HASH_EVERY};
+use prost::Message;
+
 use super::*;
 
 fn check(index: u64, hash: [u8; 32]) -> Command {
-    Command::CheckState(internal::CheckState { index, hash: hash.to_vec().into() })
+    Command::CheckState(internal::CheckState { index, hash: hash.to_vec().into(), digest: DIGEST })
 }
 
 fn named(topic: u128) -> Command {
@@ -32,6 +34,50 @@ fn a1_a_replica_whose_hash_differs_stops() {
     assert_eq!(codes(other), [Ok(CommandResult::Done)], "one of another index is not compared");
     let stopped = apply_in(&mut state, Term(1), HASH_EVERY + 3, 0, &[check(HASH_EVERY, [0; 32])]);
     assert!(stopped.unwrap_err().message.starts_with("A1"));
+}
+
+#[test]
+fn a_hash_by_another_formula_is_not_compared() {
+    let mut state = hosting(&[0]);
+    let taken = apply(&mut state, HASH_EVERY, 0, &[append(0, batch(1, None))]).hashed.unwrap();
+    let foreign =
+        |digest| Command::CheckState(internal::CheckState { index: HASH_EVERY, hash: vec![7; 32].into(), digest });
+    for digest in [0, DIGEST + 1] {
+        let compared = apply(&mut state, HASH_EVERY + 1 + u64::from(digest), 0, &[foreign(digest)]);
+        assert_eq!(codes(compared), [Ok(CommandResult::Done)], "formula {digest}");
+    }
+    let mut older = internal::ShardState::decode(&*state.encode()).unwrap();
+    assert_eq!((older.hash_digest, &older.hash[..]), (DIGEST, &taken.hash[..]));
+    older.hash_digest = 0;
+    let mut older = ShardState::decode(older.encode_to_vec().into()).unwrap();
+    let compared = apply(&mut older, HASH_EVERY + 9, 0, &[check(HASH_EVERY, [7; 32])]);
+    assert_eq!(codes(compared), [Ok(CommandResult::Done)], "what was saved is by the older one");
+    assert!(apply_in(&mut older, Term(1), HASH_EVERY + 10, 0, &[foreign(0)]).unwrap_err().message.starts_with("A1"));
+}
+
+/// The state as a release wrote it that did not count.
+fn without_counts(state: &ShardState) -> ShardState {
+    let mut image = internal::ShardState::decode(&*state.encode()).unwrap();
+    image.topics.iter_mut().for_each(|topic| topic.counts = None);
+    ShardState::decode(image.encode_to_vec().into()).unwrap()
+}
+
+#[test]
+fn a1_states_of_before_rows_were_counted_hash_alike_whatever_index_they_were_of() {
+    let mut early = hosting(&[0]);
+    apply(&mut early, 2, 0, &[append(0, batch(5, None))]);
+    let mut late = without_counts(&early);
+    early = without_counts(&early);
+    let Command::Seal(mut partly) = seal(1, 2, vec![segment(1, &[(0, 0, 3)])]) else { unreachable!() };
+    partly.rowless = vec![internal::PartitionCount { partition: 0, value: 2 }];
+    partly.ends = vec![internal::PartitionCount { partition: 0, value: 5 }];
+    for state in [&mut early, &mut late] {
+        let sealed = apply(state, 3, 0, &[Command::Seal(partly.clone())]);
+        assert_eq!(codes(sealed), [Ok(CommandResult::Done)]);
+    }
+    late = without_counts(&late);
+    assert_ne!(early, late, "what was rowless for one was dropped for the other");
+    assert_eq!(early.digest(), late.digest());
 }
 
 #[test]

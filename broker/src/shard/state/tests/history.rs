@@ -253,7 +253,7 @@ impl Leader {
             None => {
                 let job = Bytes::copy_from_slice(Uuid::from_u128(self.new_id()).as_bytes());
                 let (topic, predicate) = (TOPICS[topic].to_bytes(), "a = 1".to_owned());
-                Command::Erase(internal::Erase { job, topic, predicate })
+                Command::Erase(internal::Erase { job, topic, predicate, columns: Vec::new() })
             }
         }
     }

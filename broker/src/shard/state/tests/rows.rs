@@ -172,7 +172,12 @@ fn s1_a_merge_trims_only_what_log_start_has_passed() {
 fn a_merge_that_leaves_nothing_is_counted_and_log_start_moves_on() {
     let mut state = sealed();
     apply(&mut state, 4, 0, &[delete_records(&[(0, 1)])]);
-    let erase = internal::Erase { job: vec![1; 16].into(), topic: TOPIC.to_bytes(), predicate: "true".to_owned() };
+    let erase = internal::Erase {
+        job: vec![1; 16].into(),
+        topic: TOPIC.to_bytes(),
+        predicate: "true".to_owned(),
+        columns: Vec::new(),
+    };
     let log_starts = counts(&[(0, 1)]);
     let all = internal::Merge { log_starts, trimmed: 1, erased: 15, ..merge(&[1], vec![]) };
     let effects = apply(&mut state, 5, 0, &[Command::Merge(all.clone()), Command::Erase(erase), Command::Merge(all)]);
