@@ -211,23 +211,31 @@ impl Rewriter {
     }
 }
 
-/// `user` and `user.id` are columns: the parser takes `user` for a function without parentheses.
+/// `user`, `user.id` and `t.user.id` are columns: the parser takes `user` for a function without parentheses, and what is
+/// around it for access to fields.
 fn column_user(expr: &Expr) -> Option<Expr> {
     match expr {
-        Expr::Function(call) if matches!(call.args, FunctionArguments::None) => match idents(&call.name).as_slice() {
-            [name] if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("user") => {
-                Some(Expr::Identifier(name.clone()))
-            }
-            _ => None,
-        },
+        Expr::Function(_) => parts_of(expr)?.pop().map(Expr::Identifier),
+        Expr::CompoundFieldAccess { .. } => parts_of(expr).map(Expr::CompoundIdentifier),
+        _ => None,
+    }
+}
+
+/// The parts of a name that the parser may have taken for something else.
+fn parts_of(expr: &Expr) -> Option<Vec<Ident>> {
+    match expr {
+        Expr::Identifier(name) => Some(vec![name.clone()]),
+        Expr::CompoundIdentifier(parts) => Some(parts.clone()),
+        Expr::Function(call) if matches!(call.args, FunctionArguments::None) => {
+            let is_user = |name: &Ident| name.quote_style.is_none() && name.value.eq_ignore_ascii_case("user");
+            Some(idents(&call.name)).filter(|parts| matches!(parts.as_slice(), [name] if is_user(name)))
+        }
         Expr::CompoundFieldAccess { root, access_chain } => {
-            let Some(Expr::Identifier(first)) = column_user(root) else { return None };
-            let field = |access: &AccessExpr| match access {
-                AccessExpr::Dot(Expr::Identifier(field)) => Some(field.clone()),
-                _ => None,
-            };
-            let parts = std::iter::once(Some(first)).chain(access_chain.iter().map(field));
-            parts.collect::<Option<Vec<_>>>().map(Expr::CompoundIdentifier)
+            let fields = access_chain.iter().map(|access| match access {
+                AccessExpr::Dot(field) => parts_of(field),
+                AccessExpr::Subscript(_) => None,
+            });
+            std::iter::once(parts_of(root)).chain(fields).collect::<Option<Vec<_>>>().map(|parts| parts.concat())
         }
         _ => None,
     }
