@@ -348,15 +348,14 @@ async fn many_records_are_erased_in_steps_that_fit_a_small_log() {
 async fn a_record_whose_row_was_dropped_with_its_bucket_is_erased_from_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(&dir).await;
-    let config = TopicConfig { retention_ns: Some(3_600_000_000_000), ..TopicConfig::default() };
-    broker.create_topic("t", 1, config).await.unwrap();
+    broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
     let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
     // The newer record comes first, so that log start does not pass the older one.
     for record in [(now_ms, value(1)), (NOW_MS, value(3)), (now_ms, value(4))] {
         broker.produce("t", PartitionId(0), batch_of([record], Compression::None)).await.unwrap();
         broker.seal_topic("t").await.unwrap();
     }
-    broker.apply_retention("t", false).await.unwrap();
+    broker.drop_before("t", (now_ms - 7 * 86_400_000) * 1_000_000, false).await.unwrap();
     assert_eq!(count_in(&broker, "t", vec![]).await, 2);
     assert_eq!(consume(&broker, "t", 0).await.len(), 3, "the record outlives its row");
     let job = erase(&broker, "t").await;

@@ -57,14 +57,14 @@ fn json_body_is_one_document() {
         JsonBody::default(),
         &[batch],
         expect![[r#"
-        {"columns":[{"name":"_time","type":"timestamp"},{"name":"naive","type":"timestamp"},{"name":"n","type":"int64"},{"name":"u","type":"uint64"},{"name":"f","type":"float64"},{"name":"ok","type":"boolean"},{"name":"text","type":"string"},{"name":"bin","type":"binary"}],
-        "rows":[
-        {"_time":"2023-11-14T22:13:20Z","naive":"1970-01-01T00:00:00Z","n":9223372036854775807,"u":18446744073709551615,"f":1.0,"ok":true,"text":"a\"b\n,\u0001ü","bin":"00ff"},
-        {"_time":"1969-12-31T23:59:59.999999999Z","naive":"1970-01-01T00:00:01.500Z","n":-9223372036854775808,"u":0,"f":null,"ok":false,"text":"","bin":""},
-        {"_time":null,"naive":"0001-01-01T00:00:00Z","n":null,"u":1,"f":1.0e300,"ok":null,"text":null,"bin":"61"}
-        ],
-        "stats":{"bytes_scanned":0,"catalogue_version":0,"elapsed_us":12,"fences":[{"index":7,"lag":0,"shard":1}],"granules_pruned":0,"granules_total":0,"rows_returned":3,"rows_scanned":0,"segments_pruned":0,"segments_total":0,"tail_rows":0}}
-    "#]],
+            {"columns":[{"name":"_time","type":"timestamp"},{"name":"naive","type":"timestamp"},{"name":"n","type":"int64"},{"name":"u","type":"uint64"},{"name":"f","type":"float64"},{"name":"ok","type":"boolean"},{"name":"text","type":"string"},{"name":"bin","type":"binary"}],
+            "rows":[
+            {"_time":"2023-11-14T22:13:20Z","naive":"1970-01-01T00:00:00Z","n":9223372036854775807,"u":18446744073709551615,"f":1.0,"ok":true,"text":"a\"b\n,\u0001ü","bin":"00ff"},
+            {"_time":"1969-12-31T23:59:59.999999999Z","naive":"1970-01-01T00:00:01.500Z","n":-9223372036854775808,"u":0,"f":null,"ok":false,"text":"","bin":""},
+            {"_time":null,"naive":"0001-01-01T00:00:00Z","n":null,"u":1,"f":1.0e300,"ok":null,"text":null,"bin":"61"}
+            ],
+            "stats":{"bytes_scanned":0,"catalogue_version":0,"elapsed_us":12,"fences":[{"index":7,"lag":0,"shard":1}],"granules_pruned":0,"granules_total":0,"query_id":"","rows_returned":3,"rows_scanned":0,"segments_pruned":0,"segments_total":0,"spilled_bytes":0,"tail_rows":0}}
+        "#]],
     );
 }
 

@@ -31,7 +31,9 @@ fn lines(name: &str) -> Option<Vec<String>> {
         _ => Box::new(file),
     };
     let wanted = std::env::var("E2E_REAL_LINES").map_or(LINES, |lines| lines.parse().unwrap());
-    Some(BufReader::new(plain).lines().take(wanted).map(Result::unwrap).collect())
+    // An empty line is no record of text.
+    let lines = BufReader::new(plain).lines().take(wanted).map(Result::unwrap);
+    Some(lines.filter(|line| !line.is_empty()).collect())
 }
 
 fn parsed(lines: &[String]) -> Vec<Value> {
