@@ -1,7 +1,14 @@
 //! Compiles the gRPC services and the internal messages with protox: no protoc to install.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["proto/stratalog/v1/stratalog.proto", "proto/stratalog/internal/v1/commands.proto"];
+    let files = [
+        "proto/stratalog/v1/stratalog.proto",
+        "proto/stratalog/v1/cluster.proto",
+        "proto/stratalog/internal/v1/commands.proto",
+        "proto/stratalog/internal/v1/peer.proto",
+        "proto/stratalog/internal/v1/segments.proto",
+        "proto/stratalog/internal/v1/parts.proto",
+    ];
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }

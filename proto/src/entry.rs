@@ -6,8 +6,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::internal::{
-    AllocateProducerIds, AlterTopic, Barrier, CheckState, CreateTopic, DeleteRecords, DeleteTopic, Drop, Erase,
-    EraseDone, Merge, PutTopic, RemoveTopic, Repack, Roll, Seal,
+    AllocateProducerIds, AlterTopic, Barrier, ChangeReplicas, CheckState, CreateShards, CreateTopic, DeleteRecords,
+    DeleteTopic, Drop, Erase, EraseDone, InitCluster, Merge, PutNode, PutTopic, RaiseLevel, RemoveNode, RemoveTopic,
+    Repack, ReplicaChanged, Roll, Seal, SetNodeState,
 };
 use crate::{Code, Error, PartitionId, TopicId};
 
@@ -59,6 +60,22 @@ pub enum Command {
     DeleteTopic(DeleteTopic),
     /// Meta: reserves producer ids.
     AllocateProducerIds(AllocateProducerIds),
+    /// Meta: begins the cluster.
+    InitCluster(InitCluster),
+    /// Meta: adds a node, or renews what is known of it.
+    PutNode(PutNode),
+    /// Meta: drains a node, or makes it active again.
+    SetNodeState(SetNodeState),
+    /// Meta: forgets a node.
+    RemoveNode(RemoveNode),
+    /// Meta: adds shards.
+    CreateShards(CreateShards),
+    /// Meta: changes who is to have a replica of a shard.
+    ChangeReplicas(ChangeReplicas),
+    /// Meta: says what became of a replica in its group.
+    ReplicaChanged(ReplicaChanged),
+    /// Meta: allows what every node knows by now.
+    RaiseLevel(RaiseLevel),
 }
 
 /// One record batch on its way into a partition.
@@ -90,6 +107,14 @@ mod kind {
     pub(super) const ALTER_TOPIC: u8 = 33;
     pub(super) const DELETE_TOPIC: u8 = 34;
     pub(super) const ALLOCATE_PRODUCER_IDS: u8 = 35;
+    pub(super) const INIT_CLUSTER: u8 = 36;
+    pub(super) const PUT_NODE: u8 = 37;
+    pub(super) const SET_NODE_STATE: u8 = 38;
+    pub(super) const REMOVE_NODE: u8 = 39;
+    pub(super) const CREATE_SHARDS: u8 = 40;
+    pub(super) const CHANGE_REPLICAS: u8 = 41;
+    pub(super) const REPLICA_CHANGED: u8 = 42;
+    pub(super) const RAISE_LEVEL: u8 = 43;
 }
 
 impl Command {
@@ -112,6 +137,14 @@ impl Command {
             Command::AlterTopic(_) => kind::ALTER_TOPIC,
             Command::DeleteTopic(_) => kind::DELETE_TOPIC,
             Command::AllocateProducerIds(_) => kind::ALLOCATE_PRODUCER_IDS,
+            Command::InitCluster(_) => kind::INIT_CLUSTER,
+            Command::PutNode(_) => kind::PUT_NODE,
+            Command::SetNodeState(_) => kind::SET_NODE_STATE,
+            Command::RemoveNode(_) => kind::REMOVE_NODE,
+            Command::CreateShards(_) => kind::CREATE_SHARDS,
+            Command::ChangeReplicas(_) => kind::CHANGE_REPLICAS,
+            Command::ReplicaChanged(_) => kind::REPLICA_CHANGED,
+            Command::RaiseLevel(_) => kind::RAISE_LEVEL,
         }
     }
 
@@ -139,6 +172,14 @@ impl Command {
             Command::AlterTopic(m) => m.encoded_len(),
             Command::DeleteTopic(m) => m.encoded_len(),
             Command::AllocateProducerIds(m) => m.encoded_len(),
+            Command::InitCluster(m) => m.encoded_len(),
+            Command::PutNode(m) => m.encoded_len(),
+            Command::SetNodeState(m) => m.encoded_len(),
+            Command::RemoveNode(m) => m.encoded_len(),
+            Command::CreateShards(m) => m.encoded_len(),
+            Command::ChangeReplicas(m) => m.encoded_len(),
+            Command::ReplicaChanged(m) => m.encoded_len(),
+            Command::RaiseLevel(m) => m.encoded_len(),
         }
     }
 
@@ -165,6 +206,14 @@ impl Command {
             Command::AlterTopic(m) => m.encode_raw(out),
             Command::DeleteTopic(m) => m.encode_raw(out),
             Command::AllocateProducerIds(m) => m.encode_raw(out),
+            Command::InitCluster(m) => m.encode_raw(out),
+            Command::PutNode(m) => m.encode_raw(out),
+            Command::SetNodeState(m) => m.encode_raw(out),
+            Command::RemoveNode(m) => m.encode_raw(out),
+            Command::CreateShards(m) => m.encode_raw(out),
+            Command::ChangeReplicas(m) => m.encode_raw(out),
+            Command::ReplicaChanged(m) => m.encode_raw(out),
+            Command::RaiseLevel(m) => m.encode_raw(out),
         }
     }
 
@@ -193,6 +242,14 @@ impl Command {
             kind::ALTER_TOPIC => cold(body, Command::AlterTopic),
             kind::DELETE_TOPIC => cold(body, Command::DeleteTopic),
             kind::ALLOCATE_PRODUCER_IDS => cold(body, Command::AllocateProducerIds),
+            kind::INIT_CLUSTER => cold(body, Command::InitCluster),
+            kind::PUT_NODE => cold(body, Command::PutNode),
+            kind::SET_NODE_STATE => cold(body, Command::SetNodeState),
+            kind::REMOVE_NODE => cold(body, Command::RemoveNode),
+            kind::CREATE_SHARDS => cold(body, Command::CreateShards),
+            kind::CHANGE_REPLICAS => cold(body, Command::ChangeReplicas),
+            kind::REPLICA_CHANGED => cold(body, Command::ReplicaChanged),
+            kind::RAISE_LEVEL => cold(body, Command::RaiseLevel),
             other => Err(newer(format!("command kind {other} is not known to this node"))),
         }
     }

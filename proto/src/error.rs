@@ -93,6 +93,16 @@ codes! {
     Conflict = 27, "CONFLICT", true;
     /// A command or file of a newer version than this node knows.
     NewerVersion = 28, "NEWER_VERSION", false;
+    /// The node belongs to no cluster yet.
+    NotFormed = 29, "NOT_FORMED", true;
+    /// A node, or the data of one, of another cluster.
+    WrongCluster = 30, "WRONG_CLUSTER", false;
+    /// A peer without the cluster's secret, or one that is not who it says.
+    Unauthenticated = 31, "UNAUTHENTICATED", false;
+    /// No node of this id is in the cluster.
+    UnknownNode = 32, "UNKNOWN_NODE", false;
+    /// It would take a quorum or the last copy of something away.
+    QuorumAtRisk = 33, "QUORUM_AT_RISK", false;
 }
 
 impl fmt::Display for Code {
@@ -132,12 +142,15 @@ impl From<Error> for tonic::Status {
             | Code::InvalidSql
             | Code::InvalidSearch
             | Code::InvalidConfig => Grpc::InvalidArgument,
-            Code::UnknownTopic | Code::UnknownPartition => Grpc::NotFound,
+            Code::UnknownTopic | Code::UnknownPartition | Code::UnknownNode => Grpc::NotFound,
             Code::TopicExists => Grpc::AlreadyExists,
             Code::OffsetOutOfRange => Grpc::OutOfRange,
-            Code::OutOfOrderSequence | Code::ProducerFenced => Grpc::FailedPrecondition,
+            Code::OutOfOrderSequence | Code::ProducerFenced | Code::WrongCluster | Code::QuorumAtRisk => {
+                Grpc::FailedPrecondition
+            }
+            Code::Unauthenticated => Grpc::Unauthenticated,
             Code::ProducerLimit | Code::Overloaded | Code::QueryBudget | Code::StorageFull => Grpc::ResourceExhausted,
-            Code::NotLeader | Code::Unavailable => Grpc::Unavailable,
+            Code::NotLeader | Code::Unavailable | Code::NotFormed => Grpc::Unavailable,
             Code::Timeout | Code::QueryDeadline => Grpc::DeadlineExceeded,
             Code::Cancelled => Grpc::Cancelled,
             Code::NotBuilt => Grpc::Unimplemented,

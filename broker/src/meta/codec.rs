@@ -21,7 +21,7 @@ impl MetaState {
             shards: topic.shards.iter().map(|shard| shard.0).collect(),
         };
         let topics = self.topics().map(encode).collect();
-        internal::MetaState { time_ns: self.time_ns, next_producer: self.next_producer, topics }.encode_to_vec()
+        internal::MetaState { time_ns: self.time_ns, next_producer: self.next_producer, topics, cluster: None }.encode_to_vec()
     }
 
     /// Reads a state back.

@@ -8,7 +8,10 @@ mod placement;
 mod runtime;
 mod state;
 mod topics;
+mod view;
 
 pub(crate) use runtime::{Meta, partitions_by_shard};
 pub(crate) use state::MAX_PARTITIONS;
 pub(crate) use topics::Topics;
+#[expect(unused_imports, reason = "nothing acts on it yet")]
+pub(crate) use view::{ClusterView, NodeView, Placement, ReplicaView, Role};

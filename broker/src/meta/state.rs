@@ -68,6 +68,16 @@ impl MetaState {
             Command::AlterTopic(alter) => self.alter_topic(&alter),
             Command::DeleteTopic(delete) => self.delete_topic(&delete),
             Command::AllocateProducerIds(allocate) => self.allocate_producer_ids(allocate.count),
+            Command::InitCluster(_)
+            | Command::PutNode(_)
+            | Command::SetNodeState(_)
+            | Command::RemoveNode(_)
+            | Command::CreateShards(_)
+            | Command::ChangeReplicas(_)
+            | Command::ReplicaChanged(_)
+            | Command::RaiseLevel(_) => {
+                Err(Error::new(Code::NewerVersion, "this version has no clusters of several nodes yet"))
+            }
             Command::Append(_)
             | Command::Seal(_)
             | Command::Drop(_)

@@ -192,7 +192,15 @@ impl ShardState {
             Command::CreateTopic(_)
             | Command::AlterTopic(_)
             | Command::DeleteTopic(_)
-            | Command::AllocateProducerIds(_) => {
+            | Command::AllocateProducerIds(_)
+            | Command::InitCluster(_)
+            | Command::PutNode(_)
+            | Command::SetNodeState(_)
+            | Command::RemoveNode(_)
+            | Command::CreateShards(_)
+            | Command::ChangeReplicas(_)
+            | Command::ReplicaChanged(_)
+            | Command::RaiseLevel(_) => {
                 Err(Error::new(Code::InvalidRequest, "a command of the metadata group was proposed to a shard"))
             }
         }

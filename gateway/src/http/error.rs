@@ -64,15 +64,21 @@ pub(crate) fn status_of(code: Code) -> StatusCode {
         | Code::InvalidSql
         | Code::InvalidSearch
         | Code::InvalidConfig => StatusCode::BAD_REQUEST,
-        Code::UnknownTopic | Code::UnknownPartition => StatusCode::NOT_FOUND,
-        Code::TopicExists | Code::OutOfOrderSequence | Code::ProducerFenced | Code::Conflict => StatusCode::CONFLICT,
+        Code::UnknownTopic | Code::UnknownPartition | Code::UnknownNode => StatusCode::NOT_FOUND,
+        Code::TopicExists
+        | Code::OutOfOrderSequence
+        | Code::ProducerFenced
+        | Code::Conflict
+        | Code::WrongCluster
+        | Code::QuorumAtRisk => StatusCode::CONFLICT,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::OffsetOutOfRange => StatusCode::RANGE_NOT_SATISFIABLE,
         Code::QueryBudget => StatusCode::UNPROCESSABLE_ENTITY,
         Code::ProducerLimit | Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         Code::Cancelled => StatusCode::from_u16(CLIENT_CLOSED).expect("499 is a status"),
         Code::NotBuilt => StatusCode::NOT_IMPLEMENTED,
-        Code::NotLeader | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::NotLeader | Code::Unavailable | Code::NotFormed => StatusCode::SERVICE_UNAVAILABLE,
         Code::Timeout | Code::QueryDeadline => StatusCode::GATEWAY_TIMEOUT,
         Code::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         Code::Internal | Code::CorruptData | Code::Io | Code::NewerVersion => StatusCode::INTERNAL_SERVER_ERROR,

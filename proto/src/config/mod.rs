@@ -62,6 +62,9 @@ pub struct TopicConfig {
     pub multiline: Option<String>,
     /// `columns`: declared columns. A value that does not fit one makes its record a dead letter.
     pub columns: Vec<ColumnSpec>,
+    /// `replication`: how many copies there are, on as many nodes; fixed when the topic is created. `None`: the cluster's
+    /// default.
+    pub replication: Option<u32>,
 }
 
 impl Default for TopicConfig {
@@ -76,6 +79,7 @@ impl Default for TopicConfig {
             pattern: None,
             multiline: None,
             columns: Vec::new(),
+            replication: None,
         }
     }
 }
@@ -91,7 +95,11 @@ pub const TOPIC_CONFIG_KEYS: &[&str] = &[
     "pattern",
     "multiline",
     "columns",
+    "replication",
 ];
+
+/// Bounds of `replication`.
+pub const REPLICATION: std::ops::RangeInclusive<u32> = 1..=7;
 
 /// The longest `pattern` or `multiline`, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 4_096;
@@ -159,6 +167,15 @@ impl TopicConfig {
                 if key == "pattern" { self.pattern = pattern } else { self.multiline = pattern }
             }
             "columns" => self.columns = parse_columns(value).map_err(|why| invalid(&why))?,
+            "replication" => {
+                self.replication = match value {
+                    "" | "-1" => None,
+                    _ => {
+                        let copies = value.parse().ok().filter(|copies| REPLICATION.contains(copies));
+                        Some(copies.ok_or_else(|| invalid("it is a number from 1 to 7"))?)
+                    }
+                }
+            }
             "max.message.bytes" => {
                 let bytes = value.parse().ok().filter(|bytes| MAX_MESSAGE_BYTES.contains(bytes));
                 self.max_message_bytes = bytes.ok_or_else(|| invalid("it is a number from 1024 to 16777216"))?;
@@ -189,6 +206,7 @@ impl TopicConfig {
             pattern: self.pattern.clone().unwrap_or_default(),
             multiline: self.multiline.clone().unwrap_or_default(),
             columns: self.columns.iter().map(ColumnSpec::to_internal).collect(),
+            replication: self.replication.unwrap_or(0),
         }
     }
 
@@ -218,6 +236,7 @@ impl TopicConfig {
             pattern: (!config.pattern.is_empty()).then(|| config.pattern.clone()),
             multiline: (!config.multiline.is_empty()).then(|| config.multiline.clone()),
             columns: config.columns.iter().map(ColumnSpec::from_internal).collect::<Result<_, _>>()?,
+            replication: (config.replication > 0).then_some(config.replication),
         })
     }
 
@@ -233,6 +252,7 @@ impl TopicConfig {
             pattern: self.pattern.clone().unwrap_or_default(),
             multiline: self.multiline.clone().unwrap_or_default(),
             columns: self.columns.iter().map(ColumnSpec::to_v1).collect(),
+            replication: self.replication.unwrap_or(0),
         }
     }
 }
@@ -316,6 +336,7 @@ mod tests {
             ("pattern", r"^(?<level>\w+)"),
             ("multiline", r"^\d{4}-"),
             ("columns", "status bigint, user text not null"),
+            ("replication", "3"),
         ];
         for (key, value) in settings {
             config.set(key, value).unwrap();

@@ -117,6 +117,21 @@ fn in_words(command: &Command) -> String {
         Command::AlterTopic(alter) => format!("alter topic {}", topic(&alter.topic)),
         Command::DeleteTopic(delete) => format!("delete topic {}", topic(&delete.topic)),
         Command::AllocateProducerIds(allocate) => format!("{} producer ids", allocate.count),
+        Command::InitCluster(init) => format!("begin of the cluster, {} shards", init.shards),
+        Command::PutNode(put) => format!("node {}", put.node.as_ref().map_or(0, |node| node.node)),
+        Command::SetNodeState(set) => format!("node {} to state {}", set.node, set.state),
+        Command::RemoveNode(remove) => format!("removal of node {}", remove.node),
+        Command::CreateShards(create) => format!("{} more shards", create.nodes.len()),
+        Command::ChangeReplicas(change) => format!(
+            "replicas of shard {}: {} more, {} leave",
+            change.shard,
+            change.add.len(),
+            change.remove.len()
+        ),
+        Command::ReplicaChanged(changed) => {
+            format!("replica {} of shard {} to role {}", changed.replica, changed.shard, changed.role)
+        }
+        Command::RaiseLevel(raise) => format!("feature level {}", raise.level),
     }
 }
 

@@ -46,10 +46,11 @@ async fn few_rows_of_many_granules_are_not_held_together() {
 async fn segments_of_too_many_columns_together_are_merged_by_fewer() {
     let setup = Setup::new(1).await;
     for n in 0..16 {
-        // A batch has a thousand columns at most.
+        // What is parsed together has a thousand columns at most, so the first is parsed before the second comes.
         let columns =
             |from: usize| (from..from + 990).map(|column| format!(r#","c{n}_{column}":1"#)).collect::<String>();
         setup.log.produce(&setup.logs, 0, &[&value(0, n, &columns(0))]);
+        setup.rows.caught_up(Instant::now() + Duration::from_secs(10)).await.unwrap();
         setup.seal(0, &[value(0, n, &columns(990))]).await;
     }
     let merged = setup.rows.merge_now(&setup.logs).await.unwrap();

@@ -1,0 +1,14 @@
+//! Connections between the nodes of a cluster: who is at the other end, and buffers that travel without being copied.
+//!
+//! What is said over them is the business of the broker: this room knows no Raft and reads no payload. A peer that does not
+//! have the cluster's secret, is of another cluster, or is not the node that was meant is refused before anything else (X1).
+
+mod frame;
+mod identity;
+mod method;
+mod service;
+
+pub use frame::{CallError, Frame, Frames};
+pub use identity::{AddressBook, Identity};
+pub use method::{Lane, Method};
+pub use service::{Peer, PeerService};
