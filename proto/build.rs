@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/stratalog/internal/v1/peer.proto",
         "proto/stratalog/internal/v1/segments.proto",
         "proto/stratalog/internal/v1/parts.proto",
+        "proto/stratalog/internal/v1/route.proto",
     ];
     for file in files {
         println!("cargo:rerun-if-changed={file}");

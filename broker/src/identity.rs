@@ -1,7 +1,10 @@
 //! Who a data directory is, and that only one process uses it.
 //!
-//! `node.toml` is written once, when the directory is new, and never changed. Its keys are a subset of TOML: one
-//! `key = value` a line, `#` starts a comment.
+//! `node.toml` is written once, when the directory begins a cluster or joins one, and never changed. A directory that
+//! waits for a cluster has `incarnation` instead: it is the same in every try to join. All these files are a subset of
+//! TOML: one `key = value` a line, `#` starts a comment.
+
+mod replica;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -10,9 +13,14 @@ use stratalog_proto::{Code, Error, NodeId};
 use stratalog_storage::{Io, OpenMode, write_durably};
 use uuid::Uuid;
 
+pub(crate) use replica::{Mark, local_replicas, mark};
+
 const IDENTITY_FILE: &str = "node.toml";
+const INCARNATION_FILE: &str = "incarnation";
 const LOCK_FILE: &str = "LOCK";
 const FORMAT_VERSION: u32 = 1;
+/// Voters of a shard, unless it is said.
+const DEFAULT_REPLICATION: u32 = 3;
 /// The file has a few lines; anything larger is not ours.
 const MAX_IDENTITY_BYTES: u64 = 4_096;
 /// The most shards of a node.
@@ -27,8 +35,13 @@ pub(crate) struct Identity {
     pub(crate) node: NodeId,
     /// New with each new directory: a wiped node is not the node that it was.
     pub(crate) incarnation: Uuid,
-    /// Shards, without the metadata group.
+    /// Shards that the cluster began with, or had when the node joined; without the metadata group.
     pub(crate) shards: u32,
+    /// Voters that a new shard is to have, when the cluster began or the node joined.
+    pub(crate) replication: u32,
+    /// It joined a cluster that others began. Else the cluster began in this directory, and replica 1 of each of these
+    /// shards was made here.
+    pub(crate) joined: bool,
 }
 
 /// Keeps other processes out of a data directory until it is dropped.
@@ -82,70 +95,124 @@ pub fn lock_to_inspect(dir: &Path) -> Result<Option<DirLock>, Error> {
     }
 }
 
-/// Reads the identity of a directory; a directory without data gets a new one, with `shards` shards.
+/// The identity of a directory; `None` for one that belongs to no cluster yet.
 ///
 /// # Errors
-/// [`Code::CorruptData`] if there is data and no identity, or one that cannot be read; [`Code::NewerVersion`];
-/// [`Code::InvalidConfig`] for a number of shards out of bounds; [`Code::Io`].
-pub(crate) fn load_or_create(io: &dyn Io, dir: &Path, shards: u32) -> Result<Identity, Error> {
+/// [`Code::CorruptData`] if there is data and no identity, or one that cannot be read; [`Code::NewerVersion`]; [`Code::Io`].
+pub(crate) fn load(io: &dyn Io, dir: &Path) -> Result<Option<Identity>, Error> {
     let path = dir.join(IDENTITY_FILE);
-    let failed = |error: std::io::Error| Error::new(Code::Io, format!("{}: {error}", path.display()));
-    if io.exists(&path).map_err(failed)? {
-        let file = io.open(&path, OpenMode::Read).map_err(failed)?;
-        let len = file.len().map_err(failed)?;
-        if len > MAX_IDENTITY_BYTES {
-            return Err(unreadable(&path, "it is too large"));
-        }
-        let bytes = file.view(0..len).map_err(failed)?;
-        return Identity::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| within(&path, error));
+    if let Some(text) = read_small(io, &path)? {
+        return Identity::parse(&text).map(Some).map_err(|error| within(&path, error));
     }
-    if io.exists(&dir.join("lanes")).map_err(failed)? {
+    if io.exists(&dir.join("lanes")).map_err(|error| failed(&path, &error))? {
         return Err(unreadable(&path, "it is missing, and the directory has data; restore it from a copy"));
     }
-    if !(1..=MAX_SHARDS).contains(&shards) {
-        let message = format!("a data directory has 1 to {MAX_SHARDS} shards, not {shards}");
+    Ok(None)
+}
+
+/// Gives a directory without data its identity, for ever.
+///
+/// # Errors
+/// [`Code::InvalidConfig`] for a number of shards out of bounds; [`Code::Io`].
+pub(crate) fn write(io: &dyn Io, dir: &Path, identity: &Identity) -> Result<(), Error> {
+    if !(1..=MAX_SHARDS).contains(&identity.shards) {
+        let message = format!("a data directory has 1 to {MAX_SHARDS} shards, not {}", identity.shards);
         return Err(Error::new(Code::InvalidConfig, message));
     }
-    let identity = Identity { cluster: Uuid::now_v7(), node: NodeId(1), incarnation: Uuid::now_v7(), shards };
-    write_durably(io, &path, &[identity.to_text().as_bytes()]).map_err(failed)?;
-    Ok(identity)
+    let path = dir.join(IDENTITY_FILE);
+    write_durably(io, &path, &[identity.to_text().as_bytes()]).map_err(|error| failed(&path, &error))
+}
+
+/// The incarnation of a directory that belongs to no cluster yet; made when it is asked for first.
+///
+/// # Errors
+/// [`Code::CorruptData`] for a file that is none; [`Code::Io`].
+pub(crate) fn incarnation(io: &dyn Io, dir: &Path) -> Result<Uuid, Error> {
+    let path = dir.join(INCARNATION_FILE);
+    if let Some(text) = read_small(io, &path)? {
+        return uuid(&text, "incarnation").map_err(|error| within(&path, error));
+    }
+    let incarnation = Uuid::now_v7();
+    let text = format!(
+        "# Tells this Stratalog data directory from others until it belongs to a cluster.\nincarnation = \"{incarnation}\"\n"
+    );
+    write_durably(io, &path, &[text.as_bytes()]).map_err(|error| failed(&path, &error))?;
+    Ok(incarnation)
 }
 
 impl Identity {
     fn to_text(&self) -> String {
+        let joined = if self.joined { "joined = true\n" } else { "" };
         format!(
             "# Identity of this Stratalog data directory. Written once; changing it makes the data unusable.\n\
              format_version = {FORMAT_VERSION}\n\
              cluster_id = \"{}\"\n\
              node_id = {}\n\
              incarnation = \"{}\"\n\
-             shards = {}\n",
-            self.cluster, self.node, self.incarnation, self.shards
+             shards = {}\n\
+             replication = {}\n\
+             {joined}",
+            self.cluster, self.node, self.incarnation, self.shards, self.replication
         )
     }
 
     fn parse(text: &str) -> Result<Self, Error> {
-        let value = |key: &str| {
-            let lines = text.lines().filter_map(|line| line.split('#').next()?.split_once('='));
-            let mut found =
-                lines.filter(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().trim_matches('"'));
-            found.next().ok_or_else(|| malformed(&format!("it has no `{key}`")))
-        };
-        let number = |key: &str| value(key)?.parse::<u64>().map_err(|_| malformed(&format!("`{key}` is not a number")));
-        let uuid = |key: &str| value(key)?.parse::<Uuid>().map_err(|_| malformed(&format!("`{key}` is not a UUID")));
-        let version = number("format_version")?;
+        let version = number(text, "format_version")?;
         if version != u64::from(FORMAT_VERSION) {
             let message = format!("it has format version {version}, this version of Stratalog knows {FORMAT_VERSION}");
             return Err(Error::new(Code::NewerVersion, message));
         }
-        let shards = u32::try_from(number("shards")?).ok().filter(|shards| (1..=MAX_SHARDS).contains(shards));
+        let shards = u32::try_from(number(text, "shards")?).ok().filter(|shards| (1..=MAX_SHARDS).contains(shards));
+        // A directory of release 0.1 does not say it.
+        let replication = value(text, "replication").map_or(Ok(DEFAULT_REPLICATION.into()), |_| number(text, "replication"))?;
+        let joined = match value(text, "joined") {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => return Err(malformed("`joined` is neither true nor false")),
+        };
         Ok(Self {
-            cluster: uuid("cluster_id")?,
-            node: NodeId(number("node_id")?),
-            incarnation: uuid("incarnation")?,
+            cluster: uuid(text, "cluster_id")?,
+            node: NodeId(number(text, "node_id")?),
+            incarnation: uuid(text, "incarnation")?,
             shards: shards.ok_or_else(|| malformed("`shards` is out of bounds"))?,
+            replication: u32::try_from(replication).map_err(|_| malformed("`replication` is out of bounds"))?,
+            joined,
         })
     }
+}
+
+/// The text of a file of a few lines; `None` if there is none.
+fn read_small(io: &dyn Io, path: &Path) -> Result<Option<String>, Error> {
+    let failed = |error: std::io::Error| failed(path, &error);
+    if !io.exists(path).map_err(failed)? {
+        return Ok(None);
+    }
+    let file = io.open(path, OpenMode::Read).map_err(failed)?;
+    let len = file.len().map_err(failed)?;
+    if len > MAX_IDENTITY_BYTES {
+        return Err(unreadable(path, "it is too large"));
+    }
+    let bytes = file.view(0..len).map_err(failed)?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// The value of a key, without quotes.
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let lines = text.lines().filter_map(|line| line.split('#').next()?.split_once('='));
+    let mut found = lines.filter(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().trim_matches('"'));
+    found.next()
+}
+
+fn required<'a>(text: &'a str, key: &str) -> Result<&'a str, Error> {
+    value(text, key).ok_or_else(|| malformed(&format!("it has no `{key}`")))
+}
+
+fn number(text: &str, key: &str) -> Result<u64, Error> {
+    required(text, key)?.parse().map_err(|_| malformed(&format!("`{key}` is not a number")))
+}
+
+fn uuid(text: &str, key: &str) -> Result<Uuid, Error> {
+    required(text, key)?.parse().map_err(|_| malformed(&format!("`{key}` is not a UUID")))
 }
 
 /// Where a shard's segments are.
@@ -158,8 +225,13 @@ pub(crate) fn state_dir(dir: &Path, shard: u32) -> PathBuf {
     shard_dir(dir, shard).join("state")
 }
 
-fn shard_dir(dir: &Path, shard: u32) -> PathBuf {
+/// Everything of a group but its log.
+pub(crate) fn shard_dir(dir: &Path, shard: u32) -> PathBuf {
     dir.join("shards").join(format!("{shard:04}"))
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Error {
+    Error::new(Code::Io, format!("{}: {error}", path.display()))
 }
 
 fn malformed(what: &str) -> Error {
@@ -182,18 +254,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identity_is_made_once_and_kept() {
+    fn an_identity_is_kept_as_it_was_made() {
         let dir = tempfile::tempdir().unwrap();
-        let first = load_or_create(&RealDisk, dir.path(), 3).unwrap();
-        assert_eq!(load_or_create(&RealDisk, dir.path(), 8).unwrap(), first);
-        assert_eq!(first.shards, 3);
+        assert_eq!(load(&RealDisk, dir.path()).unwrap(), None);
+        let incarnation = incarnation(&RealDisk, dir.path()).unwrap();
+        assert_eq!(super::incarnation(&RealDisk, dir.path()).unwrap(), incarnation);
+        for joined in [false, true] {
+            let made = Identity { cluster: Uuid::now_v7(), node: NodeId(7), incarnation, shards: 3, replication: 3, joined };
+            write(&RealDisk, dir.path(), &made).unwrap();
+            assert_eq!(load(&RealDisk, dir.path()).unwrap(), Some(made));
+        }
     }
 
     #[test]
     fn data_without_an_identity_is_not_taken_for_a_new_directory() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("lanes")).unwrap();
-        assert_eq!(load_or_create(&RealDisk, dir.path(), 1).unwrap_err().code, Code::CorruptData);
+        assert_eq!(load(&RealDisk, dir.path()).unwrap_err().code, Code::CorruptData);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! high watermark), L4 (the log goes only when its replay segments are here), A1 (apply is pure), S2 (a Seal applies only on what it was built on).
 
 mod broker;
+mod cluster;
 mod erase;
 mod events;
 mod fatal;
@@ -28,11 +29,13 @@ mod raft;
 mod replay;
 mod rows;
 mod shard;
+mod shards;
 #[cfg(test)]
 mod simulation;
 mod verify;
 
 pub use broker::{Broker, Dropped, Produced};
+pub use cluster::{ClusterOptions, ClusterStatus, Forming, Move, NodeState, NodeStatus, ReplicaRole, ReplicaStatus, ShardStatus};
 pub use erase::{ErasureInfo, ErasurePhase, ErasureState};
 pub use events::Events;
 pub use fetch::{FetchRequest, FetchedBatches, FetchedPartition};

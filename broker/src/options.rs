@@ -7,6 +7,7 @@ use std::time::Duration;
 use stratalog_query::EngineOptions;
 use stratalog_storage::{Io, LaneOptions, RealDisk};
 
+use crate::cluster::ClusterOptions;
 use crate::events::Events;
 use crate::replay::ReplayOptions;
 use crate::rows::RowsOptions;
@@ -38,6 +39,8 @@ pub struct BrokerOptions {
     pub rows: RowsOptions,
     /// How queries run.
     pub engine: EngineOptions,
+    /// The node among others.
+    pub cluster: ClusterOptions,
     /// What happens on the node, for `system.events`; the broker only shows it.
     pub events: Arc<Events>,
     /// The settings of the node by key, for `system.settings`.
@@ -62,6 +65,7 @@ impl BrokerOptions {
             recovery_timeout: Duration::from_secs(600),
             rows: RowsOptions::default(),
             engine: EngineOptions::default(),
+            cluster: ClusterOptions::default(),
             events: Arc::default(),
             settings: Vec::new(),
             disk: Arc::new(RealDisk),

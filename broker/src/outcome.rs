@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stratalog_proto::{Error, Offset, PartitionId, ProducerId};
+use stratalog_proto::{Error, NodeId, Offset, PartitionId, ProducerId, ShardId};
 use stratalog_storage::SegmentMeta;
 
 /// The answer of a command that took effect.
@@ -26,6 +26,15 @@ pub(crate) enum CommandResult {
     },
     /// The first of a reserved run of producer ids.
     ProducerIds(ProducerId),
+    /// The node, which has this id now.
+    Node(NodeId),
+    /// New shards: the first of them, and how many.
+    Shards {
+        /// The others follow it.
+        first: ShardId,
+        /// At least one.
+        count: u32,
+    },
     /// It took effect; there is nothing to say.
     Done,
 }

@@ -15,16 +15,26 @@ use stratalog_query::SqlRequest;
 use stratalog_storage::LaneOptions;
 use tempfile::TempDir;
 
+#[path = "it/cluster.rs"]
+mod cluster;
 #[path = "it/erasing.rs"]
 mod erasing;
 #[path = "it/failing_disk.rs"]
 mod failing_disk;
+#[path = "it/forming.rs"]
+mod forming;
+#[path = "it/operating.rs"]
+mod operating;
 #[path = "it/oracle/mod.rs"]
 mod oracle;
+#[path = "it/restarting.rs"]
+mod restarting;
 #[path = "it/retention.rs"]
 mod retention;
 #[path = "it/rolling.rs"]
 mod rolling;
+#[path = "it/routing.rs"]
+mod routing;
 
 use failing_disk::FailingDisk;
 
@@ -70,7 +80,7 @@ fn batch(first: i64, records: i64, producer: Option<(ProducerId, i32)>) -> Bytes
 
 fn from(topic: &str, offset: u64) -> FetchRequest {
     let partitions = vec![(P0, Offset(offset))];
-    FetchRequest { topic: topic.to_owned(), partitions, max_bytes: 1 << 20, max_wait: Duration::ZERO }
+    FetchRequest { topic: topic.to_owned(), partitions, max_bytes: 1 << 20, max_wait: Duration::ZERO, from_follower: false }
 }
 
 async fn fetch_one(broker: &Broker, request: FetchRequest) -> FetchedPartition {
@@ -194,7 +204,7 @@ async fn a_full_buffer_refuses_and_writes_nothing_of_what_it_refused() {
     for refused in produced.into_iter().filter_map(Result::err) {
         assert_eq!(refused.code, Code::Overloaded);
     }
-    assert_eq!(broker.partitions("t").unwrap()[0].high_watermark, Offset(written));
+    assert_eq!(broker.partitions("t").await.unwrap()[0].high_watermark, Offset(written));
     broker.stop().await;
 }
 
@@ -396,7 +406,7 @@ async fn topics_change_and_a_name_created_again_is_empty() {
     assert_eq!(code(broker.produce("t", P0, batch(0, 1, None)).await), Code::UnknownTopic);
     let second = broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
     assert_ne!(second.id, first.id);
-    assert_eq!(broker.partitions("t").unwrap()[0].high_watermark, Offset(0));
+    assert_eq!(broker.partitions("t").await.unwrap()[0].high_watermark, Offset(0));
     broker.stop().await;
     drop(broker);
 
@@ -416,7 +426,7 @@ async fn damaged_batches_and_unknown_partitions_are_refused() {
     assert_eq!(code(broker.produce("orders", PartitionId(1), batch(0, 1, None)).await), Code::UnknownPartition);
     let error = broker.produce("order", P0, batch(0, 1, None)).await.unwrap_err();
     assert!(error.code == Code::UnknownTopic && error.message.contains("`orders`"), "{error}");
-    assert_eq!(broker.partitions("orders").unwrap()[0].high_watermark, Offset(0));
+    assert_eq!(broker.partitions("orders").await.unwrap()[0].high_watermark, Offset(0));
     broker.stop().await;
     assert_eq!(code(broker.produce("orders", P0, batch(0, 1, None)).await), Code::Unavailable);
     assert_eq!(code(broker.ready().map(|_| ())), Code::Unavailable);
@@ -459,17 +469,17 @@ async fn rows_follow_records_through_seal_drop_and_restart() {
     assert_eq!(count(&broker, vec![last.token]).await, 15);
     let end_of_first_hour = hour_ms * 1_000_000;
     let plan = broker.drop_before("t", end_of_first_hour, true).await.unwrap();
-    let segments = broker.segments("t").unwrap().len();
+    let segments = broker.segments("t").await.unwrap().len();
     assert_eq!((plan.rows, plan.tail_rows, segments), (0, 10, 0), "a dry run seals nothing");
     assert_eq!(count(&broker, vec![]).await, 15);
     assert_eq!(broker.drop_before("t", end_of_first_hour, false).await.unwrap().rows, 10);
     assert_eq!(count(&broker, vec![]).await, 5);
-    let log_start = |broker: &Broker| broker.partitions("t").unwrap()[0].log_start;
-    assert_eq!(log_start(&broker), Offset(10), "the log begins at the lowest offset with a live row");
+    let log_start = async |broker: &Broker| broker.partitions("t").await.unwrap()[0].log_start;
+    assert_eq!(log_start(&broker).await, Offset(10), "the log begins at the lowest offset with a live row");
     drop(broker);
 
     let broker = start_after_kill(&dir).await;
-    assert_eq!((log_start(&broker), count(&broker, vec![]).await), (Offset(10), 5));
+    assert_eq!((log_start(&broker).await, count(&broker, vec![]).await), (Offset(10), 5));
     assert_eq!(code(fetch_one(&broker, from("t", 9)).await.result), Code::OffsetOutOfRange);
     let next = broker.produce("t", P0, batch(hour_ms, 1, None)).await.unwrap();
     assert_eq!(count(&broker, vec![next.token]).await, 6);

@@ -1,33 +1,16 @@
 //! The connection.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use stratalog_proto::Code;
-use stratalog_proto::v1::log_client::LogClient;
-use stratalog_proto::v1::query_client::QueryClient;
-use stratalog_proto::v1::topics_client::TopicsClient;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::ClientError;
+use crate::nodes::{Node, Nodes};
 
-/// The largest gRPC message sent or accepted: a fetch of several of the largest batches.
-pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;
-/// How far a peer may run ahead of us on one stream, so that a fetch is not one round trip per 64 KiB.
-const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// HTTP/2 frames that a node may send: each costs a buffer and a turn of the connection, so a fetch comes in a few.
-const FRAME_BYTES: u32 = 256 << 10;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A peer that went away without a word is noticed after at most the sum of these.
-const PING_EVERY: Duration = Duration::from_secs(5);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A connection to a node. Clones share it; it is made again whenever it was lost.
+/// A connection to a node, or to one of several: where one is lost, or cannot answer now, the next is asked at once. Clones
+/// share it; it is made again whenever it was lost.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), stratalog_client::ClientError> {
-/// let client = stratalog_client::Client::connect("http://127.0.0.1:7070").await?;
+/// let client = stratalog_client::Client::connect("10.0.0.1:7070,10.0.0.2:7070,10.0.0.3:7070").await?;
 /// for topic in client.topics().await? {
 ///     println!("{}: {} partitions", topic.name, topic.partitions);
 /// }
@@ -36,66 +19,46 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Client {
-    endpoint: Arc<str>,
-    channel: Channel,
+    nodes: Arc<Nodes>,
 }
 
 impl Client {
-    /// Connects to `endpoint`, as in `http://127.0.0.1:7070`; the scheme may be left out.
+    /// Connects to the first node that answers of `endpoints`, as in `http://127.0.0.1:7070`; the scheme may be left out.
+    /// Several are set apart by commas. Any node answers anything, so it does not matter which one is first.
     ///
     /// # Errors
-    /// [`Code::InvalidRequest`] if it is no address; [`Code::Unavailable`] if nothing answers there.
-    pub async fn connect(endpoint: &str) -> Result<Self, ClientError> {
-        let address = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
-        if !address.starts_with("http://") {
-            let message = format!("cannot connect to {endpoint}: write it as http://HOST:PORT");
-            return Err(ClientError::new(Code::InvalidRequest, message));
-        }
-        let parsed = Endpoint::from_shared(address.clone()).map_err(|error| {
-            ClientError::new(
-                Code::InvalidRequest,
-                format!("`{endpoint}` is not an address such as 127.0.0.1:7070: {error}"),
-            )
-        })?;
-        let connected = configured(parsed).connect().await.map_err(ClientError::from);
-        let channel = connected.map_err(|error| {
-            let message = format!(
-                "cannot reach {address}: {}; is a node running there, and is this its gRPC port?",
-                error.message()
-            );
-            ClientError::new(Code::Unavailable, message)
-        })?;
-        Ok(Self { endpoint: address.into(), channel })
+    /// [`Code::InvalidRequest`](stratalog_proto::Code::InvalidRequest) if one is no address;
+    /// [`Code::Unavailable`](stratalog_proto::Code::Unavailable) if nothing answers at any.
+    pub async fn connect(endpoints: &str) -> Result<Self, ClientError> {
+        let several = endpoints.split(',').map(str::trim).filter(|endpoint| !endpoint.is_empty());
+        Self::connect_any(&several.collect::<Vec<_>>()).await
     }
 
-    /// The address that was connected to.
+    /// As [`Client::connect`], with a list.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_any(endpoints: &[&str]) -> Result<Self, ClientError> {
+        Ok(Self { nodes: Arc::new(Nodes::connect(endpoints).await?) })
+    }
+
+    /// The address of the node that is asked now.
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        self.nodes.current().address()
     }
 
-    pub(crate) fn topics_service(&self) -> TopicsClient<Channel> {
-        TopicsClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    /// The node to ask now.
+    pub(crate) fn node(&self) -> Node {
+        self.nodes.current().clone()
     }
 
-    pub(crate) fn log_service(&self) -> LogClient<Channel> {
-        LogClient::new(self.channel.clone())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    /// Asks another node from now on.
+    pub(crate) fn leave(&self, node: &Node) {
+        self.nodes.leave(node);
     }
 
-    pub(crate) fn query_service(&self) -> QueryClient<Channel> {
-        QueryClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    /// Nodes that may be asked.
+    pub(crate) fn node_count(&self) -> usize {
+        self.nodes.count()
     }
-}
-
-fn configured(endpoint: Endpoint) -> Endpoint {
-    endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(FRAME_BYTES)
-        .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
 }

@@ -55,17 +55,20 @@ impl From<tonic::Status> for ClientError {
     }
 }
 
+/// Whether the call certainly changed nothing: the node was not reached, or says that it is the wrong one.
+pub(crate) fn is_certainly_not_done(status: &tonic::Status) -> bool {
+    let named = status.metadata().get(CODE_METADATA_KEY).and_then(|name| Code::from_name(name.to_str().ok()?));
+    let mut causes = std::iter::successors(std::error::Error::source(status), |cause| (*cause).source());
+    named.map_or_else(
+        || causes.any(|cause| cause.is::<tonic::ConnectError>()),
+        |code| matches!(code, Code::NotLeader | Code::NotFormed),
+    )
+}
+
 /// The innermost cause: transports wrap "connection refused" into sentences that say nothing.
 pub(crate) fn root_cause(error: &dyn std::error::Error) -> Option<String> {
     let causes = std::iter::successors(error.source(), |cause: &&dyn std::error::Error| (*cause).source());
     causes.last().map(ToString::to_string)
-}
-
-impl From<tonic::transport::Error> for ClientError {
-    fn from(error: tonic::transport::Error) -> Self {
-        let cause = root_cause(&error).unwrap_or_else(|| error.to_string());
-        Self::new(Code::Unavailable, cause)
-    }
 }
 
 /// Why a record was not acknowledged.

@@ -1,6 +1,7 @@
 //! The Rust SDK of Stratalog: produce, consume, SQL, search and topics over gRPC.
 //!
-//! [`Client`] is the way in. It is cheap to clone, and its connection is made again whenever it was lost.
+//! [`Client`] is the way in. It is cheap to clone, and its connection is made again whenever it was lost; given several
+//! nodes of a cluster, it goes on with the next where one does not answer.
 //!
 //! What holds:
 //! - A delivery that succeeded was fsynced on a majority (L1). One that did not says whether the record is certainly not
@@ -40,8 +41,10 @@
 //! ```
 
 mod client;
+mod cluster;
 mod consumer;
 mod error;
+mod nodes;
 mod producer;
 mod query;
 mod retry;

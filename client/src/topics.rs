@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use stratalog_proto::v1;
 use tonic::Streaming;
 
-use crate::retry::reading;
+use crate::retry::ask;
 use crate::{Client, ClientError};
 
 impl Client {
@@ -21,7 +21,7 @@ impl Client {
         settings: &[(String, String)],
     ) -> Result<v1::Topic, ClientError> {
         let request = v1::CreateTopicRequest { name: name.to_owned(), partitions, config: pairs(settings) };
-        Ok(self.topics_service().create_topic(request).await?.into_inner())
+        ask!(changing, self, topics.create_topic(request))
     }
 
     /// All topics.
@@ -29,11 +29,7 @@ impl Client {
     /// # Errors
     /// If no node answers.
     pub async fn topics(&self) -> Result<Vec<v1::Topic>, ClientError> {
-        let call = || {
-            let mut service = self.topics_service();
-            async move { service.list_topics(v1::ListTopicsRequest {}).await }
-        };
-        Ok(reading(call).await?.topics)
+        Ok(ask!(reading, self, topics.list_topics(v1::ListTopicsRequest {}))?.topics)
     }
 
     /// A topic and its partitions.
@@ -41,11 +37,8 @@ impl Client {
     /// # Errors
     /// `UnknownTopic`, which suggests the nearest name.
     pub async fn describe_topic(&self, name: &str) -> Result<v1::DescribeTopicResponse, ClientError> {
-        let call = || {
-            let (mut service, name) = (self.topics_service(), name.to_owned());
-            async move { service.describe_topic(v1::DescribeTopicRequest { name }).await }
-        };
-        reading(call).await
+        let request = v1::DescribeTopicRequest { name: name.to_owned() };
+        ask!(reading, self, topics.describe_topic(request))
     }
 
     /// Changes settings of a topic; those not named stay.
@@ -54,7 +47,7 @@ impl Client {
     /// `UnknownTopic`, `InvalidConfig`.
     pub async fn alter_topic(&self, name: &str, settings: &[(String, String)]) -> Result<v1::Topic, ClientError> {
         let request = v1::AlterTopicRequest { name: name.to_owned(), config: pairs(settings) };
-        Ok(self.topics_service().alter_topic(request).await?.into_inner())
+        ask!(changing, self, topics.alter_topic(request))
     }
 
     /// Deletes a topic with everything in it.
@@ -63,7 +56,7 @@ impl Client {
     /// `UnknownTopic`.
     pub async fn delete_topic(&self, name: &str) -> Result<(), ClientError> {
         let request = v1::DeleteTopicRequest { name: name.to_owned() };
-        self.topics_service().delete_topic(request).await?;
+        ask!(changing, self, topics.delete_topic(request))?;
         Ok(())
     }
 
@@ -72,11 +65,8 @@ impl Client {
     /// # Errors
     /// `UnknownTopic`.
     pub async fn segments(&self, topic: &str) -> Result<Vec<v1::Segment>, ClientError> {
-        let call = || {
-            let (mut service, topic) = (self.topics_service(), topic.to_owned());
-            async move { service.list_segments(v1::ListSegmentsRequest { topic }).await }
-        };
-        Ok(reading(call).await?.segments)
+        let request = v1::ListSegmentsRequest { topic: topic.to_owned() };
+        Ok(ask!(reading, self, topics.list_segments(request))?.segments)
     }
 
     /// Lets a node read every record batch of a topic, and say what cannot be read. Dropping the answer ends it.
@@ -85,7 +75,7 @@ impl Client {
     /// `UnknownTopic`.
     pub async fn verify_topic(&self, topic: &str) -> Result<Verification, ClientError> {
         let request = v1::VerifyTopicRequest { topic: topic.to_owned() };
-        Ok(Verification { partitions: self.topics_service().verify_topic(request).await?.into_inner() })
+        Ok(Verification { partitions: ask!(changing, self, topics.verify_topic(request))? })
     }
 
     /// Makes rows of a topic's dead letters once more, by its settings of now, and says what became of them.
@@ -95,7 +85,7 @@ impl Client {
     /// mended until then is mended.
     pub async fn retry_dead_letters(&self, topic: &str) -> Result<v1::RetryDeadLettersResponse, ClientError> {
         let request = v1::RetryDeadLettersRequest { topic: topic.to_owned() };
-        Ok(self.topics_service().retry_dead_letters(request).await?.into_inner())
+        ask!(changing, self, topics.retry_dead_letters(request))
     }
 
     /// Drops every column segment whose time bucket ends at or before `before_ns`, nanoseconds since the epoch, and of rows
@@ -110,7 +100,7 @@ impl Client {
         dry_run: bool,
     ) -> Result<v1::DropBeforeResponse, ClientError> {
         let request = v1::DropBeforeRequest { topic: topic.to_owned(), before_ns, dry_run };
-        Ok(self.topics_service().drop_before(request).await?.into_inner())
+        ask!(changing, self, topics.drop_before(request))
     }
 
     /// Drops what the `retention` and `retention.bytes` of a topic no longer keep, now instead of in a while. A dry run
@@ -120,7 +110,7 @@ impl Client {
     /// `UnknownTopic`.
     pub async fn apply_retention(&self, topic: &str, dry_run: bool) -> Result<v1::DropBeforeResponse, ClientError> {
         let request = v1::ApplyRetentionRequest { topic: topic.to_owned(), dry_run };
-        Ok(self.topics_service().apply_retention(request).await?.into_inner())
+        ask!(changing, self, topics.apply_retention(request))
     }
 
     /// Moves the rows of all records of a topic that are produced by now into column segments.
@@ -128,7 +118,7 @@ impl Client {
     /// # Errors
     /// `UnknownTopic`, `Timeout` if rows are not made in time, `StorageFull`.
     pub async fn seal_topic(&self, topic: &str) -> Result<(), ClientError> {
-        self.topics_service().seal_topic(v1::SealTopicRequest { topic: topic.to_owned() }).await?;
+        ask!(changing, self, topics.seal_topic(v1::SealTopicRequest { topic: topic.to_owned() }))?;
         Ok(())
     }
 
@@ -138,7 +128,7 @@ impl Client {
     /// `UnknownTopic`, `StorageFull`: what was merged until then stays merged.
     pub async fn merge_topic(&self, topic: &str) -> Result<v1::MergeTopicResponse, ClientError> {
         let request = v1::MergeTopicRequest { topic: topic.to_owned() };
-        Ok(self.topics_service().merge_topic(request).await?.into_inner())
+        ask!(changing, self, topics.merge_topic(request))
     }
 
     /// Deletes the records of partitions below an offset of each, `(partition, offset)`, with their rows; `u64::MAX` is
@@ -150,7 +140,7 @@ impl Client {
         let before =
             before.iter().map(|(partition, offset)| v1::PartitionOffset { partition: *partition, offset: *offset });
         let request = v1::DeleteRecordsRequest { topic: topic.to_owned(), before: before.collect() };
-        let response = self.topics_service().delete_records(request).await?.into_inner();
+        let response = ask!(changing, self, topics.delete_records(request))?;
         Ok(response.log_starts.iter().map(|start| (start.partition, start.offset)).collect())
     }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use stratalog_broker::Broker;
 use tokio_util::sync::CancellationToken;
 
+use crate::front::Front;
 use crate::http::Bodies;
 use crate::metrics::Metrics;
-use crate::{grpc, http};
+use crate::waiting::Waiting;
 
 /// Bounds on what peers may send, hold and wait for.
 #[derive(Clone, Debug)]
@@ -47,7 +48,7 @@ impl Default for GatewayOptions {
 /// The protocols of one node. A clone is another handle to the same gateway.
 #[derive(Clone)]
 pub struct Gateway {
-    shared: Arc<Shared>,
+    front: Arc<Front>,
 }
 
 /// What the handlers of every protocol see.
@@ -66,39 +67,51 @@ pub(crate) fn client_name(protocol: &str, agent: Option<&str>) -> String {
     format!("{protocol} {agent}").trim_end().to_owned()
 }
 
+impl Shared {
+    /// What the handlers of a node see that serves.
+    pub(crate) fn new(broker: Arc<Broker>, options: GatewayOptions, stopping: CancellationToken) -> Self {
+        let bodies = Bodies::new(
+            options.max_body_bytes,
+            options.body_budget_bytes.max(options.max_body_bytes),
+            options.read_timeout,
+        );
+        Self { broker, metrics: Metrics::new(), bodies, stopping, options }
+    }
+}
+
 impl Gateway {
     /// A gateway in front of `broker`.
     pub fn new(broker: Arc<Broker>, options: GatewayOptions) -> Self {
-        let shared = Shared {
-            broker,
-            metrics: Metrics::new(),
-            bodies: Bodies::new(
-                options.max_body_bytes,
-                options.body_budget_bytes.max(options.max_body_bytes),
-                options.read_timeout,
-            ),
-            stopping: CancellationToken::new(),
-            options,
-        };
-        Self { shared: Arc::new(shared) }
+        Self { front: Front::open(broker, options) }
+    }
+
+    /// A gateway of a node that belongs to no cluster yet: it says so, and can be told to begin one. [`Gateway::open`] puts
+    /// the broker behind it.
+    pub fn waiting(waiting: Arc<dyn Waiting>, options: GatewayOptions) -> Self {
+        Self { front: Front::waiting(waiting, options) }
+    }
+
+    /// The node is in a cluster: requests go to `broker` from now on, on connections that are open already, too.
+    pub fn open(&self, broker: Arc<Broker>) {
+        self.front.let_in(broker);
     }
 
     /// The gRPC services.
     pub fn grpc(&self) -> tonic::service::Routes {
-        grpc::routes(&self.shared)
+        self.front.grpc().into()
     }
 
     /// The HTTP API.
     pub fn http(&self) -> axum::Router {
-        http::router(&self.shared)
+        self.front.http()
     }
 
     pub(crate) fn options(&self) -> &GatewayOptions {
-        &self.shared.options
+        self.front.options()
     }
 
     pub(crate) fn stopping(&self) -> &CancellationToken {
-        &self.shared.stopping
+        self.front.stopping()
     }
 }
 

@@ -1,6 +1,7 @@
 //! One module per foreign protocol: gRPC for the SDK, HTTP for everything that speaks JSON.
 //!
-//! - `grpc`: the services `Topics`, `Log` and `Query` of `stratalog.v1`; record batches pass through unchanged.
+//! - `front`: what answers requests, and that it changes when a node that waited for a cluster has joined one.
+//! - `grpc`: the services `Topics`, `Log`, `Query` and `Cluster` of `stratalog.v1`; record batches pass through unchanged.
 //! - `http`: REST over HTTP/1.1, described for users in `docs/HTTP.md`.
 //! - `ingest`: from the body of an HTTP request to record batches.
 //! - `rows`: from the rows of an answer to JSON, NDJSON, CSV or an Arrow stream, and the task that pumps them.
@@ -10,7 +11,9 @@
 //! time a peer may take. A short answer never looks like a whole one: an answer that fails half way ends the stream with
 //! an error, and its statistics, which come last, are missing.
 
+mod cluster;
 mod dead_letters;
+mod front;
 mod gateway;
 mod grpc;
 mod http;
@@ -20,8 +23,10 @@ mod records;
 mod rows;
 mod segments;
 mod serve;
+mod waiting;
 
 pub use dead_letters::dead_letter_reasons;
 pub use gateway::{Gateway, GatewayOptions};
 pub use rows::{JsonRows, unique_names};
 pub use serve::{serve_grpc, serve_http};
+pub use waiting::Waiting;

@@ -47,6 +47,16 @@ impl LeafMatcher {
         }
     }
 
+    /// Where the leaf may stand in texts that lie back to back, ascending: each ASCII text that matches has one of these
+    /// places in it. Other texts have to be tried one by one. False for a leaf that cannot be looked for this way.
+    pub fn places(&self, texts: &[u8], found: impl FnMut(usize)) -> bool {
+        let Some(quick) = &self.quick else { return false };
+        if !self.beyond_ascii {
+            quick.places(self.pattern.parts[0].as_bytes(), texts, found);
+        }
+        true
+    }
+
     /// The truth itself, for any text and any pattern.
     fn walk(&self, text: &str) -> bool {
         let last = match self.pattern.parts.len() {

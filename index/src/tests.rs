@@ -157,6 +157,24 @@ proptest! {
     }
 
     #[test]
+    fn every_ascii_text_that_matches_has_a_place(texts in prop::collection::vec(oracle::text(), 0..8), leaf in oracle::leaf()) {
+        let matcher = LeafMatcher::new(&leaf);
+        let joined = texts.concat();
+        let mut places = Vec::new();
+        if !matcher.places(joined.as_bytes(), |place| places.push(place)) {
+            return Ok(());
+        }
+        prop_assert!(places.is_sorted());
+        let mut end = 0;
+        for text in &texts {
+            let range = end..end + text.len();
+            end = range.end;
+            let found = places.iter().any(|place| range.contains(place));
+            prop_assert!(found || !text.is_ascii() || !matcher.matches(text), "{leaf:?} in {text:?}");
+        }
+    }
+
+    #[test]
     fn a_text_matches_itself_and_each_of_its_words(text in oracle::text()) {
         let has_parts = !oracle::parts(&text).is_empty();
         prop_assert_eq!(LeafMatcher::new(&Leaf::Phrase(text.clone())).matches(&text), has_parts);

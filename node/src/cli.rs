@@ -1,8 +1,12 @@
 //! The command line: what can be asked, with help and examples. It holds no behaviour.
 
+mod cluster;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use cluster::{Cluster, Dev};
 
 /// The address that clients use when none is given.
 pub(crate) const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7070";
@@ -28,8 +32,8 @@ Exit codes:
 /// Options that every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// gRPC address of a node
-    #[arg(long, global = true, env = "STRATALOG_ENDPOINT", value_name = "URL", default_value = DEFAULT_ENDPOINT)]
+    /// gRPC address of a node; of several, with commas between them: where one does not answer, the next is asked
+    #[arg(long, global = true, env = "STRATALOG_ENDPOINT", value_name = "URLS", default_value = DEFAULT_ENDPOINT)]
     pub(crate) endpoint: String,
     /// How rows are printed; the default is a table (`consume`: the values alone, a line each)
     #[arg(long, short, global = true, value_enum, value_name = "FORMAT")]
@@ -53,6 +57,8 @@ pub(crate) enum OutputFormat {
 pub(crate) enum Command {
     /// Run a node
     Serve(Serve),
+    /// Run a cluster of several nodes on this machine, to develop against it and to try what it survives
+    Dev(Dev),
     /// See the whole product work in a minute, on generated or on your own data
     Quickstart(Quickstart),
     /// Create, list, describe, alter, verify or delete topics
@@ -74,6 +80,9 @@ pub(crate) enum Command {
     /// Drop old rows by the segment, and records by their offset
     #[command(subcommand)]
     Retention(Retention),
+    /// See how the cluster is, and change who is in it and who has what
+    #[command(subcommand)]
+    Cluster(Cluster),
     /// Look into the data directory of a node that is stopped
     #[command(subcommand)]
     Log(Log),
@@ -84,12 +93,13 @@ pub(crate) enum Command {
     },
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = "\
 Examples:
   stratalog serve
   stratalog serve --data /var/lib/stratalog
   STRATALOG_ROWS__SEAL_AGE=5s stratalog serve --config stratalog.toml
+  stratalog serve --data ./second --grpc 127.0.0.1:7080 --http 127.0.0.1:8090 --peer 127.0.0.1:7081 --join 127.0.0.1:7071
   stratalog serve --config stratalog.toml --check")]
 pub(crate) struct Serve {
     /// Settings, in TOML (docs/CONFIG.md); environment and flags win over it
@@ -104,6 +114,12 @@ pub(crate) struct Serve {
     /// HTTP listener
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<String>,
+    /// Listener for the other nodes of a cluster
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) peer: Option<String>,
+    /// Nodes of the cluster to join, by their listeners for nodes, with commas between them
+    #[arg(long, value_name = "ADDRS")]
+    pub(crate) join: Option<String>,
     /// Allow a listener outside loopback, though there is neither TLS nor authentication
     #[arg(long)]
     pub(crate) insecure: bool,
@@ -116,12 +132,16 @@ pub(crate) struct Serve {
 #[command(after_help = "\
 Examples:
   stratalog quickstart
+  stratalog quickstart --nodes 3
   stratalog quickstart --exit --events 30000
   stratalog quickstart --input access.ndjson --time-field timestamp --data ./my-data")]
 pub(crate) struct Quickstart {
     /// Keep the data here; otherwise it is deleted at the end
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Run it on a cluster of so many nodes, each a process of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub(crate) nodes: u16,
     /// How many events are generated
     #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub(crate) events: u64,
@@ -134,11 +154,11 @@ pub(crate) struct Quickstart {
     /// End after the tour instead of serving on
     #[arg(long)]
     pub(crate) exit: bool,
-    /// gRPC listener; a free port is taken if the default one is in use
-    #[arg(long, value_name = "ADDR")]
+    /// gRPC listener of the one node; a free port is taken if the default one is in use
+    #[arg(long, value_name = "ADDR", conflicts_with = "nodes")]
     pub(crate) grpc: Option<String>,
-    /// HTTP listener; a free port is taken if the default one is in use
-    #[arg(long, value_name = "ADDR")]
+    /// HTTP listener of the one node; a free port is taken if the default one is in use
+    #[arg(long, value_name = "ADDR", conflicts_with = "nodes")]
     pub(crate) http: Option<String>,
 }
 
@@ -225,6 +245,9 @@ pub(crate) struct TopicCreate {
     /// Number of partitions; the server's default if not given
     #[arg(long, value_name = "N")]
     pub(crate) partitions: Option<u32>,
+    /// Copies of what is written, each on a node of its own; the cluster's default if not given
+    #[arg(long, value_name = "N")]
+    pub(crate) replication: Option<u32>,
     /// Width of a time bucket, such as 1h
     #[arg(long, value_name = "DURATION")]
     pub(crate) bucket: Option<String>,

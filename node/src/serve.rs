@@ -1,12 +1,15 @@
-//! A running node: broker, listeners, and a clean stop.
+//! A running node: broker, listeners, and a clean stop. A node that is to join a cluster serves before it has one, so that it
+//! can say what it waits for, and be told to begin one.
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use stratalog_broker::{Broker, CONSENSUS_LOG_TARGET};
-use stratalog_gateway::{Gateway, GatewayOptions, serve_grpc, serve_http};
+use async_trait::async_trait;
+use stratalog_broker::{Broker, CONSENSUS_LOG_TARGET, Forming};
+use stratalog_gateway::{Gateway, GatewayOptions, Waiting, serve_grpc, serve_http};
+use stratalog_proto::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -34,19 +37,30 @@ pub(crate) async fn run(flags: &Serve) -> Result<(), Failure> {
     if announce(&settings, &node).is_err() {
         tracing::warn!("nobody reads the standard output, where the addresses are told");
     }
-    tokio::select! {
-        why = stop_signal() => tracing::info!(signal = why?, "stopping"),
-        listener = node.ended() => tracing::error!(listener, "a listener ended: stopping"),
-    }
+    let outcome = tokio::select! {
+        why = stop_signal() => why.map(|signal| tracing::info!(signal, "stopping")),
+        failure = node.ended() => Err(failure),
+    };
     node.stop().await;
     tracing::info!("stopped");
-    Ok(())
+    outcome
 }
 
 fn announce(settings: &Settings, node: &Node) -> Result<(), Failure> {
     say!("stratalog {} serves {}", env!("CARGO_PKG_VERSION"), settings.data_dir.display())?;
     say!("  gRPC  http://{}", node.grpc)?;
-    say!("  HTTP  http://{}", node.http)
+    say!("  HTTP  http://{}", node.http)?;
+    if let Some(peer) = node.forming.peer_address() {
+        say!("  nodes {peer}")?;
+    }
+    if node.forming.is_formed() {
+        return Ok(());
+    }
+    say!(
+        "It belongs to no cluster yet. It joins that of {} by itself, once there is one;",
+        settings.cluster.join.0.join(", ")
+    )?;
+    say!("to begin one with this node, once: stratalog cluster init --endpoint http://{}", node.grpc)
 }
 
 /// Starts the node's own log, on standard error.
@@ -66,11 +80,12 @@ pub(crate) fn start_log(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Consensus tells every step of an election as information; unless it is asked for, only its warnings are wanted.
+/// Consensus tells every step of an election as information, and warns of each heartbeat that a node which is away does not
+/// answer; unless it is asked for, only its errors are wanted.
 fn quiet_libraries(filter: EnvFilter, level: &str) -> EnvFilter {
     let asked_for = [CONSENSUS_LOG_TARGET, "debug", "trace"].iter().any(|word| level.contains(word));
-    let warnings = format!("{CONSENSUS_LOG_TARGET}=warn").parse().expect("the directive is well formed");
-    if asked_for { filter } else { filter.add_directive(warnings) }
+    let errors = format!("{CONSENSUS_LOG_TARGET}=error").parse().expect("the directive is well formed");
+    if asked_for { filter } else { filter.add_directive(errors) }
 }
 
 /// Whether a port that is in use is an error.
@@ -88,9 +103,19 @@ pub(crate) struct Node {
     pub(crate) grpc: SocketAddr,
     /// Where HTTP listens.
     pub(crate) http: SocketAddr,
-    broker: Arc<Broker>,
+    forming: Arc<Forming>,
+    broker: Stage,
     stopping: watch::Sender<bool>,
     listeners: [JoinHandle<()>; 2],
+}
+
+/// How far the broker is.
+enum Stage {
+    /// The node belongs to no cluster yet, or has just begun to.
+    Waiting(JoinHandle<Result<Arc<Broker>, Error>>),
+    Serving(Arc<Broker>),
+    /// It did not start.
+    Failed,
 }
 
 impl Node {
@@ -105,25 +130,26 @@ impl Node {
         let http = bind("HTTP", settings.http_addr()?, ports).await?;
         let (grpc_addr, http_addr) = (local(&grpc)?, local(&http)?);
         let started = Instant::now();
-        let broker = Broker::start(settings.broker_options()).await?;
+        let forming = Forming::start(settings.broker_options(grpc_addr, http_addr)?).await?;
+        let (gateway, broker) = open(&forming, settings).await?;
         tracing::info!(
             data = %settings.data_dir.display(), grpc = %grpc_addr, http = %http_addr,
             took = human_duration(started.elapsed()), "serving"
         );
-        let options = GatewayOptions { max_body_bytes: settings.http.max_body.0 as usize, ..GatewayOptions::default() };
-        let gateway = Gateway::new(broker.clone(), options);
         let (stopping, stop) = watch::channel(false);
         let grpc_task = tokio::spawn(report("gRPC", serve_grpc(gateway.clone(), grpc, stopped(stop.clone()))));
         let http_task = tokio::spawn(report("HTTP", serve_http(gateway, http, stopped(stop))));
-        Ok(Self { grpc: grpc_addr, http: http_addr, broker, stopping, listeners: [grpc_task, http_task] })
+        Ok(Self { grpc: grpc_addr, http: http_addr, forming, broker, stopping, listeners: [grpc_task, http_task] })
     }
 
-    /// Resolves with the name of a listener that ended by itself.
-    async fn ended(&mut self) -> &'static str {
+    /// Resolves with the reason why the node cannot go on.
+    async fn ended(&mut self) -> Failure {
         let [grpc, http] = &mut self.listeners;
+        let ended = |what: &str| Failure::Refused(format!("the {what} listener ended; its error was logged"));
         tokio::select! {
-            _ = grpc => "gRPC",
-            _ = http => "HTTP",
+            _ = grpc => ended("gRPC"),
+            _ = http => ended("HTTP"),
+            failure = self.broker.failed() => failure,
         }
     }
 
@@ -136,7 +162,72 @@ impl Node {
                 let _ = listener.await;
             }
         }
-        self.broker.stop().await;
+        if let Some(broker) = self.broker.into_broker().await {
+            broker.stop().await;
+        }
+    }
+}
+
+impl Stage {
+    /// Resolves if the broker does not start.
+    async fn failed(&mut self) -> Failure {
+        if let Stage::Waiting(formed) = self {
+            let failure = match formed.await {
+                Ok(Ok(broker)) => {
+                    *self = Stage::Serving(broker);
+                    return std::future::pending().await;
+                }
+                Ok(Err(error)) => error.into(),
+                Err(panic) => Failure::Refused(format!("the start of the node ended early: {panic}")),
+            };
+            *self = Stage::Failed;
+            return failure;
+        }
+        std::future::pending().await
+    }
+
+    /// The broker, if it started.
+    async fn into_broker(self) -> Option<Arc<Broker>> {
+        match self {
+            Stage::Waiting(formed) => {
+                formed.abort();
+                formed.await.ok()?.ok()
+            }
+            Stage::Serving(broker) => Some(broker),
+            Stage::Failed => None,
+        }
+    }
+}
+
+/// Starts the broker, or waits for a cluster behind doors that are open already.
+async fn open(forming: &Arc<Forming>, settings: &Settings) -> Result<(Gateway, Stage), Failure> {
+    let options = GatewayOptions { max_body_bytes: settings.http.max_body.0 as usize, ..GatewayOptions::default() };
+    if forming.is_formed() {
+        let broker = forming.formed().await?;
+        return Ok((Gateway::new(Arc::clone(&broker), options), Stage::Serving(broker)));
+    }
+    let gateway = Gateway::waiting(Arc::new(WaitsForCluster(Arc::clone(forming))), options);
+    let (front, forming) = (gateway.clone(), Arc::clone(forming));
+    let formed = tokio::spawn(async move {
+        let broker = forming.formed().await?;
+        front.open(Arc::clone(&broker));
+        tracing::info!("the node belongs to a cluster, and serves");
+        Ok(broker)
+    });
+    Ok((gateway, Stage::Waiting(formed)))
+}
+
+/// What the gateway tells of a node that belongs to no cluster, and can do with it.
+struct WaitsForCluster(Arc<Forming>);
+
+#[async_trait]
+impl Waiting for WaitsForCluster {
+    async fn init(&self, shards: u32, replication: u32) -> Result<(), Error> {
+        self.0.init(shards, replication).await
+    }
+
+    fn waits_for(&self) -> String {
+        self.0.problem().unwrap_or_else(|| "it asks the nodes of cluster.join to let it in".to_owned())
     }
 }
 

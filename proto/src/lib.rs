@@ -10,6 +10,7 @@ pub mod config;
 pub mod entry;
 pub mod error;
 mod ids;
+mod level;
 
 /// gRPC services and messages of the public API, generated from `proto/stratalog/v1/stratalog.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
@@ -28,3 +29,4 @@ pub use ids::{
     JobId, NodeId, Offset, PartitionId, ProducerId, RaftIndex, ReplicaId, RowId, SegmentId, ShardId, TenantId, Term,
     TimeBucket, Token, TopicId, TopicPartition,
 };
+pub use level::FEATURE_LEVEL;

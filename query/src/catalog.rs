@@ -1,7 +1,7 @@
 //! What a query is told about the world: topics, and one consistent snapshot of a topic's rows. The broker implements
 //! [`Catalog`]; queries hold nothing else of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,18 +23,38 @@ pub trait Catalog: Send + Sync + 'static {
     /// Every topic, in the order of names.
     fn topics(&self) -> Vec<Arc<TopicInfo>>;
 
+    /// Has everything that the cluster acknowledged before this call show; whether anything may be new.
+    async fn catch_up(&self) -> bool {
+        false
+    }
+
     /// The partitions of a topic, ascending.
     fn partitions(&self, topic: &TopicInfo) -> Vec<PartitionInfo>;
 
     /// The live column segments of a topic.
     fn segments(&self, topic: &TopicInfo) -> Vec<(ShardId, Arc<SegmentMeta>)>;
 
-    /// A prefix of every partition of the topic, fixed from now on (Q1). Waits until it includes every token whose
-    /// shard hosts the topic.
+    /// A prefix of every partition of the topic in `shards`, fixed from now on (Q1). Waits until it includes every token
+    /// of one of them that hosts the topic.
     ///
     /// # Errors
-    /// [`stratalog_proto::Code::QueryDeadline`] when a token is not visible at `deadline`; what the shard reports else.
-    async fn snapshot(&self, topic: &TopicInfo, tokens: &[Token], deadline: Instant) -> Result<TopicSnapshot, Error>;
+    /// [`stratalog_proto::Code::QueryDeadline`] when a token is not visible at `deadline`;
+    /// [`stratalog_proto::Code::NotLeader`] for a shard that another node leads; what the shard reports else.
+    async fn snapshot_of(
+        &self,
+        topic: &TopicInfo,
+        shards: &[ShardId],
+        tokens: &[Token],
+        deadline: Instant,
+    ) -> Result<TopicSnapshot, Error>;
+
+    /// As [`Catalog::snapshot_of`], of all shards of the topic.
+    ///
+    /// # Errors
+    /// Those of [`Catalog::snapshot_of`].
+    async fn snapshot(&self, topic: &TopicInfo, tokens: &[Token], deadline: Instant) -> Result<TopicSnapshot, Error> {
+        self.snapshot_of(topic, &topic.distinct_shards(), tokens, deadline).await
+    }
 
     /// The shards that this node has a replica of, ascending.
     fn shards(&self) -> Vec<ShardInfo> {
@@ -144,6 +164,14 @@ pub struct TopicInfo {
     pub shards: Vec<ShardId>,
 }
 
+impl TopicInfo {
+    /// Every shard that hosts a partition of the topic, once, ascending.
+    pub fn distinct_shards(&self) -> Vec<ShardId> {
+        let shards: BTreeSet<ShardId> = self.shards.iter().copied().collect();
+        shards.into_iter().collect()
+    }
+}
+
 /// A partition, as `system.partitions` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionInfo {
@@ -168,7 +196,7 @@ pub struct TopicSnapshot {
     pub schema: SchemaRef,
     /// The catalogue's version.
     pub version: u64,
-    /// Every shard that hosts a partition of the topic, each once.
+    /// Every shard that hosts a partition of the topic and was asked for, each once.
     pub shards: Vec<ShardSnapshot>,
 }
 

@@ -18,7 +18,7 @@ use crate::sql::{Change, predicate_text};
 ///
 /// # Errors
 /// [`Code::UnknownTopic`] with a near name; [`Code::Overloaded`]; those of the change.
-pub(crate) async fn make(core: &Core, change: Change, query: &Query) -> Result<Rows, Error> {
+pub(crate) async fn make(core: &Core, change: Change, query: &Arc<Query>) -> Result<Rows, Error> {
     query.begins_to_change();
     let _place = core.admission.enter(query, About::Change).await?;
     let (column, text) = begin(core, change, query).await?;
@@ -37,7 +37,7 @@ pub(crate) fn answer(column: &str, text: &str) -> Result<Rows, Error> {
 }
 
 /// The name and the text of the answer.
-async fn begin(core: &Core, change: Change, query: &Query) -> Result<(&'static str, String), Error> {
+async fn begin(core: &Core, change: Change, query: &Arc<Query>) -> Result<(&'static str, String), Error> {
     match change {
         Change::Create { topic, if_not_exists, partitions, config } => {
             let name = &topic.name;
@@ -48,7 +48,7 @@ async fn begin(core: &Core, change: Change, query: &Query) -> Result<(&'static s
             }
         }
         Change::Alter { topic, if_exists, change } => {
-            let found = core.topic(&topic.name, &place(topic.at));
+            let found = core.topic(&topic.name, &place(topic.at)).await;
             if if_exists && found.is_err() {
                 return Ok(("altered", String::new()));
             }
@@ -57,7 +57,7 @@ async fn begin(core: &Core, change: Change, query: &Query) -> Result<(&'static s
             Ok(("altered", topic.name))
         }
         Change::Drop { topic, if_exists } => {
-            let found = core.topic(&topic.name, &place(topic.at));
+            let found = core.topic(&topic.name, &place(topic.at)).await;
             if if_exists && found.is_err() {
                 return Ok(("dropped", String::new()));
             }
@@ -66,13 +66,13 @@ async fn begin(core: &Core, change: Change, query: &Query) -> Result<(&'static s
             Ok(("dropped", topic.name))
         }
         Change::Delete { topic, predicate } => {
-            let info = core.topic(&topic.name, &place(topic.at))?;
+            let info = core.topic(&topic.name, &place(topic.at)).await?;
             if info.config.format == Format::Raw {
                 let message = format!("topic `{}` has the format raw: its records have no rows to erase", topic.name);
                 return Err(Error::new(Code::InvalidRequest, message));
             }
             let text = predicate_text((*predicate).clone())?;
-            let snapshot = core.snapshot(&info, &[], query).await?;
+            let snapshot = core.snapshot(&info, &[], query).await?.snapshot;
             positions::check(core, snapshot, *predicate, query).await?;
             Ok(("job", core.changes.delete_rows(&topic.name, &text).await?))
         }

@@ -10,10 +10,11 @@ use stratalog_proto::{Code, Error, Token};
 
 use crate::admission::Admission;
 use crate::budget::{NodePool, QueryPool};
-use crate::catalog::{Catalog, TopicInfo, TopicSnapshot};
+use crate::catalog::{Catalog, TopicInfo};
 use crate::changes::Changes;
 use crate::engine::EngineOptions;
 use crate::error::{from_datafusion, nearest};
+use crate::parts::{self, OpenParts, TopicRows, Workers};
 use crate::queries::Queries;
 use crate::query::{Arrival, Query};
 use crate::scan::OpenIndexes;
@@ -27,6 +28,9 @@ const INDEX_SHARE: usize = 4;
 pub(crate) struct Core {
     pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) changes: Arc<dyn Changes>,
+    pub(crate) workers: Arc<dyn Workers>,
+    /// Those of queries of other nodes.
+    pub(crate) parts: OpenParts,
     pub(crate) options: EngineOptions,
     pub(crate) indexes: Arc<OpenIndexes>,
     pub(crate) admission: Admission,
@@ -45,6 +49,7 @@ impl Core {
     pub(crate) fn new(
         catalog: Arc<dyn Catalog>,
         changes: Arc<dyn Changes>,
+        workers: Arc<dyn Workers>,
         options: EngineOptions,
         threads: usize,
     ) -> Result<Self, Error> {
@@ -52,6 +57,8 @@ impl Core {
         Ok(Self {
             catalog,
             changes,
+            workers,
+            parts: OpenParts::default(),
             indexes: Arc::new(OpenIndexes::new(options.memory_bytes / INDEX_SHARE)),
             queries: Arc::default(),
             admission: Admission::new(options.max_running, options.max_waiting, memory.clone()),
@@ -87,8 +94,19 @@ impl Core {
         query
     }
 
-    /// Finds a topic; `place` says where its name is written.
-    pub(crate) fn topic(&self, name: &str, place: &str) -> Result<Arc<TopicInfo>, Error> {
+    /// Finds a topic; `place` says where its name is written. One that was just created may not be known here yet: before
+    /// it is said that there is none, the catalogue catches up.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`].
+    pub(crate) async fn topic(&self, name: &str, place: &str) -> Result<Arc<TopicInfo>, Error> {
+        match self.known_topic(name, place) {
+            Err(_) if self.catalog.catch_up().await => self.known_topic(name, place),
+            found => found,
+        }
+    }
+
+    fn known_topic(&self, name: &str, place: &str) -> Result<Arc<TopicInfo>, Error> {
         let topics = self.catalog.topics();
         let Some(topic) = topics.iter().find(|topic| topic.name == name) else {
             let known = topics.iter().map(|topic| topic.name.as_str());
@@ -105,8 +123,8 @@ impl Core {
         &self,
         topics: &BTreeMap<String, Arc<TopicInfo>>,
         tokens: &[Token],
-        query: &Query,
-    ) -> Result<BTreeMap<String, Arc<TopicSnapshot>>, Error> {
+        query: &Arc<Query>,
+    ) -> Result<BTreeMap<String, TopicRows>, Error> {
         let snapshots = topics.iter().map(|(name, topic)| async move {
             Ok::<_, Error>((name.clone(), self.snapshot(topic, tokens, query).await?))
         });
@@ -118,14 +136,14 @@ impl Core {
         &self,
         topic: &TopicInfo,
         tokens: &[Token],
-        query: &Query,
-    ) -> Result<Arc<TopicSnapshot>, Error> {
+        query: &Arc<Query>,
+    ) -> Result<TopicRows, Error> {
         let concerns = |token: &&Token| topic.shards.contains(&token.shard);
         let tokens: Vec<Token> = tokens.iter().filter(concerns).copied().collect();
-        let snapshot = self.catalog.snapshot(topic, &tokens, query.deadline()).await?;
-        assert_visible(&snapshot, &tokens);
-        query.meter.fence(&snapshot);
-        Ok(Arc::new(snapshot))
+        let rows = parts::gather(self, topic, &tokens, query).await?;
+        assert_visible(&rows, &tokens);
+        query.meter.fence(&rows);
+        Ok(rows)
     }
 
     /// A session for one query, within its budget.
@@ -141,9 +159,9 @@ fn spill_space(options: &EngineOptions) -> Option<Arc<SpillSpace>> {
     opened.inspect_err(|error| tracing::error!(%error, "queries have to do with memory alone")).ok()
 }
 
-fn assert_visible(snapshot: &TopicSnapshot, tokens: &[Token]) {
+fn assert_visible(rows: &TopicRows, tokens: &[Token]) {
     for token in tokens {
-        let shard = snapshot.shards.iter().find(|shard| shard.shard == token.shard);
-        assert!(shard.is_some_and(|shard| shard.fence >= token.index), "Q1: a snapshot includes every token");
+        let fence = rows.fences().find(|fence| fence.shard == token.shard.0);
+        assert!(fence.is_some_and(|fence| fence.index >= token.index.0), "Q1: a snapshot includes every token");
     }
 }

@@ -78,6 +78,8 @@ pub(crate) struct Rows {
 pub(crate) enum Batches {
     /// An execution, and what to do if it runs out of memory before its first row.
     Stream { stream: SendableRecordBatchStream, fallback: Option<Fallback> },
+    /// An execution that has begun, and what it gave first, if anything.
+    Begun { first: Option<RecordBatch>, stream: SendableRecordBatchStream },
     /// Rows that had to be seen as a whole first, and the memory that they have until they are delivered.
     Ready { schema: SchemaRef, batches: Vec<RecordBatch>, memory: MemoryReservation },
     /// One row, which is all.
@@ -97,12 +99,24 @@ pub(crate) struct Started {
 }
 
 impl Rows {
+    /// The same rows once the first of them is there.
+    ///
+    /// # Errors
+    /// What the execution fails with before its first row.
+    pub(crate) async fn begun(self) -> Result<Self, Error> {
+        let batches = match self.batches {
+            Batches::Stream { stream, fallback } => begin(stream, fallback).await?,
+            other => other,
+        };
+        Ok(Self { batches, ..self })
+    }
+
     /// Sends the rows to whoever reads; ends when they are read, the reader has gone, or the query has to stop.
     pub(crate) async fn deliver(self, started: oneshot::Sender<Result<Started, Error>>, query: &Query) {
         let Self { batches, place: _place } = self;
         let (parts, receiver) = mpsc::channel(BATCHES_AHEAD);
         let schema = match &batches {
-            Batches::Stream { stream, .. } => stream.schema(),
+            Batches::Stream { stream, .. } | Batches::Begun { stream, .. } => stream.schema(),
             Batches::Ready { schema, .. } => schema.clone(),
             Batches::Row(row) => row.schema(),
         };
@@ -128,35 +142,48 @@ impl Batches {
                 drop(parts.reserve_many(parts.max_capacity()).await);
                 sent
             }
-            Self::Stream { stream, fallback } => send_stream(stream, fallback, parts).await?,
+            Self::Stream { stream, fallback } => match begin(stream, fallback).await {
+                Ok(Self::Begun { first, stream }) => send_begun(first, stream, parts).await?,
+                Ok(_) => Ok(()),
+                Err(error) => Err(error),
+            },
+            Self::Begun { first, stream } => send_begun(first, stream, parts).await?,
         };
         parts.send(sent.map_or_else(Part::Failed, |()| Part::End)).await
     }
 }
 
-async fn send_stream(
-    stream: SendableRecordBatchStream,
-    fallback: Option<Fallback>,
-    parts: &mpsc::Sender<Part>,
-) -> Result<Result<(), Error>, Gone> {
-    let mut stream = stream;
-    let Some(first) = stream.next().await else { return Ok(Ok(())) };
-    match (first.map_err(from_datafusion), fallback) {
+/// Waits for the first row of an execution; goes another way, if there is one, when that needs too much memory.
+///
+/// # Errors
+/// Those of the execution.
+async fn begin(stream: SendableRecordBatchStream, fallback: Option<Fallback>) -> Result<Batches, Error> {
+    match (first_rows(stream).await, fallback) {
+        // What the first execution has of the budget is gone with it: it is for the second.
         (Err(error), Some(Fallback { state, plan })) if error.code == Code::QueryBudget => {
-            // What the first execution has of the budget is for the second.
-            drop(stream);
-            match execute(&state, &plan).await {
-                Ok(stream) => forward(stream, parts).await,
-                Err(error) => Ok(Err(error)),
-            }
+            first_rows(execute(&state, &plan).await?).await
         }
-        (Err(error), _) => Ok(Err(error)),
-        (Ok(batch), fallback) => {
-            drop(fallback);
-            parts.send(Part::Batch(batch)).await?;
-            forward(stream, parts).await
+        (begun, _) => begun,
+    }
+}
+
+async fn first_rows(mut stream: SendableRecordBatchStream) -> Result<Batches, Error> {
+    loop {
+        match stream.next().await.transpose().map_err(from_datafusion)? {
+            Some(batch) if batch.num_rows() == 0 => {}
+            first => return Ok(Batches::Begun { first, stream }),
         }
     }
+}
+
+async fn send_begun(
+    first: Option<RecordBatch>,
+    stream: SendableRecordBatchStream,
+    parts: &mpsc::Sender<Part>,
+) -> Result<Result<(), Error>, Gone> {
+    let Some(first) = first else { return Ok(Ok(())) };
+    parts.send(Part::Batch(first)).await?;
+    forward(stream, parts).await
 }
 
 /// Sends all batches; gives the error that ended them.

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use stratalog_proto::{Code, Error};
-use tokio::sync::oneshot;
+use futures::stream::{self, BoxStream, StreamExt};
+use stratalog_proto::{Code, Error, internal};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::answer::Answer;
 use crate::catalog::{Catalog, TopicInfo, TopicSnapshot};
 use crate::changes::Changes;
 use crate::core::Core;
 use crate::delivery::{Rows, Started};
+use crate::parts::{self, Alone, PartBytes, Workers};
 use crate::positions::{self, Positions};
 use crate::queries::{Listed, Outcome};
 use crate::query::{Arrival, Query};
@@ -23,6 +25,12 @@ use crate::statement::{self, SqlRequest};
 
 /// What is as good as no deadline for a job in the background.
 const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3_600);
+/// How often a query runs again whose part was lost.
+const RUNS_AGAIN: usize = 2;
+/// Before it does, for others to notice what happened to the node.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Frames of a part that wait for a slow connection before its query pauses.
+const FRAMES_AHEAD: usize = 2;
 
 /// Limits of an engine.
 #[derive(Clone, Debug)]
@@ -87,7 +95,17 @@ impl Engine {
     /// An engine over `catalog`, whose statements change what there is through `changes`. May be created and dropped
     /// anywhere, in async code too.
     pub fn new(catalog: Arc<dyn Catalog>, changes: Arc<dyn Changes>, options: EngineOptions) -> Self {
-        let running = Running::start(catalog, changes, options);
+        Self::with_workers(catalog, changes, Arc::new(Alone), options)
+    }
+
+    /// As [`Engine::new`], with other nodes that have rows too.
+    pub fn with_workers(
+        catalog: Arc<dyn Catalog>,
+        changes: Arc<dyn Changes>,
+        workers: Arc<dyn Workers>,
+        options: EngineOptions,
+    ) -> Self {
+        let running = Running::start(catalog, changes, workers, options);
         if let Err(error) = &running {
             tracing::error!(%error, "queries are not possible");
         }
@@ -98,6 +116,12 @@ impl Engine {
     #[cfg(test)]
     pub(crate) fn tasks(&self) -> usize {
         self.running.as_ref().map_or(0, |running| running.runtime.tasks())
+    }
+
+    /// Parts of queries of other nodes that are open here.
+    #[cfg(test)]
+    pub(crate) fn open_parts(&self) -> usize {
+        self.running.as_ref().map_or(0, |running| running.core.parts.count())
     }
 
     /// Memory that queries have, in bytes.
@@ -116,7 +140,11 @@ impl Engine {
         let (id, client) = (request.id.clone(), request.client.clone());
         let query = running.core.arrived(id, &request.sql, client, request.timeout)?;
         let listed = running.core.queries.begin(query)?;
-        running.answer(listed, move |core, query| async move { statement::prepare(&core, request, &query).await }).await
+        let prepare = move |core: Arc<Core>, query: Arc<Query>| {
+            let request = request.clone();
+            async move { statement::prepare(&core, request, &query).await }
+        };
+        running.answer(listed, prepare).await
     }
 
     /// Runs a log search: the newest rows that match, newest first. Columns are `_time`, `_partition`, `_offset`, then
@@ -131,7 +159,11 @@ impl Engine {
         let (id, client) = (request.id.clone(), request.client.clone());
         let query = running.core.arrived(id, &text, client, request.timeout)?;
         let listed = running.core.queries.begin(query)?;
-        running.answer(listed, move |core, query| async move { search::prepare(&core, request, &query).await }).await
+        let prepare = move |core: Arc<Core>, query: Arc<Query>| {
+            let request = request.clone();
+            async move { search::prepare(&core, request, &query).await }
+        };
+        running.answer(listed, prepare).await
     }
 
     /// The rows of a snapshot for which the condition of a `DELETE` is true, without a deadline. The snapshot may be one
@@ -151,8 +183,9 @@ impl Engine {
         let predicate = predicate.to_owned();
         let (id, client) = (running.core.queries.id(None)?, String::new());
         let query = running.core.query(Arrival { id, text: &predicate, client, timeout: NO_DEADLINE });
-        let find = move |core: Arc<Core>, query: Arc<Query>| async move {
-            positions::find(&core, snapshot, &predicate, asked.as_deref(), &query).await
+        let find = move |core: Arc<Core>, query: Arc<Query>| {
+            let (snapshot, predicate, asked) = (snapshot.clone(), predicate.clone(), asked.clone());
+            async move { positions::find(&core, snapshot, &predicate, asked.as_deref(), &query).await }
         };
         Ok(Positions::new(running.answer(Listed::unlisted(query), find).await?))
     }
@@ -168,6 +201,44 @@ impl Engine {
         Ok(Arc::new(positions::columns(core, topic, predicate, &core.query(arrival)).await?))
     }
 
+    /// Takes a snapshot of rows that are here, for a query that another node was asked. It is kept until
+    /// [`Engine::close_part`] or the end of its time.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`], [`Code::NotLeader`] for a shard that is led elsewhere, [`Code::Unavailable`] for a topic
+    /// that is not known here yet, [`Code::Overloaded`]; what the catalogue reports.
+    pub async fn open_part(&self, request: internal::OpenPart) -> Result<internal::PartOpened, Error> {
+        let running = self.running.as_ref().map_err(Error::clone)?;
+        let (done, opened) = oneshot::channel();
+        let core = running.core.clone();
+        let _task = running.runtime.spawn(async move { drop(done.send(parts::open(&core, request).await)) });
+        let died = |_| Error::new(Code::Internal, "opening a part of a query stopped: a defect");
+        opened.await.map_err(died)?
+    }
+
+    /// Runs a plan over a part. The frames end with one that says so, or with an error; without, the answer is not whole.
+    /// Dropping them ends the run.
+    pub fn run_part(&self, request: internal::RunPart) -> BoxStream<'static, Result<PartBytes, Error>> {
+        let running = match &self.running {
+            Ok(running) => running,
+            Err(error) => return stream::iter([Err(error.clone())]).boxed(),
+        };
+        let (sender, frames) = mpsc::channel(FRAMES_AHEAD);
+        let task = running.runtime.spawn(parts::run(running.core.clone(), request, sender));
+        let frames = stream::unfold((frames, task), |(mut frames, task)| async move {
+            let frame = frames.recv().await?;
+            Some((frame, (frames, task)))
+        });
+        frames.boxed()
+    }
+
+    /// Lets go of a part, and ends what runs over it. Closing what is not open does nothing.
+    pub fn close_part(&self, part: u64) {
+        if let Ok(running) = &self.running {
+            running.core.parts.close(part);
+        }
+    }
+
     /// Ends a query, wherever it is: whoever reads its answer gets [`Code::Cancelled`].
     ///
     /// # Errors
@@ -175,6 +246,29 @@ impl Engine {
     pub fn kill(&self, id: &str) -> Result<(), Error> {
         self.running.as_ref().map_err(Error::clone)?.core.queries.kill(id)
     }
+}
+
+/// Prepares a query. If other nodes have a part in it, its first row is awaited as well: until then nothing was delivered,
+/// and it runs again, at new fences, when a part is lost.
+async fn begin<P, F>(core: &Arc<Core>, query: &Arc<Query>, prepare: P) -> Result<Rows, Error>
+where
+    P: Fn(Arc<Core>, Arc<Query>) -> F,
+    F: Future<Output = Result<Rows, Error>>,
+{
+    let attempt = || async {
+        let rows = prepare(core.clone(), query.clone()).await?;
+        if query.is_distributed() { rows.begun().await } else { Ok(rows) }
+    };
+    for _ in 0..RUNS_AGAIN {
+        match attempt().await {
+            Err(error) if query.begins_again() => {
+                tracing::info!(query = query.id, %error, "a part of a query was lost: it runs again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+    attempt().await
 }
 
 impl std::fmt::Debug for Engine {
@@ -185,23 +279,28 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Running {
-    fn start(catalog: Arc<dyn Catalog>, changes: Arc<dyn Changes>, options: EngineOptions) -> Result<Self, Error> {
+    fn start(
+        catalog: Arc<dyn Catalog>,
+        changes: Arc<dyn Changes>,
+        workers: Arc<dyn Workers>,
+        options: EngineOptions,
+    ) -> Result<Self, Error> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if options.threads == 0 { cores() } else { options.threads };
         // Twice as many as can run: an operator that computes for long without yielding leaves a thread to the others.
         let runtime = QueryRuntime::start(2 * threads, options.on_thread_start)?;
-        Ok(Self { core: Arc::new(Core::new(catalog, changes, options, threads)?), runtime })
+        Ok(Self { core: Arc::new(Core::new(catalog, changes, workers, options, threads)?), runtime })
     }
 
     async fn answer<P, F>(&self, mut listed: Listed, prepare: P) -> Result<Answer, Error>
     where
-        P: FnOnce(Arc<Core>, Arc<Query>) -> F + Send + 'static,
+        P: Fn(Arc<Core>, Arc<Query>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Rows, Error>> + Send,
     {
         let (started, has_started) = oneshot::channel();
         let (core, query) = (self.core.clone(), listed.query().clone());
         let task = self.runtime.spawn(async move {
-            match query.unless_stopped(prepare(core, query.clone())).await {
+            match query.unless_stopped(begin(&core, &query, prepare)).await {
                 Err(error) => drop(started.send(Err(error))),
                 Ok(Err(error)) => drop(started.send(Err(query.error_or(error)))),
                 Ok(Ok(rows)) => rows.deliver(started, &query).await,

@@ -24,6 +24,7 @@ mod json_get;
 mod matching;
 mod meter;
 mod parameters;
+mod parts;
 mod positions;
 mod queries;
 mod query;
@@ -51,6 +52,7 @@ pub use catalog::{
 pub use changes::{Changes, TopicChange};
 pub use engine::{Engine, EngineOptions};
 pub use parameters::Parameter;
+pub use parts::{Alone, PartBytes, Workers};
 pub use positions::Positions;
 pub use schema::merge_schemas;
 pub use search::SearchRequest;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use stratalog_proto::v1;
 
-use crate::catalog::TopicSnapshot;
+use crate::parts::TopicRows;
 
 /// Counters of one query, shared by all its scans.
 #[derive(Debug)]
@@ -42,17 +42,31 @@ impl Meter {
         }
     }
 
+    /// Forgets what was counted.
+    pub(crate) fn begin_again(&self) {
+        let counters = [
+            &self.rows_scanned,
+            &self.bytes_scanned,
+            &self.segments_total,
+            &self.segments_pruned,
+            &self.granules_total,
+            &self.granules_pruned,
+            &self.tail_rows,
+        ];
+        counters.into_iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
+        self.fences.lock().clear();
+    }
+
     /// Notes which version of the catalogue names were looked up in.
     pub(crate) fn version(&self, catalogue_version: u64) {
         self.catalogue_version.fetch_max(catalogue_version, Ordering::Relaxed);
     }
 
-    /// Notes the fences of a snapshot. A shard that hosts two topics of the query has two; the older one holds for both.
-    pub(crate) fn fence(&self, snapshot: &TopicSnapshot) {
-        self.version(snapshot.version);
+    /// Notes the fences of a topic. A shard that hosts two topics of the query has two; the older one holds for both.
+    pub(crate) fn fence(&self, rows: &TopicRows) {
+        self.version(rows.snapshot.version);
         let mut fences = self.fences.lock();
-        for shard in &snapshot.shards {
-            let new = v1::ShardFence { shard: shard.shard.0, index: shard.fence.0, lag: shard.lag };
+        for new in rows.fences() {
             match fences.iter_mut().find(|fence| fence.shard == new.shard) {
                 None => fences.push(new),
                 Some(known) if known.index > new.index => *known = new,

@@ -70,7 +70,7 @@ pub(crate) async fn find(
     snapshot: Arc<TopicSnapshot>,
     predicate: &str,
     asked: Option<&Schema>,
-    query: &Query,
+    query: &Arc<Query>,
 ) -> Result<Rows, Error> {
     let predicate = parse_predicate(predicate)?;
     let mut statement = select_positions(&snapshot.topic.name, predicate)?;
@@ -78,7 +78,7 @@ pub(crate) async fn find(
     let snapshot = match asked {
         Some(asked) => with_missing(snapshot, asked, &statement),
         None => {
-            let of_topic = core.snapshot(&snapshot.topic, &[], query).await?.schema.clone();
+            let of_topic = core.snapshot(&snapshot.topic, &[], query).await?.snapshot.schema.clone();
             with_missing(snapshot, &of_topic, &statement)
         }
     };
@@ -94,9 +94,14 @@ pub(crate) async fn find(
 ///
 /// # Errors
 /// Those of [`check`], and of taking a snapshot.
-pub(crate) async fn columns(core: &Core, topic: &TopicInfo, predicate: &str, query: &Query) -> Result<Schema, Error> {
+pub(crate) async fn columns(
+    core: &Core,
+    topic: &TopicInfo,
+    predicate: &str,
+    query: &Arc<Query>,
+) -> Result<Schema, Error> {
     let predicate = parse_predicate(predicate)?;
-    let snapshot = core.snapshot(topic, &[], query).await?;
+    let snapshot = core.snapshot(topic, &[], query).await?.snapshot;
     let mut statement = select_positions(&topic.name, predicate.clone())?;
     hidden_columns(&mut statement)?;
     let named = names_in(&*statement);

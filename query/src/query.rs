@@ -42,6 +42,10 @@ pub(crate) struct Query {
     phase: AtomicU8,
     /// Whether it changes something, so that its end says nothing of the change.
     changes: AtomicBool,
+    /// Whether other nodes have a part in it.
+    has_parts: AtomicBool,
+    /// Whether one of the parts was lost.
+    lost: AtomicBool,
     killed: watch::Sender<bool>,
 }
 
@@ -73,6 +77,8 @@ impl Query {
             timeout: arrival.timeout,
             phase: AtomicU8::new(Phase::Planning as u8),
             changes: AtomicBool::new(false),
+            has_parts: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             killed: watch::Sender::new(false),
         })
     }
@@ -97,6 +103,31 @@ impl Query {
     /// Notes that it is about to change something: when it has to end, nobody knows whether it has.
     pub(crate) fn begins_to_change(&self) {
         self.changes.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that another node has a part in it.
+    pub(crate) fn has_part_elsewhere(&self) {
+        self.has_parts.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another node has a part in it.
+    pub(crate) fn is_distributed(&self) -> bool {
+        self.has_parts.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a part of it was lost with the node that had it, or refused.
+    pub(crate) fn lost_a_part(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it failed since a part was lost, and may be run again from its beginning: it has changed nothing. What it
+    /// counted so far is forgotten.
+    pub(crate) fn begins_again(&self) -> bool {
+        if self.changes.load(Ordering::Relaxed) || !self.lost.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        self.meter.begin_again();
+        true
     }
 
     /// Ends it, wherever it is.

@@ -63,6 +63,13 @@ impl Drop for QueryRuntime {
 #[derive(Debug)]
 pub(crate) struct Task(AbortHandle);
 
+impl Task {
+    /// As [`QueryRuntime::spawn`], on the runtime that runs the caller.
+    pub(crate) fn beside(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(future).abort_handle())
+    }
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();

@@ -51,19 +51,20 @@ pub struct SearchRequest {
     pub client: String,
 }
 
-pub(crate) async fn prepare(core: &Core, request: SearchRequest, running: &Query) -> Result<Rows, Error> {
+pub(crate) async fn prepare(core: &Core, request: SearchRequest, running: &Arc<Query>) -> Result<Rows, Error> {
     let limit = request.limit.filter(|limit| *limit > 0).unwrap_or(core.options.search_limit);
     if limit > MAX_LIMIT {
         let message = format!("a search returns at most {MAX_LIMIT} rows, not {limit}; use SQL for more");
         return Err(Error::new(Code::InvalidRequest, message));
     }
     let query = parse_query(&request.query)?;
-    let topic = core.topic(&request.topic, "")?;
+    let topic = core.topic(&request.topic, "").await?;
     let place = core.admission.enter(running, About::Rows).await?;
-    let snapshot = core.snapshot(&topic, &request.tokens, running).await?;
+    let rows = core.snapshot(&topic, &request.tokens, running).await?;
+    let snapshot = rows.snapshot.clone();
     let meter = running.meter.clone();
     let indexes = core.indexes.clone();
-    let table = TopicTable::new(snapshot.clone(), meter, indexes, |column| column != names::RAW);
+    let table = TopicTable::new(rows, meter, indexes, |column| column != names::RAW);
     let compiler = Compiler::new(columns(&table));
     let filter = within(compiler.compile(&query), &request);
     let plan = plan(&snapshot, table, filter, limit).map_err(from_datafusion)?;

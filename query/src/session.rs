@@ -17,6 +17,7 @@ use datafusion::prelude::SessionConfig;
 
 use crate::json_get::JsonGet;
 use crate::matching::{MatchFunction, MatchRewrite};
+use crate::parts::SplitByNode;
 use crate::query::Query;
 use crate::spill::SpillFiles;
 use crate::sql::{INFORMATION, SYSTEM};
@@ -61,7 +62,11 @@ impl Sessions {
         execution.time_zone = Some("UTC".to_owned());
         // Each sort takes it before its first row, to be able to merge what it spilled.
         execution.sort_spill_reservation_bytes = (memory_bytes / SORT_SHARE).min(MAX_SORT_RESERVATION);
-        let mut base = SessionStateBuilder::new().with_config(config).with_default_features().build();
+        let mut base = SessionStateBuilder::new()
+            .with_config(config)
+            .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(SplitByNode))
+            .build();
         base.register_udf(Arc::new(ScalarUDF::from(MatchFunction::new())))?;
         base.register_udf(Arc::new(ScalarUDF::from(JsonGet::new())))?;
         base.register_function_rewrite(Arc::new(MatchRewrite))?;

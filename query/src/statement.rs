@@ -16,6 +16,7 @@ use crate::core::Core;
 use crate::delivery::{Rows, execute_with_fallback};
 use crate::error::{from_datafusion, nearest, place};
 use crate::parameters::Parameter;
+use crate::parts;
 use crate::query::Query;
 use crate::session::Tables;
 use crate::sql::{self, Command, INFORMATION, Names, SYSTEM, TableName};
@@ -39,7 +40,7 @@ pub struct SqlRequest {
     pub client: String,
 }
 
-pub(crate) async fn prepare(core: &Core, request: SqlRequest, running: &Arc<Query>) -> Result<Rows, Error> {
+pub(crate) async fn prepare(core: &Arc<Core>, request: SqlRequest, running: &Arc<Query>) -> Result<Rows, Error> {
     match sql::parse_with(&request.sql, &request.parameters)? {
         Command::Query(statement) => query(core, statement, &request.tokens, running).await,
         Command::ShowTables => {
@@ -50,14 +51,25 @@ pub(crate) async fn prepare(core: &Core, request: SqlRequest, running: &Arc<Quer
         Command::Describe(name) => describe(core, &name, &request.tokens, running).await,
         Command::Change(change) => change::make(core, change, running).await,
         Command::Kill(id) => {
-            core.queries.kill(&id)?;
+            kill(core, &id, running).await?;
             change::answer("killed", &id)
         }
     }
 }
 
+/// Ends a query at whichever node it runs.
+async fn kill(core: &Core, id: &str, running: &Query) -> Result<(), Error> {
+    let Err(not_here) = core.queries.kill(id) else { return Ok(()) };
+    for node in core.workers.others() {
+        if parts::kill(core, node, id, running).await.is_ok() {
+            return Ok(());
+        }
+    }
+    Err(not_here)
+}
+
 async fn query(
-    core: &Core,
+    core: &Arc<Core>,
     mut statement: Box<Statement>,
     tokens: &[Token],
     running: &Arc<Query>,
@@ -68,7 +80,7 @@ async fn query(
     let place = core.admission.enter(running, about).await?;
     let mut tables = topic_tables(core, &names, tokens, running).await?;
     for table in &names.system {
-        tables.system.insert(table.name.clone(), system_table(core, table, running)?);
+        tables.system.insert(table.name.clone(), system_table(core, table, running).await?);
     }
     for table in &names.information {
         tables.information.insert(table.name.clone(), information_table(core, table, running)?);
@@ -77,7 +89,7 @@ async fn query(
 }
 
 async fn run(
-    core: &Core,
+    core: &Arc<Core>,
     statement: Box<Statement>,
     tables: Tables,
     running: &Arc<Query>,
@@ -93,26 +105,39 @@ async fn run(
 }
 
 /// One snapshot of each topic of the statement, however often it names the topic.
-async fn topic_tables(core: &Core, names: &Names, tokens: &[Token], running: &Arc<Query>) -> Result<Tables, Error> {
+async fn topic_tables(
+    core: &Arc<Core>,
+    names: &Names,
+    tokens: &[Token],
+    running: &Arc<Query>,
+) -> Result<Tables, Error> {
     let mut topics = BTreeMap::new();
     for table in &names.topics {
-        topics.insert(table.name.clone(), core.topic(&table.name, &place(table.at))?);
+        topics.insert(table.name.clone(), core.topic(&table.name, &place(table.at)).await?);
     }
     let mut tables = Tables::default();
-    for (name, snapshot) in core.snapshots(&topics, tokens, running).await? {
+    for (name, rows) in core.snapshots(&topics, tokens, running).await? {
         let (meter, indexes) = (running.meter.clone(), core.indexes.clone());
-        let table = TopicTable::new(snapshot, meter, indexes, |column| names.hidden.contains(column));
+        let table = TopicTable::new(rows, meter, indexes, |column| names.hidden.contains(column));
         tables.topics.insert(name, Arc::new(table));
     }
     Ok(tables)
 }
 
-fn system_table(core: &Core, table: &TableName, running: &Arc<Query>) -> Result<Arc<dyn TableProvider>, Error> {
-    let found = system::table(core, &table.name, running)?;
+async fn system_table(
+    core: &Arc<Core>,
+    table: &TableName,
+    running: &Arc<Query>,
+) -> Result<Arc<dyn TableProvider>, Error> {
+    let found = system::table(core, &table.name, running).await?;
     found.ok_or_else(|| unknown_table(SYSTEM, table, &system::TABLES))
 }
 
-fn information_table(core: &Core, table: &TableName, running: &Arc<Query>) -> Result<Arc<dyn TableProvider>, Error> {
+fn information_table(
+    core: &Arc<Core>,
+    table: &TableName,
+    running: &Arc<Query>,
+) -> Result<Arc<dyn TableProvider>, Error> {
     let found = system::information_table(core, &table.name, running)?;
     found.ok_or_else(|| unknown_table(INFORMATION, table, &system::INFORMATION_TABLES))
 }
@@ -125,7 +150,7 @@ fn unknown_table(schema: &str, table: &TableName, known: &[&str]) -> Error {
 }
 
 /// The columns of a topic, those that `SELECT *` hides included, or of a system table.
-async fn describe(core: &Core, name: &ObjectName, tokens: &[Token], running: &Arc<Query>) -> Result<Rows, Error> {
+async fn describe(core: &Arc<Core>, name: &ObjectName, tokens: &[Token], running: &Arc<Query>) -> Result<Rows, Error> {
     let place_among = core.admission.enter(running, About::Node).await?;
     let mut tables = Tables::default();
     let table = TableName::of(name);
@@ -134,16 +159,16 @@ async fn describe(core: &Core, name: &ObjectName, tokens: &[Token], running: &Ar
         Some((schema, name)) => {
             let own = TableName { name: name.to_owned(), at: table.at };
             let found = if schema == SYSTEM {
-                system_table(core, &own, running)?
+                system_table(core, &own, running).await?
             } else {
                 information_table(core, &own, running)?
             };
             system::describe(&found.schema())
         }
         None => {
-            let topic = core.topic(&table.name, &place(table.at))?;
-            let snapshots = core.snapshots(&[(table.name, topic)].into(), tokens, running).await?;
-            system::columns(snapshots.values().map(|snapshot| (&*snapshot.topic, &*snapshot.schema)))
+            let topic = core.topic(&table.name, &place(table.at)).await?;
+            let rows = core.snapshots(&[(table.name, topic)].into(), tokens, running).await?;
+            system::columns(rows.values().map(|rows| (&*rows.snapshot.topic, &*rows.snapshot.schema)))
         }
     };
     tables.system.insert("described".to_owned(), described.map_err(from_datafusion)?);

@@ -10,8 +10,8 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::catalog::TopicSnapshot;
 use crate::meter::Meter;
+use crate::parts::TopicRows;
 use crate::scan::{Filters, OpenIndexes, ScanTable, TopicScan};
 use crate::schema::table_schema;
 
@@ -24,13 +24,14 @@ pub(crate) struct TopicTable {
 impl TopicTable {
     /// The topic's table where `named` tells which hidden columns the statement names.
     pub(crate) fn new(
-        snapshot: Arc<TopicSnapshot>,
+        rows: impl Into<TopicRows>,
         meter: Arc<Meter>,
         indexes: Arc<OpenIndexes>,
         named: impl Fn(&str) -> bool,
     ) -> Self {
+        let TopicRows { snapshot, parts } = rows.into();
         let schema = table_schema(&snapshot.schema, named);
-        Self { table: ScanTable { snapshot, schema, meter, indexes } }
+        Self { table: ScanTable { snapshot, parts, schema, meter, indexes } }
     }
 }
 

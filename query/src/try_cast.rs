@@ -31,7 +31,7 @@ impl FunctionRewrite for TryCastRewrite {
         if has_every_value(field.data_type(), &inner.get_type(schema)?) {
             return Ok(Transformed::no(expr));
         }
-        let function = ScalarUDF::from(TryCastFunction::new(field.data_type().clone()));
+        let function = TryCastFunction::function(field.data_type().clone());
         Ok(Transformed::yes(function.call(vec![Expr::clone(inner)])))
     }
 }
@@ -59,7 +59,7 @@ fn without_error(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     if !inner.any_column_refs() || has_every_value(field.data_type(), &inner.get_type(schema)?) {
         return Ok(Transformed::no(expr));
     }
-    let function = ScalarUDF::from(TryCastFunction::new(field.data_type().clone()));
+    let function = TryCastFunction::function(field.data_type().clone());
     Ok(Transformed::yes(function.call(vec![Expr::clone(inner)])))
 }
 
@@ -76,20 +76,28 @@ fn has_every_value(to: &DataType, of: &DataType) -> bool {
 
 /// A cast to one type; null where there is no value.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct TryCastFunction {
+pub(crate) struct TryCastFunction {
     data_type: DataType,
     signature: Signature,
 }
 
 impl TryCastFunction {
-    fn new(data_type: DataType) -> Self {
-        Self { data_type, signature: Signature::any(1, Volatility::Immutable) }
+    pub(crate) const NAME: &'static str = "try_cast";
+
+    /// The function that casts to a type.
+    pub(crate) fn function(to: DataType) -> ScalarUDF {
+        ScalarUDF::from(Self { data_type: to, signature: Signature::any(1, Volatility::Immutable) })
+    }
+
+    /// The type that it casts to.
+    pub(crate) fn to(&self) -> &DataType {
+        &self.data_type
     }
 }
 
 impl ScalarUDFImpl for TryCastFunction {
     fn name(&self) -> &str {
-        "try_cast"
+        Self::NAME
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {

@@ -19,6 +19,8 @@ pub enum Bug {
     LeaderRestore,
     /// Log frames go before the replay segment that covers them is there.
     PurgeBeforeRoll,
+    /// A replica votes although it may have forgotten what it acknowledged.
+    VoteInDoubt,
 }
 
 #[cfg(feature = "sabotage")]

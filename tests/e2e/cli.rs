@@ -103,6 +103,7 @@ fn json_of_each_command_is_stable() {
         "pattern",
         "multiline",
         "columns",
+        "replication",
     ];
     let mut sorted_topic = topic.map(str::to_owned).to_vec();
     sorted_topic.sort();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_stratalog");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_stratalog");
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// The root of the checkout.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::harness::repository;
 
 /// Who may import whom, dependencies of tests included.
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("proto", &[]),
     ("storage", &["proto"]),
     ("index", &["proto"]),
@@ -19,6 +19,7 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("node", &["proto", "storage", "index", "query", "transport", "broker", "client", "gateway"]),
     ("bench/log", &["proto", "broker", "client", "gateway"]),
     ("bench/rows", &["proto", "client", "bench-log"]),
+    ("bench/cluster", &["proto", "client", "bench-log"]),
 ];
 
 #[test]
@@ -99,7 +100,7 @@ fn named_paths(text: &str) -> impl Iterator<Item = &str> {
     let spans = prose.flat_map(|prose| prose.split('`').skip(1).step_by(2));
     spans.filter(|span| {
         let first = span.split('/').next().unwrap_or_default();
-        let rooms = ["tests", "bench", "docs", "console", "jepsen", ".ci"];
+        let rooms = ["tests", "bench", "deploy", "docs", "console", "jepsen", ".ci"];
         let known = rooms.contains(&first) || ROOMS.iter().any(|(room, _)| *room == first);
         known && span.contains('/') && !span.contains([' ', '<', '*', '{', '…'])
     })

@@ -4,6 +4,7 @@ mod bad_input;
 mod bad_queries;
 mod bad_values;
 mod cli;
+mod cluster;
 mod crash;
 mod dead_letters;
 mod docs;

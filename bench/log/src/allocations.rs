@@ -184,6 +184,7 @@ async fn fetch(broker: &Broker, topic: &str, records: usize) -> Result<Cost, Fai
             // One batch, of whatever size.
             max_bytes: 1,
             max_wait: std::time::Duration::ZERO,
+            from_follower: false,
         };
         for fetched in broker.fetch(request).await? {
             next += (fetched.result?.len() * records) as u64;

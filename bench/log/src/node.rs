@@ -31,8 +31,21 @@ impl Node {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_with(binary: &Path, data: &Path, settings: &[(&str, &str)]) -> Result<Self, Failure> {
+        Self::start_at(binary, data, ["127.0.0.1:0"; 2], settings)
+    }
+
+    /// As [`start_with`](Self::start_with), at these addresses for gRPC and HTTP.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_at(
+        binary: &Path,
+        data: &Path,
+        [grpc, http]: [&str; 2],
+        settings: &[(&str, &str)],
+    ) -> Result<Self, Failure> {
         let mut child = Command::new(binary)
-            .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"])
+            .args(["serve", "--grpc", grpc, "--http", http, "--data"])
             .arg(data)
             .env("STRATALOG_LOG__LEVEL", "warn")
             .envs(settings.iter().copied())

@@ -3,14 +3,17 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use stratalog_proto::batch::{Batch, BatchHeader};
+use stratalog_proto::batch::{Batch as RecordBatch, BatchHeader};
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::entry::Append;
-use stratalog_proto::{Code, Error, Offset, PartitionId, Token};
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, Token};
 use stratalog_query::TopicInfo;
 
 use super::Broker;
+use super::read::shard_of;
+use crate::cluster::route::Batch;
 use crate::outcome::CommandResult;
+use crate::shard::Shard;
 
 /// An acknowledged record batch: fsynced on a majority (L1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,24 +43,72 @@ impl Broker {
     }
 
     async fn append(&self, topic: &str, partition: PartitionId, batch: Bytes) -> Result<(Produced, u32), Error> {
-        let topic = self.topics.get(topic)?;
-        let shard = topic.shards.get(partition.0 as usize).and_then(|id| self.shard(*id));
-        let shard = shard.ok_or_else(|| no_partition(&topic, partition))?;
+        let topic = self.find_topic(topic).await?;
+        let shard = shard_of(&topic, partition)?;
         let batch = check(batch, &topic.config)?;
         let records = batch.record_count();
-        let append = Append { topic: topic.id, partition, batch: batch.bytes().clone() };
+        let bytes = batch.bytes().clone();
         drop(batch);
-        let (index, result) = shard.append(append, self.rows.admit(shard.id(), topic.id)).await?;
-        let CommandResult::Appended { base_offset, .. } = result else {
-            return Err(Error::new(Code::Internal, format!("an append was answered with {result:?}")));
-        };
-        Ok((Produced { base_offset, token: Token { shard: shard.id(), index } }, records))
+        let batch = Batch { shard, topic: topic.id, partition, bytes };
+        let (index, base_offset) = self.append_anywhere(&topic, batch).await?;
+        Ok((Produced { base_offset, token: Token { shard, index } }, records))
+    }
+
+    /// Appends a checked batch where its shard is led. None overtakes an earlier one of its partition.
+    async fn append_anywhere(&self, topic: &TopicInfo, batch: Batch) -> Result<(RaftIndex, Offset), Error> {
+        let (ticket, id) = (self.outboxes.ticket(), batch.shard);
+        let led = self.shard(id).filter(|shard| shard.watch_role().borrow().leads && self.outboxes.is_idle(id));
+        let Some(shard) = led else { return self.outboxes.send(ticket, batch).await };
+        // With one node there is nobody else to append it, and its buffer goes as soon as it is in the log.
+        let again = (!self.router.is_alone()).then(|| batch.clone());
+        let flight = self.outboxes.fly(id);
+        let appended = self.append_here(&shard, topic, batch).await;
+        drop(flight);
+        match (appended, again) {
+            (Err(error), Some(batch)) if matches!(error.code, Code::NotLeader) => {
+                self.outboxes.send(ticket, batch).await
+            }
+            (appended, _) => appended,
+        }
+    }
+
+    /// Appends a batch that another node passed on. It is checked as if a client had sent it: a peer may lie (X1).
+    ///
+    /// # Errors
+    /// As [`Broker::produce`], without looking for another leader.
+    pub(crate) async fn append_routed(&self, topic: &TopicInfo, batch: Batch) -> Result<(RaftIndex, Offset), Error> {
+        if shard_of(topic, batch.partition)? != batch.shard {
+            let message =
+                format!("partition {} of topic `{}` is not in shard {}", batch.partition, topic.name, batch.shard);
+            return Err(Error::new(Code::InvalidRequest, message));
+        }
+        let bytes = check(batch.bytes, &topic.config)?.bytes().clone();
+        let missing = || Error::new(Code::NotLeader, format!("shard {} has no replica on this node", batch.shard));
+        let shard = self.shard(batch.shard).ok_or_else(missing)?;
+        self.append_here(&shard, topic, Batch { bytes, ..batch }).await
+    }
+
+    async fn append_here(&self, shard: &Shard, topic: &TopicInfo, batch: Batch) -> Result<(RaftIndex, Offset), Error> {
+        let append = Append { topic: topic.id, partition: batch.partition, batch: batch.bytes };
+        match shard.append(append, self.rows.admit(shard.id(), topic.id)).await {
+            Ok((index, CommandResult::Appended { base_offset, .. })) => Ok((index, base_offset)),
+            Ok((_, other)) => Err(Error::new(Code::Internal, format!("an append was answered with {other:?}"))),
+            // The shard hears of a new topic a moment after the metadata.
+            Err(error)
+                if matches!(error.code, Code::UnknownTopic | Code::UnknownPartition)
+                    && self.topics.by_id(topic.id).is_some() =>
+            {
+                let message = format!("shard {} does not host topic `{}` yet; send it again", shard.id(), topic.name);
+                Err(Error::new(Code::NotLeader, message))
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
 /// Checks what a client sent: its size before anything else, then that it is one whole batch with a record for each of
 /// its offsets, then its flags.
-fn check(batch: Bytes, config: &TopicConfig) -> Result<Batch, Error> {
+fn check(batch: Bytes, config: &TopicConfig) -> Result<RecordBatch, Error> {
     if batch.len() > config.max_message_bytes as usize {
         let message = format!(
             "a record batch of {} bytes is over the topic's max.message.bytes of {}; send smaller batches",
@@ -66,7 +117,7 @@ fn check(batch: Bytes, config: &TopicConfig) -> Result<Batch, Error> {
         );
         return Err(Error::new(Code::MessageTooLarge, message));
     }
-    let batch = Batch::parse(batch)?;
+    let batch = RecordBatch::parse(batch)?;
     batch.check_dense()?;
     check_flags(batch.header())?;
     Ok(batch)
@@ -80,11 +131,6 @@ fn check_flags(header: &BatchHeader) -> Result<(), Error> {
         return Err(Error::new(Code::NotBuilt, "transactions are not built yet; produce without transactional.id"));
     }
     Ok(())
-}
-
-fn no_partition(topic: &TopicInfo, partition: PartitionId) -> Error {
-    let (name, count) = (&topic.name, topic.partitions);
-    Error::new(Code::UnknownPartition, format!("topic `{name}` has {count} partitions, and no partition {partition}"))
 }
 
 #[cfg(test)]
@@ -146,7 +192,7 @@ mod tests {
     fn a_batch_with_gaps_is_refused() {
         let mut builder = BatchBuilder::new(Compression::None);
         (0..3).for_each(|n| builder.push(n, None, Some(b"x"), &[]));
-        let whole = Batch::parse(builder.finish()).unwrap();
+        let whole = RecordBatch::parse(builder.finish()).unwrap();
         for left in [0, 2] {
             let gaps = without(&whole, |delta| delta >= left, 1 << 20);
             assert_eq!(code(gaps.to_vec()), Some(Code::CorruptBatch));

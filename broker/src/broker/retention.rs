@@ -1,6 +1,6 @@
 //! What leaves: segments by their time or by the settings of a topic, and records by their offset.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use stratalog_query::TopicInfo;
 use stratalog_storage::SegmentMeta;
 
 use super::Broker;
+use super::read::{shard_of, shards_of};
+use crate::cluster::route::{Done, Task};
 use crate::outcome::CommandResult;
 use crate::rows::Gone;
-use crate::shard::Shard;
 
 /// What a drop removed, or would remove.
 #[derive(Clone, Debug)]
@@ -55,8 +56,8 @@ impl Broker {
     /// # Errors
     /// [`Code::UnknownTopic`]; those of sealing and of proposing: then some of it may be gone already.
     pub async fn drop_before(&self, name: &str, before_ns: i64, dry_run: bool) -> Result<Dropped, Error> {
-        let topic = self.topics.get(name)?;
-        self.rows.drop_before(&topic, before_ns, dry_run).await.map(Dropped::from)
+        let topic = self.find_topic(name).await?;
+        self.drop_in_all(&topic, Task::DropBefore { before_ns, dry_run }).await
     }
 
     /// Drops what `retention` and `retention.bytes` of a topic no longer keep, now instead of in a while. With `dry_run` it
@@ -65,8 +66,22 @@ impl Broker {
     /// # Errors
     /// [`Code::UnknownTopic`]; those of proposing: then some of it may be gone already.
     pub async fn apply_retention(&self, name: &str, dry_run: bool) -> Result<Dropped, Error> {
-        let topic = self.topics.get(name)?;
-        self.rows.apply_retention(&topic, dry_run).await.map(Dropped::from)
+        let topic = self.find_topic(name).await?;
+        self.drop_in_all(&topic, Task::ApplyRetention { dry_run }).await
+    }
+
+    async fn drop_in_all(&self, topic: &TopicInfo, task: Task) -> Result<Dropped, Error> {
+        let mut sum = Gone::default();
+        for shard in shards_of(topic) {
+            if let Done::Gone(gone) = self.have_done(topic, shard, task).await? {
+                sum.segments.extend(gone.segments);
+                sum.log_starts.extend(gone.log_starts);
+                sum.log_bytes += gone.log_bytes;
+                sum.tail_rows += gone.tail_rows;
+                sum.elapsed += gone.elapsed;
+            }
+        }
+        Ok(Dropped::from(sum))
     }
 
     /// Deletes the records of partitions below an offset of each, with their rows; [`Offset`] 2^64 - 1 stands for the high
@@ -81,12 +96,22 @@ impl Broker {
         name: &str,
         before: &[(PartitionId, Offset)],
     ) -> Result<Vec<(PartitionId, Offset)>, Error> {
-        let topic = self.topics.get(name)?;
+        let topic = self.find_topic(name).await?;
+        check_named_once(&topic, before)?;
+        let mut deletions: BTreeMap<ShardId, Vec<internal::PartitionCount>> = BTreeMap::new();
+        for (partition, before) in before {
+            let count = internal::PartitionCount { partition: partition.0, value: before.0 };
+            deletions.entry(shard_of(&topic, *partition)?).or_default().push(count);
+        }
+        let ends: BTreeMap<_, _> =
+            self.partitions(name).await?.into_iter().map(|info| (info.partition, info.high_watermark)).collect();
+        before.iter().try_for_each(|(partition, before)| check_reached(&topic, &ends, *partition, *before))?;
         let mut log_starts = Vec::with_capacity(before.len());
-        for (shard, before) in self.deletions(&topic, before)? {
+        for (shard, mut before) in deletions {
+            before.sort_unstable_by_key(|count| count.partition);
             let delete = internal::DeleteRecords { topic: topic.id.to_bytes(), before };
-            if let CommandResult::RecordsDeleted { log_starts: moved, .. } =
-                shard.propose(Command::DeleteRecords(delete)).await?
+            if let (_, CommandResult::RecordsDeleted { log_starts: moved, .. }) =
+                self.propose(shard, Command::DeleteRecords(delete)).await?
             {
                 log_starts.extend(moved);
             }
@@ -94,34 +119,27 @@ impl Broker {
         log_starts.sort_unstable();
         Ok(log_starts)
     }
-
-    /// What to delete in which shard, checked.
-    fn deletions(&self, topic: &TopicInfo, before: &[(PartitionId, Offset)]) -> Result<Vec<Deletion<'_>>, Error> {
-        let wanted: BTreeMap<PartitionId, Offset> = before.iter().copied().collect();
-        if wanted.is_empty() || wanted.len() < before.len() {
-            let what =
-                format!("a deletion of records of topic `{}` names each partition once, and at least one", topic.name);
-            return Err(Error::new(Code::InvalidRequest, what));
-        }
-        let mut deletions: BTreeMap<ShardId, Deletion<'_>> = BTreeMap::new();
-        for (partition, before) in wanted {
-            let shard = self.shard_of(topic, partition)?;
-            check_reached(topic, shard, partition, before)?;
-            let of_shard = deletions.entry(shard.id()).or_insert_with(|| (shard, Vec::new()));
-            of_shard.1.push(internal::PartitionCount { partition: partition.0, value: before.0 });
-        }
-        Ok(deletions.into_values().collect())
-    }
 }
 
-/// A shard, and the first offset to keep of some of its partitions.
-type Deletion<'a> = (&'a Arc<Shard>, Vec<internal::PartitionCount>);
+fn check_named_once(topic: &TopicInfo, before: &[(PartitionId, Offset)]) -> Result<(), Error> {
+    let named: BTreeSet<PartitionId> = before.iter().map(|(partition, _)| *partition).collect();
+    if named.is_empty() || named.len() < before.len() {
+        let what =
+            format!("a deletion of records of topic `{}` names each partition once, and at least one", topic.name);
+        return Err(Error::new(Code::InvalidRequest, what));
+    }
+    Ok(())
+}
 
 /// Whether a partition has come to an offset: as in Kafka, what is not yet written cannot be deleted.
-fn check_reached(topic: &TopicInfo, shard: &Shard, partition: PartitionId, before: Offset) -> Result<(), Error> {
-    let end = shard.read(|state| state.partition(topic.id, partition).map(|state| state.high_watermark()));
-    match end {
-        Some(end) if before > end && before != Offset(u64::MAX) => {
+fn check_reached(
+    topic: &TopicInfo,
+    ends: &BTreeMap<PartitionId, Offset>,
+    partition: PartitionId,
+    before: Offset,
+) -> Result<(), Error> {
+    match ends.get(&partition) {
+        Some(end) if before > *end && before != Offset(u64::MAX) => {
             let message = format!(
                 "cannot delete records of partition {partition} of topic `{}` before offset {before}: it ends at {end}",
                 topic.name

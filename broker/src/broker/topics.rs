@@ -1,28 +1,42 @@
-//! Changes of topics: first the metadata group, then the shards, and a crash between the two heals at the next start.
+//! Changes of topics: first the metadata group, then the shards; what is cut short between the two is made good later, on
+//! whichever node leads the shard then.
 //!
 //! A change may end with [`Code::Timeout`] and be applied later. So each change first waits until those before it have
-//! their outcome, and builds on what the metadata says then; what is published may be older.
+//! their outcome, and builds on what the metadata says then; what is shown here may be older.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use stratalog_proto::config::{TopicConfig, check_topic_name};
 use stratalog_proto::entry::Command;
-use stratalog_proto::{Code, Error, PartitionId, ShardId, TopicId, internal};
+use stratalog_proto::{Code, Error, PartitionId, ShardId, TenantId, TopicId, internal};
 use stratalog_query::{TopicChange, TopicInfo};
 
-use super::Broker;
-use crate::meta::{MAX_PARTITIONS, partitions_by_shard};
+use super::{Broker, META};
+use crate::meta::{MAX_PARTITIONS, partitions_by_shard, place_shards, shards_of};
 use crate::multiline::Multiline;
 use crate::rows::check_pattern;
-use crate::shard::Shard;
+
+/// How often a change of settings is made anew because others were changed at the same time.
+const MAX_CONFLICTS: usize = 10;
+
+/// The changes of topics that this node makes.
+#[derive(Default)]
+pub(super) struct Changing {
+    /// One at a time.
+    one: tokio::sync::Mutex<()>,
+    /// Whether one was proposed whose outcome is not known.
+    unsettled: AtomicBool,
+}
 
 impl Broker {
-    /// Creates a topic; it can be used when this returns. `partitions` 0 means the default.
+    /// Creates a topic; it can be used on every node when this returns. `partitions` 0 means the default.
     ///
     /// # Errors
     /// [`Code::InvalidTopicName`], [`Code::InvalidConfig`], [`Code::TopicExists`], [`Code::InvalidRequest`] for a number of
-    /// partitions out of bounds; [`Code::Timeout`] if the outcome is unknown.
+    /// partitions out of bounds; [`Code::NotLeader`] if the metadata has no leader: it was not created; [`Code::Timeout`]
+    /// if the outcome is unknown.
     pub async fn create_topic(
         &self,
         name: &str,
@@ -37,13 +51,25 @@ impl Broker {
             let message = format!("topic `{name}` cannot have {partitions} partitions: it has 1 to {MAX_PARTITIONS}");
             return Err(Error::new(Code::InvalidRequest, message));
         }
-        let _one = self.changing_topics.lock().await;
-        self.meta.settle().await?;
-        if let Some(unfinished) = self.unfinished(name) {
-            self.host(&unfinished).await?;
+        let _one = self.changing_topics.one.lock().await;
+        self.settle().await?;
+        let shards = self.shards_for(&config).await?;
+        let id = TopicId::new();
+        let create = internal::CreateTopic {
+            topic: id.to_bytes(),
+            tenant: TenantId::default().0,
+            name: name.to_owned(),
+            config: Some(config.to_internal()),
+            shards: self.meta.place(partitions, &shards).iter().map(|shard| shard.0).collect(),
+        };
+        if let Err(error) = self.change_topics(Command::CreateTopic(create)).await {
+            // An earlier creation may have been cut short before the shards had the topic.
+            if let Some(there) = self.meta.named(name).filter(|_| error.code == Code::TopicExists) {
+                self.host(&there).await?;
+            }
+            return Err(error);
         }
-        let shards: Vec<ShardId> = self.shards.keys().copied().collect();
-        let topic = self.meta.create_topic(name, partitions, &config, &shards).await?;
+        let topic = self.meta.topic(id)?;
         self.host(&topic).await?;
         Ok(topic)
     }
@@ -61,8 +87,20 @@ impl Broker {
     /// # Errors
     /// As [`Broker::alter_topic`].
     pub async fn change_topic(&self, name: &str, change: &TopicChange) -> Result<Arc<TopicInfo>, Error> {
-        let _one = self.changing_topics.lock().await;
-        self.meta.settle().await?;
+        let _one = self.changing_topics.one.lock().await;
+        self.settle().await?;
+        for _ in 1..MAX_CONFLICTS {
+            match self.try_to_change(name, change).await {
+                // Another node changed others: this change is made of what they are now.
+                Err(error) if error.code == Code::Conflict => {}
+                changed => return changed,
+            }
+        }
+        self.try_to_change(name, change).await
+    }
+
+    async fn try_to_change(&self, name: &str, change: &TopicChange) -> Result<Arc<TopicInfo>, Error> {
+        self.catch_up_with_meta().await?;
         let topic = self.meta.topic(self.topics.get(name)?.id)?;
         let mut config = topic.config.clone();
         change.apply(&mut config)?;
@@ -70,60 +108,122 @@ impl Broker {
             Error::new(error.code, format!("cannot change the settings of topic `{name}`: {}", error.message))
         })?;
         check_expressions(&config)?;
-        let topic = self.meta.alter_topic(topic.id, &config).await?;
+        let alter = internal::AlterTopic {
+            topic: topic.id.to_bytes(),
+            config: Some(config.to_internal()),
+            expect: Some(topic.config.to_internal()),
+        };
+        self.change_topics(Command::AlterTopic(alter)).await?;
+        let topic = self.meta.topic(topic.id)?;
         self.host(&topic).await?;
         Ok(topic)
     }
 
-    /// Deletes a topic: its records, rows and segments. It cannot be used from the moment this begins; if the outcome is
-    /// unknown it stays so, since what is written to a deleted topic is lost.
+    /// Deletes a topic: its records, rows and segments. It cannot be used here from the moment this begins; if the outcome
+    /// is unknown it stays so, since what is written to a deleted topic is lost.
     ///
     /// # Errors
-    /// [`Code::UnknownTopic`]; [`Code::Timeout`] if the outcome is unknown.
+    /// [`Code::UnknownTopic`]; [`Code::NotLeader`] if the metadata has no leader: it was not deleted; [`Code::Timeout`] if
+    /// the outcome is unknown.
     pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
-        let _one = self.changing_topics.lock().await;
-        self.meta.settle().await?;
-        let published = self.topics.get(name);
+        let _one = self.changing_topics.one.lock().await;
+        self.settle().await?;
         // A deletion of unknown outcome left it in the metadata, or only in the shards.
-        let Some(topic) = published.clone().ok().or_else(|| self.meta.named(name)) else {
-            self.forget_deleted().await?;
-            return published.map(|_| ());
+        let topic = match self.find_topic(name).await {
+            Ok(topic) => topic,
+            Err(unknown) => match self.meta.named(name) {
+                Some(hidden) => hidden,
+                None => {
+                    self.forget_deleted().await?;
+                    return Err(unknown);
+                }
+            },
         };
         self.topics.retract(&topic);
-        match deletion(self.meta.delete_topic(topic.id).await) {
+        let delete = internal::DeleteTopic { topic: topic.id.to_bytes() };
+        match deletion(self.change_topics(Command::DeleteTopic(delete)).await) {
             Deletion::Gone => {
-                for shard in partitions_by_shard(&topic).into_keys().filter_map(|id| self.shard(id)) {
-                    forget(shard, topic.id).await?;
-                }
+                let forgetting = partitions_by_shard(&topic).into_keys().map(|shard| self.forget(shard, topic.id));
+                futures::future::try_join_all(forgetting).await?;
                 self.forget_deleted().await
             }
             Deletion::Unknown(error) => Err(error),
             Deletion::Failed(error) => {
-                if let (Ok(_), Ok(current)) = (published, self.meta.topic(topic.id)) {
-                    self.topics.publish(current);
+                if let Ok(current) = self.meta.topic(topic.id) {
+                    self.topics.restore(current);
                 }
                 Err(error)
             }
         }
     }
 
-    /// A topic that the metadata has and that cannot be used yet: an earlier creation did not come to its end.
-    fn unfinished(&self, name: &str) -> Option<Arc<TopicInfo>> {
-        let topic = self.meta.named(name)?;
-        self.topics.by_id(topic.id).is_none().then_some(topic)
+    /// The shards for a topic of these settings, made if there are none of its replication yet.
+    async fn shards_for(&self, config: &TopicConfig) -> Result<Vec<ShardId>, Error> {
+        let view = self.meta.view();
+        let replication = config.replication.unwrap_or(view.replication);
+        let shards = shards_of(&view, replication);
+        if !shards.is_empty() {
+            return Ok(shards);
+        }
+        let nodes = place_shards(&view, self.options.shards, replication);
+        if nodes.is_empty() {
+            let message = format!("no node of the cluster takes shards of replication {replication} now");
+            return Err(Error::new(Code::Unavailable, message));
+        }
+        let list =
+            |nodes: Vec<stratalog_proto::NodeId>| internal::NodeList { nodes: nodes.iter().map(|id| id.0).collect() };
+        let create = internal::CreateShards { replication, nodes: nodes.into_iter().map(list).collect() };
+        self.propose(META, Command::CreateShards(create)).await?;
+        Ok(shards_of(&self.meta.view(), replication))
     }
 
-    /// Makes every shard of a topic host its partitions with its settings, then makes the topic visible.
-    pub(super) async fn host(&self, topic: &Arc<TopicInfo>) -> Result<(), Error> {
-        let hosting = partitions_by_shard(topic).into_iter().map(|(id, partitions)| async move {
-            let missing =
-                || Error::new(Code::Internal, format!("topic `{}` lives on shard {id}, which is not here", topic.name));
-            let shard = self.shard(id).ok_or_else(missing)?;
-            host_on(shard, topic, partitions).await
-        });
-        futures::future::try_join_all(hosting).await?;
-        self.topics.publish(Arc::clone(topic));
+    /// Proposes a change of topics. It counts as unsettled from before it is proposed, since who waits may go away.
+    async fn change_topics(&self, command: Command) -> Result<(), Error> {
+        let unsettled = &self.changing_topics.unsettled;
+        unsettled.store(true, Ordering::SeqCst);
+        let answer = self.propose(META, command).await.map(|_| ());
+        let was_applied = |error: &Error| !matches!(error.code, Code::Timeout | Code::Unavailable | Code::NotLeader);
+        if answer.as_ref().err().is_none_or(was_applied) {
+            unsettled.store(false, Ordering::SeqCst);
+        }
+        answer
+    }
+
+    /// Returns when every change of topics that this node proposed before has its outcome, and the metadata here shows it.
+    /// Entries are applied in order: the answer of any later command is the sign.
+    async fn settle(&self) -> Result<(), Error> {
+        if self.changing_topics.unsettled.load(Ordering::SeqCst) {
+            self.change_topics(Command::AllocateProducerIds(internal::AllocateProducerIds { count: 1 })).await?;
+        }
         Ok(())
+    }
+
+    /// Makes every shard of a topic host its partitions with its settings.
+    async fn host(&self, topic: &Arc<TopicInfo>) -> Result<(), Error> {
+        let hosting = partitions_by_shard(topic);
+        let hosting = hosting.into_iter().map(|(shard, partitions)| self.host_on(shard, topic, partitions));
+        futures::future::try_join_all(hosting).await.map(drop)
+    }
+
+    /// Proposes PutTopic, unless this node leads the shard and sees that it hosts all of it already.
+    async fn host_on(&self, id: ShardId, topic: &TopicInfo, partitions: Vec<u32>) -> Result<(), Error> {
+        let hosted = self.shard(id).filter(|_| self.router.leads(id)).is_some_and(|shard| {
+            shard.read(|state| {
+                let all = || partitions.iter().all(|p| state.partition(topic.id, PartitionId(*p)).is_some());
+                state.topic(topic.id).is_some_and(|hosted| hosted.config == topic.config) && all()
+            })
+        });
+        if hosted {
+            return Ok(());
+        }
+        let config = Some(topic.config.to_internal());
+        let put = internal::PutTopic { topic: topic.id.to_bytes(), partitions, config };
+        self.propose(id, Command::PutTopic(put)).await.map(drop)
+    }
+
+    async fn forget(&self, shard: ShardId, topic: TopicId) -> Result<(), Error> {
+        let remove = internal::RemoveTopic { topic: topic.to_bytes() };
+        self.propose(shard, Command::RemoveTopic(remove)).await.map(drop)
     }
 
     /// Ends what a crash interrupted: topics are hosted by all their shards, and shards forget topics that are gone.
@@ -134,13 +234,15 @@ impl Broker {
         self.forget_deleted().await
     }
 
-    /// Has the shards forget what the metadata does not have. A topic is there before any shard hosts it.
+    /// Has the shards that this node leads forget what the metadata does not have. A topic is there before any shard hosts
+    /// it.
     async fn forget_deleted(&self) -> Result<(), Error> {
+        self.catch_up_with_meta().await?;
         let known: HashSet<TopicId> = self.meta.topics().iter().map(|topic| topic.id).collect();
-        for shard in self.shards.values() {
+        for shard in self.shards.all().into_iter().filter(|shard| self.router.leads(shard.id())) {
             let hosted: Vec<TopicId> = shard.read(|state| state.topics().map(|(id, _)| id).collect());
             for id in hosted.into_iter().filter(|id| !known.contains(id)) {
-                forget(shard, id).await?;
+                self.forget(shard.id(), id).await?;
             }
         }
         Ok(())
@@ -173,24 +275,6 @@ fn deletion(answer: Result<(), Error>) -> Deletion {
     }
 }
 
-/// Proposes PutTopic, unless the shard hosts all of it already.
-async fn host_on(shard: &Shard, topic: &TopicInfo, partitions: Vec<u32>) -> Result<(), Error> {
-    let hosted = shard.read(|state| {
-        let all = || partitions.iter().all(|p| state.partition(topic.id, PartitionId(*p)).is_some());
-        state.topic(topic.id).is_some_and(|hosted| hosted.config == topic.config) && all()
-    });
-    if hosted {
-        return Ok(());
-    }
-    let put = internal::PutTopic { topic: topic.id.to_bytes(), partitions, config: Some(topic.config.to_internal()) };
-    shard.propose(Command::PutTopic(put)).await.map(|_| ())
-}
-
-async fn forget(shard: &Shard, topic: TopicId) -> Result<(), Error> {
-    let remove = internal::RemoveTopic { topic: topic.to_bytes() };
-    shard.propose(Command::RemoveTopic(remove)).await.map(|_| ())
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -207,18 +291,39 @@ mod tests {
         Broker::start(options.clone()).await.unwrap()
     }
 
+    /// Creates a topic as a node does that goes down before it tells the shards.
+    async fn create_in_meta(broker: &Broker, name: &str, shards: &[u32]) -> Arc<TopicInfo> {
+        let create = internal::CreateTopic {
+            topic: TopicId::new().to_bytes(),
+            tenant: 0,
+            name: name.to_owned(),
+            config: Some(TopicConfig::default().to_internal()),
+            shards: shards.to_vec(),
+        };
+        broker.propose(META, Command::CreateTopic(create)).await.unwrap();
+        broker.topic(name).unwrap()
+    }
+
+    async fn delete_in_meta(broker: &Broker, topic: TopicId) {
+        let delete = internal::DeleteTopic { topic: topic.to_bytes() };
+        broker.propose(META, Command::DeleteTopic(delete)).await.unwrap();
+    }
+
+    fn hosted(broker: &Broker) -> usize {
+        broker.shards.get(ShardId(1)).unwrap().read(|state| state.topics().count())
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_creation_cut_short_before_the_shards_heals_at_the_next_start() {
         let dir = tempfile::tempdir().unwrap();
         let options = BrokerOptions { shards: 2, ..BrokerOptions::new(dir.path()) };
         let broker = Broker::start(options.clone()).await.unwrap();
-        let shards = [ShardId(1), ShardId(2)];
-        let half = broker.meta.create_topic("half", 3, &TopicConfig::default(), &shards).await.unwrap();
-        assert_eq!(broker.topic("half").unwrap_err().code, Code::UnknownTopic);
+        let half = create_in_meta(&broker, "half", &[1, 2, 1]).await;
+        assert_eq!(broker.topic("half").unwrap(), half);
 
         let broker = restart(broker, &options).await;
         assert_eq!(broker.topic("half").unwrap(), half);
-        assert_eq!(broker.partitions("half").unwrap().len(), 3);
+        assert_eq!(broker.partitions("half").await.unwrap().len(), 3);
         broker.stop().await;
     }
 
@@ -226,10 +331,10 @@ mod tests {
     async fn a_creation_tried_again_after_it_was_cut_short_ends_it() {
         let dir = tempfile::tempdir().unwrap();
         let broker = Broker::start(BrokerOptions { shards: 1, ..BrokerOptions::new(dir.path()) }).await.unwrap();
-        broker.meta.create_topic("half", 1, &TopicConfig::default(), &[ShardId(1)]).await.unwrap();
+        create_in_meta(&broker, "half", &[1]).await;
         let again = broker.create_topic("half", 1, TopicConfig::default()).await;
         assert_eq!(again.unwrap_err().code, Code::TopicExists);
-        assert_eq!(broker.partitions("half").unwrap().len(), 1);
+        assert_eq!(broker.partitions("half").await.unwrap().len(), 1);
         broker.stop().await;
     }
 
@@ -254,7 +359,7 @@ mod tests {
         let new = broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
         assert_ne!(new.id, old.id);
         broker.delete_topic("t").await.unwrap();
-        assert_eq!(broker.shards[&ShardId(1)].read(|state| state.topics().count()), 0, "both are forgotten");
+        assert_eq!(hosted(&broker), 0, "both are forgotten");
         broker.stop().await;
     }
 
@@ -262,27 +367,21 @@ mod tests {
     async fn a_deletion_whose_answer_was_lost_is_ended_by_the_next_try() {
         let dir = tempfile::tempdir().unwrap();
         let broker = Broker::start(BrokerOptions { shards: 1, ..BrokerOptions::new(dir.path()) }).await.unwrap();
-        let hosted = || broker.shards[&ShardId(1)].read(|state| state.topics().count());
-        let gone = |name: &'static str| {
-            let topic = broker.topic(name).unwrap();
-            let broker = &broker;
-            async move { broker.meta.delete_topic(topic.id).await.unwrap() }
-        };
-        broker.create_topic("published", 1, TopicConfig::default()).await.unwrap();
-        gone("published").await;
-        broker.delete_topic("published").await.unwrap();
-        assert_eq!((broker.topics().len(), hosted()), (0, 0));
+        let gone = broker.create_topic("gone", 1, TopicConfig::default()).await.unwrap();
+        delete_in_meta(&broker, gone.id).await;
+        assert_eq!(broker.delete_topic("gone").await.unwrap_err().code, Code::UnknownTopic);
+        assert_eq!((broker.topics().len(), hosted(&broker)), (0, 0));
 
-        broker.create_topic("retracted", 1, TopicConfig::default()).await.unwrap();
-        gone("retracted").await;
-        broker.topics.retract(&broker.topic("retracted").unwrap());
+        let retracted = broker.create_topic("retracted", 1, TopicConfig::default()).await.unwrap();
+        broker.topics.retract(&retracted);
+        delete_in_meta(&broker, retracted.id).await;
         assert_eq!(broker.delete_topic("retracted").await.unwrap_err().code, Code::UnknownTopic);
-        assert_eq!(hosted(), 0);
+        assert_eq!(hosted(&broker), 0);
 
         let kept = broker.create_topic("kept", 1, TopicConfig::default()).await.unwrap();
         broker.topics.retract(&kept);
         broker.delete_topic("kept").await.unwrap();
-        assert_eq!((broker.meta.topics().len(), hosted()), (0, 0));
+        assert_eq!((broker.meta.topics().len(), hosted(&broker)), (0, 0));
         broker.stop().await;
     }
 
@@ -298,7 +397,7 @@ mod tests {
             predicate: "_offset = 0".to_owned(),
             columns: Vec::new(),
         };
-        broker.shards[&ShardId(1)].propose(Command::Erase(erase)).await.unwrap();
+        broker.shards.get(ShardId(1)).unwrap().propose(Command::Erase(erase)).await.unwrap();
         let until = async |is_so: fn(&ErasureInfo) -> bool| {
             while !is_so(&broker.erasures()[0]) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -306,19 +405,24 @@ mod tests {
         };
         until(|info| info.error.is_some()).await;
         assert_eq!(broker.erasures()[0].state, ErasureState::Waiting, "it waits for what becomes of the topic");
-        broker.topics.publish(topic);
+        broker.topics.restore(topic);
         until(|info| matches!(info.state, ErasureState::Done { .. })).await;
         broker.stop().await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn an_alteration_keeps_one_whose_answer_was_lost() {
+    async fn an_alteration_keeps_one_of_another_node() {
         let dir = tempfile::tempdir().unwrap();
         let broker = Broker::start(BrokerOptions { shards: 1, ..BrokerOptions::new(dir.path()) }).await.unwrap();
         let topic = broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
-        let unheard = TopicConfig { max_message_bytes: 4321, ..topic.config.clone() };
-        broker.meta.alter_topic(topic.id, &unheard).await.unwrap();
-        assert_eq!(broker.topic("t").unwrap().config, topic.config);
+        let other = TopicConfig { max_message_bytes: 4321, ..topic.config.clone() };
+        let alter = internal::AlterTopic {
+            topic: topic.id.to_bytes(),
+            config: Some(other.to_internal()),
+            expect: Some(topic.config.to_internal()),
+        };
+        broker.propose(META, Command::AlterTopic(alter)).await.unwrap();
+        assert_eq!(broker.topic("t").unwrap().config, other, "what is applied is shown");
         let altered = broker.alter_topic("t", &[("retention".to_owned(), "1h".to_owned())]).await.unwrap();
         assert_eq!(altered.config.max_message_bytes, 4321);
         assert_eq!(altered.config.retention_ns, Some(3_600_000_000_000));
@@ -332,11 +436,11 @@ mod tests {
         let options = BrokerOptions { shards: 1, ..BrokerOptions::new(dir.path()) };
         let broker = Broker::start(options.clone()).await.unwrap();
         let topic = broker.create_topic("gone", 1, TopicConfig::default()).await.unwrap();
-        broker.meta.delete_topic(topic.id).await.unwrap();
+        delete_in_meta(&broker, topic.id).await;
 
         let broker = restart(broker, &options).await;
         assert_eq!(broker.topics(), []);
-        assert_eq!(broker.shards[&ShardId(1)].read(|state| state.topics().count()), 0);
+        assert_eq!(hosted(&broker), 0);
         broker.stop().await;
     }
 }

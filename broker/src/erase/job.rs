@@ -202,7 +202,7 @@ impl Job {
         if self.stop.is_cancelled() {
             return Err(Error::new(Code::Unavailable, "the node is stopping"));
         }
-        if !self.shard.is_leader() {
+        if !self.tools.rows.leads(self.shard.id()) {
             return Err(Error::new(Code::NotLeader, "another node leads the shard now, and goes on with it"));
         }
         Ok(())

@@ -5,10 +5,12 @@
 //! (`shard/state/erasures`). What lies between is work on files, which the leader's [`Erasures`] does, one [`job`] of a
 //! shard after the other: seal and roll through the fence, find the rows, rewrite replay segments, then column segments,
 //! leave the old files of the log, and wait until all that was replaced is gone. Every step can be done again, and the
-//! files from which rows are found go last, so that a job that was cut short begins again from the start.
+//! files from which rows are found go last, so that a job that was cut short begins again from the start. Other replicas get
+//! the new segments by the same commands, and leave the old files of their logs once they have applied the end.
 //!
 //! Why in this order: `docs/adr/erasing-rewrites-what-holds-the-bytes.md`.
 
+mod erasures;
 mod files;
 mod find;
 mod job;
@@ -16,23 +18,22 @@ mod progress;
 mod records;
 mod runner;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use stratalog_proto::{Code, Error, ShardId};
+use stratalog_proto::{Code, Error};
 use stratalog_query::Engine;
 
 use crate::meta::Topics;
 use crate::replay::Roller;
 use crate::rows::Rows;
-use crate::shard::Shard;
+use crate::shards::Shards;
 
+pub(crate) use erasures::Erasures;
 pub use progress::{ErasureInfo, ErasurePhase, ErasureState};
-pub(crate) use runner::Erasures;
 
 /// What erasing works with.
 pub(crate) struct Tools {
-    pub(crate) shards: BTreeMap<ShardId, Arc<Shard>>,
+    pub(crate) shards: Arc<Shards>,
     pub(crate) topics: Arc<Topics>,
     pub(crate) rows: Arc<Rows>,
     pub(crate) engine: Arc<Engine>,

@@ -4,19 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stratalog_proto::config::{ColumnSpec, Format};
 use stratalog_proto::entry::Command;
-use stratalog_proto::{Code, Error, JobId, ShardId, internal};
-use stratalog_query::TopicInfo;
-use tokio::sync::{Mutex, Notify};
-use tokio::task::JoinHandle;
+use stratalog_proto::{Code, Error, ShardId, internal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::erasures::ended_in;
 use super::job::Job;
-use super::progress::{Board, ErasureInfo, ErasurePhase, Key};
+use super::progress::{Board, ErasurePhase, Key};
 use super::{Tools, files};
-use crate::rows::column_specs;
-use crate::shard::{Erasure, MAX_PREDICATE_BYTES, Shard};
+use crate::shard::{Erasure, Shard};
 
 /// How often it is looked for jobs, beside when one is asked for.
 const TICK: Duration = Duration::from_secs(1);
@@ -27,116 +24,8 @@ const REST: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// Of the files that a job waits for, so many are named.
 const FILES_SHOWN: usize = 3;
 
-/// The erasures of a node. They end when this is stopped or dropped, and are gone on with at the next start.
-pub(crate) struct Erasures {
-    tools: Arc<Tools>,
-    board: Arc<Board>,
-    asked: Arc<Notify>,
-    stop: CancellationToken,
-    task: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Erasures {
-    /// Works on nothing before [`start`](Self::start).
-    pub(crate) fn new(tools: Tools) -> Self {
-        Self {
-            tools: Arc::new(tools),
-            board: Arc::default(),
-            asked: Arc::default(),
-            stop: CancellationToken::new(),
-            task: Mutex::new(None),
-        }
-    }
-
-    /// Starts working on what the states of the shards say is under way. The topics that there are have to be known by now:
-    /// a job of another one is given up.
-    pub(crate) async fn start(&self) {
-        let runner = Runner {
-            tools: Arc::clone(&self.tools),
-            board: Arc::clone(&self.board),
-            asked: Arc::clone(&self.asked),
-            stop: self.stop.clone(),
-            rewritten: BTreeSet::new(),
-            leaving: BTreeMap::new(),
-            rests: HashMap::new(),
-            unsaved: self.ended_before(),
-        };
-        *self.task.lock().await = Some(tokio::spawn(runner.run()));
-    }
-
-    /// Shards in which jobs ended: their last saved state may be older, and still name a condition.
-    fn ended_before(&self) -> BTreeSet<ShardId> {
-        let has_ended = |shard: &Shard| shard.read(|state| state.erasures().iter().any(|one| one.done.is_some()));
-        self.tools.shards.iter().filter(|(_, shard)| has_ended(shard)).map(|(id, _)| *id).collect()
-    }
-
-    /// Asks for the records of a topic to be erased whose rows fulfil a condition now. Returns once every shard of the topic
-    /// remembers it.
-    ///
-    /// # Errors
-    /// [`Code::InvalidRequest`] for a topic without rows or a condition that is empty or too long; [`Code::InvalidSql`] and
-    /// [`Code::InvalidSearch`] for one that cannot say what to erase; those of proposing: then some shards may have begun,
-    /// and asking again does no harm.
-    pub(crate) async fn erase(&self, topic: &TopicInfo, predicate: &str) -> Result<JobId, Error> {
-        if topic.config.format == Format::Raw {
-            let message = format!(
-                "records of topic `{}` cannot be erased by a condition: it is raw, and has no rows",
-                topic.name
-            );
-            return Err(Error::new(Code::InvalidRequest, message));
-        }
-        check_length(predicate)?;
-        let job = JobId::new();
-        let ids: BTreeSet<_> = topic.shards.iter().collect();
-        let shards: Vec<_> = ids.into_iter().filter_map(|id| self.tools.shards.get(id)).collect();
-        // Columns of rows that somebody was just told of are known, too.
-        for shard in &shards {
-            self.tools.rows.caught_up_in(shard.id()).await?;
-        }
-        let columns = column_specs(&*self.tools.engine.columns_of(topic, predicate).await?)?;
-        let columns: Vec<_> = columns.iter().map(ColumnSpec::to_internal).collect();
-        for shard in shards {
-            let (job, topic, predicate) = (job.to_bytes(), topic.id.to_bytes(), predicate.to_owned());
-            let erase = internal::Erase { job, topic, predicate, columns: columns.clone() };
-            shard.propose(Command::Erase(erase)).await?;
-        }
-        self.asked.notify_one();
-        Ok(job)
-    }
-
-    /// The erasures that are under way, and those that ended last, by time of asking and shard.
-    pub(crate) fn list(&self) -> Vec<ErasureInfo> {
-        let mut found = Vec::new();
-        for (id, shard) in &self.tools.shards {
-            let erasures = shard.read(|state| state.erasures().to_vec());
-            found.extend(erasures.iter().map(|erasure| {
-                let name = self.tools.topics.by_id(erasure.topic).map(|topic| topic.name.clone());
-                self.board.info(*id, erasure, name)
-            }));
-        }
-        found.sort_by_key(|info| (info.requested_at_ns, info.job, info.shard));
-        found
-    }
-
-    /// Ends the work, and waits for the step that is under way.
-    pub(crate) async fn stop(&self) {
-        self.stop.cancel();
-        if let Some(task) = self.task.lock().await.take()
-            && let Err(error) = task.await
-        {
-            tracing::error!(%error, "erasures did not end cleanly; they are gone on with at the next start");
-        }
-    }
-}
-
-impl Drop for Erasures {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
 /// The task.
-struct Runner {
+pub(super) struct Runner {
     tools: Arc<Tools>,
     board: Arc<Board>,
     asked: Arc<Notify>,
@@ -146,12 +35,30 @@ struct Runner {
     /// Jobs that wait for files that are still read.
     leaving: BTreeMap<Key, BTreeSet<String>>,
     rests: HashMap<Key, (Instant, Duration)>,
+    /// Jobs that have ended, and of whose records this node's log has nothing any more.
+    ended: BTreeSet<Key>,
+    /// When it is tried again to have the log hold nothing of jobs that ended elsewhere, and the pause after that.
+    follows: Option<(Instant, Duration)>,
     /// Shards whose saved state may name the condition of a job that has ended.
     unsaved: BTreeSet<ShardId>,
 }
 
 impl Runner {
-    async fn run(mut self) {
+    /// `ended`: jobs of whose records this node's log has nothing any more. `unsaved`: shards whose saved state may name the
+    /// condition of a job that has ended.
+    pub(super) fn new(
+        tools: Arc<Tools>,
+        board: Arc<Board>,
+        asked: Arc<Notify>,
+        stop: CancellationToken,
+        ended: BTreeSet<Key>,
+        unsaved: BTreeSet<ShardId>,
+    ) -> Self {
+        let (rewritten, leaving, rests) = (BTreeSet::new(), BTreeMap::new(), HashMap::new());
+        Self { tools, board, asked, stop, rewritten, leaving, rests, ended, follows: None, unsaved }
+    }
+
+    pub(super) async fn run(mut self) {
         loop {
             self.round().await;
             let pause = if self.leaving.is_empty() { TICK } else { LOOK };
@@ -178,7 +85,30 @@ impl Runner {
         }
         self.scrub().await;
         self.finish().await;
+        self.follow().await;
         self.save_states().await;
+    }
+
+    /// Has the log of this node hold nothing of what was erased in shards that another node leads: that one has looked
+    /// after its own. Segments that were replaced have left with the commands.
+    async fn follow(&mut self) {
+        let ended: BTreeSet<Key> = self.tools.shards.all().iter().flat_map(|shard| ended_in(shard)).collect();
+        self.ended.retain(|key| ended.contains(key));
+        let rests = self.follows.is_some_and(|(until, _)| Instant::now() < until);
+        if self.ended.len() == ended.len() || rests || self.stop.is_cancelled() {
+            return;
+        }
+        match self.tools.roller.scrub().await {
+            Ok(()) => {
+                self.unsaved.extend(ended.difference(&self.ended).map(|(_, shard)| *shard));
+                (self.ended, self.follows) = (ended, None);
+            }
+            Err(error) => {
+                let pause = self.follows.map_or(REST[0], |(_, pause)| (pause * 2).min(REST[1]));
+                tracing::debug!(%error, ?pause, "the log still holds what was erased in shards that others lead");
+                self.follows = Some((Instant::now() + pause, pause));
+            }
+        }
     }
 
     /// Has saved states name no condition of a job that has ended. What fails is tried again in the next round.
@@ -193,13 +123,13 @@ impl Runner {
 
     /// The jobs under way in the shards that this node leads, in the order of their asking.
     fn jobs(&self) -> Vec<(Arc<Shard>, Erasure)> {
-        let led = self.tools.shards.values().filter(|shard| shard.is_leader());
+        let led = self.tools.shards.all().into_iter().filter(|shard| self.tools.rows.leads(shard.id()));
         let mut jobs: Vec<_> = led
             .flat_map(|shard| {
                 let running = shard.read(|state| {
                     state.erasures().iter().filter(|erasure| erasure.done.is_none()).cloned().collect::<Vec<_>>()
                 });
-                running.into_iter().map(|erasure| (Arc::clone(shard), erasure))
+                running.into_iter().map(move |erasure| (Arc::clone(&shard), erasure))
             })
             .collect();
         jobs.sort_by_key(|(shard, erasure)| (erasure.requested_at_ns, erasure.job, shard.id()));
@@ -269,15 +199,15 @@ impl Runner {
     }
 
     async fn unnamed(&self, (_, shard): Key) -> Result<BTreeSet<String>, Error> {
-        match self.tools.shards.get(&shard) {
-            Some(shard) => files::unnamed(shard).await,
+        match self.tools.shards.get(shard) {
+            Some(shard) => files::unnamed(&shard).await,
             None => Ok(BTreeSet::new()),
         }
     }
 
     /// Has the state of the shard say that a job has ended. The state that was saved before still had its condition.
     async fn end(&mut self, key: Key, error: Option<String>) {
-        let Some(shard) = self.tools.shards.get(&key.1) else { return };
+        let Some(shard) = self.tools.shards.get(key.1) else { return };
         let (rows, records) = self.board.counts(key);
         let (job, error) = (key.0.to_bytes(), error.unwrap_or_default());
         let done = Command::EraseDone(internal::EraseDone { job, rows, records, error });
@@ -289,6 +219,7 @@ impl Runner {
         tracing::info!(job = %key.0, shard = %key.1, rows, records, "an erasure has ended");
         self.board.forget(key);
         self.rests.remove(&key);
+        self.ended.insert(key);
         self.unsaved.insert(key.1);
     }
 
@@ -324,14 +255,4 @@ fn waiting_for(names: &BTreeSet<String>) -> String {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
-}
-
-/// # Errors
-/// [`Code::InvalidRequest`], as the state of a shard would say.
-fn check_length(predicate: &str) -> Result<(), Error> {
-    if predicate.is_empty() || predicate.len() > MAX_PREDICATE_BYTES {
-        let message = format!("an erasure has a condition of 1 to {MAX_PREDICATE_BYTES} bytes");
-        return Err(Error::new(Code::InvalidRequest, message));
-    }
-    Ok(())
 }

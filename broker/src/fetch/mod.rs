@@ -18,15 +18,16 @@ use stratalog_proto::{Code, Error, Offset, PartitionId, ShardId};
 use stratalog_query::TopicInfo;
 
 use crate::shard::{MAX_MOVES, Shard};
+use crate::shards::Shards;
 pub(crate) use deadlines::Deadlines;
 use plan::{Plan, plan};
 use read::read;
 use wait::Wait;
 
 /// The most bytes of one answer, whatever was asked for.
-const MAX_FETCH_BYTES: usize = 64 << 20;
+pub(crate) const MAX_FETCH_BYTES: usize = 64 << 20;
 /// The longest that a fetch waits.
-const MAX_FETCH_WAIT: Duration = Duration::from_secs(60);
+pub(crate) const MAX_FETCH_WAIT: Duration = Duration::from_secs(60);
 
 /// What to read.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct FetchRequest {
     pub max_bytes: usize,
     /// How long to wait until there is something.
     pub max_wait: Duration,
+    /// A replica of this node may answer, up to what it has applied (L3), though another node leads.
+    pub from_follower: bool,
 }
 
 /// What one partition answers.
@@ -85,7 +88,7 @@ impl FetchedBatches {
 /// [`Code::InvalidRequest`] if a partition is named twice. Else each partition has its own result.
 pub(crate) async fn fetch(
     topic: &TopicInfo,
-    shards: &BTreeMap<ShardId, Arc<Shard>>,
+    shards: &Shards,
     deadlines: &Deadlines,
     request: &FetchRequest,
 ) -> Result<Vec<FetchedPartition>, Error> {
@@ -118,7 +121,7 @@ pub(crate) async fn fetch(
     }
 }
 
-fn refuse_repeated(partitions: &[(PartitionId, Offset)]) -> Result<(), Error> {
+pub(crate) fn refuse_repeated(partitions: &[(PartitionId, Offset)]) -> Result<(), Error> {
     let mut named = BTreeSet::new();
     match partitions.iter().find(|(partition, _)| !named.insert(*partition)) {
         None => Ok(()),
@@ -130,15 +133,15 @@ fn refuse_repeated(partitions: &[(PartitionId, Offset)]) -> Result<(), Error> {
 }
 
 /// The partitions of a fetch by their shards.
-fn by_shard<'a>(
+fn by_shard(
     topic: &TopicInfo,
-    shards: &'a BTreeMap<ShardId, Arc<Shard>>,
+    shards: &Shards,
     partitions: &[(PartitionId, Offset)],
-) -> Vec<(&'a Shard, Vec<PartitionId>)> {
-    let mut by_shard: BTreeMap<ShardId, (&Shard, Vec<PartitionId>)> = BTreeMap::new();
+) -> Vec<(Arc<Shard>, Vec<PartitionId>)> {
+    let mut by_shard: BTreeMap<ShardId, (Arc<Shard>, Vec<PartitionId>)> = BTreeMap::new();
     for (partition, _) in partitions {
         let Some(id) = topic.shards.get(partition.0 as usize) else { continue };
-        let Some(shard) = shards.get(id) else { continue };
+        let Some(shard) = shards.get(*id) else { continue };
         by_shard.entry(*id).or_insert_with(|| (shard, Vec::new())).1.push(*partition);
     }
     by_shard.into_values().collect()

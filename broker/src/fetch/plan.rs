@@ -1,19 +1,19 @@
 //! What to read of each partition, decided under the state locks.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use stratalog_proto::{Code, Error, Offset, PartitionId, ShardId, TopicPartition};
+use stratalog_proto::{Code, Error, Offset, PartitionId, TopicPartition};
 use stratalog_query::TopicInfo;
 use stratalog_storage::RecMeta;
 
 use crate::shard::{BatchSlot, PartitionState, Shard, ShardState, Source, leader_epoch};
+use crate::shards::Shards;
 
 /// What to read of each partition: together about `max_bytes`, and at least one batch of each that has one. What a
 /// partition leaves of its share is shared out again among those that have more.
 pub(super) fn plan(
     topic: &TopicInfo,
-    shards: &BTreeMap<ShardId, Arc<Shard>>,
+    shards: &Shards,
     wanted: &[(PartitionId, Offset)],
     max_bytes: usize,
 ) -> Vec<Plan> {
@@ -72,11 +72,11 @@ impl Plan {
     /// Nothing yet, or why nothing can be read.
     pub(super) fn new(
         topic: &TopicInfo,
-        shards: &BTreeMap<ShardId, Arc<Shard>>,
+        shards: &Shards,
         partition: PartitionId,
         next: Offset,
     ) -> Self {
-        let shard = topic.shards.get(partition.0 as usize).and_then(|id| shards.get(id)).cloned();
+        let shard = topic.shards.get(partition.0 as usize).and_then(|id| shards.get(*id));
         let tp = TopicPartition { topic: topic.id, partition };
         let zero = Offset(0);
         let mut plan = Self { tp, shard, log_start: zero, high_watermark: zero, next, parts: Ok(Parts::default()) };

@@ -6,7 +6,7 @@ use stratalog_proto::batch::{Batch, BatchBuilder, Compression};
 use super::read::{Budget, allot};
 use super::*;
 use crate::metered_disk::MeteredDisk;
-use crate::shard::testing::{ID, append_in_one_entry, host, info, start_on};
+use crate::shard::testing::{append_in_one_entry, host, info, start_on};
 
 const BATCH_BYTES: usize = 64 << 10;
 
@@ -20,7 +20,8 @@ fn batch() -> Bytes {
 /// A shard whose log is read from the disk, and a topic in it.
 struct Hosted {
     topic: TopicInfo,
-    shards: BTreeMap<ShardId, Arc<Shard>>,
+    shard: Arc<Shard>,
+    shards: Shards,
     deadlines: Deadlines,
 }
 
@@ -28,11 +29,11 @@ impl Hosted {
     async fn on(disk: &MeteredDisk, dir: &tempfile::TempDir, partitions: u32) -> Self {
         let shard = start_on(Arc::new(disk.clone()), dir, 0).await;
         let topic = info(host(&shard, partitions).await, partitions);
-        Self { topic, shards: BTreeMap::from([(ID, shard)]), deadlines: Deadlines::start() }
+        Self { topic, shards: Shards::new([Arc::clone(&shard)]), shard, deadlines: Deadlines::start() }
     }
 
     fn shard(&self) -> &Arc<Shard> {
-        &self.shards[&ID]
+        &self.shard
     }
 
     fn tp(&self, partition: u32) -> TopicPartition {
@@ -46,7 +47,7 @@ impl Hosted {
 
 fn request(partitions: &[u32], max_bytes: usize) -> FetchRequest {
     let partitions = partitions.iter().map(|partition| (PartitionId(*partition), Offset(0))).collect();
-    FetchRequest { topic: "t".to_owned(), partitions, max_bytes, max_wait: Duration::ZERO }
+    FetchRequest { topic: "t".to_owned(), partitions, max_bytes, max_wait: Duration::ZERO, from_follower: false }
 }
 
 /// The batches of a partition's answer, checked.

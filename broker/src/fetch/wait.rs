@@ -11,7 +11,7 @@ use crate::shard::{Shard, Waiter};
 /// A place in the lists of its shards and in that of the deadlines, given back when it is dropped.
 pub(super) struct Wait<'a> {
     waiter: Arc<Waiter>,
-    listed: Vec<(&'a Shard, Vec<TopicPartition>)>,
+    listed: Vec<(Arc<Shard>, Vec<TopicPartition>)>,
     deadlines: &'a Deadlines,
     due: Due,
 }
@@ -20,7 +20,7 @@ impl<'a> Wait<'a> {
     /// Lists a waiter for partitions of a topic, by shard.
     pub(super) fn begin(
         topic: TopicId,
-        partitions: Vec<(&'a Shard, Vec<PartitionId>)>,
+        partitions: Vec<(Arc<Shard>, Vec<PartitionId>)>,
         deadlines: &'a Deadlines,
         deadline: Instant,
     ) -> Self {

@@ -8,6 +8,7 @@ use stratalog_proto::config::TopicConfig;
 use stratalog_proto::{Code, Error, ShardId, TenantId, TopicId, internal};
 use stratalog_query::TopicInfo;
 
+use super::cluster::Cluster;
 use super::state::{MAX_PARTITIONS, MAX_TOPICS, MetaState};
 
 impl MetaState {
@@ -21,7 +22,8 @@ impl MetaState {
             shards: topic.shards.iter().map(|shard| shard.0).collect(),
         };
         let topics = self.topics().map(encode).collect();
-        internal::MetaState { time_ns: self.time_ns, next_producer: self.next_producer, topics, cluster: None }.encode_to_vec()
+        let (time_ns, next_producer) = (self.time_ns, self.next_producer);
+        internal::MetaState { time_ns, next_producer, topics, cluster: self.cluster.to_message() }.encode_to_vec()
     }
 
     /// Reads a state back.
@@ -35,7 +37,8 @@ impl MetaState {
             return Err(corrupt("its counts are out of bounds"));
         }
         let (time_ns, next_producer) = (state.time_ns, state.next_producer);
-        let mut decoded = Self { time_ns, next_producer, ..Self::default() };
+        let cluster = state.cluster.map(Cluster::from_message).transpose()?.unwrap_or_default();
+        let mut decoded = Self { time_ns, next_producer, cluster, ..Self::default() };
         for raw in state.topics {
             let topic = decode_topic(raw)?;
             let in_order = decoded.topics.last_key_value().is_none_or(|(last, _)| *last < topic.id);

@@ -1,17 +1,25 @@
 //! The metadata group: which topics there are, where their partitions live, and which producer ids are taken.
 //!
 //! [`MetaState`] is the replicated state, pure. [`Meta`] proposes to it. [`Topics`] is what the rest of the node sees: a
-//! topic is in it from the moment all its shards host it until its deletion begins.
+//! topic is in it from the moment it is applied here until its deletion begins. Its shards host it a moment later.
+//!
+//! The same group knows the cluster: [`ClusterView`] is what nodes act on, `cluster/` how commands change it, and `plan/`
+//! decides, as pure functions, which commands those should be.
 
+mod cluster;
 mod codec;
 mod placement;
+mod plan;
 mod runtime;
 mod state;
 mod topics;
 mod view;
 
-pub(crate) use runtime::{Meta, partitions_by_shard};
+pub(crate) use cluster::{named, view_of};
+pub(crate) use plan::{
+    Change, Handover, place_shards, plan_drain, plan_leaders, plan_move, plan_rebalance, plan_repair, shards_of,
+};
+pub(crate) use runtime::{Meta, MetaOptions, check_level, partitions_by_shard};
 pub(crate) use state::MAX_PARTITIONS;
 pub(crate) use topics::Topics;
-#[expect(unused_imports, reason = "nothing acts on it yet")]
 pub(crate) use view::{ClusterView, NodeView, Placement, ReplicaView, Role};

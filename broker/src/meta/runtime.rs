@@ -2,65 +2,66 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
-use stratalog_proto::config::TopicConfig;
+use parking_lot::RwLock;
 use stratalog_proto::entry::{Command, Entry};
-use stratalog_proto::{Code, Error, ProducerId, RaftIndex, ShardId, TenantId, Term, TopicId, internal};
+use stratalog_proto::{Code, Error, RaftIndex, ShardId, Term, TopicId, internal};
 use stratalog_query::TopicInfo;
 use stratalog_storage::StateFiles;
 use tokio::sync::watch;
 
 use super::placement::place;
 use super::state::MetaState;
+use super::topics::Topics;
+use super::view::ClusterView;
 use crate::metrics::Stages;
 use crate::outcome::{CommandResult, Results};
-use crate::raft::{Captured, Group, GroupLog, Machine, NoPeers};
+use crate::raft::{Captured, Group, GroupLog, Machine, Peers};
 use crate::shard::{Admission, Batcher};
-
-/// Producer ids that are reserved at once; those left at a restart are never used.
-const PRODUCER_ID_BLOCK: u32 = 1_000;
 
 /// The metadata group of the node.
 pub(crate) struct Meta {
     machine: Arc<MetaMachine>,
     group: Arc<Group>,
     batcher: Batcher,
-    /// Whether a change of topics was proposed whose outcome is not known.
-    unsettled: AtomicBool,
-    /// Reserved producer ids, half open.
-    producer_ids: Mutex<std::ops::Range<i64>>,
-    /// One reservation at a time.
-    reserving: tokio::sync::Mutex<()>,
+}
+
+/// What the metadata group is started with.
+pub(crate) struct MetaOptions {
+    /// Its state files.
+    pub(crate) states: Arc<StateFiles>,
+    /// Shows the topics that there are.
+    pub(crate) topics: Arc<Topics>,
+    /// The other replicas.
+    pub(crate) peers: Arc<dyn Peers>,
+    /// Bytes of commands that may wait, shared with the shards.
+    pub(crate) admission: Arc<Admission>,
+    /// This is the first replica of a cluster: it begins the group, unless it has done so. One that joins must not.
+    pub(crate) form: bool,
+    /// How long the log of a restart may take to apply.
+    pub(crate) recovery_timeout: Duration,
 }
 
 impl Meta {
-    /// Starts the group over its recovered log, makes it lead, and returns when everything in the log is applied.
+    /// Starts the group over its recovered log. Where this replica alone votes, it leads, and everything in the log is
+    /// applied, when this returns; where others vote, too, it waits for nobody.
     ///
     /// # Errors
-    /// [`Code::Timeout`] if that takes longer than `recovery_timeout`.
-    pub(crate) async fn start(
-        log: GroupLog,
-        states: Arc<StateFiles>,
-        admission: Arc<Admission>,
-        recovery_timeout: Duration,
-    ) -> Result<Self, Error> {
-        let machine = Arc::new(MetaMachine::default());
-        let group = Arc::new(Group::start(log, Arc::clone(&machine) as _, states, Arc::new(NoPeers)).await?);
+    /// [`Code::Timeout`] if the log is not applied in `recovery_timeout`; those of reading the log and the state.
+    pub(crate) async fn start(options: MetaOptions, log: GroupLog) -> Result<Self, Error> {
+        let MetaOptions { states, topics, peers, admission, form, recovery_timeout } = options;
+        let machine = Arc::new(MetaMachine::new(topics));
+        let group = Arc::new(Group::start(log, Arc::clone(&machine) as _, states, peers).await?);
+        if form {
+            group.form().await?;
+        }
         group.lead(recovery_timeout).await?;
-        let last_time_ns = machine.state.read().time_ns();
+        let applied = Arc::clone(&machine);
+        let last_time_ns = move || applied.state.read().time_ns();
         let batcher = Batcher::start(Arc::clone(&group), admission, Stages::default(), last_time_ns);
-        Ok(Self {
-            machine,
-            group,
-            batcher,
-            unsettled: AtomicBool::new(false),
-            producer_ids: Mutex::new(0..0),
-            reserving: tokio::sync::Mutex::new(()),
-        })
+        Ok(Self { machine, group, batcher })
     }
 
     /// All topics, those included whose shards do not host them yet.
@@ -74,29 +75,45 @@ impl Meta {
     /// [`Code::UnknownTopic`].
     pub(crate) fn topic(&self, id: TopicId) -> Result<Arc<TopicInfo>, Error> {
         let gone = || Error::new(Code::UnknownTopic, "the topic was deleted at the same time");
-        self.machine.state.read().topics().find(|topic| topic.id == id).cloned().ok_or_else(gone)
+        self.machine.state.read().topic(id).cloned().ok_or_else(gone)
     }
 
     /// A topic as it is now, by its name; also one whose shards do not host it yet.
     pub(crate) fn named(&self, name: &str) -> Option<Arc<TopicInfo>> {
-        self.machine.state.read().topics().find(|topic| topic.name == name).cloned()
+        self.machine.state.read().named(name).cloned()
     }
 
-    /// Returns when every change of topics that was proposed before has its outcome, so that [`topics`](Self::topics)
-    /// shows it. Entries are applied in order: the answer of any later command is the sign.
+    /// Where the partitions of a new topic are to live, one by one.
     ///
-    /// # Errors
-    /// As [`Shard::propose`](crate::shard::Shard::propose): it is not known yet.
-    pub(crate) async fn settle(&self) -> Result<(), Error> {
-        if self.unsettled.load(Ordering::SeqCst) {
-            self.change(Command::AllocateProducerIds(internal::AllocateProducerIds { count: 1 })).await?;
-        }
-        Ok(())
+    /// # Panics
+    /// Without a shard.
+    pub(crate) fn place(&self, partitions: u32, shards: &[ShardId]) -> Vec<ShardId> {
+        place(partitions, shards, &self.machine.state.read().load())
+    }
+
+    /// The cluster as of the last applied entry.
+    pub(crate) fn view(&self) -> Arc<ClusterView> {
+        self.machine.view.borrow().clone()
+    }
+
+    /// The same as a message, for nodes that join and for the address book; `None` as long as there is no cluster.
+    pub(crate) fn cluster(&self) -> Option<internal::Cluster> {
+        self.machine.state.read().cluster()
+    }
+
+    /// Changes whenever an applied entry changes the cluster.
+    pub(crate) fn watch_view(&self) -> watch::Receiver<Arc<ClusterView>> {
+        self.machine.view.subscribe()
     }
 
     /// The last applied index.
     pub(crate) fn applied(&self) -> RaftIndex {
         *self.machine.applied.borrow()
+    }
+
+    /// Changes whenever an entry is applied.
+    pub(crate) fn watch_applied(&self) -> watch::Receiver<RaftIndex> {
+        self.machine.applied.subscribe()
     }
 
     /// Whether this replica leads.
@@ -109,65 +126,14 @@ impl Meta {
         &self.group
     }
 
-    /// Adds a topic under a new id, its partitions spread over `shards`.
+    /// Proposes a command here, and waits until it is applied here: the index of its entry, and its answer.
     ///
     /// # Errors
-    /// The refusal of the command, see [`MetaState`]; else as [`Shard::propose`](crate::shard::Shard::propose).
-    pub(crate) async fn create_topic(
-        &self,
-        name: &str,
-        partitions: u32,
-        config: &TopicConfig,
-        shards: &[ShardId],
-    ) -> Result<Arc<TopicInfo>, Error> {
-        let id = TopicId::new();
-        let placed = place(partitions, shards, &self.machine.state.read().load());
-        let create = internal::CreateTopic {
-            topic: id.to_bytes(),
-            tenant: TenantId::default().0,
-            name: name.to_owned(),
-            config: Some(config.to_internal()),
-            shards: placed.iter().map(|shard| shard.0).collect(),
-        };
-        self.change(Command::CreateTopic(create)).await?;
-        self.topic(id)
-    }
-
-    /// Replaces a topic's settings.
-    ///
-    /// # Errors
-    /// As [`create_topic`](Self::create_topic).
-    pub(crate) async fn alter_topic(&self, id: TopicId, config: &TopicConfig) -> Result<Arc<TopicInfo>, Error> {
-        let alter = internal::AlterTopic { topic: id.to_bytes(), config: Some(config.to_internal()) };
-        self.change(Command::AlterTopic(alter)).await?;
-        self.topic(id)
-    }
-
-    /// Removes a topic. Its shards forget it afterwards.
-    ///
-    /// # Errors
-    /// As [`create_topic`](Self::create_topic).
-    pub(crate) async fn delete_topic(&self, id: TopicId) -> Result<(), Error> {
-        let delete = internal::DeleteTopic { topic: id.to_bytes() };
-        self.change(Command::DeleteTopic(delete)).await
-    }
-
-    /// A producer id that was never given before.
-    ///
-    /// # Errors
-    /// As [`Shard::propose`](crate::shard::Shard::propose).
-    pub(crate) async fn producer_id(&self) -> Result<ProducerId, Error> {
-        let _one = self.reserving.lock().await;
-        if let Some(id) = self.producer_ids.lock().next() {
-            return Ok(ProducerId(id));
-        }
-        let reserve = internal::AllocateProducerIds { count: PRODUCER_ID_BLOCK };
-        let (_, reserved) = self.batcher.propose(Command::AllocateProducerIds(reserve)).await?;
-        let CommandResult::ProducerIds(first) = reserved else {
-            return Err(Error::new(Code::Internal, format!("producer ids were answered with {reserved:?}")));
-        };
-        *self.producer_ids.lock() = first.0 + 1..first.0 + i64::from(PRODUCER_ID_BLOCK);
-        Ok(first)
+    /// As [`Shard::propose`](crate::shard::Shard::propose); [`Code::Unavailable`] for a command that a node of the cluster
+    /// does not know yet.
+    pub(crate) async fn propose(&self, command: Command) -> Result<(RaftIndex, CommandResult), Error> {
+        check_level(&self.view(), &command)?;
+        self.batcher.propose(command).await
     }
 
     /// Stops proposing, then the group.
@@ -175,17 +141,21 @@ impl Meta {
         self.batcher.stop().await;
         self.group.stop().await;
     }
+}
 
-    /// Proposes a change of topics. It counts as unsettled from before it is proposed, since who waits may go away.
-    async fn change(&self, command: Command) -> Result<(), Error> {
-        self.unsettled.store(true, Ordering::SeqCst);
-        let answer = self.batcher.propose(command).await.map(|_| ());
-        let was_applied = |error: &Error| !matches!(error.code, Code::Timeout | Code::Unavailable | Code::NotLeader);
-        if answer.as_ref().err().is_none_or(was_applied) {
-            self.unsettled.store(false, Ordering::SeqCst);
-        }
-        answer
+/// Refuses a command that a node of the cluster may not know: it would stop there.
+///
+/// # Errors
+/// [`Code::Unavailable`], naming both levels.
+pub(crate) fn check_level(view: &ClusterView, command: &Command) -> Result<(), Error> {
+    let (needs, level) = (command.level(), view.feature_level);
+    if needs <= level {
+        return Ok(());
     }
+    let message = format!(
+        "this needs feature level {needs}, and the cluster is at {level} until every node runs a version that knows it"
+    );
+    Err(Error::new(Code::Unavailable, message))
 }
 
 /// The shards of a topic, each with the partitions that it hosts, ascending.
@@ -197,20 +167,59 @@ pub(crate) fn partitions_by_shard(topic: &TopicInfo) -> BTreeMap<ShardId, Vec<u3
     by_shard
 }
 
+/// The topic that a command changes.
+fn topic_named(command: &Command) -> Option<TopicId> {
+    let id = match command {
+        Command::CreateTopic(create) => &create.topic,
+        Command::AlterTopic(alter) => &alter.topic,
+        Command::DeleteTopic(delete) => &delete.topic,
+        _ => return None,
+    };
+    TopicId::from_slice(id)
+}
+
 struct MetaMachine {
     state: RwLock<MetaState>,
     applied: watch::Sender<RaftIndex>,
+    view: watch::Sender<Arc<ClusterView>>,
+    topics: Arc<Topics>,
 }
 
-impl Default for MetaMachine {
-    fn default() -> Self {
-        Self { state: RwLock::default(), applied: watch::Sender::new(RaftIndex(0)) }
+impl MetaMachine {
+    fn new(topics: Arc<Topics>) -> Self {
+        let view = watch::Sender::new(Arc::default());
+        Self { state: RwLock::default(), applied: watch::Sender::new(RaftIndex(0)), view, topics }
+    }
+
+    /// Shows what an applied entry made of the topics that it names.
+    fn show_topics(&self, state: &MetaState, entry: &Entry) {
+        for id in entry.commands().filter_map(|command| topic_named(&command.ok()?)) {
+            match state.topic(id) {
+                Some(topic) => self.topics.publish(Arc::clone(topic)),
+                None => self.topics.withdraw(id),
+            }
+        }
+    }
+
+    /// Shows the cluster to whoever acts on it, if it is another one than before.
+    fn show(&self, state: &MetaState) {
+        self.view.send_if_modified(|shown| {
+            let changed = !Arc::ptr_eq(shown, state.view()) && *shown != *state.view();
+            if changed {
+                *shown = Arc::clone(state.view());
+            }
+            changed
+        });
     }
 }
 
 impl Machine for MetaMachine {
     fn apply(&self, index: RaftIndex, _term: Term, entry: &Entry) -> Result<Results, Error> {
-        self.state.write().apply(index, entry)
+        let mut state = self.state.write();
+        let results = state.apply(index, entry);
+        self.show(&state);
+        self.show_topics(&state, entry);
+        results
     }
 
     fn advance(&self, index: RaftIndex) {
@@ -224,7 +233,11 @@ impl Machine for MetaMachine {
     }
 
     fn restore(&self, _at: RaftIndex, state: Bytes) -> Result<(), Error> {
-        *self.state.write() = MetaState::decode(state)?;
+        let restored = MetaState::decode(state)?;
+        let mut state = self.state.write();
+        *state = restored;
+        self.show(&state);
+        self.topics.replace(state.topics().cloned());
         Ok(())
     }
 }

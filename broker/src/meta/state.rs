@@ -8,6 +8,8 @@ use stratalog_proto::entry::{Command, Entry};
 use stratalog_proto::{Code, Error, ProducerId, RaftIndex, ShardId, TenantId, TopicId, internal};
 use stratalog_query::TopicInfo;
 
+use super::cluster::Cluster;
+use super::view::ClusterView;
 use crate::outcome::{CommandResult, Results};
 
 /// The most partitions of a topic.
@@ -24,12 +26,33 @@ pub(crate) struct MetaState {
     pub(super) names: BTreeMap<(TenantId, String), TopicId>,
     pub(super) next_producer: i64,
     pub(super) time_ns: i64,
+    pub(super) cluster: Cluster,
 }
 
 impl MetaState {
     /// All topics, ascending by id.
     pub(crate) fn topics(&self) -> impl Iterator<Item = &Arc<TopicInfo>> {
         self.topics.values()
+    }
+
+    /// The nodes, and who has a replica of what. Shared: a change replaces it.
+    pub(crate) fn view(&self) -> &Arc<ClusterView> {
+        self.cluster.view()
+    }
+
+    /// The same as a message; `None` as long as there is no cluster.
+    pub(crate) fn cluster(&self) -> Option<internal::Cluster> {
+        self.cluster.to_message()
+    }
+
+    /// A topic.
+    pub(crate) fn topic(&self, id: TopicId) -> Option<&Arc<TopicInfo>> {
+        self.topics.get(&id)
+    }
+
+    /// A topic of the default tenant.
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<TopicInfo>> {
+        self.topics.get(self.names.get(&(TenantId::default(), name.to_owned()))?)
     }
 
     /// The newest entry time, in nanoseconds.
@@ -68,16 +91,14 @@ impl MetaState {
             Command::AlterTopic(alter) => self.alter_topic(&alter),
             Command::DeleteTopic(delete) => self.delete_topic(&delete),
             Command::AllocateProducerIds(allocate) => self.allocate_producer_ids(allocate.count),
-            Command::InitCluster(_)
-            | Command::PutNode(_)
-            | Command::SetNodeState(_)
-            | Command::RemoveNode(_)
-            | Command::CreateShards(_)
-            | Command::ChangeReplicas(_)
-            | Command::ReplicaChanged(_)
-            | Command::RaiseLevel(_) => {
-                Err(Error::new(Code::NewerVersion, "this version has no clusters of several nodes yet"))
-            }
+            Command::InitCluster(init) => self.cluster.init(&init),
+            Command::PutNode(put) => self.cluster.put_node(&put),
+            Command::SetNodeState(set) => self.cluster.set_node_state(&set),
+            Command::RemoveNode(remove) => self.cluster.remove_node(&remove),
+            Command::CreateShards(create) => self.cluster.create_shards(&create),
+            Command::ChangeReplicas(change) => self.cluster.change_replicas(&change),
+            Command::ReplicaChanged(changed) => self.cluster.replica_changed(&changed),
+            Command::RaiseLevel(raise) => self.cluster.raise_level(&raise),
             Command::Append(_)
             | Command::Seal(_)
             | Command::Drop(_)
@@ -114,17 +135,35 @@ impl MetaState {
                 format!("a topic has 1 to {MAX_PARTITIONS} partitions, and there are at most {MAX_TOPICS} topics");
             return Err(Error::new(Code::InvalidRequest, message));
         }
-        let shards = create.shards.iter().map(|shard| ShardId(*shard)).collect();
+        let shards: Vec<ShardId> = create.shards.iter().map(|shard| ShardId(*shard)).collect();
+        self.check_shards(&create.name, &shards)?;
         let topic = TopicInfo { id, tenant, name: create.name.clone(), partitions, config, shards };
         self.names.insert(key, id);
         self.topics.insert(id, Arc::new(topic));
         Ok(CommandResult::Done)
     }
 
+    /// Partitions live on shards that there are; a data directory that is of no cluster yet has no list of them.
+    fn check_shards(&self, name: &str, shards: &[ShardId]) -> Result<(), Error> {
+        let view = self.view();
+        let unknown = shards.iter().find(|shard| shard.0 == 0 || !view.shards.contains_key(shard));
+        match unknown.filter(|_| view.cluster.is_some()) {
+            Some(shard) => {
+                let message = format!("a partition of topic `{name}` was placed on shard {shard}, which there is not");
+                Err(Error::new(Code::InvalidRequest, message))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn alter_topic(&mut self, alter: &internal::AlterTopic) -> Result<CommandResult, Error> {
         let id = topic_id(&alter.topic)?;
         let config = config(alter.config.as_ref())?;
         let topic = self.topics.get_mut(&id).ok_or_else(|| unknown(id))?;
+        if alter.expect.as_ref().is_some_and(|expect| *expect != topic.config.to_internal()) {
+            let message = format!("the settings of topic `{}` were changed at the same time; try again", topic.name);
+            return Err(Error::new(Code::Conflict, message));
+        }
         Arc::make_mut(topic).config = config;
         Ok(CommandResult::Done)
     }
@@ -202,6 +241,22 @@ mod tests {
     }
 
     #[test]
+    fn settings_made_of_others_than_those_there_are_refused() {
+        let mut state = MetaState::default();
+        let (topic, create) = create("t", &[1]);
+        let settings = |max_message_bytes| TopicConfig { max_message_bytes, ..TopicConfig::default() }.to_internal();
+        let alter = |expect: Option<u32>, to| {
+            let (config, expect) = (Some(settings(to)), expect.map(settings));
+            Command::AlterTopic(internal::AlterTopic { topic: topic.to_bytes(), config, expect })
+        };
+        let (done, conflict) = (Ok(CommandResult::Done), Err(Code::Conflict));
+        let alters = [alter(None, 2_000), alter(Some(2_000), 3_000), alter(Some(2_000), 4_000), alter(None, 5_000)];
+        assert_eq!(apply(&mut state, &[create]), [done.clone()]);
+        assert_eq!(apply(&mut state, &alters), [done.clone(), done.clone(), conflict, done]);
+        assert_eq!(state.topics().next().unwrap().config.max_message_bytes, 5_000);
+    }
+
+    #[test]
     fn producer_ids_are_never_given_twice() {
         let mut state = MetaState::default();
         let allocate = |count| Command::AllocateProducerIds(internal::AllocateProducerIds { count });
@@ -222,6 +277,26 @@ mod tests {
         let decoded = MetaState::decode(image.clone().into()).unwrap();
         assert_eq!((&decoded, decoded.encode()), (&state, image));
         assert_eq!(MetaState::decode(MetaState::default().encode().into()), Ok(MetaState::default()));
+    }
+
+    #[test]
+    fn topics_live_on_shards_that_there_are_once_there_is_a_cluster() {
+        let mut state = MetaState::default();
+        let node = internal::Node { incarnation: vec![1; 16].into(), ..internal::Node::default() };
+        let cluster = vec![2; 16].into();
+        let init = internal::InitCluster { cluster, node: Some(node), shards: 2, replication: 3 };
+        let commands = [
+            create("before", &[7]).1,
+            Command::InitCluster(init),
+            create("there", &[1, 2]).1,
+            create("beyond", &[3]).1,
+            create("meta", &[0]).1,
+        ];
+        let results = apply(&mut state, &commands);
+        let refused = Err(Code::InvalidRequest);
+        let node = Ok(CommandResult::Node(stratalog_proto::NodeId(1)));
+        assert_eq!(results, [Ok(CommandResult::Done), node, Ok(CommandResult::Done), refused.clone(), refused]);
+        assert_eq!(MetaState::decode(state.encode().into()), Ok(state));
     }
 
     #[test]

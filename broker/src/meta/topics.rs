@@ -1,6 +1,7 @@
-//! The topics that can be used on this node.
+//! The topics that can be used on this node: those of the metadata, as far as it is applied here, but for topics that this
+//! node is about to delete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -20,25 +21,61 @@ struct Visible {
     version: u64,
     by_name: BTreeMap<String, Arc<TopicInfo>>,
     by_id: BTreeMap<TopicId, Arc<TopicInfo>>,
+    /// Being deleted here: not shown, whatever the metadata says of them meanwhile.
+    retracted: BTreeSet<TopicId>,
+}
+
+impl Visible {
+    fn insert(&mut self, topic: Arc<TopicInfo>) {
+        if !self.retracted.contains(&topic.id) {
+            self.version += 1;
+            self.by_name.insert(topic.name.clone(), Arc::clone(&topic));
+            self.by_id.insert(topic.id, topic);
+        }
+    }
+
+    fn remove(&mut self, id: TopicId) {
+        let Some(topic) = self.by_id.remove(&id) else { return };
+        self.version += 1;
+        if self.by_name.get(&topic.name).is_some_and(|named| named.id == id) {
+            self.by_name.remove(&topic.name);
+        }
+    }
 }
 
 impl Topics {
-    /// Makes a topic usable, or replaces what is known of it.
+    /// Makes a topic usable, or replaces what is known of it, unless it is being deleted here.
     pub(crate) fn publish(&self, topic: Arc<TopicInfo>) {
-        let mut visible = self.visible.write();
-        visible.version += 1;
-        visible.by_name.insert(topic.name.clone(), Arc::clone(&topic));
-        visible.by_id.insert(topic.id, topic);
+        self.visible.write().insert(topic);
     }
 
-    /// Takes a topic away.
-    pub(crate) fn retract(&self, topic: &TopicInfo) {
+    /// Takes a topic away that the metadata does not have any more.
+    pub(crate) fn withdraw(&self, id: TopicId) {
+        let mut visible = self.visible.write();
+        visible.retracted.remove(&id);
+        visible.remove(id);
+    }
+
+    /// Shows these topics in the place of all others.
+    pub(crate) fn replace(&self, topics: impl Iterator<Item = Arc<TopicInfo>>) {
         let mut visible = self.visible.write();
         visible.version += 1;
-        visible.by_id.remove(&topic.id);
-        if visible.by_name.get(&topic.name).is_some_and(|named| named.id == topic.id) {
-            visible.by_name.remove(&topic.name);
-        }
+        (visible.by_name, visible.by_id) = (BTreeMap::new(), BTreeMap::new());
+        topics.for_each(|topic| visible.insert(topic));
+    }
+
+    /// Takes a topic away that is about to be deleted, until the metadata has deleted it, or [`restore`](Self::restore).
+    pub(crate) fn retract(&self, topic: &TopicInfo) {
+        let mut visible = self.visible.write();
+        visible.retracted.insert(topic.id);
+        visible.remove(topic.id);
+    }
+
+    /// Makes a topic usable again that was not deleted after all.
+    pub(crate) fn restore(&self, topic: Arc<TopicInfo>) {
+        let mut visible = self.visible.write();
+        visible.retracted.remove(&topic.id);
+        visible.insert(topic);
     }
 
     /// All topics, in the order of names.
@@ -118,13 +155,29 @@ mod tests {
     }
 
     #[test]
-    fn retracting_an_old_topic_keeps_the_new_one_of_its_name() {
+    fn taking_an_old_topic_away_keeps_the_new_one_of_its_name() {
         let topics = Topics::default();
         let (old, new) = (topic("t"), topic("t"));
         topics.publish(Arc::clone(&old));
         topics.publish(Arc::clone(&new));
-        topics.retract(&old);
+        topics.withdraw(old.id);
         assert_eq!(topics.get("t").unwrap().id, new.id);
         assert_eq!(topics.version(), 3);
+    }
+
+    #[test]
+    fn a_retracted_topic_stays_hidden_until_it_is_restored_or_gone() {
+        let topics = Topics::default();
+        let kept = topic("t");
+        topics.publish(Arc::clone(&kept));
+        topics.retract(&kept);
+        topics.publish(Arc::clone(&kept));
+        topics.replace([Arc::clone(&kept)].into_iter());
+        assert_eq!(topics.get("t").unwrap_err().code, Code::UnknownTopic);
+        topics.restore(Arc::clone(&kept));
+        assert_eq!(topics.get("t").unwrap(), kept);
+        topics.retract(&kept);
+        topics.withdraw(kept.id);
+        assert!(topics.by_id(kept.id).is_none() && topics.visible.read().retracted.is_empty());
     }
 }

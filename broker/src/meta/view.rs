@@ -14,6 +14,8 @@ pub(crate) struct ClusterView {
     pub(crate) replication: u32,
     /// What may be proposed.
     pub(crate) feature_level: u32,
+    /// Every replica id below it was given, and means one replica for ever: one that no shard names is gone.
+    pub(crate) next_replica: u64,
     pub(crate) nodes: BTreeMap<NodeId, NodeView>,
     /// The metadata group is shard 0.
     pub(crate) shards: BTreeMap<ShardId, Placement>,
@@ -62,7 +64,48 @@ pub(crate) enum Role {
     Learner,
 }
 
+impl Role {
+    /// As commands and state files have it.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Role::Joining => 1,
+            Role::Voter => 2,
+            Role::Leaving => 3,
+            Role::Learner => 4,
+        }
+    }
+
+    /// The role of a number; `None` for one that has none.
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        [Role::Joining, Role::Voter, Role::Leaving, Role::Learner].into_iter().find(|role| role.number() == number)
+    }
+}
+
+impl Placement {
+    /// Replicas that come or go: a change of the shard is under way while there are any.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = (ReplicaId, Role)> {
+        let pending = |view: &ReplicaView| matches!(view.role, Role::Joining | Role::Leaving);
+        self.replicas.iter().filter(move |(_, view)| pending(view)).map(|(replica, view)| (*replica, view.role))
+    }
+
+    /// Replicas that have a vote and keep it, or are to get one.
+    pub(crate) fn staying(&self) -> impl Iterator<Item = (ReplicaId, NodeId)> {
+        let stays = |view: &ReplicaView| matches!(view.role, Role::Joining | Role::Voter);
+        self.replicas.iter().filter(move |(_, view)| stays(view)).map(|(replica, view)| (*replica, view.node))
+    }
+}
+
 impl ClusterView {
+    /// Whether the node takes replicas.
+    pub(crate) fn is_active(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|view| !view.draining)
+    }
+
+    /// Shards that hold records: all but the metadata group.
+    pub(crate) fn data_shards(&self) -> impl Iterator<Item = (ShardId, &Placement)> {
+        self.shards.iter().filter(|(shard, _)| shard.0 != 0).map(|(shard, placement)| (*shard, placement))
+    }
+
     /// The node of a replica.
     pub(crate) fn node_of(&self, shard: ShardId, replica: ReplicaId) -> Option<NodeId> {
         self.shards.get(&shard)?.replicas.get(&replica).map(|view| view.node)

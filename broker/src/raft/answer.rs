@@ -5,16 +5,21 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, VoteRequest, VoteResponse,
+};
 use openraft::type_config::alias::SnapshotOf;
+use parking_lot::Mutex;
 use stratalog_proto::{Code, Error};
+use tokio::time::Instant;
 
-use super::group::{Group, stopped};
+use super::doubt::{Doubt, no_more, own_end};
+use super::group::{Group, Raft, stopped};
 use super::log::GroupLog;
 use super::peers::{Incoming, Message};
 use super::receive_state::receive;
 use super::snapshots::{SnapshotData, meta_of};
-use super::types::TypeConfig;
+use super::types::{TypeConfig, Vote};
 use super::wire::{Answer, Request};
 
 impl Group {
@@ -25,19 +30,29 @@ impl Group {
     /// now. [`Code::Unavailable`]: the group has stopped.
     pub(crate) async fn answer(&self, message: Message) -> Result<Bytes, Error> {
         let stopped = |error| stopped(self.log.shard(), &error);
+        let hearing = self.hearing();
         let answer = match Request::decode(message).map_err(|error| malformed(&error))? {
             Request::Append(mut append) => {
+                hearing.admit(&append)?;
                 self.log.make_room(&mut append).await?;
                 let last = append.entries.last().map(|entry| entry.log_id).or(append.prev_log_id);
-                match self.raft.append_entries(append).await.map_err(stopped)? {
+                let answer = match self.raft.append_entries(append).await.map_err(stopped)? {
                     AppendEntriesResponse::Success => Answer::Appended(last),
                     AppendEntriesResponse::PartialSuccess(last) => Answer::Appended(last),
                     AppendEntriesResponse::Conflict => Answer::Conflict(None),
                     AppendEntriesResponse::HigherVote(vote) => Answer::HigherVote(vote),
-                }
+                };
+                hearing.answered(&answer);
+                answer
             }
+            Request::Vote(vote) if !self.may_vote_for(&vote) => Answer::Vote(self.no_vote()),
+            Request::PreVote(vote) if !self.may_vote_for(&vote) => Answer::Vote(self.no_vote()),
             Request::Vote(vote) => Answer::Vote(self.raft.vote(vote).await.map_err(stopped)?),
-            Request::PreVote(vote) => Answer::Vote(self.raft.pre_vote(vote).await.map_err(stopped)?),
+            Request::PreVote(vote) => {
+                self.note_end(&vote).await?;
+                Answer::Vote(self.raft.pre_vote(vote).await.map_err(stopped)?)
+            }
+            Request::TransferLeader(transfer) => Answer::TakenOver(self.take_over(transfer).await?),
         };
         Ok(answer.encode())
     }
@@ -46,19 +61,24 @@ impl Group {
     /// message that cannot be taken, with the reason; errors are those of [`answer`](Self::answer).
     pub(crate) fn answer_all(&self, messages: BoxStream<'static, Message>) -> BoxStream<'static, Result<Bytes, Error>> {
         let (log, shard) = (self.log.clone(), self.log.shard());
+        let (admitting, hearing) = (self.hearing(), self.hearing());
         let refused = Arc::new(OnceLock::new());
         let refusal = Arc::clone(&refused);
         let appends = messages.then(move |message| {
-            let log = log.clone();
-            async move { take_append(&log, message).await }
+            let (log, admitting) = (log.clone(), admitting.clone());
+            async move { take_append(&log, &admitting, message).await }
         });
         let appends = appends.map(move |taken| taken.map_err(|error| refused.set(error)).ok());
         let appends = appends.take_while(|append| ready(append.is_some())).filter_map(ready);
-        let answers = self.raft.stream_append(appends).map(move |result| match result {
-            Ok(Ok(last)) => Ok(Answer::Appended(last).encode()),
-            Ok(Err(StreamAppendError::Conflict(at))) => Ok(Answer::Conflict(Some(at)).encode()),
-            Ok(Err(StreamAppendError::HigherVote(vote))) => Ok(Answer::HigherVote(vote).encode()),
-            Err(fatal) => Err(stopped(shard, &fatal)),
+        let answers = self.raft.stream_append(appends).map(move |result| {
+            let answer = match result {
+                Ok(Ok(last)) => Answer::Appended(last),
+                Ok(Err(StreamAppendError::Conflict(at))) => Answer::Conflict(Some(at)),
+                Ok(Err(StreamAppendError::HigherVote(vote))) => Answer::HigherVote(vote),
+                Err(fatal) => return Err(stopped(shard, &fatal)),
+            };
+            hearing.answered(&answer);
+            Ok(answer.encode())
         });
         // Known once the answers have ended, which they do after the messages.
         let reason = stream::once(async move { refusal.get().cloned().map(Err) }).filter_map(ready);
@@ -85,10 +105,69 @@ impl Group {
     }
 }
 
-async fn take_append(log: &GroupLog, message: Message) -> Result<AppendEntriesRequest<TypeConfig>, Error> {
+impl Group {
+    fn hearing(&self) -> Hearing {
+        let (heard, doubt) = (Arc::clone(&self.heard), Arc::clone(&self.doubt));
+        Hearing { raft: self.raft.clone(), log: self.log.clone(), heard, doubt }
+    }
+
+    fn may_vote_for(&self, candidate: &VoteRequest<TypeConfig>) -> bool {
+        !self.log.is_doubted() || self.doubt.allows(candidate.last_log_id)
+    }
+
+    /// The answer of a replica that does not vote now. Its own vote stays what it is.
+    fn no_vote(&self) -> VoteResponse<TypeConfig> {
+        let vote = self.log.vote().unwrap_or_else(|| Vote::new(0, 0));
+        VoteResponse { vote, vote_granted: false, last_log_id: own_end(&self.log) }
+    }
+}
+
+/// Takes note of what a leader says.
+#[derive(Clone)]
+struct Hearing {
+    raft: Raft,
+    log: GroupLog,
+    heard: Arc<Mutex<Option<Instant>>>,
+    doubt: Arc<Doubt>,
+}
+
+impl Hearing {
+    /// Takes note of what it says, unless it has yet to hear what this replica may have forgotten.
+    fn admit(&self, append: &AppendEntriesRequest<TypeConfig>) -> Result<(), Error> {
+        if !self.log.is_doubted() {
+            return Ok(());
+        }
+        if !self.doubt.is_known_to(&append.vote) {
+            let message = format!("a replica of shard {} first tells where its log ends", self.log.shard());
+            return Err(Error::new(Code::Unavailable, message));
+        }
+        self.doubt.heard_of(&append.vote, append.leader_commit);
+        Ok(())
+    }
+
+    /// What it said was answered: only then is it the leader of the newest term.
+    fn answered(&self, answer: &Answer) {
+        if !matches!(answer, Answer::Appended(_)) {
+            return;
+        }
+        *self.heard.lock() = Some(Instant::now());
+        if self.log.is_doubted() && self.doubt.is_reached(own_end(&self.log)) {
+            no_more(&self.raft, &self.log, "a leader");
+        }
+    }
+}
+
+async fn take_append(
+    log: &GroupLog,
+    hearing: &Hearing,
+    message: Message,
+) -> Result<AppendEntriesRequest<TypeConfig>, Error> {
     match Request::decode(message).map_err(|error| malformed(&error))? {
-        Request::Append(mut append) => log.make_room(&mut append).await.map(|()| append),
-        Request::Vote(_) | Request::PreVote(_) => Err(Error::new(Code::InvalidRequest, "a vote came among entries")),
+        Request::Append(mut append) => {
+            hearing.admit(&append)?;
+            log.make_room(&mut append).await.map(|()| append)
+        }
+        _ => Err(Error::new(Code::InvalidRequest, "something else came among entries")),
     }
 }
 

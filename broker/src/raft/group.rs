@@ -1,27 +1,31 @@
 //! A running Raft group.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
-use openraft::impls::{EmptyNode, ProgressResponder};
+use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
-use openraft::{Config, RaftMetrics, ServerState, SnapshotPolicy};
+use openraft::{Config, RaftMetrics, ServerState};
+use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, RaftIndex, ShardId};
 use stratalog_storage::StateFiles;
-use stratalog_storage::sabotage::{Bug, planted};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::doubt::Doubt;
 use super::log::GroupLog;
 use super::machine::Machine;
+use super::members::end_changes;
 use super::network::Network;
 use super::peers::Peers;
 use super::promise::Promise;
+use super::role::{RoleNow, follow};
 use super::snapshots::{Snapshots, blocking};
 use super::state_machine::StateMachine;
+use super::timing::Timing;
 use super::types::{EntryBytes, TypeConfig};
 use crate::outcome::Results;
 
@@ -34,6 +38,14 @@ pub(crate) struct Group {
     pub(super) snapshots: Arc<Snapshots>,
     /// One snapshot at a time, taken here or received. What is received holds it until Raft has done with it.
     pub(super) changing_state: Arc<tokio::sync::Mutex<()>>,
+    /// Who leads; see [`watch_role`](Self::watch_role).
+    pub(super) role: watch::Receiver<RoleNow>,
+    /// When a leader was heard of last.
+    pub(super) heard: Arc<Mutex<Option<Instant>>>,
+    pub(super) doubt: Arc<Doubt>,
+    /// Ends with this.
+    pub(super) tasks: CancellationToken,
+    _end_tasks: DropGuard,
 }
 
 /// An entry that was proposed.
@@ -44,7 +56,8 @@ pub(crate) struct Submitted {
 
 impl Group {
     /// Starts the group over its recovered log, with the machine as the newest of its state files has it. Nothing above
-    /// that is applied until a majority, or this replica [alone](Self::lead), has elected a leader.
+    /// that is applied until a majority, or this replica [alone](Self::lead), has elected a leader: this waits for nobody. A
+    /// replica without a log belongs to no group until one is [formed](Self::form) or a leader adds it.
     ///
     /// # Errors
     /// The state file or the log cannot be read, or the machine does not know the state.
@@ -54,55 +67,47 @@ impl Group {
         states: Arc<StateFiles>,
         peers: Arc<dyn Peers>,
     ) -> Result<Self, Error> {
-        let config = config(log.shard())?;
+        let timing = Timing::default();
+        if log.vote().is_some() && log.last_index().is_none() {
+            log.set_doubted(true);
+        }
+        let config = Config { enable_elect: !log.is_doubted(), ..timing.config(log.shard())? };
         let (opened, restored) = (log.clone(), Arc::clone(&machine));
         let snapshots = blocking(move || Snapshots::start(states, &opened, &*restored)).await??;
         let state_machine = StateMachine::new(log.shard(), machine, Arc::clone(&snapshots));
-        let network = Network { peers, shard: log.shard(), replica: log.replica() };
+        let network = Network { peers: Arc::clone(&peers), shard: log.shard(), replica: log.replica() };
+        log.set_stopping(false);
         log.set_starting(true);
         let raft = Raft::new(log.replica().0, Arc::new(config), network, log.clone(), state_machine).await;
         log.set_starting(false);
         let raft = raft.map_err(|error| stopped(log.shard(), &error))?;
-        Ok(Self { raft, log, snapshots, changing_state: Arc::default() })
+        show_members(&raft).await.map_err(|error| stopped(log.shard(), &error))?;
+        let tasks = CancellationToken::new();
+        let group = Self {
+            role: follow(&raft, &timing),
+            raft,
+            log,
+            snapshots,
+            changing_state: Arc::default(),
+            heard: Arc::default(),
+            doubt: Arc::default(),
+            _end_tasks: tasks.clone().drop_guard(),
+            tasks,
+        };
+        group.spawn(end_changes(group.raft.clone(), group.watch_role()));
+        group.settle_doubt(peers);
+        Ok(group)
     }
 
-    /// Makes this replica, the only voter, the leader at once, and waits until all of its log is applied. The blank entry
-    /// of the new term commits what earlier terms left behind.
-    ///
-    /// # Errors
-    /// [`Code::Timeout`] if that takes longer than `timeout`; [`Code::CorruptData`] if its log is gone.
-    pub(crate) async fn lead(&self, timeout: Duration) -> Result<(), Error> {
-        let replica = self.log.replica().0;
-        let initialized = self.raft.is_initialized().await.map_err(|error| stopped(self.log.shard(), &error))?;
-        if initialized && self.log.last_index().is_none() {
-            let message = format!(
-                "L5: replica {replica} of shard {} has voted, and neither a log nor a state file is there: files of the \
-                 log are lost. Nothing was changed; restore them from a copy",
-                self.log.shard()
-            );
-            return Err(Error::new(Code::CorruptData, message));
-        }
-        if initialized {
-            self.raft.trigger().elect(false).await.map_err(|error| stopped(self.log.shard(), &error))?;
-        } else {
-            let voters = BTreeMap::from([(replica, EmptyNode {})]);
-            self.raft.initialize(voters).await.map_err(|error| stopped(self.log.shard(), &error))?;
-        }
-        let led_or_failed = |metrics: &RaftMetrics<TypeConfig>| {
-            let applied_term = metrics.last_applied.map(|id| id.leader_id.term);
-            metrics.running_state.is_err()
-                || metrics.state == ServerState::Leader && applied_term == Some(metrics.current_term)
-        };
-        let metrics = self.raft.wait(Some(timeout)).metrics(led_or_failed, "lead and apply the log").await;
-        let metrics = metrics.map_err(|error| {
-            let (shard, last) = (self.log.shard(), self.log.last_index().unwrap_or(0));
-            let message = format!("shard {shard} did not apply its log (up to entry {last}) in {timeout:?}: {error}");
-            Error::new(Code::Timeout, message)
-        })?;
-        metrics.running_state.map_err(|error| {
-            let message = format!("shard {} cannot apply its log: {error}", self.log.shard());
-            Error::new(Code::CorruptData, message)
-        })
+    /// Runs something for as long as this is held.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let tasks = self.tasks.clone();
+        tokio::spawn(async move { tasks.run_until_cancelled(work).await });
+    }
+
+    /// Who leads, as far as this replica knows. The last that is seen of a group that has stopped is that nobody does.
+    pub(crate) fn watch_role(&self) -> watch::Receiver<RoleNow> {
+        self.role.clone()
     }
 
     /// Proposes an entry, which keeps what its commands were promised once it is in the log. Entries are appended in the
@@ -130,9 +135,10 @@ impl Group {
         &self.log
     }
 
-    /// Stops the group; what is proposed and not yet applied stays without an answer.
+    /// Stops the group, with all that it runs; what is proposed and not yet applied stays without an answer.
     pub(crate) async fn stop(&self) {
-        self.log.set_stopping();
+        self.tasks.cancel();
+        self.log.set_stopping(true);
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(shard = %self.log.shard(), %error, "a Raft group did not stop cleanly");
         }
@@ -143,12 +149,13 @@ impl Submitted {
     /// Waits until the entry is applied here.
     ///
     /// # Errors
-    /// [`Code::NotLeader`]: it was not appended. [`Code::Timeout`]: it may or may not be applied, now or later.
+    /// [`Code::NotLeader`]: it was certainly not appended. [`Code::Timeout`]: it may or may not be applied, now or later.
     pub(crate) async fn outcome(self) -> Result<(RaftIndex, Results), Error> {
         match self.answer.await {
             Ok(Ok(response)) => Ok((RaftIndex(response.log_id.index), response.data.0)),
             Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
-                let message = format!("this node does not lead shard {}: {forward}", self.shard);
+                let leader = forward.leader_id.map(|id| format!("; replica {id} does")).unwrap_or_default();
+                let message = format!("this node does not lead shard {} now{leader}", self.shard);
                 Err(Error::new(Code::NotLeader, message))
             }
             Ok(Err(error)) => Err(unknown(self.shard, &error.to_string())),
@@ -157,24 +164,12 @@ impl Submitted {
     }
 }
 
-/// What is the same for every group. Limits on entries are high because entries are few and large: bytes are what is
-/// bounded, by the log's reader and by the batcher.
-fn config(shard: ShardId) -> Result<Config, Error> {
-    let config = Config {
-        cluster_name: format!("shard-{shard}"),
-        heartbeat_interval: 500,
-        election_timeout_min: 1_500,
-        election_timeout_max: 3_000,
-        max_payload_entries: 4_096,
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: u64::MAX,
-        enable_pre_vote: Some(true),
-        // A leader that lost entries which its followers hold must not go on in the same term and write others in
-        // their place (openraft's default would let it).
-        enable_leader_restore: Some(planted(Bug::LeaderRestore)),
-        ..Config::default()
-    };
-    config.validate().map_err(|error| Error::new(Code::Internal, format!("the Raft settings are invalid: {error}")))
+/// Returns once the metrics show who belongs to the group: right after a start, and when it is formed, they do not.
+pub(super) async fn show_members(raft: &Raft) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let known = raft.with_raft_state(|state| *state.membership_state.effective().log_id()).await?;
+    let shown = |metrics: &RaftMetrics<TypeConfig>| *metrics.membership_config.log_id() >= known;
+    raft.wait(None).metrics(shown, "show who belongs to the group").await?;
+    Ok(())
 }
 
 pub(super) fn stopped(shard: ShardId, error: &dyn std::fmt::Display) -> Error {
@@ -184,19 +179,4 @@ pub(super) fn stopped(shard: ShardId, error: &dyn std::fmt::Display) -> Error {
 fn unknown(shard: ShardId, why: &str) -> Error {
     let message = format!("an entry of shard {shard} has no answer, and may or may not take effect: {why}");
     Error::new(Code::Timeout, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Each of these, changed, loses acknowledged records (see the module's documentation).
-    #[test]
-    fn l1_settings_that_lose_data_are_off() {
-        let config = config(ShardId(1)).unwrap();
-        assert_eq!(config.enable_leader_restore, Some(false));
-        assert_eq!(config.snapshot_policy, SnapshotPolicy::Never);
-        assert_eq!(config.max_in_snapshot_log_to_keep, u64::MAX);
-        assert_ne!(config.allow_log_reversion, Some(true));
-    }
 }

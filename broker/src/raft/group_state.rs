@@ -10,7 +10,7 @@ use super::snapshots::blocking;
 use super::types::LogId;
 
 /// How long a leader may still be sending what is to be purged.
-const PURGE_WAIT: Duration = Duration::from_secs(10);
+const PURGE_WAIT: Duration = Duration::from_secs(2);
 /// How long openraft may take to hear of a state file.
 const NOTICE_WAIT: Duration = Duration::from_secs(60);
 

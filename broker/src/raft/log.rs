@@ -51,6 +51,8 @@ pub(super) struct Inner {
     pub(super) stopping: AtomicBool,
     /// Raft is starting: it looks at entries for their terms and memberships only.
     pub(super) starting: AtomicBool,
+    /// What was discarded at the end of the lane may have been acknowledged by this replica; see [`super::doubt`].
+    pub(super) doubted: AtomicBool,
     pub(super) uncommitted: Uncommitted,
     pub(super) cache_bytes: usize,
     /// Held as long as the log can be written; dropped after the lane.
@@ -193,6 +195,13 @@ impl GroupLog {
         }
     }
 
+    /// The number of the first append that is not durable yet, if there is one.
+    pub(crate) fn unflushed(&self) -> Option<u64> {
+        let appended = *self.0.appends.lock();
+        let flushed = *self.0.flushed.borrow();
+        (flushed < appended).then_some(flushed + 1)
+    }
+
     /// (term, index) up to which Raft does not read, and of the last entry.
     pub(super) fn ends(&self) -> [Option<(u64, u64)>; 2] {
         let index = self.0.index.read();
@@ -319,14 +328,23 @@ impl GroupLog {
         Ok(())
     }
 
-    /// Says that nothing more is to be waited for.
-    pub(super) fn set_stopping(&self) {
-        self.0.stopping.store(true, Ordering::Release);
+    /// Whether what was discarded at the end of the lane may have been acknowledged by this replica.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.0.doubted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_doubted(&self, doubted: bool) {
+        self.0.doubted.store(doubted, Ordering::Release);
+    }
+
+    /// Says whether nothing more is to be waited for.
+    pub(super) fn set_stopping(&self, stopping: bool) {
+        self.0.stopping.store(stopping, Ordering::Release);
     }
 
     /// Writes a frame without a payload, while `appends` is held: where it lies.
     pub(super) fn mark(&self, appends: &mut u64, kind: FrameKind, term: Term, index: RaftIndex) -> io::Result<LanePos> {
-        let frame = Frame { shard: self.0.shard, term, leader: self.0.replica, index, kind, payload: Bytes::new() };
+        let frame = Frame { shard: self.0.shard, term, replica: self.0.replica, index, kind, payload: Bytes::new() };
         let (_, positions) = self.write(appends, vec![frame], || ())?;
         positions.first().copied().ok_or_else(|| io::Error::other("the lane gave a frame no place"))
     }
@@ -342,12 +360,10 @@ impl GroupLog {
     }
 
     fn frame(&self, entry: &NewEntry) -> Frame {
-        let leader =
-            self.vote().filter(|vote| vote.leader_id.term == entry.term).map_or(0, |vote| vote.leader_id.voted_for);
         Frame {
             shard: self.0.shard,
             term: Term(entry.term),
-            leader: ReplicaId(leader),
+            replica: self.0.replica,
             index: RaftIndex(entry.index),
             kind: entry.kind,
             payload: entry.payload.clone(),

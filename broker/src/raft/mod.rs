@@ -1,10 +1,11 @@
 //! Consensus: the only room that names openraft.
 //!
 //! - [`GroupLog`]: one group's log over the lane that all groups share. An entry is readable as soon as it is appended
-//!   and is acknowledged only after its flush (L1).
+//!   and is acknowledged only after its flush (L1). [`Logs`]: those of a node.
 //! - [`Promise`]: room in the lane that is spoken for, so that no group overruns it on a full disk.
 //! - [`Machine`]: what committed entries are applied to.
-//! - [`Group`]: the running group: propose, lead, save the state, stop.
+//! - [`Group`]: the running group: propose, lead, hand over, change its [`Members`], save the state, stop. [`RoleNow`] is
+//!   what others follow: who leads, and in which term.
 //! - [`Peers`]: how it reaches the other replicas.
 //!
 //! Settings that lose data if they are changed: leader restore is off (a leader that lost its unflushed tail must not
@@ -14,32 +15,40 @@
 //! What counts is on disk: the newest state file has a frontier, a start reads the log above it, and only
 //! [`GroupLog::release`], which follows the file, lets the lane have what is below.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "nodes have no transport between them yet"))]
 mod answer;
 mod codec;
+mod doubt;
 mod follow;
 mod group;
 mod group_state;
 mod index;
 mod install;
+mod lead;
 mod log;
+mod logs;
 mod machine;
 mod measure;
+mod members;
 mod network;
 mod peers;
 mod promise;
+mod read_index;
 mod reader;
 mod receive_state;
 mod recover;
+mod role;
 mod send_state;
 mod snapshots;
 #[cfg(test)]
 mod solo;
 mod staged;
+mod stalled;
 mod state_machine;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod timing;
+mod transfer;
 mod types;
 mod uncommitted;
 mod wire;
@@ -49,8 +58,15 @@ pub const LOG_TARGET: &str = "openraft";
 
 pub(crate) use group::{Group, Submitted};
 pub(crate) use log::GroupLog;
+pub(crate) use logs::{Logs, LogsOptions};
 pub(crate) use machine::{Captured, Machine};
-pub(crate) use peers::{NoPeers, Peers};
+pub(crate) use members::Members;
+#[cfg(test)]
+pub(crate) use peers::NoPeers;
+pub(crate) use peers::{Message, NoAnswer, Peers, Route};
 pub(crate) use promise::Promise;
+pub(crate) use recover::Known;
+pub(crate) use role::RoleNow;
 #[cfg(test)]
 pub(crate) use solo::Solo;
+pub(crate) use stalled::leave_stalled;

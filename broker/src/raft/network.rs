@@ -9,10 +9,11 @@ use futures::stream::StreamExt;
 use futures::{Stream, pin_mut};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::impls::EmptyNode;
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult, VoteRequest,
-    VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{AnyError, OptionalSend};
@@ -38,20 +39,26 @@ pub(super) struct Network {
 pub(super) struct Connection {
     peers: Arc<dyn Peers>,
     route: Route,
+    /// It carries heartbeats only: they go beside the entries, so that none waits behind them.
+    heartbeats: bool,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Connection;
 
-    async fn new_client(&mut self, target: u64, _node: &openraft::impls::EmptyNode) -> Connection {
+    async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> Connection {
         let route = Route { shard: self.shard, from: self.replica, to: ReplicaId(target) };
-        Connection { peers: Arc::clone(&self.peers), route }
+        Connection { peers: Arc::clone(&self.peers), route, heartbeats: false }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &EmptyNode) -> Connection {
+        Connection { heartbeats: true, ..self.new_client(target, node).await }
     }
 }
 
 impl Connection {
     async fn ask(&self, request: Request, option: &RPCOption) -> Result<Answer, Rpc> {
-        let answer = self.peers.ask(self.route, request.encode(), option.soft_ttl()).await;
+        let answer = self.peers.ask(self.route, request.encode(), option.hard_ttl()).await;
         self.understood(answer)
     }
 
@@ -59,6 +66,20 @@ impl Connection {
         match self.ask(request, option).await? {
             Answer::Vote(response) => Ok(response),
             other => Err(self.nonsense(&other)),
+        }
+    }
+
+    async fn ask_heartbeat(
+        &self,
+        append: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<StreamAppendResult<TypeConfig>, Rpc> {
+        let (matching, request) = (append.prev_log_id, Request::Append(append));
+        match (self.ask(request, &option).await?, matching) {
+            (Answer::Appended(last), _) => Ok(Ok(last)),
+            (Answer::Conflict(_), Some(at)) => Ok(Err(StreamAppendError::Conflict(at))),
+            (Answer::HigherVote(vote), _) => Ok(Err(StreamAppendError::HigherVote(vote))),
+            (other, _) => Err(self.nonsense(&other)),
         }
     }
 
@@ -93,11 +114,16 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
-        _option: RPCOption,
+        option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, Rpc>>, Rpc>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
+        if self.heartbeats {
+            let connection: &'s Self = self;
+            let asked = input.then(move |append| connection.ask_heartbeat(append, option.clone()));
+            return Box::pin(async move { Ok(Box::pin(asked) as BoxStream<'s, _>) });
+        }
         let messages = input.map(|append| Request::Append(append).encode()).boxed();
         let answers = self.peers.replicate(self.route, messages);
         let results = answers.map(|answer| match self.understood(answer)? {
@@ -119,6 +145,19 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, Rpc> {
         self.ask_vote(Request::PreVote(rpc), &option).await
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, Rpc> {
+        let expected = request.last_log_id().copied();
+        match self.ask(Request::TransferLeader(request), &option).await? {
+            Answer::TakenOver(true) => Ok(Ok(())),
+            Answer::TakenOver(false) => Ok(Err(TransferLeaderError::LogNotFlushed { expected, actual: None })),
+            other => Err(self.nonsense(&other)),
+        }
     }
 
     async fn full_snapshot(

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::BoxFuture;
+#[cfg(test)]
+use futures::future::FutureExt;
 use futures::stream::BoxStream;
 use stratalog_proto::{Error, ReplicaId, ShardId};
 
@@ -66,15 +68,18 @@ pub(crate) trait Peers: Send + Sync + 'static {
 }
 
 /// The peers of a group with one voter: there is nobody to reach.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NoPeers;
 
+#[cfg(test)]
 impl NoPeers {
     fn nobody(route: Route) -> NoAnswer {
         NoAnswer(format!("replica {} is not known here: shard {} has one voter", route.to, route.shard))
     }
 }
 
+#[cfg(test)]
 impl Peers for NoPeers {
     fn ask(&self, route: Route, _message: Message, _timeout: Duration) -> BoxFuture<'static, Result<Bytes, NoAnswer>> {
         async move { Err(Self::nobody(route)) }.boxed()

@@ -2,19 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use parking_lot::{Mutex, RwLock};
 use stratalog_proto::{Code, Error, RaftIndex, ReplicaId, ShardId};
-use stratalog_storage::{FrameKind, Lane, LogPoint, RecoveredFrame, StateFiles, Votes};
-use tokio::sync::watch;
+use stratalog_storage::{FrameKind, LogPoint, RecoveredFrame, Recovery, StateFiles, Votes};
 
 use super::codec::decode_vote;
 use super::index::{LogIndex, Slot};
-use super::log::{ABANDONED, GroupLog, Inner, KEEP_NOTHING, Kept};
-use super::promise::Promises;
+use super::log::{ABANDONED, GroupLog, KEEP_NOTHING, Kept};
+use super::logs::{Begun, Logs, LogsOptions};
 use super::types::Vote;
-use super::uncommitted::Uncommitted;
 
 /// What the newest state file of a group says of its log.
 #[derive(Clone, Copy, Debug)]
@@ -23,68 +19,69 @@ struct Origin {
     frontier: LogPoint,
 }
 
-impl GroupLog {
-    /// Rebuilds the logs of the groups whose state files are given from what the lane recovered. `cache_bytes` is what
-    /// each keeps in memory of entries that are durable already. `keep` is dropped once nobody can write to the logs any
-    /// more. Blocks on the disk.
+/// A replica that a data directory has.
+#[derive(Clone)]
+pub(crate) struct Known {
+    /// Its id in the group. Frames of replicas with lower ids, which were here before it, are passed over.
+    pub(crate) replica: ReplicaId,
+    /// Its state files, which know the shard.
+    pub(crate) states: Arc<StateFiles>,
+}
+
+impl Logs {
+    /// Rebuilds the logs of the given replicas from what the lane recovered. `gone` has, by shard, the highest id of the
+    /// replicas that have left this node: frames up to it belong to nobody. Blocks on the disk.
     ///
     /// A log begins after the frontier of its newest state file. Everything above, up to where that state was taken, has
     /// to be there.
     ///
     /// # Errors
     /// [`Code::CorruptData`] if a log has a hole or does not reach its state file (L5), if a state file or a vote does
-    /// not decode, or if frames belong to a group that is not among the given ones. Nothing was written then.
+    /// not decode, or if frames belong to a replica that is not among the given ones. Nothing was written then.
     pub(crate) fn recover(
-        states: &[Arc<StateFiles>],
-        replica: ReplicaId,
-        lane: &Arc<Lane>,
-        votes: &Arc<Votes>,
-        frames: &[RecoveredFrame],
-        cache_bytes: usize,
-        keep: &Arc<dyn Send + Sync>,
-    ) -> Result<BTreeMap<ShardId, GroupLog>, Error> {
-        let mut replays: BTreeMap<ShardId, Replay> =
-            states.iter().map(|files| (files.shard(), Replay::default())).collect();
-        for frame in frames {
-            replays.get_mut(&frame.shard).ok_or_else(|| unknown_group(frame))?.frame(frame)?;
+        options: LogsOptions,
+        known: &[Known],
+        gone: &BTreeMap<ShardId, ReplicaId>,
+        recovery: &Recovery,
+    ) -> Result<Arc<Self>, Error> {
+        let mut replays: BTreeMap<ShardId, (ReplicaId, Replay)> =
+            known.iter().map(|known| (known.states.shard(), (known.replica, Replay::default()))).collect();
+        for frame in &recovery.frames {
+            let has_left = gone.get(&frame.shard).is_some_and(|gone| writer(frame) <= *gone);
+            match replays.get_mut(&frame.shard) {
+                Some((replica, replay)) if writer(frame) == *replica => replay.frame(frame)?,
+                Some((replica, _)) if writer(frame) < *replica => {}
+                _ if has_left => {}
+                _ => return Err(unknown_replica(frame)),
+            }
         }
         let mut recovered = Vec::new();
-        for files in states {
-            let replay = replays.remove(&files.shard()).unwrap_or_default();
-            let image = files.newest()?;
+        for Known { replica, states } in known {
+            let shard = states.shard();
+            let (_, replay) = replays.remove(&shard).unwrap_or_default();
+            let image = states.newest()?;
             let origin = image.map(|image| Origin { at: image.at, frontier: image.frontier });
-            let vote = load_vote(votes, files.shard())?;
-            recovered.push((files.shard(), replay.finish(files.shard(), origin)?, vote, origin));
+            let vote = load_vote(&options.votes, shard)?;
+            recovered.push((shard, *replica, replay.finish(shard, origin)?, vote, origin));
         }
-        let promises = Promises::default();
-        let open = |(shard, log, vote, origin): (ShardId, Replayed, Option<Vote>, Option<Origin>)| {
-            let kept = Kept { frontier: origin.map(|origin| origin.frontier.index), file: log.oldest_file };
-            let inner = Inner {
-                shard,
-                replica,
-                lane: Arc::clone(lane),
-                votes: Arc::clone(votes),
-                index: RwLock::new(log.index),
-                vote: Mutex::new(vote),
-                appends: Mutex::new(0),
-                flushed: watch::Sender::new(0),
-                kept: Mutex::new(kept),
-                promises: promises.clone(),
-                stopping: AtomicBool::new(false),
-                starting: AtomicBool::new(false),
-                cache_bytes,
-                uncommitted: Uncommitted::default(),
-                _keep: Arc::clone(keep),
-            };
-            let recovered = GroupLog(Arc::new(inner));
-            if log.abandoned {
-                recovered.abandon_purge()?;
+        let logs = Arc::new(Logs::new(options, recovery.torn_tail.is_some()));
+        for (shard, replica, Replayed { index, abandoned, oldest_file }, vote, origin) in recovered {
+            let kept = Kept { frontier: origin.map(|origin| origin.frontier.index), file: oldest_file };
+            let log = logs.open(shard, replica, Begun { index, vote, kept });
+            if abandoned {
+                log.abandon_purge()?;
             }
-            Ok((shard, recovered))
-        };
-        recovered.into_iter().map(open).collect()
+        }
+        Ok(logs)
     }
+}
 
+/// The replica that wrote a frame. Release 0.1 had one replica of each group, and did not always name it.
+fn writer(frame: &RecoveredFrame) -> ReplicaId {
+    ReplicaId(frame.replica.0.max(1))
+}
+
+impl GroupLog {
     /// Writes that the log is again what it was before its last Purge frame.
     fn abandon_purge(&self) -> Result<(), Error> {
         let last = self.last_index();
@@ -225,8 +222,12 @@ fn load_vote(votes: &Votes, shard: ShardId) -> Result<Option<Vote>, Error> {
     bytes.map(decode_vote).transpose().map_err(|error| corrupt(error.to_string()))
 }
 
-fn unknown_group(frame: &RecoveredFrame) -> Error {
-    let message = format!("the log holds frames of shard {}, which this data directory does not have", frame.shard);
+fn unknown_replica(frame: &RecoveredFrame) -> Error {
+    let message = format!(
+        "the log holds frames of replica {} of shard {}, which this data directory does not have",
+        writer(frame),
+        frame.shard
+    );
     Error::new(Code::CorruptData, message)
 }
 

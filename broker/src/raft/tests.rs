@@ -5,12 +5,16 @@
 
 mod cluster;
 mod crashes;
+mod doubts;
 mod full;
 mod installs;
+mod leading;
 mod log;
 mod machine;
+mod members;
 mod nemesis;
 mod network;
+mod proposing;
 mod replica;
 mod rolling;
 mod sabotage;

@@ -6,7 +6,7 @@ use std::io;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
-use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest, VoteResponse};
 use stratalog_storage::FrameKind;
 
 use super::codec::{VOTE_BYTES, decode_membership, decode_vote, encode_membership, encode_vote, invalid};
@@ -28,14 +28,24 @@ pub(super) enum Kind {
     StateHead = 4,
     StateBytes = 5,
     StateEntries = 6,
+    TransferLeader = 7,
 }
 
 impl Kind {
+    const ALL: [Kind; 7] = [
+        Kind::Append,
+        Kind::Vote,
+        Kind::PreVote,
+        Kind::StateHead,
+        Kind::StateBytes,
+        Kind::StateEntries,
+        Kind::TransferLeader,
+    ];
+
     /// Takes the kind off the front of a head.
     pub(super) fn take(head: &mut Bytes) -> io::Result<Self> {
         let number = head.try_get_u8().map_err(|_| cut())?;
-        let known = [Kind::Append, Kind::Vote, Kind::PreVote, Kind::StateHead, Kind::StateBytes, Kind::StateEntries];
-        known.into_iter().find(|kind| *kind as u8 == number).ok_or_else(|| invalid("a message of a known kind"))
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number).ok_or_else(|| invalid("a message of a known kind"))
     }
 }
 
@@ -44,6 +54,7 @@ pub(super) enum Request {
     Append(AppendEntriesRequest<TypeConfig>),
     Vote(VoteRequest<TypeConfig>),
     PreVote(VoteRequest<TypeConfig>),
+    TransferLeader(TransferLeaderRequest<TypeConfig>),
 }
 
 impl Request {
@@ -52,6 +63,7 @@ impl Request {
             Request::Append(append) => encode_append(append),
             Request::Vote(vote) => encode_vote_request(Kind::Vote, &vote),
             Request::PreVote(vote) => encode_vote_request(Kind::PreVote, &vote),
+            Request::TransferLeader(transfer) => encode_transfer(&transfer),
         }
     }
 
@@ -64,6 +76,7 @@ impl Request {
             Kind::Append => Request::Append(decode_append(&mut head, parts)?),
             Kind::Vote => Request::Vote(decode_vote_request(&mut head)?),
             Kind::PreVote => Request::PreVote(decode_vote_request(&mut head)?),
+            Kind::TransferLeader => Request::TransferLeader(decode_transfer(&mut head)?),
             _ => return Err(invalid("a request")),
         };
         if head.has_remaining() { Err(invalid("a request: bytes are left over")) } else { Ok(request) }
@@ -82,6 +95,8 @@ pub(super) enum Answer {
     Vote(VoteResponse<TypeConfig>),
     /// The snapshot is installed, or was not needed.
     StateTaken(Vote),
+    /// Whether a leadership that is handed over was taken note of.
+    TakenOver(bool),
 }
 
 impl Answer {
@@ -110,6 +125,10 @@ impl Answer {
                 out.put_u8(5);
                 out.put_slice(&encode_vote(vote));
             }
+            Answer::TakenOver(taken) => {
+                out.put_u8(6);
+                out.put_u8(u8::from(*taken));
+            }
         }
         out.freeze()
     }
@@ -127,6 +146,7 @@ impl Answer {
                 Answer::Vote(VoteResponse { vote, vote_granted, last_log_id: take_log_id(&mut bytes)? })
             }
             5 => Answer::StateTaken(take_vote(&mut bytes)?),
+            6 => Answer::TakenOver(take_flag(&mut bytes)?),
             _ => return Err(invalid("an answer of a known kind")),
         };
         if bytes.has_remaining() { Err(invalid("an answer: bytes are left over")) } else { Ok(answer) }
@@ -248,6 +268,21 @@ fn decode_vote_request(head: &mut Bytes) -> io::Result<VoteRequest<TypeConfig>> 
     let mut request = VoteRequest::new(take_vote(head)?, take_log_id(head)?);
     request.leadership_transfer = take_flag(head)?;
     Ok(request)
+}
+
+fn encode_transfer(request: &TransferLeaderRequest<TypeConfig>) -> Message {
+    let mut head = BytesMut::with_capacity(64);
+    head.put_u8(Kind::TransferLeader as u8);
+    head.put_slice(&encode_vote(request.from_leader()));
+    head.put_u64_le(*request.to_node_id());
+    put_log_id(&mut head, request.last_log_id());
+    Message::head(head)
+}
+
+fn decode_transfer(head: &mut Bytes) -> io::Result<TransferLeaderRequest<TypeConfig>> {
+    let from = take_leader_vote(head)?;
+    let to = head.try_get_u64_le().map_err(|_| cut())?;
+    Ok(TransferLeaderRequest::new(from, to, take_log_id(head)?))
 }
 
 pub(super) fn put_log_id(out: &mut BytesMut, id: Option<&LogId>) {

@@ -8,6 +8,7 @@ use stratalog_storage::{ErasedOffsets, RecMeta};
 use tokio::sync::{mpsc, oneshot};
 
 use super::build;
+use super::member::{Care, Member};
 use super::roller::{Roller, Worker};
 use super::steps::blocking;
 
@@ -33,6 +34,10 @@ enum What {
     Scrub,
     /// Save the state of a shard.
     Snapshot(ShardId),
+    /// Look after a group from now on.
+    Add(Member),
+    /// Look after a group no more.
+    Remove(ShardId),
 }
 
 impl Roller {
@@ -70,6 +75,23 @@ impl Roller {
         self.run(What::Snapshot(shard)).await
     }
 
+    /// Looks after a group that has just been started.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`]: the node is stopping.
+    pub(crate) async fn add(&self, member: Member) -> Result<(), Error> {
+        self.run(What::Add(member)).await
+    }
+
+    /// Looks after a group no more; when this returns, nothing here uses it or its files. Its log files stay until the
+    /// [log](crate::raft::Logs::forget) is forgotten.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub(crate) async fn remove(&self, group: ShardId) -> Result<(), Error> {
+        self.run(What::Remove(group)).await
+    }
+
     async fn run(&self, what: What) -> Result<(), Error> {
         let ended = || Error::new(Code::Unavailable, "the node is stopping");
         let (done, outcome) = oneshot::channel();
@@ -82,6 +104,15 @@ impl Worker {
     /// Does an errand, and says how it went.
     pub(super) async fn do_errand(&mut self, errand: Errand) {
         let done = match errand.what {
+            What::Add(member) => {
+                self.cares.retain(|care| care.member.id() != member.id());
+                self.cares.push(Care::new(member));
+                Ok(())
+            }
+            What::Remove(group) => {
+                self.cares.retain(|care| care.member.id() != group);
+                Ok(())
+            }
             What::RollThrough(shard, index) => self.roll_through(shard, index).await,
             What::Erase(shard, from, erased) => self.erase(shard, from, erased).await,
             What::Scrub => self.scrub().await,

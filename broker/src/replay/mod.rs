@@ -34,7 +34,9 @@ mod tests;
 pub(crate) use build::{Range, build, make, repack};
 pub(crate) use member::Member;
 pub use options::ReplayOptions;
+#[cfg(test)]
 pub(crate) use peers::NoSegments;
+pub(crate) use peers::{PeerSegments, SegmentBytes};
 #[cfg(test)]
 pub(crate) use pull::is_of_the_device;
 #[cfg(test)]

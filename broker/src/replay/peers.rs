@@ -32,8 +32,10 @@ pub(crate) trait PeerSegments: Send + Sync + 'static {
 }
 
 /// No peers: a single node.
+#[cfg(test)]
 pub(crate) struct NoSegments;
 
+#[cfg(test)]
 #[async_trait]
 impl PeerSegments for NoSegments {
     async fn fetch(&self, shard: ShardId, meta: &RecMeta) -> Result<SegmentBytes, Error> {

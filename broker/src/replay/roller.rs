@@ -18,6 +18,7 @@ use super::member::{Care, Member, Step};
 use super::peers::PeerSegments;
 use super::policy::{Action, GroupView, LaneView, next_action};
 use crate::metrics::ReplayMetrics;
+use crate::raft::Logs;
 use crate::shard::Shard;
 
 /// Actions in one round, at most: what is due after them is due in the next.
@@ -29,9 +30,11 @@ const STARVED_PART: u64 = 4;
 pub(crate) struct RollerOptions {
     pub(crate) replay: ReplayOptions,
     pub(crate) lane: Arc<Lane>,
+    /// All logs that are in the lane.
+    pub(crate) logs: Arc<Logs>,
     /// The size of a log file.
     pub(crate) file_bytes: u64,
-    /// All groups whose log is in the lane.
+    /// The groups that run from the start on.
     pub(crate) members: Vec<Member>,
     pub(crate) peers: Arc<dyn PeerSegments>,
     pub(crate) metrics: ReplayMetrics,
@@ -79,6 +82,7 @@ impl Drop for Roller {
 pub(super) struct Worker {
     pub(super) options: ReplayOptions,
     pub(super) lane: Arc<Lane>,
+    pub(super) logs: Arc<Logs>,
     file_bytes: u64,
     pub(super) cares: Vec<Care>,
     pub(super) peers: Arc<dyn PeerSegments>,
@@ -91,6 +95,7 @@ impl Worker {
         Self {
             options: options.replay,
             lane: options.lane,
+            logs: options.logs,
             file_bytes: options.file_bytes,
             cares: options.members.into_iter().map(Care::new).collect(),
             peers: options.peers,

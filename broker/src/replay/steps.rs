@@ -120,7 +120,7 @@ impl Worker {
     pub(super) async fn release_lane(&self) {
         // The file that is written to is read first: what a group without entries appends now is not below it.
         let last = self.lane.usage().last_file;
-        let first_needed = first_needed(self.cares.iter().map(|care| care.member.log().retained().oldest_file), last);
+        let first_needed = first_needed(self.logs.oldest_files().into_iter(), last);
         let lane = Arc::clone(&self.lane);
         let release = move || {
             lane.release(first_needed);

@@ -1,12 +1,13 @@
 //! The roller step by step over a running shard, with kills between its steps.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use stratalog_proto::{Code, Error, Offset, PartitionId, ReplicaId, ShardId, TopicId, TopicPartition};
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ReplicaId, ShardId, TopicId, TopicPartition};
 use stratalog_storage::{Io, Lane, LaneOptions, RealDisk, RecMeta, StateFiles, Votes, rec_file_name};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -14,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use super::peers::{PeerSegments, SegmentBytes};
 use super::roller::Worker;
 use super::testing::batch;
-use super::{Member, NoSegments, RecStore, ReplayOptions, RollerOptions};
+use super::{Member, NoSegments, RecStore, ReplayOptions, Roller, RollerOptions};
 use crate::metrics::Metrics;
-use crate::raft::{GroupLog, NoPeers};
+use crate::raft::{Known, Logs, LogsOptions, NoPeers};
 use crate::shard::testing::{append, host};
 use crate::shard::{Admission, Shard, ShardOptions};
 
@@ -24,6 +25,43 @@ mod trouble;
 
 const ID: ShardId = ShardId(1);
 const FILE_BYTES: u64 = 64 << 10;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l4_a_group_that_nobody_looks_after_keeps_its_log_until_it_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(&dir).await;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 60).await;
+    let (replay, metrics) = (node.worker.options.clone(), node.worker.metrics.clone());
+    let logs = Arc::clone(&node.worker.logs);
+    let options = RollerOptions {
+        // It does only what it is asked to.
+        replay: ReplayOptions { interval: Duration::from_secs(3_600), ..replay },
+        lane: node.lane.clone(),
+        logs: Arc::clone(&logs),
+        file_bytes: FILE_BYTES,
+        members: Vec::new(),
+        peers: Arc::new(NoSegments),
+        metrics,
+    };
+    let roller = Roller::start(options);
+    // It has let go of what it believes that nobody needs.
+    roller.remove(ShardId(9)).await.unwrap();
+    let held = node.shard.group().log().retained();
+    assert!(held.first == RaftIndex(0) && held.oldest_file == Some(1), "L4: {held:?}");
+    assert_eq!(roller.roll_through(ID, held.last.unwrap()).await.unwrap_err().code, Code::Internal);
+
+    roller.add(Member::Shard(node.shard.clone())).await.unwrap();
+    roller.roll_through(ID, held.last.unwrap()).await.unwrap();
+    roller.save_state(ID).await.unwrap();
+    assert!(node.shard.group().log().retained().oldest_file > held.oldest_file);
+    roller.remove(ID).await.unwrap();
+    assert_eq!(roller.save_state(ID).await.unwrap_err().code, Code::Internal);
+    roller.stop().await;
+    node.shard.stop().await;
+    logs.forget(ID).unwrap();
+    assert_eq!(logs.oldest_files(), []);
+}
 
 /// A shard on its own lane, and a roller that does what it is told.
 struct Node {
@@ -48,9 +86,9 @@ impl Node {
         let votes = Arc::new(Votes::open(disk.clone(), &path("votes")).unwrap());
         let states = Arc::new(StateFiles::open(disk.clone(), &path("state"), ID).unwrap());
         let keep = Arc::new(()) as Arc<dyn Send + Sync>;
-        let mut logs =
-            GroupLog::recover(std::slice::from_ref(&states), ReplicaId(1), &lane, &votes, &recovery.frames, 0, &keep)
-                .unwrap();
+        let known = [Known { replica: ReplicaId(1), states: states.clone() }];
+        let logs = LogsOptions { lane: lane.clone(), votes, cache_bytes: 0, keep: keep.clone() };
+        let logs = Logs::recover(logs, &known, &BTreeMap::new(), &recovery).unwrap();
         disk.create_dir_all(&path("segments")).unwrap();
         let second = Duration::from_secs(1);
         let metrics = Metrics::new();
@@ -63,14 +101,16 @@ impl Node {
             peers: Arc::new(NoPeers),
             admission: Arc::new(Admission::new(1 << 20, 10 * second, 30 * second)),
             stages: metrics.stages().clone(),
+            form: true,
             recovery_timeout: 30 * second,
         };
-        let shard = Shard::start(options, logs.remove(&ID).unwrap()).await.unwrap();
+        let shard = Shard::start(options, logs.get(ID).unwrap()).await.unwrap();
         let manifest = shard.read(|state| state.manifest().clone());
         shard.recs().reconcile(manifest.recs()).unwrap();
         let options = RollerOptions {
             replay: ReplayOptions { roll_bytes: 40_000, lane_bytes: 2 * FILE_BYTES, ..ReplayOptions::default() },
             lane: lane.clone(),
+            logs,
             file_bytes: FILE_BYTES,
             members: vec![Member::Shard(shard.clone())],
             peers,

@@ -98,29 +98,39 @@ impl Catalog for Rows {
     }
 
     fn partitions(&self, topic: &TopicInfo) -> Vec<PartitionInfo> {
-        let mut partitions: Vec<_> = self.shards_of(topic).flat_map(|shard| shard.log.partitions(topic.id)).collect();
+        let here = self.replicas.of(topic);
+        let mut partitions: Vec<_> = here.iter().flat_map(|replica| replica.log.partitions(topic.id)).collect();
         partitions.sort_unstable_by_key(|info| info.partition);
         partitions
     }
 
     fn segments(&self, topic: &TopicInfo) -> Vec<(ShardId, Arc<SegmentMeta>)> {
-        let segments = self.shards_of(topic).flat_map(|shard| {
-            let id = shard.log.id();
-            shard.segments(topic.id).into_iter().map(move |meta| (id, meta))
+        let segments = self.replicas.of(topic).into_iter().flat_map(|replica| {
+            let id = replica.log.id();
+            replica.segments(topic.id).into_iter().map(move |meta| (id, meta))
         });
         segments.collect()
     }
 
-    async fn snapshot(&self, topic: &TopicInfo, tokens: &[Token], deadline: Instant) -> Result<TopicSnapshot, Error> {
-        self.wait_for_rebuild(topic, deadline).await?;
-        for shard in self.shards_of(topic) {
+    /// [`Code::NotLeader`] comes before anything is waited for, and [`Code::Unavailable`] while rows are rebuilt or files are
+    /// fetched.
+    async fn snapshot_of(
+        &self,
+        topic: &TopicInfo,
+        shards: &[ShardId],
+        tokens: &[Token],
+        deadline: Instant,
+    ) -> Result<TopicSnapshot, Error> {
+        let led: Vec<_> = shards.iter().map(|id| self.replicas.led_in(*id)).collect::<Result<_, _>>()?;
+        self.wait_until_whole(&led, topic, deadline).await?;
+        for shard in &led {
             let awaited = tokens.iter().filter(|token| token.shard == shard.log.id()).max_by_key(|token| token.index);
             if let Some(token) = awaited {
                 wait_for(shard, *token, topic, deadline).await?;
             }
         }
-        self.wait_for_applied(topic, deadline).await;
-        let shards: Vec<_> = self.shards_of(topic).map(|shard| shard.snapshot(topic.id)).collect::<Result<_, _>>()?;
+        wait_for_applied(&led, deadline).await;
+        let shards: Vec<_> = led.iter().map(|shard| shard.snapshot(topic.id)).collect::<Result<_, _>>()?;
         let (schemas, info) = (self.schemas.clone(), Arc::new(topic.clone()));
         let of = info.clone();
         let merged = tokio::task::spawn_blocking(move || schemas.merged(&of, &shards).map(|schema| (schema, shards)));
@@ -133,31 +143,43 @@ impl Catalog for Rows {
 }
 
 impl Rows {
-    /// Waits until a topic shows what was applied at the start of the node, for [`RowsOptions::rebuild_wait`] at the most.
+    /// Whether this node has the rows of a shard: it leads it.
+    pub(crate) fn leads(&self, shard: ShardId) -> bool {
+        self.replicas.led_in(shard).is_ok()
+    }
+
+    /// Waits until a topic shows what was applied when this node began to lead its shards, and until all of its files are
+    /// here, for [`RowsOptions::rebuild_wait`] at the most.
     ///
     /// # Errors
     /// [`Code::Unavailable`]: an answer would be short.
     ///
     /// [`RowsOptions::rebuild_wait`]: super::options::RowsOptions::rebuild_wait
-    async fn wait_for_rebuild(&self, topic: &TopicInfo, deadline: Instant) -> Result<(), Error> {
+    async fn wait_until_whole(
+        &self,
+        led: &[Arc<ShardRows>],
+        topic: &TopicInfo,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         let deadline = deadline.min(Instant::now() + self.options.rebuild_wait);
-        for shard in self.shards_of(topic) {
+        for shard in led {
             shard.rebuild.wait(&*shard.log, &shard.tail, topic, deadline).await?;
+            shard.wait_for_files(topic.id, deadline).await?;
         }
         Ok(())
     }
+}
 
-    /// Gives the materializers a moment to show what was applied when the query arrived, so that who writes and then asks
-    /// finds it, also without a token. Only a token makes it certain: past the moment the answer says how far it lags.
-    async fn wait_for_applied(&self, topic: &TopicInfo, deadline: Instant) {
-        let shown = self.shards_of(topic).map(|shard| async {
-            let applied = shard.log.applied();
-            // An error means that the node is stopping, which the query learns soon enough.
-            let _ = shard.tail.watch_materialized().wait_for(|index| *index >= applied).await;
-        });
-        let moment = deadline.min(Instant::now() + FRESH_WAIT);
-        let _ = tokio::time::timeout_at(moment.into(), futures::future::join_all(shown)).await;
-    }
+/// Gives the materializers a moment to show what was applied when the query arrived, so that who writes and then asks
+/// finds it, also without a token. Only a token makes it certain: past the moment the answer says how far it lags.
+async fn wait_for_applied(led: &[Arc<ShardRows>], deadline: Instant) {
+    let shown = led.iter().map(|shard| async {
+        let applied = shard.log.applied();
+        // An error means that the node is stopping, which the query learns soon enough.
+        let _ = shard.tail.watch_materialized().wait_for(|index| *index >= applied).await;
+    });
+    let moment = deadline.min(Instant::now() + FRESH_WAIT);
+    let _ = tokio::time::timeout_at(moment.into(), futures::future::join_all(shown)).await;
 }
 
 /// Waits until the token's record is visible (Q1).

@@ -38,14 +38,14 @@ impl Coverage {
 
 impl ShardRows {
     /// Accounts for every offset of a topic. `None` while it is held back, while the tail is rebuilt and has not come to the
-    /// topic's row frontier, and while its rows are made from replay segments: how many offsets there are at an index
+    /// topic's row frontier or does not know how that came to be where it is, and while its rows are made from replay segments: how many offsets there are at an index
     /// behind the replay frontier is not known.
     pub(super) fn coverage(&self, topic: TopicId) -> Option<Coverage> {
         self.tail.read(topic, |tail| {
             let manifest = self.log.manifest();
             let live = manifest.topic(topic)?;
             let (frontier, fence) = (live.row_frontier, tail.materialized);
-            if tail.held.is_some() || fence < frontier {
+            if tail.held.is_some() || fence < frontier || !tail.knows(frontier) {
                 return None;
             }
             let unsealed = tail.chunks.iter().filter(|chunk| chunk.first_index > frontier);

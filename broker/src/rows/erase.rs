@@ -17,38 +17,26 @@ use stratalog_storage::{ErasedOffsets, SegmentHandle};
 use super::merge::Edit;
 use super::parse::{column_type, empty_schema, parse};
 use super::runtime::{CATCH_UP, Rows};
-use super::shard_rows::ShardRows;
 use crate::shard::AppliedBatch;
 
 /// A row, by where its record is.
 pub(crate) type Position = (PartitionId, Offset);
 
 impl Rows {
-    /// Has every row of a topic in a shard whose record is applied now be in a column segment.
-    ///
-    /// # Errors
-    /// Why some are still in the tail.
-    pub(crate) async fn seal_in(&self, shard: ShardId, topic: &TopicInfo) -> Result<(), Error> {
-        let shard = self.rows_in(shard)?;
-        shard.caught_up(Instant::now() + CATCH_UP).await?;
-        self.sealer.seal(shard, topic.id).await?;
-        shard.check_not_held(topic.id)
-    }
-
     /// Waits until the rows of all that is applied in a shard now are seen.
     ///
     /// # Errors
     /// [`Code::Timeout`]: they are still being made.
     pub(crate) async fn caught_up_in(&self, shard: ShardId) -> Result<(), Error> {
-        self.rows_in(shard)?.caught_up(Instant::now() + CATCH_UP).await
+        self.replicas.led_in(shard)?.caught_up(Instant::now() + CATCH_UP).await
     }
 
     /// The live column segments of a topic in a shard, each with its file, which stays while this is held.
     ///
     /// # Errors
-    /// [`Code::Internal`] for a shard that is not here.
+    /// [`Code::NotLeader`] for a shard that is not led here.
     pub(crate) fn segments_in(&self, shard: ShardId, topic: &TopicInfo) -> Result<Vec<Arc<SegmentHandle>>, Error> {
-        let shard = self.rows_in(shard)?;
+        let shard = self.replicas.led_in(shard)?;
         Ok(shard.files.resolve(|| (shard.segments(topic.id), ())).0)
     }
 
@@ -63,7 +51,7 @@ impl Rows {
         segment: &Arc<SegmentHandle>,
         erased: &Arc<ErasedOffsets>,
     ) -> Result<u64, Error> {
-        let shard = self.rows_in(shard)?;
+        let shard = self.replicas.led_in(shard)?;
         let (handle, offsets, id) = (Arc::clone(segment), Arc::clone(erased), topic.id);
         let held = move || holds_any(&handle, |at| offsets.contains(id, at.0, at.1));
         if !blocking(held).await? {
@@ -73,19 +61,14 @@ impl Rows {
         let erase = of_topic.map(|((_, partition), offsets)| (partition, offsets.clone())).collect();
         let edit = Edit { erase, ..Edit::default() };
         let inputs = [Arc::clone(&segment.meta)];
-        Ok(self.merger.rewrite(shard, topic.id, &inputs, edit).await?.erased)
+        Ok(self.merger.rewrite(&shard, topic.id, &inputs, edit).await?.erased)
     }
 
     /// Has segment files of a shard that no manifest names be looked for, and collected, soon.
     pub(crate) fn suspect_garbage(&self, shard: ShardId) {
-        if let Ok(shard) = self.rows_in(shard) {
-            shard.garbage.suspect();
+        if let Some(replica) = self.replicas.get(shard) {
+            replica.garbage.suspect();
         }
-    }
-
-    fn rows_in(&self, id: ShardId) -> Result<&Arc<ShardRows>, Error> {
-        let here = self.shards.iter().find(|shard| shard.log.id() == id);
-        here.ok_or_else(|| Error::new(Code::Internal, format!("shard {id} is not on this node")))
     }
 }
 

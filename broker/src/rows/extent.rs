@@ -30,6 +30,30 @@ pub(crate) struct Begin {
     pub(crate) sealed: Offset,
 }
 
+/// Up to where a topic is sealed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    pub(crate) row_frontier: RaftIndex,
+    /// The first offset above it of each partition.
+    pub(crate) offsets: BTreeMap<PartitionId, Offset>,
+}
+
+impl Sealed {
+    /// A topic as a state has it; nothing if it does not host it.
+    pub(crate) fn of(state: &ShardState, topic: TopicId) -> Self {
+        let (Some(hosted), Some(live)) = (state.topic(topic), state.manifest().topic(topic)) else {
+            return Self::default();
+        };
+        let offsets = hosted.partitions().map(|(id, partition)| (id, partition.sealed())).collect();
+        Self { row_frontier: live.row_frontier, offsets }
+    }
+
+    /// Whether the row of an offset is in a column segment, or was.
+    pub(super) fn has(&self, partition: PartitionId, offset: Offset) -> bool {
+        self.offsets.get(&partition).is_some_and(|sealed| offset < *sealed)
+    }
+}
+
 impl Extent {
     /// A topic as a state has it; nothing if it does not host it.
     pub(crate) fn of(state: &ShardState, topic: TopicId) -> Self {

@@ -44,7 +44,7 @@ pub(crate) struct TailFigures {
 }
 
 impl Rows {
-    /// The tail of each shard, ascending.
+    /// The tail of each shard that is led here, ascending.
     pub(crate) fn tails(&self) -> Vec<TailFigures> {
         let figures = |shard: &Arc<ShardRows>| {
             let fill = shard.tail.fill();
@@ -55,16 +55,17 @@ impl Rows {
                 bytes: fill.iter().map(|topic| topic.bytes as u64).sum(),
             }
         };
-        self.shards().iter().map(figures).collect()
+        self.replicas.led().iter().map(figures).collect()
     }
 
-    /// The numbers of a topic, now.
-    pub(crate) fn figures(&self, topic: &TopicInfo) -> TopicRows {
+    /// The numbers of a topic in a shard, now.
+    ///
+    /// # Errors
+    /// [`Code::NotLeader`](stratalog_proto::Code::NotLeader) if it is not led here.
+    pub(crate) fn figures_in(&self, shard: ShardId, topic: &TopicInfo) -> Result<TopicRows, Error> {
         let mut figures = TopicRows::default();
-        for shard in self.shards_of(topic) {
-            figures.add(shard, topic);
-        }
-        figures
+        figures.add(&*self.replicas.led_in(shard)?, topic);
+        Ok(figures)
     }
 }
 

@@ -1,13 +1,14 @@
 //! The column segment files of a shard: one handle each while the manifest names it, and the files that it does not.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use stratalog_proto::{Code, Error, SegmentId, ShardId};
+use stratalog_proto::{Code, Error, SegmentId, ShardId, Term};
 use stratalog_storage::col::segment_file_name;
 use stratalog_storage::{FileInUse, Io, Manifest, SegmentHandle, SegmentMeta};
+use uuid::Uuid;
 
 /// Handles of live segments. The lock is held while the manifest is read, so that no handle is made of a segment whose
 /// file a removal has already let go.
@@ -23,11 +24,86 @@ struct State {
     handles: HashMap<SegmentId, Arc<SegmentHandle>>,
     /// Files of segments that are no longer in the manifest, while somebody reads them.
     condemned: HashMap<SegmentId, FileInUse>,
+    /// Segments whose files are here, whole and durable.
+    here: HashSet<SegmentId>,
+    /// Segments that are being fetched.
+    arriving: HashSet<SegmentId>,
+    /// Of segments that no manifest named when they were seen first: the term of the last leader that may name them.
+    unclaimed: HashMap<SegmentId, Term>,
+}
+
+/// A segment that is being fetched, as long as this is held.
+pub(super) struct Arrival {
+    files: Arc<SegmentFiles>,
+    id: SegmentId,
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.files.state.lock().arriving.remove(&self.id);
+    }
 }
 
 impl SegmentFiles {
     pub(super) fn new(io: Arc<dyn Io>, dir: &Path, shard: ShardId) -> Self {
         Self { io, dir: dir.to_owned(), shard, state: Mutex::default() }
+    }
+
+    /// The disk.
+    pub(super) fn io(&self) -> &Arc<dyn Io> {
+        &self.io
+    }
+
+    /// Where the files are.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Looks which files are here. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`Code::Io`] if the directory cannot be listed.
+    pub(super) fn look(&self) -> Result<(), Error> {
+        let found = self.list()?;
+        self.state.lock().here.extend(found.iter().filter_map(|name| whole_segment(name)));
+        Ok(())
+    }
+
+    /// The files of these segments are here, whole and durable.
+    pub(super) fn arrived(&self, ids: impl Iterator<Item = SegmentId>) {
+        self.state.lock().here.extend(ids);
+    }
+
+    /// Whether the file of a segment is here.
+    pub(super) fn has(&self, id: SegmentId) -> bool {
+        self.state.lock().here.contains(&id)
+    }
+
+    /// Those of the segments whose files are not here.
+    pub(super) fn missing<'a>(&self, live: impl Iterator<Item = &'a Arc<SegmentMeta>>) -> Vec<Arc<SegmentMeta>> {
+        let state = self.state.lock();
+        live.filter(|meta| !state.here.contains(&meta.id)).cloned().collect()
+    }
+
+    /// Begins to fetch a segment; `None` if its file is here, or being fetched.
+    pub(super) fn expect(self: &Arc<Self>, id: SegmentId) -> Option<Arrival> {
+        let mut state = self.state.lock();
+        let is_new = !state.here.contains(&id) && state.arriving.insert(id);
+        is_new.then(|| Arrival { files: Arc::clone(self), id })
+    }
+
+    /// A leader of this term is about to name these segments.
+    pub(super) fn claim(&self, ids: impl Iterator<Item = SegmentId>, term: Term) {
+        self.state.lock().unclaimed.extend(ids.map(|id| (id, term)));
+    }
+
+    /// A handle of a segment for somebody who reads its file as it is; `None` if it is not here.
+    pub(super) fn handle_of(&self, meta: &Arc<SegmentMeta>) -> Option<Arc<SegmentHandle>> {
+        let state = self.state.lock();
+        if !state.here.contains(&meta.id) {
+            return None;
+        }
+        Some(state.handles.get(&meta.id).cloned().unwrap_or_else(|| self.handle(meta.clone())))
     }
 
     /// Handles of the segments that `live` reads from the manifest, and what it reads beside them.
@@ -48,19 +124,28 @@ impl SegmentFiles {
     pub(super) fn condemn(&self, removed: &[Arc<SegmentMeta>]) {
         let mut state = self.state.lock();
         state.condemned.retain(|_, file| file.is_kept());
-        let mut condemned = Vec::with_capacity(removed.len());
+        let (mut condemned, mut begun) = (Vec::with_capacity(removed.len()), Vec::new());
         for meta in removed {
-            let handle = state.handles.remove(&meta.id).unwrap_or_else(|| self.handle(meta.clone()));
+            let handle = state.handles.remove(&meta.id);
+            if !state.here.remove(&meta.id) {
+                // What comes of a fetch that is under way is looked after by that.
+                begun.extend((!state.arriving.contains(&meta.id)).then(|| partial_file_name(meta.id)));
+                continue;
+            }
+            let handle = handle.unwrap_or_else(|| self.handle(meta.clone()));
             state.condemned.insert(meta.id, handle.file_in_use());
             condemned.push(handle);
         }
         drop(state);
         condemned.iter().for_each(|handle| handle.condemn());
+        let is_there = |name: &&String| self.io.exists(&self.dir.join(name)).unwrap_or(false);
+        self.remove(begun.iter().filter(is_there));
     }
 
     /// Unlinks the files of a seal that did not apply (S2). Blocks on the disk.
     pub(super) fn discard(&self, metas: &[SegmentMeta]) {
         for meta in metas {
+            self.state.lock().here.remove(&meta.id);
             let path = self.dir.join(segment_file_name(meta.id));
             if let Err(error) = self.io.remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "cannot unlink a segment that was not sealed");
@@ -68,8 +153,8 @@ impl SegmentFiles {
         }
     }
 
-    /// The names of files that the manifest, as `manifest` reads it, does not name and nobody reads: left by a crash between
-    /// build and seal or between drop and unlink, or about to be named. Blocks on the disk.
+    /// The names of files that the manifest, as `manifest` reads it, does not name and nobody reads or fetches: left by a
+    /// crash between build and seal or between drop and unlink, or about to be named. Blocks on the disk.
     ///
     /// # Errors
     /// [`Code::Io`] if the directory cannot be listed.
@@ -77,11 +162,31 @@ impl SegmentFiles {
         let mut listed: BTreeSet<String> = self.list()?.into_iter().filter(|name| is_segment_file(name)).collect();
         let mut state = self.state.lock();
         state.condemned.retain(|_, file| file.is_kept());
-        let kept = state.handles.keys().chain(state.condemned.keys()).copied();
+        let kept = state.handles.keys().chain(state.condemned.keys()).chain(&state.arriving).copied();
         for id in kept.chain(manifest().segment_ids()) {
             listed.remove(&segment_file_name(id));
+            listed.remove(&partial_file_name(id));
         }
         Ok(listed)
+    }
+
+    /// Files of segments that the leader of this term wanted held, and that nobody fetches any more, finished or not.
+    pub(super) fn claimed_by(&self, term: Term, ids: &[SegmentId]) -> BTreeSet<String> {
+        let state = self.state.lock();
+        let claimed = ids.iter().filter(|id| state.unclaimed.get(id) == Some(&term) && !state.arriving.contains(id));
+        claimed.flat_map(|id| [segment_file_name(*id), partial_file_name(*id)]).collect()
+    }
+
+    /// Those of the files that no leader will name any more, now that an entry of the term `applied` is applied: whoever had
+    /// them built led in an earlier one. Files that are seen for the first time are taken to be of the `current` term.
+    pub(super) fn abandoned(&self, names: BTreeSet<String>, applied: Term, current: Term) -> BTreeSet<String> {
+        let ids: HashMap<SegmentId, &String> =
+            names.iter().filter_map(|name| Some((segment_of(name)?, name))).collect();
+        let mut state = self.state.lock();
+        let State { unclaimed, arriving, .. } = &mut *state;
+        unclaimed.retain(|id, _| ids.contains_key(id) || arriving.contains(id));
+        let mut is_abandoned = |id: SegmentId| *unclaimed.entry(id).or_insert(current) < applied;
+        ids.iter().filter(|(id, _)| is_abandoned(**id)).map(|(_, name)| (*name).clone()).collect()
     }
 
     fn list(&self) -> Result<Vec<String>, Error> {
@@ -93,7 +198,10 @@ impl SegmentFiles {
     /// Unlinks files; how many. One that stays behind is only reported. Blocks on the disk.
     pub(super) fn remove<'a>(&self, names: impl Iterator<Item = &'a String>) -> usize {
         let removed = names.filter(|name| match self.io.remove(&self.dir.join(name)) {
-            Ok(()) => true,
+            Ok(()) => {
+                whole_segment(name).map(|id| self.state.lock().here.remove(&id));
+                true
+            }
             Err(error) => {
                 tracing::warn!(dir = %self.dir.display(), name, %error, "cannot unlink a garbage segment");
                 false
@@ -114,4 +222,19 @@ impl SegmentFiles {
 /// Whether a file is ours to remove: a column segment, or one that was never finished.
 fn is_segment_file(name: &str) -> bool {
     name.ends_with(".col") || name.contains(".col.")
+}
+
+/// The file of a segment while it is fetched.
+pub(super) fn partial_file_name(id: SegmentId) -> String {
+    format!("{}.part", segment_file_name(id))
+}
+
+/// The segment whose file this is, finished or not.
+fn segment_of(name: &str) -> Option<SegmentId> {
+    Uuid::try_parse(name.split('.').next()?).ok().map(SegmentId)
+}
+
+/// The segment whose file this is, if it is one that was finished.
+fn whole_segment(name: &str) -> Option<SegmentId> {
+    segment_of(name).filter(|id| *name == segment_file_name(*id))
 }

@@ -9,13 +9,14 @@ use bytes::Bytes;
 use stratalog_proto::batch::Record;
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::entry::Command;
-use stratalog_proto::{Error, Offset, PartitionId, RaftIndex, ShardId, TopicId};
+use stratalog_proto::{Error, Offset, PartitionId, RaftIndex, ShardId, Term, TopicId};
 use stratalog_query::PartitionInfo;
 use stratalog_storage::{Io, Manifest, SegmentMeta};
 use tokio::sync::watch;
 
-use super::extent::Extent;
+use super::extent::{Extent, Sealed};
 use crate::outcome::CommandResult;
+use crate::raft::RoleNow;
 use crate::shard::{Applied, PartitionState, Passed, Shard, ShardState, TopicState, Wanted};
 
 /// Called with segments that are no longer in the manifest.
@@ -73,8 +74,15 @@ pub(crate) trait RowLog: Send + Sync + 'static {
     /// Changes with the applied index.
     fn watch_applied(&self) -> watch::Receiver<RaftIndex>;
 
-    /// Whether this replica may seal and drop.
-    fn is_leader(&self) -> bool;
+    /// The term in which this replica leads, once an entry of that term is applied here: everything that leaders before it
+    /// proposed is applied by then, or never will be. `None` while another may lead.
+    fn watch_leading(&self) -> watch::Receiver<Option<Term>>;
+
+    /// The highest term that this replica knows.
+    fn current_term(&self) -> Term;
+
+    /// The term of the last entry with commands that was applied since the start; 0 before.
+    fn applied_term(&self) -> Term;
 
     /// As [`Shard::batches_after`]. Blocks.
     fn batches_after(&self, after: RaftIndex, wanted: Wanted<'_>, max_bytes: usize) -> Applied;
@@ -90,6 +98,9 @@ pub(crate) trait RowLog: Send + Sync + 'static {
 
     /// What of a topic is in files, and where its partitions begin, now.
     fn extent(&self, topic: TopicId) -> Extent;
+
+    /// The same, and up to which offsets its partitions are sealed, at one moment.
+    fn extent_and_sealed(&self, topic: TopicId) -> (Extent, Sealed);
 
     /// As [`ShardState::passed`].
     fn passed(&self, topic: TopicId, index: RaftIndex) -> BTreeMap<PartitionId, Passed>;
@@ -141,8 +152,16 @@ impl RowLog for Shard {
         Shard::watch_applied(self)
     }
 
-    fn is_leader(&self) -> bool {
-        Shard::is_leader(self)
+    fn watch_leading(&self) -> watch::Receiver<Option<Term>> {
+        leading(self.group().watch_role())
+    }
+
+    fn current_term(&self) -> Term {
+        self.group().watch_role().borrow().term
+    }
+
+    fn applied_term(&self) -> Term {
+        Shard::applied_term(self)
     }
 
     fn batches_after(&self, after: RaftIndex, wanted: Wanted<'_>, max_bytes: usize) -> Applied {
@@ -163,6 +182,10 @@ impl RowLog for Shard {
 
     fn extent(&self, topic: TopicId) -> Extent {
         self.read(|state| Extent::of(state, topic))
+    }
+
+    fn extent_and_sealed(&self, topic: TopicId) -> (Extent, Sealed) {
+        self.read(|state| (Extent::of(state, topic), Sealed::of(state, topic)))
     }
 
     fn passed(&self, topic: TopicId, index: RaftIndex) -> BTreeMap<PartitionId, Passed> {
@@ -212,6 +235,23 @@ impl RowLog for Shard {
     fn records(&self, topic: TopicId, rows: &[(PartitionId, Offset)]) -> Result<Vec<Option<Record>>, Error> {
         Shard::records(self, topic, rows)
     }
+}
+
+/// The term in which a replica leads, of what it is in its group. Ends with the last who listens.
+fn leading(mut role: watch::Receiver<RoleNow>) -> watch::Receiver<Option<Term>> {
+    let of = |role: &RoleNow| role.leads.then_some(role.term);
+    let (leading, follows) = watch::channel(of(&role.borrow_and_update()));
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                changed = role.changed() => if changed.is_err() { return },
+                () = leading.closed() => return,
+            }
+            let now = of(&role.borrow_and_update());
+            leading.send_if_modified(|before| std::mem::replace(before, now) != now);
+        }
+    });
+    follows
 }
 
 /// Counts by partition.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -16,21 +16,17 @@ use super::held::{Held, Retry};
 use super::log::{HostedTopic, RowLog};
 use super::options::RowsOptions;
 use super::parallel::{Work, parse_all};
-use super::parse::Parsed;
-use super::tail::Tail;
+use super::tail::{Pulled, Tail};
 use super::usage::Usage;
 use crate::shard::{Applied, AppliedBatch, Unreadable, Wanted};
 
 /// How often to look for room although nobody says that there is any.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How far rows are behind the log, and what has been made.
+/// How far rows are behind the log.
 #[derive(Default)]
 pub(super) struct Progress {
     lag: Mutex<Lag>,
-    pub(super) rows: AtomicU64,
-    pub(super) dead_rows: AtomicU64,
-    pub(super) bytes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -54,13 +50,6 @@ impl Progress {
 
     fn pull_ended(&self, behind: Duration) {
         *self.lag.lock() = Lag { behind, pulling: None };
-    }
-
-    fn count(&self, applied: &Applied, parsed: &[(TopicId, Parsed)]) {
-        let bytes: usize = applied.batches.iter().map(|batch| batch.batch.len()).sum();
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.rows.fetch_add(parsed.iter().map(|(_, p)| p.rows).sum(), Ordering::Relaxed);
-        self.dead_rows.fetch_add(parsed.iter().map(|(_, p)| p.dead_rows).sum(), Ordering::Relaxed);
     }
 }
 
@@ -117,11 +106,11 @@ impl Materializer {
         let wanted = Wanted::AllBut(&held);
         let applied = self.log.batches_after(self.tail.materialized(), wanted, self.options.pull_bytes);
         let topics: BTreeMap<TopicId, HostedTopic> = self.log.topics().into_iter().map(|t| (t.id, t)).collect();
-        let parsed = parse_by_topic(&topics, &applied.batches);
-        self.progress.count(&applied, &parsed);
+        let pulled = parse_by_topic(&topics, &applied.batches);
+        self.count(&applied, &pulled);
         let held: Vec<_> = applied.unreadable.iter().map(|lost| (lost.topic, self.hold(lost, None))).collect();
         let newly_held = held.len();
-        self.tail.publish(applied.through, parsed, held);
+        self.tail.publish(applied.through, pulled, held);
         self.tail.retain(&topics.into_keys().collect::<Vec<_>>());
         self.progress.pull_ended(self.behind(&applied));
         newly_held
@@ -149,14 +138,14 @@ impl Materializer {
             found.batches.retain(|batch| batch.index <= materialized);
             found.unreadable.retain(|lost| lost.index <= materialized);
             let topics = self.log.topics().into_iter().filter(|hosted| hosted.id == topic);
-            let parsed = parse_by_topic(&topics.map(|hosted| (topic, hosted)).collect(), &found.batches);
-            self.progress.count(&found, &parsed);
+            let pulled = parse_by_topic(&topics.map(|hosted| (topic, hosted)).collect(), &found.batches);
+            self.count(&found, &pulled);
             let still = match found.unreadable.first() {
                 Some(lost) => Some(self.hold(lost, Some(&held))),
                 None => (found.through < materialized).then_some(Held { through: found.through, ..held }),
             };
             let is_over = still.is_none();
-            self.tail.publish_held(topic, parsed.into_iter().next().map(|(_, parsed)| parsed), still);
+            self.tail.publish_held(topic, pulled.into_iter().next(), still);
             if is_over {
                 tracing::info!(shard = %self.log.id(), %topic, "what could not be read can be read again: its rows go on");
             }
@@ -173,6 +162,13 @@ impl Materializer {
             tracing::error!(%shard, %topic, %index, %error, "L5: cannot read a batch; the topic gets no further rows until it can be read");
         }
         Held { through: RaftIndex(lost.index.0 - 1), why: lost.error.clone() }
+    }
+
+    fn count(&self, applied: &Applied, pulled: &[Pulled]) {
+        let (made, bytes) = (&self.usage.made, applied.batches.iter().map(|batch| batch.batch.len()).sum::<usize>());
+        made.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        made.rows.fetch_add(pulled.iter().map(|of| of.parsed.rows).sum(), Ordering::Relaxed);
+        made.dead_rows.fetch_add(pulled.iter().map(|of| of.parsed.dead_rows).sum(), Ordering::Relaxed);
     }
 
     fn behind(&self, applied: &Applied) -> Duration {
@@ -206,17 +202,18 @@ impl Materializer {
 }
 
 /// The rows of each topic that the shard hosts, of the batches above its row frontier.
-fn parse_by_topic(topics: &BTreeMap<TopicId, HostedTopic>, batches: &[AppliedBatch]) -> Vec<(TopicId, Parsed)> {
+fn parse_by_topic(topics: &BTreeMap<TopicId, HostedTopic>, batches: &[AppliedBatch]) -> Vec<Pulled> {
     let mut by_topic: BTreeMap<TopicId, Vec<&AppliedBatch>> = BTreeMap::new();
     for batch in batches {
         by_topic.entry(batch.topic).or_default().push(batch);
     }
     let hosted = by_topic.into_iter().filter_map(|(id, batches)| Some((topics.get(&id)?, batches)));
-    let (ids, works): (Vec<TopicId>, Vec<Work<'_>>) = hosted
+    let (hosts, works): (Vec<&HostedTopic>, Vec<Work<'_>>) = hosted
         .map(|(topic, mut batches)| {
             batches.retain(|batch| batch.index > topic.row_frontier);
-            (topic.id, Work { config: &topic.config, batches })
+            (topic, Work { config: &topic.config, batches })
         })
         .unzip();
-    ids.into_iter().zip(parse_all(&works)).collect()
+    let parsed = hosts.into_iter().zip(parse_all(&works));
+    parsed.map(|(topic, parsed)| Pulled { topic: topic.id, above: topic.row_frontier, parsed }).collect()
 }

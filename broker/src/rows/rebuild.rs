@@ -1,4 +1,4 @@
-//! The tail after a start: it is made again from the log, and nobody gets an answer from a part of it.
+//! The tail when this node begins to lead: it is made again from the log, and nobody gets an answer from a part of it.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -9,16 +9,16 @@ use stratalog_query::TopicInfo;
 use super::log::RowLog;
 use super::tail::Tail;
 
-/// What a shard has to make again before its topics show everything that they showed before the start.
+/// What a shard has to make again before its topics show everything that they showed before.
 pub(super) struct Rebuild {
-    /// What was applied at the start.
+    /// What was applied when it began.
     target: RaftIndex,
     /// The topics that had anything unsealed then; all others are whole at once.
     unsealed: BTreeSet<TopicId>,
 }
 
 impl Rebuild {
-    /// What a start finds in the log.
+    /// What there is in the log now.
     pub(super) fn of(log: &dyn RowLog) -> Self {
         let target = log.applied();
         let unsealed = log
@@ -28,10 +28,23 @@ impl Rebuild {
         Self { target, unsealed: unsealed.map(|topic| topic.id).collect() }
     }
 
-    /// Returns when the topic shows everything that was applied at the start.
+    /// Whether every topic shows what was applied when it began.
     ///
     /// # Errors
-    /// [`Code::Unavailable`] when it does not at the deadline: the rows before the start would be missing in an answer.
+    /// [`Code::Unavailable`], saying how far it is.
+    pub(super) fn check(&self, log: &dyn RowLog, tail: &Tail) -> Result<(), Error> {
+        let (shard, at, target) = (log.id(), tail.materialized(), self.target);
+        if self.unsealed.is_empty() || at >= target {
+            return Ok(());
+        }
+        let message = format!("the rows of shard {shard} are made again: it has come to index {at} of {target}");
+        Err(Error::new(Code::Unavailable, message))
+    }
+
+    /// Returns when the topic shows everything that was applied when it began.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] when it does not at the deadline: rows that were shown before would be missing in an answer.
     pub(super) async fn wait(
         &self,
         log: &dyn RowLog,
@@ -49,8 +62,8 @@ impl Rebuild {
         }
         let (shard, at, target) = (log.id(), tail.materialized(), self.target);
         let message = format!(
-            "topic `{}` cannot be read yet: the node was started and makes the rows again that were not sealed; in shard \
-             {shard} it has come to index {at} of {target}; ask again in a moment",
+            "topic `{}` cannot be read yet: the node has just begun to lead and makes the rows again that were not sealed; \
+             in shard {shard} it has come to index {at} of {target}; ask again in a moment",
             topic.name
         );
         Err(Error::new(Code::Unavailable, message))
@@ -62,14 +75,16 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use stratalog_proto::Term;
     use stratalog_proto::config::TopicConfig;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::rows::materializer::Materializer;
     use crate::rows::options::RowsOptions;
+    use crate::rows::replica::Replica;
     use crate::rows::shard_rows::ShardRows;
-    use crate::rows::testing::{MemLog, topic};
+    use crate::rows::testing::{AloneCopies, MemLog, topic};
     use crate::rows::usage::Usage;
 
     fn materializer(shard: &ShardRows, usage: Arc<Usage>) -> Materializer {
@@ -97,7 +112,8 @@ mod tests {
         log.produce(&logs, 0, &[r#"{"a":1}"#]);
         log.produce(&logs, 0, &[r#"{"a":2}"#]);
         let usage = Arc::new(Usage::default());
-        let shard = ShardRows::new(log.clone(), usage.clone());
+        let replica = Replica::open(log.clone(), Arc::new(AloneCopies), CancellationToken::new()).await.unwrap();
+        let shard = ShardRows::new(&replica, Term(1), usage.clone());
         let materializer = materializer(&shard, usage);
 
         wait(&shard, &quiet, Duration::ZERO).await.expect("a topic without rows is whole at once");

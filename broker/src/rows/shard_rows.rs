@@ -1,50 +1,70 @@
-//! The rows of one shard: its log, its tail and its segment files, and what follows from the three together.
+//! The rows of one shard while this node leads it: its log, its tail and its segment files, and what follows from the three
+//! together.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use stratalog_proto::{Code, Error, Offset, PartitionId, TopicId};
-use stratalog_query::{RawRecords, ShardSnapshot};
+use stratalog_proto::{Code, Error, Offset, PartitionId, Term, TopicId};
+use stratalog_query::{RawRecords, ShardSnapshot, TailChunk};
 use stratalog_storage::SegmentMeta;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
+use super::copies::SegmentCopies;
+use super::cut::cut;
+use super::extent::Extent;
 use super::files::SegmentFiles;
 use super::garbage::Garbage;
 use super::log::RowLog;
 use super::materializer::{Progress, start_of_tail};
 use super::rebuild::Rebuild;
+use super::replica::Replica;
 use super::tail::Tail;
 use super::usage::Usage;
 
-/// One shard's rows.
+/// How often it is looked whether a file that is waited for is here.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// One shard's rows, of one term of leadership.
 pub(super) struct ShardRows {
     pub(super) log: Arc<dyn RowLog>,
+    /// In which this node leads the shard, or did.
+    pub(super) term: Term,
     pub(super) tail: Arc<Tail>,
     pub(super) files: Arc<SegmentFiles>,
+    pub(super) copies: Arc<dyn SegmentCopies>,
     pub(super) progress: Arc<Progress>,
     pub(super) rebuild: Rebuild,
-    pub(super) garbage: Garbage,
-    /// Held while a topic of the shard is sealed: one at a time.
-    pub(super) sealing: tokio::sync::Mutex<()>,
-    /// Held while segments of the shard are merged: one merge at a time.
-    pub(super) merging: tokio::sync::Mutex<()>,
+    pub(super) garbage: Arc<Garbage>,
+    /// As of the [replica](Replica::sealing).
+    pub(super) sealing: Arc<tokio::sync::Mutex<()>>,
+    /// As of the [replica](Replica::merging).
+    pub(super) merging: Arc<tokio::sync::Mutex<()>>,
+    wanted: Arc<Notify>,
+    /// Cancelled when the leadership ends.
+    pub(super) stop: CancellationToken,
 }
 
 impl ShardRows {
-    /// The rows of a shard whose log is applied, with an empty tail that starts at the row frontiers.
-    pub(super) fn new(log: Arc<dyn RowLog>, usage: Arc<Usage>) -> Self {
+    /// The rows of a replica that has begun to lead in a term, with an empty tail that starts at the row frontiers.
+    pub(super) fn new(replica: &Replica, term: Term, usage: Arc<Usage>) -> Self {
+        let log = replica.log.clone();
         let tail = Arc::new(Tail::new(start_of_tail(&*log), usage.clone()));
         usage.register(Arc::downgrade(&tail));
-        let files = SegmentFiles::new(log.io().clone(), log.segments_dir(), log.id());
         Self {
             rebuild: Rebuild::of(&*log),
             log,
+            term,
             tail,
-            files: Arc::new(files),
+            files: replica.files.clone(),
+            copies: replica.copies.clone(),
             progress: Arc::default(),
-            garbage: Garbage::new(),
-            sealing: tokio::sync::Mutex::new(()),
-            merging: tokio::sync::Mutex::new(()),
+            garbage: replica.garbage.clone(),
+            sealing: replica.sealing.clone(),
+            merging: replica.merging.clone(),
+            wanted: replica.wanted.clone(),
+            stop: replica.stop.child_token(),
         }
     }
 
@@ -59,9 +79,9 @@ impl ShardRows {
             if let Some(held) = tail.held {
                 return Err(held.refusal(self.log.id(), topic));
             }
-            let (segments, extent) = self.files.resolve(|| {
-                let extent = self.log.extent(topic);
-                (extent.segments.clone(), extent)
+            let (segments, (extent, chunks)) = self.files.resolve(|| {
+                let (extent, chunks) = self.unsealed(topic, tail.chunks);
+                (extent.segments.clone(), (extent, chunks))
             });
             let fence = tail.materialized;
             Ok(ShardSnapshot {
@@ -69,12 +89,84 @@ impl ShardRows {
                 fence,
                 lag: self.log.applied().0.saturating_sub(fence.0),
                 segments,
-                tail: tail.chunks.iter().filter(|chunk| chunk.first_index > extent.row_frontier).cloned().collect(),
+                tail: chunks,
                 log_starts: Arc::new(extent.hiding()),
                 ends: None,
                 raw,
             })
         })
+    }
+
+    /// What of a topic is in files, and those of the chunks that are not, at one moment.
+    fn unsealed(&self, topic: TopicId, chunks: &[Arc<TailChunk>]) -> (Extent, Vec<Arc<TailChunk>>) {
+        let extent = self.log.extent(topic);
+        let above = |chunk: &&Arc<TailChunk>| chunk.first_index > extent.row_frontier;
+        let straddles = |chunk: &Arc<TailChunk>| !above(&chunk) && chunk.last_index > extent.row_frontier;
+        if !chunks.iter().any(straddles) {
+            let chunks = chunks.iter().filter(above).cloned().collect();
+            return (extent, chunks);
+        }
+        let (extent, sealed) = self.log.extent_and_sealed(topic);
+        let chunks = chunks.iter().filter_map(|chunk| cut(chunk, &sealed)).collect();
+        (extent, chunks)
+    }
+
+    /// Waits until the files of all live segments of a topic are here. Where nobody else could have them, nothing is waited
+    /// for: who reads one says what is wrong with it.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] at the deadline, saying how many are missing.
+    pub(super) async fn wait_for_files(&self, topic: TopicId, deadline: Instant) -> Result<(), Error> {
+        loop {
+            let missing = self.files.missing(self.segments(topic).iter()).len();
+            if missing == 0 || !self.copies.may_have(self.log.id()) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let shard = self.log.id();
+                let message = format!(
+                    "{missing} column segments of topic {topic} in shard {shard} are not on this node yet, and are \
+                     fetched from other replicas; ask again in a moment"
+                );
+                return Err(Error::new(Code::Unavailable, message));
+            }
+            self.wanted.notify_one();
+            tokio::time::sleep(LOOK.min(deadline.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+
+    /// Whether this leadership goes on, as far as is known.
+    ///
+    /// # Errors
+    /// [`Code::NotLeader`].
+    pub(super) fn check_leads(&self) -> Result<(), Error> {
+        match self.stop.is_cancelled() {
+            true => Err(Error::new(Code::NotLeader, format!("this node leads shard {} no longer", self.log.id()))),
+            false => Ok(()),
+        }
+    }
+
+    /// Has a majority of the replicas have the files of segments that were just built here, before they are proposed.
+    ///
+    /// # Errors
+    /// Those of [`SegmentCopies::hold`]; [`Code::NotLeader`] once this node leads no longer.
+    pub(super) async fn hold(&self, segments: &[SegmentMeta]) -> Result<(), Error> {
+        self.files.arrived(segments.iter().map(|meta| meta.id));
+        if segments.is_empty() {
+            return Ok(());
+        }
+        tokio::select! {
+            held = self.copies.hold(self.log.id(), self.term, segments) => held,
+            () = self.stop.cancelled() => self.check_leads(),
+        }
+    }
+
+    /// Removes the files of segments that do not count, and will not (S2), here and elsewhere.
+    pub(super) async fn discard(&self, segments: Vec<SegmentMeta>) {
+        self.copies.release(self.log.id(), self.term, &segments);
+        let files = self.files.clone();
+        // A file that stays behind is garbage, and collected later.
+        let _ = tokio::task::spawn_blocking(move || files.discard(&segments)).await;
     }
 
     /// Whether rows of the topic are made of everything that is materialized.

@@ -2,22 +2,27 @@
 //!
 //! One lock guards it. A snapshot reads the manifest while it holds that lock, and rows leave the tail only under it
 //! and after their segment is in the manifest, so that every row is seen exactly once (S1). A chunk's rows are at or
-//! below a row frontier all together: a seal always takes whole chunks.
+//! below a row frontier all together, since a seal always takes whole chunks. Where somebody else has moved the frontier,
+//! chunks are cut at the offsets that are sealed.
+
+mod topic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use stratalog_proto::{RaftIndex, TopicId};
 use stratalog_query::TailChunk;
 use tokio::sync::watch;
 
+use super::extent::Sealed;
 use super::held::{Held, Holds};
 use super::log::{PartitionCounts, PartitionEnds};
 use super::parse::Parsed;
 use super::unify;
 use super::usage::Usage;
+use topic::{Join, Merged, Pending, TopicTail};
 
 /// The tail of one shard.
 pub(super) struct Tail {
@@ -32,29 +37,11 @@ struct State {
     held: Holds,
 }
 
-/// The tail of one topic in the shard.
-#[derive(Default)]
-struct TopicTail {
-    chunks: Vec<Arc<TailChunk>>,
-    /// Seals that were begun and may apply, or may have applied: what each took.
-    pending: Vec<Pending>,
-    bytes: usize,
-    rows: usize,
-    /// Offsets without a row since the row frontier.
-    rowless: PartitionCounts,
-    /// The offset after the last one of each partition that has any since the row frontier.
-    ends: PartitionEnds,
-    /// When the first of what is here came.
-    since: Option<Instant>,
-}
-
-/// What a seal took: everything up to `next`.
-struct Pending {
-    next: RaftIndex,
-    /// Of the rows; 0 once the seal has ended without anybody knowing how.
-    bytes: usize,
-    rowless: PartitionCounts,
-    ends: PartitionEnds,
+/// Rows that were made of a topic: of batches above a row frontier of it.
+pub(super) struct Pulled {
+    pub(super) topic: TopicId,
+    pub(super) above: RaftIndex,
+    pub(super) parsed: Parsed,
 }
 
 /// What of a topic is to be sealed: everything above `expect` and up to `next`.
@@ -88,6 +75,11 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
+    /// Whether the tail begins at a row frontier, or knows what the seal took that moved it there.
+    pub(super) fn knows(&self, frontier: RaftIndex) -> bool {
+        self.tail.is_none_or(|tail| tail.knows(frontier))
+    }
+
     /// Offsets without a row since the row frontier, of which the tail may not have heard yet.
     pub(super) fn rowless_above(&self, frontier: RaftIndex) -> u64 {
         let of = |counts: &PartitionCounts| counts.values().sum::<u64>();
@@ -116,12 +108,10 @@ impl Tail {
 
     /// Makes the rows of all batches up to `through` visible, all at once, but for those of topics that are held back, or are
     /// from now on. Called by one thread only.
-    pub(super) fn publish(&self, through: RaftIndex, parsed: Vec<(TopicId, Parsed)>, held: Vec<(TopicId, Held)>) {
-        let merged: Vec<_> = parsed.into_iter().map(|(topic, parsed)| (topic, self.merge(topic, parsed))).collect();
+    pub(super) fn publish(&self, through: RaftIndex, pulled: Vec<Pulled>, held: Vec<(TopicId, Held)>) {
+        let merged: Vec<_> = pulled.into_iter().map(|pulled| self.merge(pulled)).collect();
         let mut state = self.state.lock();
-        for (topic, merged) in merged {
-            state.topics.entry(topic).or_default().add(merged, &self.usage);
-        }
+        merged.into_iter().for_each(|merged| state.add(merged, &self.usage));
         held.into_iter().for_each(|(topic, held)| state.held.set(topic, Some(held)));
         state.materialized = through;
         self.materialized.send_replace(through);
@@ -130,12 +120,10 @@ impl Tail {
     }
 
     /// Adds rows of a topic that is held back; `held` says how it is from now on. Called by the same thread only.
-    pub(super) fn publish_held(&self, topic: TopicId, parsed: Option<Parsed>, held: Option<Held>) {
-        let merged = parsed.map(|parsed| self.merge(topic, parsed));
+    pub(super) fn publish_held(&self, topic: TopicId, pulled: Option<Pulled>, held: Option<Held>) {
+        let merged = pulled.map(|pulled| self.merge(pulled));
         let mut state = self.state.lock();
-        if let Some(merged) = merged {
-            state.topics.entry(topic).or_default().add(merged, &self.usage);
-        }
+        merged.into_iter().for_each(|merged| state.add(merged, &self.usage));
         state.held.set(topic, held);
         drop(state);
         self.usage.changed();
@@ -158,18 +146,18 @@ impl Tail {
 
     /// Joins the first new chunk with small ones at the end of the tail, so that many small produces do not become as
     /// many chunks. Each join at least doubles what it adds to, hence a row is copied a few times at most.
-    fn merge(&self, topic: TopicId, parsed: Parsed) -> Merged {
-        let Some(first) = parsed.chunks.first() else { return Merged { join: None, parsed } };
-        let replaces = self.small_chunks(topic, first.rows.num_rows());
+    fn merge(&self, pulled: Pulled) -> Merged {
+        let Some(first) = pulled.parsed.chunks.first() else { return Merged { join: None, pulled } };
+        let replaces = self.small_chunks(pulled.topic, first.rows.num_rows());
         if replaces.is_empty() {
-            return Merged { join: None, parsed };
+            return Merged { join: None, pulled };
         }
         let chunks: Vec<&TailChunk> = replaces.iter().map(|chunk| &**chunk).chain([first]).collect();
         if !unify::fit(&chunks.iter().map(|chunk| &chunk.rows).collect::<Vec<_>>()) {
-            return Merged { join: None, parsed };
+            return Merged { join: None, pulled };
         }
         let joined = unify::join(&chunks);
-        Merged { join: Some(Join { replaces, joined }), parsed }
+        Merged { join: Some(Join { replaces, joined }), pulled }
     }
 
     /// The chunks at the end of a topic's tail that a new one of `rows` rows is joined with.
@@ -219,13 +207,25 @@ impl Tail {
     }
 
     /// Takes hold of all that is there of a topic, to seal it on the row frontier that `frontier` reads; `None` if there
-    /// is nothing. The chunks stay as they are until [`settle`](Self::settle) or [`release`](Self::release).
-    pub(super) fn capture(&self, topic: TopicId, frontier: impl FnOnce() -> Option<RaftIndex>) -> Option<Capture> {
+    /// is nothing. `sealed` reads it with the offsets that belong to it. The chunks stay as they are until
+    /// [`settle`](Self::settle) or [`release`](Self::release).
+    pub(super) fn capture(
+        &self,
+        topic: TopicId,
+        frontier: impl FnOnce() -> Option<RaftIndex>,
+        sealed: impl FnOnce() -> Sealed,
+    ) -> Option<Capture> {
         let mut state = self.state.lock();
         let next = state.held.get(topic).map_or(state.materialized, |held| held.through);
-        let expect = frontier()?;
+        let mut expect = frontier()?;
         let tail = state.topics.get_mut(&topic)?;
-        tail.settle(expect, &self.usage);
+        if tail.knows(expect) {
+            tail.settle(expect, &self.usage);
+        } else {
+            let sealed = sealed();
+            expect = sealed.row_frontier;
+            tail.cut(&sealed, &self.usage);
+        }
         if !tail.has_any() || next <= expect {
             return None;
         }
@@ -280,90 +280,18 @@ impl Tail {
 /// Chunks of more bytes are not joined: it would cost more than it saves.
 const MAX_JOIN_BYTES: usize = 4 << 20;
 
-/// New chunks, and what to put in the place of the first.
-struct Merged {
-    join: Option<Join>,
-    parsed: Parsed,
-}
-
-/// `joined` holds the rows of `replaces`, which are in the tail, and of the first new chunk.
-struct Join {
-    replaces: Vec<Arc<TailChunk>>,
-    joined: TailChunk,
-}
-
-impl TopicTail {
+impl State {
     fn add(&mut self, merged: Merged, usage: &Usage) {
-        let Merged { join, parsed } = merged;
-        for (partition, count) in parsed.rowless {
-            *self.rowless.entry(partition).or_default() += count;
-        }
-        self.ends.extend(parsed.ends);
-        let mut chunks = parsed.chunks.into_iter();
-        if let Some(join) = join.filter(|join| self.can_replace(&join.replaces)) {
-            self.take_last(join.replaces.len(), usage);
-            self.push(join.joined, usage);
-            chunks.next();
-        }
-        chunks.for_each(|chunk| self.push(chunk, usage));
-        if self.since.is_none() && self.has_any() {
-            self.since = Some(Instant::now());
-        }
+        let Pulled { topic, above, .. } = merged.pulled;
+        let begin = || TopicTail { settled: above, ..TopicTail::default() };
+        self.topics.entry(topic).or_insert_with(begin).add(merged, usage);
     }
+}
 
-    /// Whether these are still the last chunks, and no seal has taken hold of them meanwhile.
-    fn can_replace(&self, replaces: &[Arc<TailChunk>]) -> bool {
-        let Some(kept) = self.chunks.len().checked_sub(replaces.len()) else { return false };
-        let mut pairs = self.chunks[kept..].iter().zip(replaces);
-        pairs.all(|(here, old)| Arc::ptr_eq(here, old) && self.may_change(here))
-    }
-
-    fn may_change(&self, chunk: &TailChunk) -> bool {
-        self.pending.iter().all(|pending| chunk.first_index > pending.next)
-    }
-
-    fn take_last(&mut self, count: usize, usage: &Usage) {
-        for chunk in self.chunks.split_off(self.chunks.len() - count) {
-            self.forget(&chunk, usage);
-        }
-    }
-
-    fn forget(&mut self, chunk: &TailChunk, usage: &Usage) {
-        self.bytes -= chunk.bytes;
-        self.rows -= chunk.rows.num_rows();
-        usage.freed(chunk.bytes, chunk.rows.num_rows());
-    }
-
-    fn has_any(&self) -> bool {
-        !(self.chunks.is_empty() && self.rowless.is_empty())
-    }
-
-    fn push(&mut self, chunk: TailChunk, usage: &Usage) {
-        let rows = chunk.rows.num_rows();
-        assert!(rows <= TailChunk::MAX_ROWS, "a chunk has at most {} rows", TailChunk::MAX_ROWS);
-        self.bytes += chunk.bytes;
-        self.rows += rows;
-        usage.used(chunk.bytes, rows);
-        self.chunks.push(Arc::new(chunk));
-    }
-
-    fn settle(&mut self, frontier: RaftIndex, usage: &Usage) {
-        let sealed = self.chunks.partition_point(|chunk| chunk.last_index <= frontier);
-        let rest = self.chunks.split_off(sealed);
-        assert!(rest.iter().all(|chunk| chunk.first_index > frontier), "S1: a row frontier lies between chunks");
-        for chunk in std::mem::replace(&mut self.chunks, rest) {
-            self.forget(&chunk, usage);
-        }
-        if let Some(at) = self.pending.iter().position(|pending| pending.next == frontier) {
-            let applied = self.pending.swap_remove(at);
-            for (partition, count) in applied.rowless {
-                *self.rowless.entry(partition).or_default() -= count;
-            }
-            self.rowless.retain(|_, count| *count > 0);
-            self.ends.retain(|partition, end| applied.ends.get(partition) != Some(end));
-            // Any other one was built on the frontier that this one has moved: it cannot apply any more (S2).
-            self.pending.clear();
-            self.since = self.has_any().then(Instant::now);
-        }
+impl Drop for Tail {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        state.topics.values().for_each(|tail| self.usage.freed(tail.bytes, tail.rows));
+        self.usage.changed();
     }
 }

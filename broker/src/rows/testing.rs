@@ -1,5 +1,8 @@
 //! A shard without Raft or a log on disk: the real replicated state, entries in memory, segments in a directory.
 
+mod copies;
+mod works;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,11 +23,14 @@ use stratalog_storage::{Io, Manifest, RealDisk};
 use tokio::sync::watch;
 
 use super::catalog::Directory;
-use super::extent::Extent;
+use super::extent::{Extent, Sealed};
 use super::log::{HostedTopic, RemovedListener, RowLog, unsealed_after};
 use crate::outcome::CommandResult;
 use crate::shard::testing::rec_of;
 use crate::shard::{Applied, AppliedBatch, Passed, ShardState, Unreadable, Wanted};
+
+pub(super) use copies::{AloneCopies, FakeCopies};
+pub(super) use works::{rows_over, rows_with};
 
 /// What happens to the next Seal or Merge that is proposed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -45,6 +51,8 @@ pub(super) struct MemLog {
     state: Mutex<ShardState>,
     entries: Mutex<Vec<Bytes>>,
     applied: watch::Sender<RaftIndex>,
+    leading: watch::Sender<Option<Term>>,
+    term: Mutex<Term>,
     listener: Mutex<Option<RemovedListener>>,
     pub(super) fate: Mutex<SealFate>,
     /// Entries that cannot be read.
@@ -72,6 +80,8 @@ impl MemLog {
             state: Mutex::new(ShardState::new()),
             entries: Mutex::default(),
             applied: watch::Sender::new(RaftIndex(0)),
+            leading: watch::Sender::new(Some(Term(1))),
+            term: Mutex::new(Term(1)),
             listener: Mutex::default(),
             fate: Mutex::default(),
             lost: Mutex::default(),
@@ -102,6 +112,26 @@ impl MemLog {
         next
     }
 
+    /// Another replica that has applied the same entries, with its segments in another directory. It does not lead.
+    pub(super) fn follower(&self, dir: &Path) -> Arc<Self> {
+        let next = Self::new(dir);
+        self.entries.lock().iter().for_each(|payload| drop(next.apply_entry(payload.clone())));
+        next.lead(self.current_term().0, false);
+        next
+    }
+
+    /// Applies what another replica has applied beyond.
+    pub(super) fn follow(&self, leader: &Self) {
+        let seen = self.applied().0 as usize;
+        let new: Vec<Bytes> = leader.entries.lock().iter().skip(seen).cloned().collect();
+        new.into_iter().for_each(|payload| drop(self.apply_entry(payload)));
+    }
+
+    /// The proposals whose answer was lost, which are never applied here then.
+    pub(super) fn take_late(&self) -> Vec<Command> {
+        std::mem::take(&mut *self.late.lock())
+    }
+
     /// Applies the oldest proposal whose answer was lost, or forgets it; whether there was one.
     pub(super) fn apply_late(&self, forget: bool) -> bool {
         let mut late = self.late.lock();
@@ -114,6 +144,12 @@ impl MemLog {
             self.apply(&[command]).remove(0).ok();
         }
         true
+    }
+
+    /// From now on it leads in this term, or another replica does.
+    pub(super) fn lead(&self, term: u64, leads: bool) {
+        *self.term.lock() = Term(term);
+        self.leading.send_replace(leads.then_some(Term(term)));
     }
 
     /// What the state is now.
@@ -133,7 +169,7 @@ impl MemLog {
         let mut entries = self.entries.lock();
         entries.push(payload);
         let index = RaftIndex(entries.len() as u64);
-        let effects = self.state.lock().apply(index, Term(1), &entry).unwrap();
+        let effects = self.state.lock().apply(index, self.current_term(), &entry).unwrap();
         self.remember_batches(index, &entry);
         if let Some(listener) = self.listener.lock().as_ref().filter(|_| !effects.removed.is_empty()) {
             listener(&effects.removed);
@@ -208,8 +244,16 @@ impl RowLog for MemLog {
         self.applied.subscribe()
     }
 
-    fn is_leader(&self) -> bool {
-        true
+    fn watch_leading(&self) -> watch::Receiver<Option<Term>> {
+        self.leading.subscribe()
+    }
+
+    fn current_term(&self) -> Term {
+        *self.term.lock()
+    }
+
+    fn applied_term(&self) -> Term {
+        self.current_term()
     }
 
     fn unsealed_after(&self) -> Option<RaftIndex> {
@@ -266,6 +310,10 @@ impl RowLog for MemLog {
 
     fn extent(&self, topic: TopicId) -> Extent {
         Extent::of(&self.state.lock(), topic)
+    }
+
+    fn extent_and_sealed(&self, topic: TopicId) -> (Extent, Sealed) {
+        self.read(|state| (Extent::of(state, topic), Sealed::of(state, topic)))
     }
 
     fn passed(&self, topic: TopicId, index: RaftIndex) -> BTreeMap<PartitionId, Passed> {

@@ -2,6 +2,7 @@
 
 mod declared;
 mod end_of_time;
+mod leading;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,16 +12,17 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use stratalog_proto::config::{Format, TopicConfig};
 use stratalog_proto::entry::Command;
-use stratalog_proto::{Code, RaftIndex, ShardId, Token, internal};
+use stratalog_proto::{Code, Error, RaftIndex, ShardId, Term, Token, internal};
 use stratalog_query::{Catalog, TopicInfo};
 use stratalog_storage::SegmentKind;
 
 use super::log::RowLog;
 use super::materializer::{Materializer, start_of_tail};
 use super::options::RowsOptions;
+use super::replica::Replica;
 use super::runtime::Rows;
 use super::shard_rows::ShardRows;
-use super::testing::{FixedTopics, MemLog, NOW_NS, SealFate, topic, visible};
+use super::testing::{AloneCopies, FixedTopics, MemLog, NOW_NS, SealFate, rows_over, topic, visible};
 use super::usage::Usage;
 
 pub(super) const HOUR: i64 = 3_600_000_000_000;
@@ -32,7 +34,7 @@ pub(super) fn quiet() -> RowsOptions {
 
 pub(super) async fn start(log: &Arc<MemLog>, topics: &[Arc<TopicInfo>], options: RowsOptions) -> Arc<Rows> {
     let directory = Arc::new(FixedTopics(topics.to_vec()));
-    let rows = Rows::start(vec![log.clone() as _], directory, options).await.unwrap();
+    let rows = rows_over([log.clone()], directory, options).await;
     caught_up(&rows).await;
     rows
 }
@@ -257,7 +259,8 @@ async fn s1_is_not_judged_before_a_rebuild_has_come_to_the_row_frontier() {
     rows.stop().await;
 
     let usage = Arc::new(Usage::default());
-    let rebuilt = ShardRows::new(log.clone(), usage.clone());
+    let replica = Replica::open(log.clone(), Arc::new(AloneCopies), Default::default()).await.unwrap();
+    let rebuilt = ShardRows::new(&replica, Term(1), usage.clone());
     assert_eq!(rebuilt.coverage(sealed.id), None, "what is sealed is not yet behind the fence");
     let materializer = Materializer {
         log: log.clone(),

@@ -1,7 +1,7 @@
 //! What all tails of the node take together, and who waits for them to shrink.
 
 use std::sync::Weak;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -15,6 +15,16 @@ pub(super) struct Usage {
     rows: AtomicUsize,
     changes: watch::Sender<()>,
     tails: Mutex<Vec<Weak<Tail>>>,
+    pub(super) made: Made,
+}
+
+/// What was made of the log since the start, in tails that are gone, too.
+#[derive(Default)]
+pub(super) struct Made {
+    pub(super) rows: AtomicU64,
+    pub(super) dead_rows: AtomicU64,
+    /// Of the record batches.
+    pub(super) bytes: AtomicU64,
 }
 
 /// How much of all tails together no seal under way has taken.
@@ -29,7 +39,9 @@ pub(super) struct Pressure {
 impl Usage {
     /// Counts a tail among those of the node.
     pub(super) fn register(&self, tail: Weak<Tail>) {
-        self.tails.lock().push(tail);
+        let mut tails = self.tails.lock();
+        tails.retain(|tail| tail.strong_count() > 0);
+        tails.push(tail);
     }
 
     /// What could be sealed, in all shards.

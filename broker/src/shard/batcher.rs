@@ -2,22 +2,27 @@
 //!
 //! The queue is what makes one fsync serve many producers: while [`MAX_ENTRIES`] entries or [`MAX_BYTES`] bytes are on
 //! their way to the disk, commands collect, and the next entry takes all of them.
+//!
+//! Only a leader that has applied all of its log proposes. On the way there commands wait; on any other replica they are
+//! refused at once, those included that waited when leadership was lost: they were certainly not written. What was in flight
+//! then may or may not take effect, and who waits for it hears so after a while.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use stratalog_proto::entry::{Append, Command, ENTRY_HEADER_BYTES, EntryBuilder};
-use stratalog_proto::{Code, Error, TopicPartition};
-use tokio::sync::{Mutex, oneshot};
+use stratalog_proto::{Code, Error, Term, TopicPartition};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
 use super::order::Order;
 use super::queue::{Answer, Answering, Queue, Waiting, closing};
 use crate::metrics::Stages;
-use crate::raft::{Group, Promise, Submitted};
+use crate::raft::{Group, Promise, RoleNow, Submitted, leave_stalled};
 
 /// Entries in flight at which commands begin to collect.
 const MAX_ENTRIES: usize = 4;
@@ -25,6 +30,11 @@ const MAX_ENTRIES: usize = 4;
 const MAX_BYTES: usize = 4 << 20;
 /// How long a stop waits for what is in flight.
 const STOP_WAIT: Duration = Duration::from_secs(10);
+/// How long an entry may take that was in flight when leadership was lost.
+const LOST_WAIT: Duration = Duration::from_secs(2);
+
+/// Gives the time of the last entry that a group has applied.
+type LastTime = Box<dyn Fn() -> i64 + Send + Sync>;
 
 /// Proposes the commands of one group.
 pub(crate) struct Batcher {
@@ -33,12 +43,19 @@ pub(crate) struct Batcher {
     order: Order,
     queue: Arc<Queue>,
     stop: CancellationToken,
+    role: watch::Receiver<RoleNow>,
     task: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
 impl Batcher {
-    /// Starts proposing. `last_time_ns` is the time of the group's last entry: later ones are never older.
-    pub(crate) fn start(group: Arc<Group>, admission: Arc<Admission>, stages: Stages, last_time_ns: i64) -> Self {
+    /// Starts proposing, whenever this replica leads. `last_time_ns` gives the time of the last entry that the group has
+    /// applied: what is proposed after it is never older.
+    pub(crate) fn start(
+        group: Arc<Group>,
+        admission: Arc<Admission>,
+        stages: Stages,
+        last_time_ns: impl Fn() -> i64 + Send + Sync + 'static,
+    ) -> Self {
         let queue = Arc::new(Queue::open());
         let stop = CancellationToken::new();
         let pump = Pump {
@@ -47,10 +64,16 @@ impl Batcher {
             queue: Arc::clone(&queue),
             stop: stop.clone(),
             stages,
-            time_ns: last_time_ns,
+            role: group.watch_role(),
+            leading: None,
+            last_time_ns: Box::new(last_time_ns),
+            time_ns: i64::MIN,
+            in_flight: FuturesUnordered::new(),
+            bytes_in_flight: 0,
         };
         let task = Mutex::new(Some(tokio::spawn(pump.run())));
-        Self { group, admission, order: Order::default(), queue, stop, task }
+        tokio::spawn(leave_stalled(Arc::downgrade(&group), stop.clone()));
+        Self { role: group.watch_role(), group, admission, order: Order::default(), queue, stop, task }
     }
 
     /// Proposes a record batch, behind all earlier ones of its partition, once `gate` lets it pass and there is room.
@@ -62,7 +85,7 @@ impl Batcher {
         let tp = TopicPartition { topic: append.topic, partition: append.partition };
         let command = Command::Append(append);
         let bytes = command.encoded_len();
-        self.check_size(bytes)?;
+        self.check(bytes)?;
         let log = self.group.log();
         let turn = self.admission.turn(&self.order, tp, bytes, log).await?;
         gate.await?;
@@ -77,7 +100,7 @@ impl Batcher {
     /// # Errors
     /// See [`Shard::propose`](super::Shard::propose).
     pub(crate) async fn propose(&self, command: Command) -> Answer {
-        self.check_size(command.encoded_len())?;
+        self.check(command.encoded_len())?;
         self.wait(self.queue.push(command, Instant::now(), None)?).await
     }
 
@@ -85,12 +108,17 @@ impl Batcher {
         let deadline = self.admission.deadline();
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(no_answer(&"the shard stopped")),
+            Ok(Err(_)) => Err(no_answer(&"this node does not lead the shard any more, or stopped")),
             Err(_) => Err(no_answer(&format_args!("none came in {deadline:?}"))),
         }
     }
 
-    fn check_size(&self, bytes: usize) -> Result<(), Error> {
+    /// Refuses at once what would be refused later: a command that is too large, or of a group that is led elsewhere.
+    fn check(&self, bytes: usize) -> Result<(), Error> {
+        let role = *self.role.borrow();
+        if !may_wait(role, &self.group) && !self.stop.is_cancelled() {
+            return Err(self.group.not_leader());
+        }
         let most = self.group.log().max_entry_bytes() - ENTRY_HEADER_BYTES;
         if bytes <= most {
             return Ok(());
@@ -122,36 +150,77 @@ struct Pump {
     queue: Arc<Queue>,
     stop: CancellationToken,
     stages: Stages,
+    role: watch::Receiver<RoleNow>,
+    /// The term in which this replica leads, and proposes.
+    leading: Option<Term>,
+    last_time_ns: LastTime,
     time_ns: i64,
     entry_bytes: usize,
+    in_flight: FuturesUnordered<BoxFuture<'static, usize>>,
+    bytes_in_flight: usize,
 }
 
 impl Pump {
     async fn run(mut self) {
-        let mut in_flight = FuturesUnordered::new();
-        let mut bytes_in_flight = 0;
+        let mut has_stopped = false;
         loop {
-            let mut room = in_flight.len() < MAX_ENTRIES && bytes_in_flight < MAX_BYTES;
-            while room {
-                let commands = self.queue.take(self.entry_bytes);
-                if commands.is_empty() {
-                    break;
-                }
-                let (entry, promises, answers) = self.build(commands);
-                let bytes = entry.len();
-                bytes_in_flight += bytes;
-                let submitted = self.group.submit(entry, promises).await;
-                in_flight.push(answer_all(submitted, answers, bytes));
-                room = in_flight.len() < MAX_ENTRIES && bytes_in_flight < MAX_BYTES;
-            }
+            let role = *self.role.borrow_and_update();
+            self.follow(role);
+            self.propose().await;
+            let listens = self.has_room() || self.leading.is_none();
             tokio::select! {
-                _ = self.queue.arrived.notified(), if room => {}
-                Some(bytes) = in_flight.next() => bytes_in_flight -= bytes,
+                _ = self.queue.arrived.notified(), if listens => {}
+                Some(bytes) = self.in_flight.next() => self.bytes_in_flight -= bytes,
+                changed = self.role.changed(), if !has_stopped => has_stopped = changed.is_err(),
                 _ = self.stop.cancelled() => break,
             }
         }
         self.queue.close().into_iter().for_each(|waiting| waiting.answering.send(Err(closing())));
-        while in_flight.next().await.is_some() {}
+        while self.in_flight.next().await.is_some() {}
+    }
+
+    /// Begins to propose in a term, or ends it, with what is to become of what waits and of what is in flight.
+    fn follow(&mut self, role: RoleNow) {
+        let leading = role.leads.then_some(role.term);
+        if leading != self.leading {
+            self.leading = leading;
+            self.let_go();
+            if leading.is_some() {
+                // Everything that was acknowledged is applied: no entry that follows may be older (A1).
+                self.time_ns = self.time_ns.max((self.last_time_ns)());
+            }
+        }
+        if !may_wait(role, &self.group) {
+            let error = self.group.not_leader();
+            self.queue.take_all().into_iter().for_each(|waiting| waiting.answering.send(Err(error.clone())));
+        }
+    }
+
+    /// What is in flight does not hold up what comes now, if anything ever does. It is answered if it is soon.
+    fn let_go(&mut self) {
+        let lost = std::mem::take(&mut self.in_flight);
+        self.bytes_in_flight = 0;
+        if !lost.is_empty() {
+            tokio::spawn(tokio::time::timeout(LOST_WAIT, lost.for_each(|_| std::future::ready(()))));
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.leading.is_some() && self.in_flight.len() < MAX_ENTRIES && self.bytes_in_flight < MAX_BYTES
+    }
+
+    async fn propose(&mut self) {
+        while self.has_room() {
+            let commands = self.queue.take(self.entry_bytes);
+            if commands.is_empty() {
+                break;
+            }
+            let (entry, promises, answers) = self.build(commands);
+            let bytes = entry.len();
+            self.bytes_in_flight += bytes;
+            let submitted = self.group.submit(entry, promises).await;
+            self.in_flight.push(Box::pin(answer_all(submitted, answers, bytes)));
+        }
     }
 
     /// One entry of the commands, stamped with a time that never goes back.
@@ -167,6 +236,11 @@ impl Pump {
         }
         (entry.finish(self.time_ns), promises, answers)
     }
+}
+
+/// Whether commands may wait for a group to be led here: it is, or is about to be.
+fn may_wait(role: RoleNow, group: &Group) -> bool {
+    role.leads || role.is_about_to_lead(group.log().replica())
 }
 
 /// Waits for an entry and gives each command its own answer; the bytes that are no longer in flight.

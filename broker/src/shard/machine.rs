@@ -1,13 +1,14 @@
 //! Holds a shard's state where Raft applies to it and readers read from it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 use stratalog_proto::entry::Entry;
 use stratalog_proto::{Code, Error, RaftIndex, Term};
-use stratalog_storage::SegmentMeta;
+use stratalog_storage::{Manifest, SegmentMeta};
 use tokio::sync::watch;
 
 use super::state::{Effects, ShardState, StateHash};
@@ -23,6 +24,8 @@ type Listener = Box<dyn Fn(&[Arc<SegmentMeta>]) + Send + Sync>;
 pub(crate) struct ShardMachine {
     state: RwLock<ShardState>,
     applied: watch::Sender<RaftIndex>,
+    /// Of the last entry with commands.
+    applied_term: AtomicU64,
     hashed: watch::Sender<Option<StateHash>>,
     removed: RwLock<Option<Listener>>,
     waiters: Waiters,
@@ -37,6 +40,7 @@ impl ShardMachine {
         Self {
             state: RwLock::new(ShardState::new()),
             applied: watch::Sender::new(RaftIndex(0)),
+            applied_term: AtomicU64::new(0),
             hashed: watch::Sender::new(None),
             removed: RwLock::new(None),
             waiters: Waiters::default(),
@@ -51,6 +55,11 @@ impl ShardMachine {
 
     pub(super) fn applied(&self) -> RaftIndex {
         *self.applied.borrow()
+    }
+
+    /// The term of the last entry with commands that was applied since the start; 0 before.
+    pub(super) fn applied_term(&self) -> Term {
+        Term(self.applied_term.load(Ordering::Acquire))
     }
 
     pub(super) fn watch_applied(&self) -> watch::Receiver<RaftIndex> {
@@ -95,6 +104,7 @@ impl Machine for ShardMachine {
     fn apply(&self, index: RaftIndex, term: Term, entry: &Entry) -> Result<Results, Error> {
         let started = Instant::now();
         let effects = self.state.write().apply(index, term, entry)?;
+        self.applied_term.store(term.0, Ordering::Release);
         let results = self.announce(effects);
         self.stages.applied(started.elapsed());
         Ok(results)
@@ -131,9 +141,21 @@ impl Machine for ShardMachine {
     fn restore(&self, _at: RaftIndex, state: Bytes) -> Result<(), Error> {
         let restored = ShardState::decode(state)?;
         let manifest = restored.manifest().clone();
-        *self.state.write() = restored;
+        let before = std::mem::replace(&mut *self.state.write(), restored);
         self.recs.restored(manifest.recs());
+        let removed = removed_columns(before.manifest(), &manifest);
+        if let Some(listener) = self.removed.read().as_ref().filter(|_| !removed.is_empty()) {
+            listener(&removed);
+        }
         manifest.topics().for_each(|(topic, _)| self.waiters.wake_topic(topic));
         Ok(())
     }
+}
+
+/// The column segments that one manifest names and the next does not.
+fn removed_columns(before: &Manifest, after: &Manifest) -> Vec<Arc<SegmentMeta>> {
+    let is_left =
+        |meta: &Arc<SegmentMeta>| after.topic(meta.topic).is_some_and(|live| live.segments.contains_key(&meta.id));
+    let segments = before.topics().flat_map(|(_, live)| live.segments.values());
+    segments.filter(|meta| !is_left(meta)).cloned().collect()
 }

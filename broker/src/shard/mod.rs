@@ -25,6 +25,7 @@ pub(crate) use admission::Admission;
 pub(crate) use batcher::Batcher;
 #[cfg(test)]
 pub(crate) use machine::ShardMachine;
+pub(crate) use order::Order;
 pub(crate) use partition::{BatchSlot, PartitionState};
 pub(crate) use read::{
     Applied, AppliedBatch, MAX_BATCH_CONTENT_BYTES, MAX_MOVES, Source, Unreadable, Wanted, leader_epoch,

@@ -10,7 +10,7 @@ use tokio::sync::OwnedMutexGuard;
 /// Batches of one partition are queued in the order in which they arrived, whatever each of them waits for: a producer
 /// that has several in flight relies on it. Partitions do not wait for each other.
 #[derive(Default)]
-pub(super) struct Order {
+pub(crate) struct Order {
     lines: Mutex<HashMap<TopicPartition, Line>>,
 }
 
@@ -22,7 +22,7 @@ struct Line {
 }
 
 /// The turn of a batch; the next one follows when it is dropped.
-pub(super) struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     // Before the place, so that who comes when this was the last member finds the turn free.
     _guard: OwnedMutexGuard<()>,
     _place: Place<'a>,
@@ -36,7 +36,7 @@ struct Place<'a> {
 
 impl Order {
     /// Waits for the turn of a batch of this partition.
-    pub(super) async fn turn(&self, tp: TopicPartition) -> Turn<'_> {
+    pub(crate) async fn turn(&self, tp: TopicPartition) -> Turn<'_> {
         let (lock, place) = self.join(tp);
         Turn { _guard: lock.lock_owned().await, _place: place }
     }

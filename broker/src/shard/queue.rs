@@ -86,6 +86,11 @@ impl Queue {
         waiting.drain(..count).collect()
     }
 
+    /// Everything that waits.
+    pub(super) fn take_all(&self) -> VecDeque<Waiting> {
+        self.waiting.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Refuses everything from now on; what was waiting.
     pub(super) fn close(&self) -> VecDeque<Waiting> {
         self.waiting.lock().take().unwrap_or_default()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stratalog_proto::entry::{Append, Command};
-use stratalog_proto::{Error, RaftIndex, ShardId};
+use stratalog_proto::{Error, RaftIndex, ShardId, Term};
 use stratalog_storage::{Io, SegmentMeta, StateFiles};
 use tokio::sync::watch;
 
@@ -17,7 +17,7 @@ use super::state::ShardState;
 use super::waiters::Waiters;
 use crate::metrics::Stages;
 use crate::outcome::CommandResult;
-use crate::raft::{Group, GroupLog, Peers};
+use crate::raft::{Group, GroupLog, Peers, RoleNow};
 use crate::replay::RecStore;
 
 /// What a shard is started with.
@@ -36,6 +36,8 @@ pub(crate) struct ShardOptions {
     pub(crate) admission: Arc<Admission>,
     /// Told how long each stage takes.
     pub(crate) stages: Stages,
+    /// This replica is the first one of its group, which begins with it.
+    pub(crate) form: bool,
     /// How long the log of a restart may take to apply.
     pub(crate) recovery_timeout: Duration,
 }
@@ -53,16 +55,22 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// Starts the group over its recovered log, makes it lead, and returns when everything in the log is applied.
+    /// Starts the group over its recovered log. Where this replica alone votes, it leads, and everything in the log is
+    /// applied, when this returns; where others vote, too, it waits for nobody.
     ///
     /// # Errors
-    /// [`Code::Timeout`](stratalog_proto::Code::Timeout) if the log is not applied in `recovery_timeout`.
+    /// [`Code::Timeout`](stratalog_proto::Code::Timeout) if the log is not applied in `recovery_timeout`; those of reading
+    /// the log and the state.
     pub(crate) async fn start(options: ShardOptions, log: GroupLog) -> Result<Arc<Self>, Error> {
         let machine = Arc::new(ShardMachine::new(Arc::clone(&options.recs), options.stages.clone()));
         let group =
             Arc::new(Group::start(log.clone(), Arc::clone(&machine) as _, options.states, options.peers).await?);
+        if options.form {
+            group.form().await?;
+        }
         group.lead(options.recovery_timeout).await?;
-        let last_time_ns = machine.read(ShardState::time_ns);
+        let applied = Arc::clone(&machine);
+        let last_time_ns = move || applied.read(ShardState::time_ns);
         let batcher = Batcher::start(Arc::clone(&group), options.admission, options.stages, last_time_ns);
         let hashed = machine.watch_hashed();
         let shard = Arc::new(Self {
@@ -94,9 +102,19 @@ impl Shard {
         self.machine.watch_applied()
     }
 
+    /// The term of the last entry with commands that was applied here since the start; 0 before.
+    pub(crate) fn applied_term(&self) -> Term {
+        self.machine.applied_term()
+    }
+
     /// Whether this replica leads.
     pub(crate) fn is_leader(&self) -> bool {
         self.group.is_leader()
+    }
+
+    /// Who leads, and whether everything that was acknowledged before is applied here.
+    pub(crate) fn watch_role(&self) -> watch::Receiver<RoleNow> {
+        self.group.watch_role()
     }
 
     /// A short read of the state, under its lock: no IO and no waiting inside.
@@ -111,6 +129,14 @@ impl Shard {
     /// [`Unavailable`](stratalog_proto::Code::Unavailable) if the shard stops, and it did not happen.
     pub(crate) async fn propose(&self, command: Command) -> Result<CommandResult, Error> {
         self.batcher.propose(command).await.map(|(_, result)| result)
+    }
+
+    /// As [`propose`](Self::propose), and at which index it was applied.
+    ///
+    /// # Errors
+    /// As [`propose`](Self::propose).
+    pub(crate) async fn propose_at(&self, command: Command) -> Result<(RaftIndex, CommandResult), Error> {
+        self.batcher.propose(command).await
     }
 
     /// Proposes a record batch, once `gate` lets it pass and there is room, and waits until it is applied here: the

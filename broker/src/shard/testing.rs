@@ -1,6 +1,6 @@
 //! A running shard over a real lane, for tests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{Admission, BatchSlot, Shard, ShardOptions, Wanted};
 use crate::metrics::Stages;
 use crate::outcome::CommandResult;
-use crate::raft::{GroupLog, NoPeers};
+use crate::raft::{Known, Logs, LogsOptions, NoPeers};
 use crate::replay::RecStore;
 
 pub(crate) const ID: ShardId = ShardId(1);
@@ -33,9 +33,9 @@ pub(crate) async fn start_on(disk: Arc<dyn Io>, dir: &TempDir, cache_bytes: usiz
     let votes = Arc::new(Votes::open(disk.clone(), &dir.path().join("votes")).unwrap());
     let keep = Arc::new(()) as Arc<dyn Send + Sync>;
     let states = Arc::new(StateFiles::open(disk.clone(), &dir.path().join("state"), ID).unwrap());
-    let groups = [states.clone()];
-    let mut logs =
-        GroupLog::recover(&groups, ReplicaId(1), &lane, &votes, &recovery.frames, cache_bytes, &keep).unwrap();
+    let known = [Known { replica: ReplicaId(1), states: states.clone() }];
+    let logs = LogsOptions { lane, votes, cache_bytes, keep: keep.clone() };
+    let logs = Logs::recover(logs, &known, &BTreeMap::new(), &recovery).unwrap();
     let segments_dir = dir.path().join("segments");
     disk.create_dir_all(&segments_dir).unwrap();
     let second = Duration::from_secs(1);
@@ -48,9 +48,10 @@ pub(crate) async fn start_on(disk: Arc<dyn Io>, dir: &TempDir, cache_bytes: usiz
         peers: Arc::new(NoPeers),
         stages: Stages::default(),
         admission: Arc::new(Admission::new(1 << 20, 10 * second, 30 * second)),
+        form: true,
         recovery_timeout: 30 * second,
     };
-    Shard::start(options, logs.remove(&ID).unwrap()).await.unwrap()
+    Shard::start(options, logs.get(ID).unwrap()).await.unwrap()
 }
 
 /// Hosts a new topic with partitions `0..partitions`.

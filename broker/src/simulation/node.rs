@@ -1,5 +1,6 @@
 //! A node: its lane, and a replica of each shard.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use crate::identity;
 use crate::metrics::Stages;
-use crate::raft::{GroupLog, Solo};
+use crate::raft::{Known, Logs, LogsOptions, Solo};
 use crate::replay::{RecStore, first_needed, is_of_the_device, make};
 use crate::shard::{ShardMachine, Source, leader_epoch};
 
@@ -60,14 +61,17 @@ impl Node {
             LaneOptions { file_bytes: FILE_BYTES, group_bytes: 8 << 10, reserve_bytes: 0, ..Default::default() };
         let (lane, recovery) = SteppedLane::open(Arc::clone(&io), &lane_dir, options)?;
         let keep = Arc::new(()) as Arc<dyn Send + Sync>;
-        let frames = &recovery.frames;
-        let mut logs = GroupLog::recover(&states, ReplicaId(1), lane.lane(), &votes, frames, 2 << 10, &keep)?;
+        let known: Vec<Known> =
+            states.iter().map(|states| Known { replica: ReplicaId(1), states: Arc::clone(states) }).collect();
+        let lane_of_logs = Arc::clone(lane.lane());
+        let logs = LogsOptions { lane: lane_of_logs, votes, cache_bytes: 2 << 10, keep: Arc::clone(&keep) };
+        let logs = Logs::recover(logs, &known, &BTreeMap::new(), &recovery)?;
         let open = |states: Arc<StateFiles>| {
             let shard = states.shard();
             let dir = identity::segments_dir(data_dir(), shard.0);
             let recs = Arc::new(RecStore::new(Arc::clone(&io), &dir, shard, Arc::clone(&keep)));
             let machine = Arc::new(ShardMachine::new(Arc::clone(&recs), Stages::default()));
-            let log = logs.remove(&shard).expect("each shard has a log");
+            let log = logs.get(shard).expect("each shard has a log");
             let solo = Solo::start(log, Arc::clone(&machine) as _, states)?;
             Ok(Replica { solo, machine, recs, proposed: None })
         };

@@ -101,7 +101,7 @@ async fn s1_records_deleted_from_replay_segments_before_they_were_sealed_hold_up
     let broker = start_after_kill_with(|| rolling(&dir)).await;
     assert_eq!(count(&broker, vec![]).await, 25);
     broker.drop_before("t", i64::MIN, false).await.unwrap();
-    assert_eq!(broker.segments("t").unwrap().iter().map(|(_, meta)| meta.rows).sum::<u64>(), 50);
+    assert_eq!(broker.segments("t").await.unwrap().iter().map(|(_, meta)| meta.rows).sum::<u64>(), 50);
     assert_eq!(count(&broker, vec![]).await, 25);
     broker.stop().await;
 }
@@ -124,7 +124,7 @@ async fn a_raw_topic_is_kept_within_its_bytes() {
     }
     let gone = broker.apply_retention("blobs", false).await.unwrap();
     assert!(gone.log_bytes >= told.log_bytes && gone.log_starts[0].1 >= told.log_starts[0].1, "{told:?} {gone:?}");
-    let left = &broker.partitions("blobs").unwrap()[0];
+    let left = &broker.partitions("blobs").await.unwrap()[0];
     assert_eq!((left.log_start, left.high_watermark), (gone.log_starts[0].1, Offset(40)));
     broker.stop().await;
 }

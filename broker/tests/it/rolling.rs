@@ -90,6 +90,7 @@ async fn read_all(broker: &Broker, topic: &str, partition: PartitionId) -> Vec<B
             partitions: vec![(partition, next)],
             max_bytes: 300_000,
             max_wait: Duration::ZERO,
+            from_follower: false,
         };
         let fetched = broker.fetch(request).await.unwrap().remove(0);
         let batches: Vec<Bytes> =
@@ -259,7 +260,7 @@ async fn what_retention_drops_leaves_the_replay_segments_too() {
     let more = broker.produce("rows", PartitionId(0), rows(0)).await.unwrap();
     until("few replay segments", || figure(&broker, "stratalog_replay_segments") == 0).await;
     until("no files of them", || files(dir.path(), ".rec").is_empty()).await;
-    let log_start = broker.partitions("rows").unwrap()[0].log_start;
+    let log_start = broker.partitions("rows").await.unwrap()[0].log_start;
     assert_eq!(log_start, Offset(8_000));
     broker.stop().await;
     drop(broker);
@@ -350,7 +351,7 @@ fn child_that_rolls() {
                 println!("acknowledged {} {}", info.partition, produced.base_offset);
             }
         };
-        futures::future::join_all(broker.partitions("t").unwrap().into_iter().map(produce)).await;
+        futures::future::join_all(broker.partitions("t").await.unwrap().into_iter().map(produce)).await;
     });
 }
 

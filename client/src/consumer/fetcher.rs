@@ -1,6 +1,6 @@
 //! The task that fetches ahead of the reader.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use stratalog_proto::{Code, Error, Offset, PartitionId, v1};
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::decode::{Extent, decode};
 use super::positions::{Position, Positions};
 use super::{ConsumedRecord, ConsumerOptions};
-use crate::client::MAX_MESSAGE_BYTES;
+use crate::nodes::{MAX_MESSAGE_BYTES, Node};
 use crate::retry::backoff;
 use crate::{Client, ClientError};
 
@@ -18,6 +18,9 @@ const MAX_FETCH_BYTES: u32 = (MAX_MESSAGE_BYTES / 2) as u32;
 
 /// Records for which memory is taken on the word of headers alone (X1).
 const MAX_EXPECTED: usize = 16 << 10;
+
+/// How much longer than it was told to wait one of several nodes may take to answer.
+const LATE_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct Fetcher {
     client: Client,
@@ -49,7 +52,8 @@ impl Fetcher {
                 self.deliver(pieces).await;
                 return;
             }
-            let (fetched, go_on) = tokio::join!(self.fetch(wanted), self.deliver(std::mem::take(&mut pieces)));
+            let node = self.client.node();
+            let (fetched, go_on) = tokio::join!(self.fetch(&node, wanted), self.deliver(std::mem::take(&mut pieces)));
             if !go_on {
                 return;
             }
@@ -66,18 +70,31 @@ impl Fetcher {
                 return self.fail(error).await;
             }
             failing = Some((since, failures));
-            tokio::time::sleep(backoff(failures)).await;
+            self.client.leave(&node);
+            tokio::time::sleep(backoff(failures.div_ceil(self.client.node_count() as u32))).await;
         }
     }
 
-    async fn fetch(&self, partitions: Vec<v1::FetchPartition>) -> Result<Vec<v1::FetchedPartition>, ClientError> {
+    async fn fetch(
+        &self,
+        node: &Node,
+        partitions: Vec<v1::FetchPartition>,
+    ) -> Result<Vec<v1::FetchedPartition>, ClientError> {
         let request = v1::FetchRequest {
             topic: self.topic.clone(),
             partitions,
             max_bytes: self.options.max_bytes.min(MAX_FETCH_BYTES),
             max_wait_ms: self.options.max_wait.as_millis().try_into().unwrap_or(u32::MAX),
+            from_follower: self.options.from_follower,
         };
-        Ok(self.client.log_service().fetch(request).await?.into_inner().partitions)
+        let mut log = node.log();
+        let fetched = log.fetch(request);
+        if self.client.node_count() == 1 {
+            return Ok(fetched.await?.into_inner().partitions);
+        }
+        let within = self.options.max_wait + LATE_AFTER;
+        let late = |_| ClientError::new(Code::Unavailable, format!("{} did not answer in {within:?}", node.address()));
+        Ok(tokio::time::timeout(within, fetched).await.map_err(late)??.into_inner().partitions)
     }
 
     /// Moves the positions behind what was fetched and adds it to `pieces`; the first error of a partition.

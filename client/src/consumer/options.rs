@@ -45,6 +45,9 @@ pub struct ConsumerOptions {
     pub stop: Stop,
     /// How long to go on trying while no node answers.
     pub patience: Duration,
+    /// The asked node answers from its own replica, if it has one, though another node leads: less travels between the
+    /// nodes, and records come a little later.
+    pub from_follower: bool,
 }
 
 impl Default for ConsumerOptions {
@@ -57,6 +60,7 @@ impl Default for ConsumerOptions {
             prefetch: 2,
             stop: Stop::default(),
             patience: Duration::from_secs(30),
+            from_follower: false,
         }
     }
 }

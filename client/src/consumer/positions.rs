@@ -6,7 +6,7 @@ use stratalog_proto::v1::list_offsets_request::At;
 use stratalog_proto::{Code, Offset, PartitionId, v1};
 
 use super::{ConsumerOptions, Start, Stop};
-use crate::retry::reading;
+use crate::retry::ask;
 use crate::{Client, ClientError};
 
 /// Where one partition stands.
@@ -94,12 +94,8 @@ fn offset_of(
 }
 
 async fn list_offsets(client: &Client, topic: &str, at: At) -> Result<BTreeMap<PartitionId, Offset>, ClientError> {
-    let call = || {
-        let mut service = client.log_service();
-        let request = v1::ListOffsetsRequest { topic: topic.to_owned(), at: Some(at) };
-        async move { service.list_offsets(request).await }
-    };
-    let offsets = reading(call).await?.offsets;
+    let request = v1::ListOffsetsRequest { topic: topic.to_owned(), at: Some(at) };
+    let offsets = ask!(reading, client, log.list_offsets(request))?.offsets;
     Ok(offsets.into_iter().map(|found| (PartitionId(found.partition), Offset(found.offset))).collect())
 }
 

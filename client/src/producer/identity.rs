@@ -3,17 +3,13 @@
 use stratalog_proto::{Code, ProducerId, v1};
 
 use super::queue::Identity;
-use crate::retry::reading;
+use crate::retry::ask;
 use crate::{Client, ClientError};
 
 /// A producer id that nobody else has.
 pub(super) async fn new_identity(client: &Client) -> Result<Identity, ClientError> {
     // An id that is allocated twice over is only a number that is not used: trying again is harmless.
-    let call = || {
-        let mut service = client.log_service();
-        async move { service.init_producer(v1::InitProducerRequest {}).await }
-    };
-    let answer = reading(call).await?;
+    let answer = ask!(reading, client, log.init_producer(v1::InitProducerRequest {}))?;
     let epoch = i16::try_from(answer.producer_epoch).ok().filter(|epoch| *epoch >= 0);
     match epoch.filter(|_| answer.producer_id >= 0) {
         Some(epoch) => Ok(Identity { id: ProducerId(answer.producer_id), epoch }),

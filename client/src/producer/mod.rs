@@ -6,6 +6,7 @@
 mod delivery;
 mod identity;
 mod options;
+mod patience;
 mod queue;
 mod record;
 mod seal;
@@ -81,7 +82,7 @@ impl Client {
         let identity = if options.idempotent { Some(new_identity(self).await?) } else { None };
         let buffer_bytes = options.buffer_bytes.min(Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared::new(topic, topic_info.partitions, limits, buffer_bytes, identity));
-        let sender = tokio::spawn(Sender::new(self.clone(), shared.clone()).run());
+        let sender = tokio::spawn(Sender::new(self.clone(), shared.clone(), options.idempotent).run());
         Ok(Producer { shared, sender: Some(sender) })
     }
 }

@@ -1,4 +1,4 @@
-//! The task that sends batches, hears answers, and connects again.
+//! The task that sends batches, hears answers, and connects again: to the same node, or to another that can be asked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,10 +12,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::identity::new_identity;
+use super::patience::Patience;
 use super::queue::{Queue, Ticket};
 use super::seal::seal;
 use super::shared::{Shared, State};
 use super::verdict::Verdict;
+use crate::nodes::Node;
 use crate::retry::backoff;
 use crate::{Client, ClientError};
 
@@ -24,7 +26,8 @@ const MAX_REQUESTS: usize = 16;
 /// A request takes batches of several partitions up to about this size; a larger batch goes alone.
 const REQUEST_BYTES: usize = 4 << 20;
 const _: () = assert!(REQUEST_BYTES <= MAX_PRODUCE_REQUEST_BYTES / 2, "what a codec adds fits as well");
-const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node may take to open a stream: the only one, and one of several.
+const OPEN_TIMEOUTS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(2)];
 /// Without anything to wait for, the sender looks up this often.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -35,10 +38,14 @@ pub(super) struct Sender {
     next_request: u64,
     /// Connections lost since the last answer.
     failures: u32,
+    patience: Patience,
 }
 
 /// One produce stream, and what was sent on it.
 struct Link {
+    node: Node,
+    /// The node cannot serve some batch: nothing more is sent to it, and once it has answered everything it is left.
+    leaving: Option<Error>,
     requests: mpsc::Sender<v1::ProduceRequest>,
     answers: Streaming<v1::ProduceResponse>,
     unanswered: BTreeMap<u64, Unanswered>,
@@ -50,18 +57,25 @@ struct Unanswered {
 }
 
 impl Sender {
-    pub(super) fn new(client: Client, shared: Arc<Shared>) -> Self {
-        Self { client, shared, next_request: 0, failures: 0 }
+    /// What is not idempotent is not sent again after a connection was lost: such a producer waits for a node as long as
+    /// for its records.
+    pub(super) fn new(client: Client, shared: Arc<Shared>, idempotent: bool) -> Self {
+        let others = client.node_count() > 1 && idempotent;
+        let patience = Patience::new(others, shared.limits.deadline + Duration::from_secs(1));
+        Self { client, shared, next_request: 0, failures: 0, patience }
     }
 
     /// Sends until the producer is closed and nothing is on its way any more.
     pub(super) async fn run(mut self) {
         while self.has_work().await {
-            let Err(error) = self.stream().await else { return };
+            let node = self.client.node();
+            let Err(error) = self.stream(node.clone()).await else { return };
             self.failures += 1;
             tracing::debug!(topic = self.shared.topic, failures = self.failures, %error, "the produce stream was lost");
             self.connection_lost(error.into());
-            tokio::time::sleep(backoff(self.failures)).await;
+            self.client.leave(&node);
+            // A round through all nodes counts as one failure.
+            tokio::time::sleep(backoff(self.failures.div_ceil(self.client.node_count() as u32))).await;
         }
     }
 
@@ -82,20 +96,22 @@ impl Sender {
         }
     }
 
-    async fn stream(&mut self) -> Result<(), ClientError> {
-        let link = self.open().await?;
+    async fn stream(&mut self, node: Node) -> Result<(), ClientError> {
+        let link = self.open(node).await?;
         self.serve(link).await
     }
 
-    async fn open(&self) -> Result<Link, ClientError> {
+    async fn open(&self, node: Node) -> Result<Link, ClientError> {
         let (requests, receiver) = mpsc::channel(MAX_REQUESTS);
-        let mut service = self.client.log_service();
-        let opened = tokio::time::timeout(OPEN_TIMEOUT, service.produce(ReceiverStream::new(receiver))).await;
+        let mut service = node.log();
+        let within = OPEN_TIMEOUTS[usize::from(self.client.node_count() > 1)];
+        let opened = tokio::time::timeout(within, service.produce(ReceiverStream::new(receiver))).await;
         let opened = opened.map_err(|_| {
-            let message = format!("{} did not open a produce stream in {OPEN_TIMEOUT:?}", self.client.endpoint());
+            let message = format!("{} did not open a produce stream in {within:?}", node.address());
             ClientError::new(Code::Unavailable, message)
         })?;
-        Ok(Link { requests, answers: opened?.into_inner(), unanswered: BTreeMap::new() })
+        let answers = opened?.into_inner();
+        Ok(Link { node, leaving: None, requests, answers, unanswered: BTreeMap::new() })
     }
 
     /// Sends and hears until all is done, or the connection is lost.
@@ -103,6 +119,7 @@ impl Sender {
         loop {
             self.renew_identities().await?;
             self.send_due(&mut link).await?;
+            link.may_stay()?;
             let Some(next) = self.next_event(&link) else { return Ok(()) };
             tokio::select! {
                 answer = link.answers.message() => match answer? {
@@ -121,24 +138,20 @@ impl Sender {
         if state.closing && state.is_empty() {
             return None;
         }
-        let may_send = link.unanswered.len() < MAX_REQUESTS;
+        let may_send = link.takes_requests();
         let due = state.queues.values().filter_map(|queue| queue.due().filter(|_| may_send));
         let expires = state.queues.values().filter_map(|queue| queue.expires());
-        let hung = link.unanswered.values().map(|request| request.sent_at + self.hung_after());
+        let hung = link.unanswered.values().map(|request| request.sent_at + self.patience.length());
         due.chain(expires).chain(hung).min().or_else(|| Some(Instant::now() + IDLE))
     }
 
-    /// A node that answers nothing for so long is as good as gone, whatever its connection says.
-    fn hung_after(&self) -> Duration {
-        self.shared.limits.deadline + Duration::from_secs(1)
-    }
-
-    fn look_at_the_clock(&self, link: &Link) -> Result<(), ClientError> {
+    fn look_at_the_clock(&mut self, link: &Link) -> Result<(), ClientError> {
         let now = Instant::now();
         expire(&mut self.shared.lock(), now);
-        let hung = link.unanswered.values().any(|request| request.sent_at + self.hung_after() <= now);
+        let hung = link.unanswered.values().any(|request| request.sent_at + self.patience.length() <= now);
         if hung {
-            let message = format!("{} does not answer on the produce stream", self.client.endpoint());
+            self.patience.ended(now);
+            let message = format!("{} does not answer on the produce stream", link.node.address());
             return Err(ClientError::new(Code::Unavailable, message));
         }
         Ok(())
@@ -146,7 +159,7 @@ impl Sender {
 
     /// Sends what is due, as few requests as possible.
     async fn send_due(&mut self, link: &mut Link) -> Result<(), ClientError> {
-        while link.unanswered.len() < MAX_REQUESTS {
+        while link.takes_requests() {
             let mut request = self.next_request();
             let mut sent = Vec::new();
             self.fill(&mut request, &mut sent);
@@ -243,8 +256,12 @@ impl Sender {
             link.unanswered.insert(answer.request_id, request);
             return Err(ClientError::new(Code::Internal, message));
         }
-        self.failures = 0;
         let now = Instant::now();
+        self.patience.answered(now);
+        match wrong_node(&answer).filter(|_| self.client.node_count() > 1) {
+            Some(error) => link.leaving = Some(error),
+            None => self.failures = 0,
+        }
         let mut state = self.shared.lock();
         for ((partition, ticket), result) in request.batches.into_iter().zip(answer.results) {
             let verdict = Verdict::of(result, now);
@@ -284,6 +301,29 @@ impl Sender {
         state.queues.values_mut().for_each(|queue| queue.connection_lost(&error, now));
         expire(&mut state, now);
     }
+}
+
+impl Link {
+    fn takes_requests(&self) -> bool {
+        self.leaving.is_none() && self.unanswered.len() < MAX_REQUESTS
+    }
+
+    /// Whether there is a reason to go on with this node.
+    fn may_stay(&self) -> Result<(), ClientError> {
+        match &self.leaving {
+            Some(error) if self.unanswered.is_empty() => Err(error.clone().into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why another node should be asked, if an answer says so of any batch.
+fn wrong_node(answer: &v1::ProduceResponse) -> Option<Error> {
+    answer.results.iter().find_map(|result| {
+        let code = Code::from_number(result.code)?;
+        let elsewhere = matches!(code, Code::NotLeader | Code::NotFormed | Code::Unavailable);
+        elsewhere.then(|| Error::new(code, result.message.clone()))
+    })
 }
 
 fn expire(state: &mut State, now: Instant) {

@@ -2,6 +2,7 @@
 
 mod connection;
 mod consumer;
+mod failover;
 mod node;
 mod producer;
 mod query;

@@ -13,10 +13,10 @@ use stratalog_proto::{Code, Error, RaftIndex, ShardId, Token, v1};
 
 use super::node::{Node, TOPIC};
 
-const ROWS: i64 = 1_000;
+pub(crate) const ROWS: i64 = 1_000;
 
 /// The bytes of an Arrow stream with two batches.
-fn arrow_stream() -> Vec<u8> {
+pub(crate) fn arrow_stream() -> Vec<u8> {
     let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
     let mut writer = StreamWriter::try_new(Vec::new(), &schema).unwrap();
     for start in [0, ROWS] {
@@ -26,18 +26,18 @@ fn arrow_stream() -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
-fn chunk(chunk: Chunk) -> Result<v1::QueryChunk, tonic::Status> {
+pub(crate) fn chunk(chunk: Chunk) -> Result<v1::QueryChunk, tonic::Status> {
     Ok(v1::QueryChunk { chunk: Some(chunk) })
 }
 
-fn stats() -> Result<v1::QueryChunk, tonic::Status> {
+pub(crate) fn stats() -> Result<v1::QueryChunk, tonic::Status> {
     chunk(Chunk::Stats(v1::QueryStats { rows_returned: 2 * ROWS as u64, ..v1::QueryStats::default() }))
 }
 
 /// A node whose next answer is these chunks.
 async fn answering(chunks: Vec<Result<v1::QueryChunk, tonic::Status>>) -> (Node, Client) {
     let node = Node::start(1);
-    node.shared.state.lock().chunks = chunks;
+    node.shared.state.lock().answers.push_back(chunks);
     let client = node.client().await;
     (node, client)
 }

@@ -71,6 +71,7 @@ impl Service {
             topic: request.topic,
             max_bytes: if request.max_bytes == 0 { DEFAULT_BYTES } else { MAX_BYTES.min(request.max_bytes as usize) },
             max_wait: MAX_WAIT.min(Duration::from_millis(request.max_wait_ms.into())),
+            from_follower: request.from_follower,
         });
         tokio::select! {
             fetched = fetch => fetched,

@@ -1,5 +1,6 @@
-//! gRPC: the services `Topics`, `Log` and `Query` of `stratalog.v1`.
+//! gRPC: the services `Topics`, `Log`, `Query` and `Cluster` of `stratalog.v1`.
 
+mod cluster;
 mod convert;
 mod fetch;
 mod intake;
@@ -7,11 +8,13 @@ mod log;
 mod produce;
 mod query;
 mod topics;
+mod waiting;
 
 use std::future::Future;
 use std::sync::Arc;
 
 use stratalog_proto::Error;
+use stratalog_proto::v1::cluster_server::ClusterServer;
 use stratalog_proto::v1::log_server::LogServer;
 use stratalog_proto::v1::query_server::QueryServer;
 use stratalog_proto::v1::topics_server::TopicsServer;
@@ -19,6 +22,8 @@ use tonic::service::Routes;
 use tonic::{Response, Status};
 
 use crate::gateway::Shared;
+
+pub(crate) use waiting::waiting;
 
 /// The largest request, in bytes; Produce and queries have bounds of their own.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
@@ -31,7 +36,8 @@ pub(crate) fn routes(shared: &Arc<Shared>) -> Routes {
     let service = Service { shared: shared.clone() };
     let mut routes = Routes::new(TopicsServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(LogServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
-        .add_service(QueryServer::new(service.clone()).max_decoding_message_size(MAX_QUERY_BYTES));
+        .add_service(QueryServer::new(service.clone()).max_decoding_message_size(MAX_QUERY_BYTES))
+        .add_service(ClusterServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES));
     fetch::route(service, routes.axum_router_mut());
     intake::route(shared.clone(), routes.axum_router_mut());
     routes

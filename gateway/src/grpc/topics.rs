@@ -64,9 +64,10 @@ impl Topics for Service {
         let name = request.into_inner().name;
         self.call("DescribeTopic", async {
             check_topic_name(&name)?;
-            let topic = self.shared.broker.topic(&name)?;
-            let partitions = self.shared.broker.partitions(&name)?.iter().map(convert::partition).collect();
-            let rows = self.shared.broker.topic_rows(&name)?.map(convert::topic_rows);
+            let topic = self.shared.broker.find_topic(&name).await?;
+            let partitions = self.shared.broker.partitions(&name).await?;
+            let partitions = partitions.iter().map(convert::partition).collect();
+            let rows = self.shared.broker.topic_rows(&name).await?.map(convert::topic_rows);
             Ok(DescribeTopicResponse { topic: Some(convert::topic(&topic)), partitions, rows })
         })
         .await
@@ -102,7 +103,7 @@ impl Topics for Service {
         let topic = request.into_inner().topic;
         self.call("ListSegments", async {
             check_topic_name(&topic)?;
-            Ok(ListSegmentsResponse { segments: to_v1(&self.shared.broker.segments(&topic)?) })
+            Ok(ListSegmentsResponse { segments: to_v1(&self.shared.broker.segments(&topic).await?) })
         })
         .await
     }
@@ -111,7 +112,7 @@ impl Topics for Service {
         let name = request.into_inner().topic;
         self.call("VerifyTopic", async {
             check_topic_name(&name)?;
-            let partitions = self.shared.broker.topic(&name)?.partitions;
+            let partitions = self.shared.broker.find_topic(&name).await?.partitions;
             let service = self.clone();
             let verified = stream::iter(0..partitions).then(move |partition| {
                 let (service, name) = (service.clone(), name.clone());

@@ -36,7 +36,7 @@ pub(super) async fn list(
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(HttpError::bad_request(format!("`limit` is 1 to {MAX_LIMIT}, not {limit}")));
     }
-    app.broker.topic(&name)?;
+    app.broker.find_topic(&name).await?;
     let statement = SqlRequest { sql: dead_letter_reasons(&name, limit)?, ..SqlRequest::default() };
     respond(&app, app.broker.engine().sql(statement).await?, media).await
 }

@@ -22,6 +22,7 @@ pub(super) async fn about() -> Json<Value> {
             "GET /healthz",
             "GET /readyz",
             "GET /metrics",
+            "GET /v1/cluster",
             "GET /v1/topics",
             "POST /v1/topics",
             "GET /v1/topics/{topic}",

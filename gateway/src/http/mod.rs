@@ -3,6 +3,7 @@
 
 mod answer;
 mod body;
+mod cluster;
 mod dead_letters;
 mod error;
 mod guard;
@@ -28,6 +29,7 @@ use axum::routing::{delete, get, post};
 use tower_http::decompression::RequestDecompressionLayer;
 
 pub(crate) use body::Bodies;
+pub(crate) use cluster::waiting;
 pub(crate) use error::error_value;
 pub(crate) use read::rfc3339_ms;
 
@@ -44,6 +46,7 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
+        .route("/v1/cluster", get(cluster::status))
         .route("/v1/queries/{id}", delete(query::kill))
         .route("/v1/topics", get(topics::list).post(topics::create))
         .route("/v1/topics/{topic}", get(topics::describe).patch(topics::alter).delete(topics::delete))

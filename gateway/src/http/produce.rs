@@ -46,7 +46,7 @@ pub(super) async fn produce(
         Media::Octets => Shape::Whole,
         _ => Shape::Lines,
     };
-    let topic = app.broker.topic(&name)?;
+    let topic = app.broker.find_topic(&name).await?;
     let options = params.ingest_options(shape, &topic)?;
     // The payload goes along, so that its part of the budget is held until the batches are built.
     let planned = tokio::task::spawn_blocking(move || plan(shape, payload.bytes(), &options)).await;

@@ -43,7 +43,7 @@ pub(super) async fn read(
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     let media = negotiate(&headers, &[Media::Json, Media::Ndjson])?;
-    let topic = app.broker.topic(&name)?;
+    let topic = app.broker.find_topic(&name).await?;
     let partition = params.partition(&topic)?;
     let limit = params.limit()?;
     let offset = start(&app, &name, partition, params.offset.as_deref()).await?;
@@ -121,6 +121,7 @@ async fn fetch(
         partitions: vec![(partition, offset)],
         max_bytes: FETCH_BYTES,
         max_wait,
+        from_follower: false,
     };
     let stopping = app.stopping.cancelled();
     let fetched = tokio::select! {

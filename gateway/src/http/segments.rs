@@ -17,7 +17,7 @@ pub(super) async fn list(
     TopicName(name): TopicName,
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<Json<Value>, HttpError> {
-    let segments = to_v1(&app.broker.segments(&name)?);
+    let segments = to_v1(&app.broker.segments(&name).await?);
     Ok(Json(json!({"segments": segments.iter().map(segment_value).collect::<Vec<_>>()})))
 }
 

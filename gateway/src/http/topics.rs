@@ -65,10 +65,10 @@ pub(super) async fn describe(
     TopicName(name): TopicName,
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<Json<Value>, HttpError> {
-    let mut value = topic_value(&*app.broker.topic(&name)?);
-    let partitions = app.broker.partitions(&name)?;
+    let mut value = topic_value(&*app.broker.find_topic(&name).await?);
+    let partitions = app.broker.partitions(&name).await?;
     value["partition_details"] = partitions.iter().map(partition_value).collect();
-    value["row_details"] = app.broker.topic_rows(&name)?.as_ref().map_or(Value::Null, rows_value);
+    value["row_details"] = app.broker.topic_rows(&name).await?.as_ref().map_or(Value::Null, rows_value);
     Ok(Json(value))
 }
 
@@ -131,6 +131,7 @@ fn topic_value(topic: &TopicInfo) -> Value {
             "pattern": config.pattern,
             "multiline": config.multiline,
             "columns": (!config.columns.is_empty()).then(|| format_columns(&config.columns)),
+            "replication": config.replication,
         },
     })
 }

@@ -11,6 +11,7 @@ async fn topics_are_created_described_altered_and_deleted() {
     let config = json!({
         "format": "json", "time.field": "ts", "bucket": "15m", "retention": null, "retention.bytes": null,
         "max.message.bytes": 4096, "pattern": null, "multiline": null, "columns": null,
+        "replication": null,
     });
     assert_eq!(created["config"], config);
     let again = json!({"name": "again", "config": config});

@@ -8,3 +8,4 @@ mod http_records;
 mod http_topics;
 mod lifecycle;
 mod node;
+mod waiting;

@@ -1,5 +1,6 @@
 //! One file a command. Each is a client like any other, which talks gRPC to a node; only `log` reads a node's files.
 
+mod cluster;
 mod consume;
 mod dead_letters;
 mod log;
@@ -37,6 +38,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Segments(command) => segments::run(&global, &command.topic).await,
         Command::DeadLetters(command) => dead_letters::run(&global, &command).await,
         Command::Retention(command) => retention::run(&global, &command).await,
+        Command::Dev(dev) => crate::dev::run(&dev).await,
+        Command::Cluster(command) => cluster::run(&global, &command).await,
         Command::Log(command) => log::run(&global, &command),
         Command::Completions { shell } => {
             // Into memory first: clap_complete panics where a reader has left.

@@ -6,7 +6,7 @@ use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
 
-use super::Settings;
+use super::{Addresses, Settings};
 use crate::cli::Serve;
 use crate::failure::Failure;
 
@@ -48,6 +48,12 @@ fn apply_flags(settings: &mut Settings, flags: &Serve) {
     }
     if let Some(http) = &flags.http {
         settings.http.listen.clone_from(http);
+    }
+    if let Some(peer) = &flags.peer {
+        settings.cluster.listen.clone_from(peer);
+    }
+    if let Some(join) = &flags.join {
+        settings.cluster.join = Addresses::parse(join);
     }
     settings.insecure |= flags.insecure;
 }

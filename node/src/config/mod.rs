@@ -1,7 +1,9 @@
 //! The settings of a node: one documented structure, from a file, the environment and flags, in rising order of
 //! precedence. This is the only place that reads any of them. `docs/CONFIG.md` describes each key.
 
+mod cluster;
 mod load;
+mod texts;
 mod units;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -17,7 +19,9 @@ use crate::events::events;
 use crate::failure::Failure;
 use crate::priority::yield_to_others;
 
+pub(crate) use cluster::Cluster;
 pub(crate) use load::load;
+pub(crate) use texts::Addresses;
 pub(crate) use units::Bytes;
 use units::Span;
 
@@ -74,14 +78,6 @@ pub(crate) struct Log {
 pub(crate) enum LogFormat {
     Text,
     Json,
-}
-
-/// `[cluster]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Cluster {
-    /// Raft groups of a new data directory; fixed from then on.
-    pub(crate) shards: u32,
 }
 
 /// `[topics]`
@@ -189,12 +185,6 @@ impl Default for Log {
     }
 }
 
-impl Default for Cluster {
-    fn default() -> Self {
-        Self { shards: 4 }
-    }
-}
-
 impl Default for Topics {
     fn default() -> Self {
         Self { partitions: 4 }
@@ -251,7 +241,7 @@ impl Settings {
     /// # Errors
     /// [`Failure::Usage`], naming the key, the value and what is allowed.
     pub(crate) fn validate(&self) -> Result<(), Failure> {
-        bounded("cluster.shards", u64::from(self.cluster.shards), 1, 256)?;
+        self.cluster.validate()?;
         bounded("topics.partitions", u64::from(self.topics.partitions), 1, 10_000)?;
         bounded("http.max_body", self.http.max_body.0, 1 << 10, 1 << 30)?;
         bounded("produce.buffer", self.produce.buffer.0, 1 << 20, 1 << 34)?;
@@ -308,9 +298,12 @@ impl Settings {
         )))
     }
 
-    /// What the broker is started with.
-    pub(crate) fn broker_options(&self) -> BrokerOptions {
-        BrokerOptions {
+    /// What the broker is started with, behind listeners at these addresses.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] for a secret or certificates of the cluster that cannot be read.
+    pub(crate) fn broker_options(&self, grpc: SocketAddr, http: SocketAddr) -> Result<BrokerOptions, Failure> {
+        Ok(BrokerOptions {
             shards: self.cluster.shards,
             default_partitions: self.topics.partitions,
             produce_buffer_bytes: self.produce.buffer.0 as usize,
@@ -344,27 +337,29 @@ impl Settings {
                 on_thread_start: Some(yield_to_others),
                 ..EngineOptions::default()
             },
+            cluster: self.cluster.options(grpc, http)?,
             events: events(),
             settings: self.listed(),
             ..BrokerOptions::new(self.data_dir.clone())
-        }
+        })
     }
 
-    /// Every setting by its key in the file, in the order of keys. None of them is secret.
+    /// Every setting by its key in the file, in the order of keys. What is secret hides itself.
     fn listed(&self) -> Vec<(String, String)> {
         let table = toml::Table::try_from(self).expect("settings are plain values");
         let mut listed = Vec::new();
-        for (section, value) in table {
-            match value {
-                toml::Value::Table(keys) => {
-                    let key = |(key, value): (String, toml::Value)| (format!("{section}.{key}"), plain(value));
-                    listed.extend(keys.into_iter().map(key));
-                }
-                value => listed.push((section, plain(value))),
-            }
-        }
+        list("", table, &mut listed);
         listed.sort();
         listed
+    }
+}
+
+fn list(prefix: &str, table: toml::Table, listed: &mut Vec<(String, String)>) {
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(keys) => list(&format!("{prefix}{key}."), keys, listed),
+            value => listed.push((format!("{prefix}{key}"), plain(value))),
+        }
     }
 }
 

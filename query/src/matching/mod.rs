@@ -12,4 +12,4 @@ mod literal;
 
 pub(crate) use compile::{Compiler, parse_query};
 pub(crate) use function::{MatchFunction, MatchRewrite};
-pub(crate) use leaf::{MatchLeaf, row_matches};
+pub(crate) use leaf::{MatchLeaf, may_match, row_matches};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
+use stratalog_proto::internal;
 
 use crate::meter::{self, Meter};
 
@@ -23,7 +24,7 @@ const LEVELS: [(Level, &str); 3] =
 
 /// The counters of one scan.
 #[derive(Clone, Debug)]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     query: Arc<Meter>,
     segments: Count,
     granules: Count,
@@ -37,7 +38,7 @@ pub(super) struct Counts {
 
 impl Counts {
     /// Counters that add to those of the query, and show in `metrics`.
-    pub(super) fn new(query: Arc<Meter>, metrics: &ExecutionPlanMetricsSet) -> Self {
+    pub(crate) fn new(query: Arc<Meter>, metrics: &ExecutionPlanMetricsSet) -> Self {
         let counter = |name: String| MetricBuilder::new(metrics).global_counter(name);
         let levels = |what: &str| LEVELS.map(|(_, level)| counter(format!("{what}_pruned_by_{level}")));
         Self {
@@ -88,6 +89,43 @@ impl Counts {
     pub(super) fn output_rows(&self, rows: usize) {
         self.output_rows.add(rows);
     }
+
+    /// All of them, for the node that asked.
+    pub(crate) fn end(&self) -> internal::PartEnd {
+        let all = |counts: &[Count; 3]| counts.iter().map(|count| count.value() as u64).collect();
+        internal::PartEnd {
+            segments: self.segments.value() as u64,
+            segments_pruned: all(&self.segments_pruned),
+            granules: self.granules.value() as u64,
+            granules_pruned: all(&self.granules_pruned),
+            rows_scanned: self.rows_scanned.value() as u64,
+            bytes_scanned: self.bytes_scanned.value() as u64,
+            tail_rows: self.tail_rows.value() as u64,
+            output_rows: self.output_rows.value() as u64,
+            ..internal::PartEnd::default()
+        }
+    }
+
+    /// Adds what another node counted.
+    pub(crate) fn add(&self, end: &internal::PartEnd) {
+        let query = &self.query;
+        add(&query.segments_total, &self.segments, number(end.segments));
+        add(&query.granules_total, &self.granules, number(end.granules));
+        for (pruned, of_scan) in end.segments_pruned.iter().zip(&self.segments_pruned) {
+            add(&query.segments_pruned, of_scan, number(*pruned));
+        }
+        for (pruned, of_scan) in end.granules_pruned.iter().zip(&self.granules_pruned) {
+            add(&query.granules_pruned, of_scan, number(*pruned));
+        }
+        add(&query.rows_scanned, &self.rows_scanned, number(end.rows_scanned));
+        add(&query.bytes_scanned, &self.bytes_scanned, number(end.bytes_scanned));
+        add(&query.tail_rows, &self.tail_rows, number(end.tail_rows));
+        self.output_rows.add(number(end.output_rows));
+    }
+}
+
+fn number(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 fn add(of_query: &AtomicU64, of_scan: &Count, count: usize) {

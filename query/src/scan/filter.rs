@@ -12,6 +12,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+use datafusion::physical_expr_common::physical_expr::snapshot_generation;
 use stratalog_index::{Leaf, LeafMatcher};
 
 use crate::matching::MatchLeaf;
@@ -21,11 +22,18 @@ use crate::schema::names;
 #[derive(Debug)]
 pub(crate) struct LeafColumn {
     /// What is looked for.
-    pub(super) leaf: Leaf,
+    pub(crate) leaf: Leaf,
     /// The truth, for one text.
     pub(super) matcher: LeafMatcher,
     /// The columns of the table of which at least one has to match.
-    pub(super) columns: Vec<usize>,
+    pub(crate) columns: Vec<usize>,
+}
+
+impl LeafColumn {
+    /// `leaf` in at least one of `columns`, which are columns of text.
+    pub(crate) fn new(leaf: Leaf, columns: Vec<usize>) -> Self {
+        Self { matcher: LeafMatcher::new(&leaf), leaf, columns }
+    }
 }
 
 impl fmt::Display for LeafColumn {
@@ -41,11 +49,11 @@ impl fmt::Display for LeafColumn {
 #[derive(Clone, Debug)]
 pub(crate) struct Filters {
     /// The table's columns, then one boolean column a leaf.
-    pub(super) schema: SchemaRef,
-    pub(super) leaves: Arc<Vec<LeafColumn>>,
-    pub(super) conjuncts: Vec<Conjunct>,
+    pub(crate) schema: SchemaRef,
+    pub(crate) leaves: Arc<Vec<LeafColumn>>,
+    pub(crate) conjuncts: Vec<Conjunct>,
     /// Columns of the table; leaves come after.
-    columns: usize,
+    pub(crate) columns: usize,
 }
 
 impl Filters {
@@ -57,21 +65,21 @@ impl Filters {
         let mut leaves = Vec::new();
         let extract = |filter: &Expr| extract_leaves(filter.clone(), table, &mut leaves);
         let filters = filters.iter().map(extract).collect::<Result<Vec<_>>>()?;
-        let fields = table.fields().iter().cloned();
-        let virtuals =
-            (0..leaves.len()).map(|leaf| Arc::new(Field::new(leaf_name(table, leaf), DataType::Boolean, false)));
-        let schema = Arc::new(Schema::new(fields.chain(virtuals).collect::<Vec<_>>()));
-        let mut this = Self {
-            schema: schema.clone(),
-            leaves: Arc::new(leaves),
-            conjuncts: Vec::new(),
-            columns: table.fields().len(),
-        };
-        let df_schema = DFSchema::try_from(schema)?;
+        let mut this = Self::of_leaves(table, leaves);
+        let df_schema = DFSchema::try_from(this.schema.clone())?;
         for filter in filters {
             this.push(state.create_physical_expr(filter, &df_schema)?)?;
         }
         Ok(this)
+    }
+
+    /// No conjuncts yet, over the columns of `table` and these leaves.
+    pub(crate) fn of_leaves(table: &SchemaRef, leaves: Vec<LeafColumn>) -> Self {
+        let fields = table.fields().iter().cloned();
+        let virtuals =
+            (0..leaves.len()).map(|leaf| Arc::new(Field::new(leaf_name(table, leaf), DataType::Boolean, false)));
+        let schema = Arc::new(Schema::new(fields.chain(virtuals).collect::<Vec<_>>()));
+        Self { schema, leaves: Arc::new(leaves), conjuncts: Vec::new(), columns: table.fields().len() }
     }
 
     /// Adds a physical filter over (some of) the table's columns, found by name.
@@ -83,7 +91,7 @@ impl Filters {
     }
 
     /// The leaf behind a column of [`Filters::schema`], unless it is one of the table's.
-    pub(super) fn leaf_of(&self, column: usize) -> Option<usize> {
+    pub(crate) fn leaf_of(&self, column: usize) -> Option<usize> {
         column.checked_sub(self.columns)
     }
 }
@@ -124,7 +132,7 @@ fn extract_leaves(filter: Expr, table: &Schema, leaves: &mut Vec<LeafColumn>) ->
         let at = known.unwrap_or(leaves.len());
         if known.is_none() {
             let leaf = function.leaf().clone();
-            leaves.push(LeafColumn { matcher: LeafMatcher::new(&leaf), leaf, columns });
+            leaves.push(LeafColumn::new(leaf, columns));
         }
         Ok(Transformed::yes(Expr::Column(Column::new_unqualified(leaf_name(table, at)))))
     });
@@ -133,14 +141,14 @@ fn extract_leaves(filter: Expr, table: &Schema, leaves: &mut Vec<LeafColumn>) ->
 
 /// One conjunct, ready to be evaluated on the columns that it names and no other.
 #[derive(Clone, Debug)]
-pub(super) struct Conjunct {
+pub(crate) struct Conjunct {
     /// Over [`Filters::schema`].
-    pub(super) expr: Arc<dyn PhysicalExpr>,
+    pub(crate) expr: Arc<dyn PhysicalExpr>,
     /// The same over `columns`.
     compact: Arc<dyn PhysicalExpr>,
     schema: SchemaRef,
     /// Columns of [`Filters::schema`], ascending.
-    pub(super) columns: Vec<usize>,
+    pub(crate) columns: Vec<usize>,
     /// Where the conjunct is nothing but a leaf: the leaf.
     pub(super) leaf: Option<usize>,
     cost: Cost,
@@ -155,6 +163,11 @@ enum Cost {
 }
 
 impl Conjunct {
+    /// Whether it changes while the query runs. Whoever made it evaluates it, too: it only saves work.
+    pub(crate) fn is_dynamic(&self) -> bool {
+        snapshot_generation(&self.expr) != 0
+    }
+
     fn new(expr: Arc<dyn PhysicalExpr>, schema: &SchemaRef, table_columns: usize) -> Result<Self> {
         let mut columns: Vec<usize> = collect_columns(&expr).iter().map(expressions::Column::index).collect();
         columns.sort_unstable();

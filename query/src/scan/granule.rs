@@ -16,8 +16,11 @@ use super::log_start::{self, Seen};
 use super::selection::Selection;
 use super::{ScanTable, external};
 use crate::catalog::RawRecords;
-use crate::matching::row_matches;
+use crate::matching::{may_match, row_matches};
 use crate::schema::names;
+
+/// Texts are tried row by row where no more than this part of the rows is left.
+const FEW_ROWS_PART: usize = 16;
 
 /// Rows that lie together: what a granule of a segment and a chunk of the tail have in common.
 pub(super) trait Stored {
@@ -172,7 +175,11 @@ impl<'a> Granule<'a> {
         let leaf = &filters.leaves[leaf];
         let columns = leaf.columns.iter().map(|column| self.decode(*column)).collect::<Result<Vec<_>>>()?;
         let texts = columns.iter().map(text).collect::<Result<Vec<_>>>()?;
-        let truth = |row| known(row).unwrap_or_else(|| row_matches(&leaf.matcher, &texts, row));
+        let (rows, few) = (self.stored.rows(), self.stored.rows() / FEW_ROWS_PART);
+        let look_at_all = matches!(bounds, Bounds::Unknown) && selection.count() > few;
+        let may = look_at_all.then(|| may_match(&leaf.matcher, &texts, rows));
+        let tried = |row| may.as_ref().is_none_or(|may| may.value(row)) && row_matches(&leaf.matcher, &texts, row);
+        let truth = |row| known(row).unwrap_or_else(|| tried(row));
         Ok(selection.row_numbers().map(|row| Some(truth(row))).collect())
     }
 

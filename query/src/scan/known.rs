@@ -10,7 +10,7 @@ use crate::schema::names;
 
 /// The least and the greatest value of a column, which has no nulls.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Ends {
+pub(crate) enum Ends {
     /// It has to be read.
     Unknown,
     /// There is not one row.
@@ -18,8 +18,22 @@ pub(super) enum Ends {
     Values(ScalarValue, ScalarValue),
 }
 
+impl Ends {
+    /// Those of the rows of both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let (least, greatest, low, high) = match (self, other) {
+            (Self::NoRows, known) | (known, Self::NoRows) => return known,
+            (Self::Values(least, greatest), Self::Values(low, high)) => (least, greatest, low, high),
+            _ => return Self::Unknown,
+        };
+        let least = if low < least { low } else { least };
+        let greatest = if high > greatest { high } else { greatest };
+        Self::Values(least, greatest)
+    }
+}
+
 /// The ends of a column of a topic.
-pub(super) fn ends(snapshot: &TopicSnapshot, column: &str) -> Ends {
+pub(crate) fn ends(snapshot: &TopicSnapshot, column: &str) -> Ends {
     match column {
         names::TIME => {
             let of_segment = |meta: &SegmentMeta| Some((meta.min_time_ns, meta.max_time_ns));

@@ -30,18 +30,23 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
 use stratalog_proto::Error;
 
-pub(crate) use filter::Filters;
+pub(crate) use counts::Counts;
+pub(crate) use filter::{Conjunct, Filters, LeafColumn};
 pub(crate) use indexes::OpenIndexes;
-pub(crate) use source::TopicScan;
+pub(crate) use known::{Ends, ends};
+pub(crate) use source::{TopicScan, sees_every_row};
 
 use crate::catalog::TopicSnapshot;
 use crate::meter::Meter;
+use crate::parts::Part;
 
 /// A topic as one statement sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct ScanTable {
-    /// Its rows.
+    /// Its rows that are here.
     pub(crate) snapshot: Arc<TopicSnapshot>,
+    /// Its rows at other nodes.
+    pub(crate) parts: Vec<Arc<Part>>,
     /// Its columns, `_raw` included where the statement names it.
     pub(crate) schema: SchemaRef,
     /// Where to count what is read.
@@ -51,6 +56,6 @@ pub(crate) struct ScanTable {
 }
 
 /// An error of ours on its way through DataFusion, which gives it back unchanged.
-fn external(error: impl Into<Error>) -> DataFusionError {
+pub(crate) fn external(error: impl Into<Error>) -> DataFusionError {
     DataFusionError::External(Box::new(error.into()))
 }

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{ColumnStatistics, Result, Statistics, internal_datafusion_err};
+use datafusion::common::{ColumnStatistics, Result, Statistics, internal_datafusion_err, internal_err};
 use datafusion::datasource::source::{DataSource, OpenArgs};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -27,19 +27,21 @@ use super::prune::{Pruner, SegmentStatistics};
 use super::stream::{Reading, granules_of, stream};
 use super::work::{Unit, Work};
 use super::{Filters, ScanTable};
+use crate::catalog::TopicSnapshot;
 
 /// Columns of the rows that fulfil the filters, at most `fetch` rows, in no order.
 #[derive(Clone, Debug)]
 pub(crate) struct TopicScan {
-    table: ScanTable,
-    filters: Filters,
+    pub(crate) table: ScanTable,
+    pub(crate) filters: Filters,
     /// Columns of the table.
-    projection: Vec<usize>,
+    pub(crate) projection: Vec<usize>,
     /// `projection` of the table's schema.
     schema: SchemaRef,
+    /// Those of the rows that are here; each part elsewhere is one more.
     partitions: usize,
-    fetch: Option<usize>,
-    counts: Counts,
+    pub(crate) fetch: Option<usize>,
+    pub(crate) counts: Counts,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -57,6 +59,12 @@ impl TopicScan {
         let metrics = ExecutionPlanMetricsSet::new();
         let counts = Counts::new(table.meter.clone(), &metrics);
         Ok(Self { table, filters, projection, schema, partitions: partitions.max(1), fetch, counts, metrics })
+    }
+
+    /// The same scan of nothing but what is here.
+    pub(crate) fn here(&self) -> Self {
+        let table = ScanTable { parts: Vec::new(), ..self.table.clone() };
+        Self { table, ..self.clone() }
     }
 
     /// The work of one execution: the tail, which is newest, then the segments that the manifest does not exclude,
@@ -100,18 +108,25 @@ impl TopicScan {
         let shards = &self.table.snapshot.shards;
         let sealed = shards.iter().flat_map(|shard| &shard.segments).map(|segment| segment.meta.rows as usize);
         let tail = shards.iter().flat_map(|shard| &shard.tail).map(|chunk| chunk.rows.num_rows());
-        sealed.chain(tail).sum()
+        sealed.chain(tail).chain(self.table.parts.iter().map(|part| part.rows())).sum()
     }
 
     /// Whether every row that is stored is seen.
     fn sees_every_row(&self) -> bool {
-        self.table.snapshot.shards.iter().all(|shard| Seen::of(shard).is_all())
+        let parts = || self.table.parts.iter().all(|part| part.opened.exact);
+        sees_every_row(&self.table.snapshot) && parts()
+    }
+
+    /// The ends of a column over all nodes.
+    fn ends(&self, column: &str) -> Ends {
+        let parts = self.table.parts.iter().map(|part| part.ends(column));
+        parts.fold(ends(&self.table.snapshot, column), Ends::and)
     }
 
     /// What is exactly true of every column while nothing is filtered: COUNT(*) and the ends of time, partitions and
     /// offsets need no rows.
     fn column_statistics(&self) -> Vec<ColumnStatistics> {
-        let statistics = |column: &usize| match ends(&self.table.snapshot, self.table.schema.field(*column).name()) {
+        let statistics = |column: &usize| match self.ends(self.table.schema.field(*column).name()) {
             Ends::Unknown => ColumnStatistics::new_unknown(),
             Ends::NoRows => ColumnStatistics { null_count: Precision::Exact(0), ..ColumnStatistics::new_unknown() },
             Ends::Values(min, max) => ColumnStatistics {
@@ -123,6 +138,11 @@ impl TopicScan {
         };
         self.projection.iter().map(statistics).collect()
     }
+}
+
+/// Whether every row that a snapshot has is seen.
+pub(crate) fn sees_every_row(snapshot: &TopicSnapshot) -> bool {
+    snapshot.shards.iter().all(|shard| Seen::of(shard).is_all())
 }
 
 /// One execution of a scan, shared by its partitions.
@@ -144,6 +164,9 @@ impl DataSource for TopicScan {
         let state = args.sibling_state.and_then(|state| state.downcast::<Execution>().ok());
         let execution =
             state.ok_or_else(|| internal_datafusion_err!("a topic scan was opened without its siblings"))?;
+        if !self.table.parts.is_empty() {
+            return internal_err!("a topic scan was opened whose rows are at several nodes");
+        }
         let consumer = MemoryConsumer::new(format!("scan of {}", self.table.snapshot.topic.name));
         let memory = consumer.register(args.context.memory_pool());
         let batches = stream(execution.reading.clone(), execution.work.clone(), memory);
@@ -168,7 +191,7 @@ impl DataSource for TopicScan {
     }
 
     fn output_partitioning(&self) -> Partitioning {
-        Partitioning::UnknownPartitioning(self.partitions)
+        Partitioning::UnknownPartitioning(self.partitions + self.table.parts.len())
     }
 
     fn eq_properties(&self) -> EquivalenceProperties {

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Union, lit
 use super::of_topics::OfTopics;
 use crate::catalog::TopicSnapshot;
 use crate::core::Core;
+use crate::parts::TopicRows;
 use crate::query::Query;
 use crate::schema::{SHOWN, names, system_fields};
 use crate::table::TopicTable;
@@ -20,15 +21,15 @@ use crate::table::TopicTable;
 const COLUMNS: [&str; 3] = ["_time", "partition", "offset"];
 
 /// One row a dead letter. Of topics, and of segments, that have none nothing is read.
-pub(super) fn table(core: &Core, running: &Arc<Query>) -> Result<Arc<dyn TableProvider>> {
+pub(super) fn table(core: &Arc<Core>, running: &Arc<Query>) -> Result<Arc<dyn TableProvider>> {
     let (meter, indexes) = (running.meter.clone(), core.indexes.clone());
     OfTopics::table(core, running, "topic", move |snapshots| {
-        let of_topic = |(name, snapshot): (&String, &Arc<TopicSnapshot>)| {
+        let of_topic = |(name, rows): (&String, &TopicRows)| {
             let hidden = |column: &str| column == names::DEAD;
-            let table = TopicTable::new(snapshot.clone(), meter.clone(), indexes.clone(), hidden);
+            let table = TopicTable::new(rows.clone(), meter.clone(), indexes.clone(), hidden);
             Ok(Arc::new(of_topic(name, table)?))
         };
-        let topics = snapshots.iter().filter(|(_, snapshot)| has_dead_rows(snapshot)).map(of_topic);
+        let topics = snapshots.iter().filter(|(_, rows)| has_dead_rows(rows)).map(of_topic);
         match topics.collect::<Result<Vec<_>>>()?.as_slice() {
             [] => none(),
             [only] => Ok(Arc::new(ViewTable::new(LogicalPlan::clone(only), None))),
@@ -38,7 +39,12 @@ pub(super) fn table(core: &Core, running: &Arc<Query>) -> Result<Arc<dyn TablePr
     })
 }
 
-fn has_dead_rows(snapshot: &TopicSnapshot) -> bool {
+fn has_dead_rows(rows: &TopicRows) -> bool {
+    may_have_dead_rows(&rows.snapshot) || rows.parts.iter().any(|part| part.opened.dead_letters)
+}
+
+/// Whether a row of a snapshot may be a dead letter.
+pub(crate) fn may_have_dead_rows(snapshot: &TopicSnapshot) -> bool {
     let mut segments = snapshot.shards.iter().flat_map(|shard| &shard.segments);
     let mut chunks = snapshot.shards.iter().flat_map(|shard| &shard.tail);
     let has_reason = |column: &Arc<dyn Array>| column.null_count() < column.len();

@@ -1,8 +1,9 @@
-//! Tables about the node itself: `system.topics` and its like, and those of SQL's standard in `information_schema`. They
+//! Tables about the cluster itself: `system.topics` and its like, and those of SQL's standard in `information_schema`. They
 //! are read when a statement is planned, those that need rows of topics once it is known which topics it asks for.
 
 mod columns;
 mod dead_letters;
+mod everywhere;
 mod information;
 mod node;
 mod of_topics;
@@ -22,6 +23,8 @@ use stratalog_proto::Error;
 use of_topics::{OfTopics, Snapshots};
 
 pub(crate) use columns::{columns, describe};
+pub(crate) use dead_letters::may_have_dead_rows;
+pub(crate) use everywhere::rows_here;
 
 use crate::catalog::TopicInfo;
 use crate::core::Core;
@@ -41,11 +44,30 @@ pub(crate) const INFORMATION_TABLES: [&str; 2] = ["columns", "tables"];
 ///
 /// # Errors
 /// None but defects.
-pub(crate) fn table(core: &Core, name: &str, running: &Arc<Query>) -> Result<Option<Arc<dyn TableProvider>>, Error> {
-    let catalog = &*core.catalog;
+pub(crate) async fn table(
+    core: &Arc<Core>,
+    name: &str,
+    running: &Arc<Query>,
+) -> Result<Option<Arc<dyn TableProvider>>, Error> {
     let table = match name {
         "columns" => OfTopics::table(core, running, "topic", |snapshots: &Snapshots| columns(schemas(snapshots))),
         DEAD_LETTERS => dead_letters::table(core, running),
+        "topics" => topics::topics(&*core.catalog).and_then(in_memory),
+        name => match everywhere::rows(core, name, running).await? {
+            Some(rows) => in_memory(rows),
+            None => return Ok(None),
+        },
+    };
+    table.map(Some).map_err(from_datafusion)
+}
+
+/// What this node knows for a table to which every node contributes; `None` if there is none of the name.
+///
+/// # Errors
+/// None but defects.
+fn own_rows(core: &Core, name: &str) -> Result<Option<RecordBatch>> {
+    let catalog = &*core.catalog;
+    let rows = match name {
         "events" => node::events(catalog),
         "jobs" => node::jobs(catalog),
         "partitions" => topics::partitions(catalog),
@@ -53,10 +75,9 @@ pub(crate) fn table(core: &Core, name: &str, running: &Arc<Query>) -> Result<Opt
         "segments" => topics::segments(catalog),
         "settings" => node::settings(catalog),
         "shards" => node::shards(catalog),
-        "topics" => topics::topics(catalog),
         _ => return Ok(None),
     };
-    table.map(Some).map_err(from_datafusion)
+    rows.map(Some)
 }
 
 /// A table of the schema `information_schema`; `None` if there is none of the name.
@@ -64,7 +85,7 @@ pub(crate) fn table(core: &Core, name: &str, running: &Arc<Query>) -> Result<Opt
 /// # Errors
 /// None but defects.
 pub(crate) fn information_table(
-    core: &Core,
+    core: &Arc<Core>,
     name: &str,
     running: &Arc<Query>,
 ) -> Result<Option<Arc<dyn TableProvider>>, Error> {
@@ -82,26 +103,43 @@ pub(crate) fn information_table(
 
 /// The topic of each snapshot, and the schema of its rows.
 fn schemas(snapshots: &Snapshots) -> impl Iterator<Item = (&TopicInfo, &Schema)> {
-    snapshots.values().map(|snapshot| (&*snapshot.topic, &*snapshot.schema))
+    snapshots.values().map(|rows| (&*rows.snapshot.topic, &*rows.snapshot.schema))
 }
 
 /// Schema, name and columns of every table of ours.
-fn own_schemas(core: &Core, running: &Arc<Query>) -> Result<Vec<(&'static str, &'static str, SchemaRef)>, Error> {
+fn own_schemas(core: &Arc<Core>, running: &Arc<Query>) -> Result<Vec<(&'static str, &'static str, SchemaRef)>, Error> {
     let mut all = Vec::new();
     let columns = information::columns(std::iter::empty(), &[]).map_err(from_datafusion)?;
     all.push((INFORMATION, "columns", columns.schema()));
     let tables = information::tables(&*core.catalog).map_err(from_datafusion)?;
     all.push((INFORMATION, "tables", tables.schema()));
+    let of_topics = [
+        ("columns", self::columns(std::iter::empty())),
+        (DEAD_LETTERS, dead_letters::table(core, running)),
+        ("topics", topics::topics(&*core.catalog).and_then(in_memory)),
+    ];
+    for (name, table) in of_topics {
+        all.push((SYSTEM, name, table.map_err(from_datafusion)?.schema()));
+    }
     for name in TABLES {
-        all.extend(table(core, name, running)?.map(|table| (SYSTEM, name, table.schema())));
+        all.extend(everywhere::schema(core, name).map_err(from_datafusion)?.map(|schema| (SYSTEM, name, schema)));
     }
     Ok(all)
 }
 
+/// Rows with these columns, all of the same length.
+fn rows_of(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
+    let columns = columns.into_iter().map(|(name, values)| (name, values, true));
+    Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
+}
+
 /// A table with these columns, all of the same length.
 fn table_of(columns: Vec<(&str, ArrayRef)>) -> Result<Arc<dyn TableProvider>> {
-    let rows =
-        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, values)| (name, values, true)))?;
+    in_memory(rows_of(columns)?)
+}
+
+/// A table of these rows.
+fn in_memory(rows: RecordBatch) -> Result<Arc<dyn TableProvider>> {
     Ok(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))
 }
 

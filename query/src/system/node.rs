@@ -1,17 +1,15 @@
 //! What the broker knows of the node: `system.shards`, `system.settings`, `system.events`, `system.jobs`.
 
-use std::sync::Arc;
-
-use datafusion::catalog::TableProvider;
+use arrow::array::RecordBatch;
 use datafusion::common::Result;
 
-use super::{numbers, optional_texts, small_numbers, table_of, texts, times, truths};
+use super::{numbers, optional_texts, rows_of, small_numbers, texts, times, truths};
 use crate::catalog::Catalog;
 
 /// One row a shard.
-pub(super) fn shards(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> {
+pub(super) fn shards(catalog: &dyn Catalog) -> Result<RecordBatch> {
     let shards = catalog.shards();
-    table_of(vec![
+    rows_of(vec![
         ("shard", small_numbers(shards.iter().map(|info| info.shard.0))),
         ("leader", truths(shards.iter().map(|info| info.leader))),
         ("applied", numbers(shards.iter().map(|info| info.applied.0))),
@@ -27,18 +25,18 @@ pub(super) fn shards(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> {
 }
 
 /// One row a setting of the node.
-pub(super) fn settings(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> {
+pub(super) fn settings(catalog: &dyn Catalog) -> Result<RecordBatch> {
     let settings = catalog.settings();
-    table_of(vec![
+    rows_of(vec![
         ("name", texts(settings.iter().map(|setting| &setting.name))),
         ("value", texts(settings.iter().map(|setting| &setting.value))),
     ])
 }
 
 /// One row an event, the newest first.
-pub(super) fn events(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> {
+pub(super) fn events(catalog: &dyn Catalog) -> Result<RecordBatch> {
     let events = catalog.events();
-    table_of(vec![
+    rows_of(vec![
         ("time", times(events.iter().map(|event| Some(event.time_ns)))),
         ("level", texts(events.iter().map(|event| &event.level))),
         ("source", texts(events.iter().map(|event| &event.source))),
@@ -47,9 +45,9 @@ pub(super) fn events(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> {
 }
 
 /// One row a job in the background.
-pub(super) fn jobs(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> {
+pub(super) fn jobs(catalog: &dyn Catalog) -> Result<RecordBatch> {
     let jobs = catalog.jobs();
-    table_of(vec![
+    rows_of(vec![
         ("id", texts(jobs.iter().map(|job| &job.id))),
         ("kind", texts(jobs.iter().map(|job| &job.kind))),
         ("topic", texts(jobs.iter().map(|job| &job.topic))),

@@ -17,26 +17,27 @@ use futures::future::join_all;
 use stratalog_proto::{Code, Error};
 use tokio::sync::Mutex;
 
-use crate::catalog::{Catalog, TopicInfo, TopicSnapshot};
+use crate::catalog::TopicInfo;
 use crate::core::Core;
+use crate::parts::{TopicRows, is_loss};
 use crate::query::Query;
 
 /// Snapshots by the names of their topics.
-pub(super) type Snapshots = BTreeMap<String, Arc<TopicSnapshot>>;
+pub(super) type Snapshots = BTreeMap<String, TopicRows>;
 
 /// Makes the table out of snapshots. Its columns do not depend on them.
 type Make = dyn Fn(&Snapshots) -> Result<Arc<dyn TableProvider>> + Send + Sync;
 
 /// A table that has, of each topic, rows of its own.
 pub(super) struct OfTopics {
-    catalog: Arc<dyn Catalog>,
+    core: Arc<Core>,
     running: Arc<Query>,
     /// The column with the topic's name.
     topic: &'static str,
     schema: SchemaRef,
     make: Box<Make>,
     /// One snapshot of a topic for the whole statement (Q1); `None` where there can be none.
-    taken: Mutex<BTreeMap<String, Option<Arc<TopicSnapshot>>>>,
+    taken: Mutex<BTreeMap<String, Option<TopicRows>>>,
 }
 
 impl OfTopics {
@@ -45,19 +46,19 @@ impl OfTopics {
     /// # Errors
     /// Those of `make`.
     pub(super) fn table(
-        core: &Core,
+        core: &Arc<Core>,
         running: &Arc<Query>,
         topic: &'static str,
         make: impl Fn(&Snapshots) -> Result<Arc<dyn TableProvider>> + Send + Sync + 'static,
     ) -> Result<Arc<dyn TableProvider>> {
         let schema = make(&Snapshots::new())?.schema();
-        let (catalog, running, make) = (core.catalog.clone(), running.clone(), Box::new(make));
-        Ok(Arc::new(Self { catalog, running, topic, schema, make, taken: Mutex::default() }))
+        let (core, running, make) = (core.clone(), running.clone(), Box::new(make));
+        Ok(Arc::new(Self { core, running, topic, schema, make, taken: Mutex::default() }))
     }
 
     /// The topics that conditions leave; conditions that concern other columns leave all.
     fn asked_for(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<Arc<TopicInfo>>> {
-        let topics = self.catalog.topics();
+        let topics = self.core.catalog.topics();
         let of_topic = |filter: &&Expr| {
             let columns = filter.column_refs();
             !columns.is_empty() && columns.iter().all(|column| column.name == self.topic) && !filter.is_volatile()
@@ -78,6 +79,11 @@ impl OfTopics {
             .collect())
     }
 
+    /// Whether the rows are well, only not where they were looked for: without them the table would be short.
+    fn is_elsewhere(&self, error: &Error) -> bool {
+        is_loss(error) && !self.core.workers.others().is_empty()
+    }
+
     /// Snapshots of these topics but those that cannot be read: one that is damaged takes nothing away from the others.
     ///
     /// # Errors
@@ -85,15 +91,11 @@ impl OfTopics {
     async fn snapshots(&self, topics: Vec<Arc<TopicInfo>>) -> Result<Snapshots, Error> {
         let mut taken = self.taken.lock().await;
         let missing: Vec<_> = topics.iter().filter(|topic| !taken.contains_key(&topic.name)).collect();
-        let deadline = self.running.deadline();
-        let snapshots = missing.iter().map(|topic| self.catalog.snapshot(topic, &[], deadline));
+        let snapshots = missing.iter().map(|topic| self.core.snapshot(topic, &[], &self.running));
         for (topic, snapshot) in missing.iter().zip(join_all(snapshots).await) {
             let snapshot = match snapshot {
-                Ok(snapshot) => {
-                    self.running.meter.fence(&snapshot);
-                    Some(Arc::new(snapshot))
-                }
-                Err(error) if error.code == Code::QueryDeadline => return Err(error),
+                Ok(snapshot) => Some(snapshot),
+                Err(error) if error.code == Code::QueryDeadline || self.is_elsewhere(&error) => return Err(error),
                 Err(error) => {
                     tracing::warn!(topic = topic.name, %error, "left out of a table about all topics");
                     None

@@ -1,13 +1,11 @@
 //! `system.queries`: the queries that run, and the last that ended.
 
-use std::sync::Arc;
-
-use datafusion::catalog::TableProvider;
+use arrow::array::RecordBatch;
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryPool;
 use stratalog_proto::v1;
 
-use super::{numbers, optional_texts, table_of, texts, times};
+use super::{numbers, optional_texts, rows_of, texts, times};
 use crate::queries::{Ended, Outcome, Queries};
 use crate::query::Query;
 
@@ -23,11 +21,11 @@ struct Row {
 }
 
 /// One row a query: those that run first.
-pub(super) fn table(queries: &Queries) -> Result<Arc<dyn TableProvider>> {
+pub(super) fn table(queries: &Queries) -> Result<RecordBatch> {
     let running = queries.running().into_iter().map(|query| of_running(&query));
     let rows: Vec<Row> = running.chain(queries.ended().into_iter().map(of_ended)).collect();
     let stats = || rows.iter().map(|row| &row.stats);
-    table_of(vec![
+    rows_of(vec![
         ("id", texts(stats().map(|stats| &stats.query_id))),
         ("state", texts(rows.iter().map(|row| row.state))),
         ("sql", texts(rows.iter().map(|row| &row.text))),

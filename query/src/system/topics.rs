@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use datafusion::catalog::TableProvider;
+use arrow::array::RecordBatch;
 use datafusion::common::Result;
 use stratalog_proto::ShardId;
 use stratalog_proto::config::format_duration_ns;
 use stratalog_storage::{SegmentKind, SegmentMeta};
 
-use super::{numbers, optional_numbers, optional_texts, small_numbers, table_of, texts, times};
+use super::{numbers, optional_numbers, optional_texts, rows_of, small_numbers, texts, times};
 use crate::catalog::{Catalog, PartitionInfo, TopicInfo};
 
 /// One row a topic.
-pub(super) fn topics(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> {
+pub(super) fn topics(catalog: &dyn Catalog) -> Result<RecordBatch> {
     let topics = catalog.topics();
     let configs = || topics.iter().map(|topic| &topic.config);
-    table_of(vec![
+    rows_of(vec![
         ("name", texts(topics.iter().map(|topic| &topic.name))),
         ("partitions", small_numbers(topics.iter().map(|topic| topic.partitions))),
         ("format", texts(configs().map(|config| config.format.name()))),
@@ -29,14 +29,14 @@ pub(super) fn topics(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> {
 }
 
 /// One row a partition.
-pub(super) fn partitions(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> {
+pub(super) fn partitions(catalog: &dyn Catalog) -> Result<RecordBatch> {
     let of_topic = |topic: Arc<TopicInfo>| {
         let partitions = catalog.partitions(&topic);
         partitions.into_iter().map(move |partition| (topic.clone(), partition))
     };
     let rows: Vec<(Arc<TopicInfo>, PartitionInfo)> = catalog.topics().into_iter().flat_map(of_topic).collect();
     let partitions = || rows.iter().map(|(_, partition)| partition);
-    table_of(vec![
+    rows_of(vec![
         ("topic", texts(rows.iter().map(|(topic, _)| &topic.name))),
         ("partition", small_numbers(partitions().map(|info| info.partition.0))),
         ("shard", small_numbers(partitions().map(|info| info.shard.0))),
@@ -47,7 +47,7 @@ pub(super) fn partitions(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>
 }
 
 /// One row a live column segment.
-pub(super) fn segments(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> {
+pub(super) fn segments(catalog: &dyn Catalog) -> Result<RecordBatch> {
     let of_topic = |topic: Arc<TopicInfo>| {
         let segments = catalog.segments(&topic);
         segments.into_iter().map(move |(shard, meta)| (topic.clone(), shard, meta))
@@ -55,7 +55,7 @@ pub(super) fn segments(catalog: &dyn Catalog) -> Result<Arc<dyn TableProvider>> 
     let rows: Vec<(Arc<TopicInfo>, ShardId, Arc<SegmentMeta>)> =
         catalog.topics().into_iter().flat_map(of_topic).collect();
     let metas = || rows.iter().map(|(_, _, meta)| meta);
-    table_of(vec![
+    rows_of(vec![
         ("topic", texts(rows.iter().map(|(topic, _, _)| &topic.name))),
         ("shard", small_numbers(rows.iter().map(|(_, shard, _)| shard.0))),
         ("kind", texts(metas().map(|meta| kind(meta.kind)))),

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use expect_test::expect_file;
 
 use super::fixture::{Fixture, Place};
+use super::nodes::Spread;
 use super::rows::{Row, Value};
 
 /// A topic with a little of everything, old rows sealed, and one whose name has a dot.
-fn fixture() -> Fixture {
-    let fixture = Fixture::new();
+fn fixture(spread: Spread) -> Fixture {
+    let fixture = Fixture::spread(spread);
     fixture.topic("logs");
     fixture.topic("orders.v1");
     let second = 1_000_000_000;
@@ -29,10 +30,17 @@ fn fixture() -> Fixture {
     fixture
 }
 
-async fn run(name: &str) {
+/// What the statements of a file answer, wherever the rows are (Q2).
+async fn run_everywhere(name: &str) {
+    for spread in Spread::ALL {
+        run(name, spread).await;
+    }
+}
+
+async fn run(name: &str, spread: Spread) {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/tests/cases");
     let statements = std::fs::read_to_string(directory.join(format!("{name}.sql"))).unwrap();
-    let fixture = fixture();
+    let fixture = fixture(spread);
     let mut shown = String::new();
     for statement in statements.split(";\n").map(str::trim_end).filter(|statement| !statement.trim().is_empty()) {
         let statement = statement.trim_start_matches('\n');
@@ -43,30 +51,30 @@ async fn run(name: &str) {
 
 #[tokio::test]
 async fn names() {
-    run("names").await;
+    run_everywhere("names").await;
 }
 
 #[tokio::test]
 async fn errors() {
-    run("errors").await;
+    run_everywhere("errors").await;
 }
 
 #[tokio::test]
 async fn json() {
-    run("json").await;
+    run_everywhere("json").await;
 }
 
 #[tokio::test]
 async fn system() {
-    run("system").await;
+    run("system", Spread::Alone).await;
 }
 
 #[tokio::test]
 async fn information() {
-    run("information").await;
+    run("information", Spread::Alone).await;
 }
 
 #[tokio::test]
 async fn text() {
-    run("text").await;
+    run_everywhere("text").await;
 }

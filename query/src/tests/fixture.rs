@@ -20,6 +20,7 @@ use stratalog_proto::{
 use stratalog_storage::col::{ColSpec, write_segment};
 use stratalog_storage::{Io, RealDisk, SegmentHandle, SegmentKind, SegmentMeta};
 
+use super::nodes::{Nodes, Spread};
 use super::rows::{Row, batch};
 use crate::{
     Answer, Catalog, Changes, Engine, EngineOptions, PartitionInfo, RawRecords, SearchRequest, ShardSnapshot,
@@ -59,7 +60,9 @@ pub(super) struct Fixture {
     /// What statements changed.
     pub(super) changes: Arc<FakeChanges>,
     pub(super) catalog: Arc<FakeCatalog>,
-    pub(super) engine: Engine,
+    pub(super) engine: Arc<Engine>,
+    /// The other nodes.
+    pub(super) nodes: Arc<Nodes>,
 }
 
 impl Fixture {
@@ -67,7 +70,22 @@ impl Fixture {
         Self::with_options(EngineOptions { threads: 2, ..EngineOptions::default() })
     }
 
+    /// Rows in segments and rows of the tail are of two shards: node 1, which is asked, leads none of them or the one of the
+    /// tail, and other nodes have the rest.
+    pub(super) fn spread(over: Spread) -> Self {
+        Self::spread_with(over, EngineOptions { threads: 2, ..EngineOptions::default() })
+    }
+
     pub(super) fn with_options(options: EngineOptions) -> Self {
+        // Every test, with its rows at other nodes: what is counted and what is planned is different in some.
+        match std::env::var("QUERY_TESTS_SPREAD").as_deref() {
+            Ok("two") => Self::spread_with(Spread::Two, options),
+            Ok("three") => Self::spread_with(Spread::Three, options),
+            _ => Self::spread_with(Spread::Alone, options),
+        }
+    }
+
+    pub(super) fn spread_with(over: Spread, options: EngineOptions) -> Self {
         let catalog = Arc::new(FakeCatalog {
             dir: tempfile::tempdir().unwrap(),
             io: Arc::new(RealDisk),
@@ -76,7 +94,8 @@ impl Fixture {
             tokens: Mutex::default(),
         });
         let changes = Arc::new(FakeChanges::default());
-        Self { engine: Engine::new(catalog.clone(), changes.clone(), options), catalog, changes }
+        let (nodes, engine) = Nodes::start(over, &catalog, &changes, &options);
+        Self { engine, catalog, changes, nodes }
     }
 
     pub(super) fn topic(&self, name: &str) {
@@ -332,7 +351,13 @@ impl Catalog for FakeCatalog {
         topic.segments.iter().map(|segment| (segment.shard, segment.meta.clone())).collect()
     }
 
-    async fn snapshot(&self, topic: &TopicInfo, tokens: &[Token], _: Instant) -> Result<TopicSnapshot, Error> {
+    async fn snapshot_of(
+        &self,
+        topic: &TopicInfo,
+        shards: &[ShardId],
+        tokens: &[Token],
+        _: Instant,
+    ) -> Result<TopicSnapshot, Error> {
         self.snapshots.fetch_add(1, Ordering::Relaxed);
         self.tokens.lock().extend(tokens);
         let topics = self.topics.lock();
@@ -343,8 +368,9 @@ impl Catalog for FakeCatalog {
         let schemas: Vec<SchemaRef> = topic
             .segments
             .iter()
+            .filter(|_| shards.contains(&ShardId(0)))
             .map(|segment| Ok(segment.reader()?.schema().clone()))
-            .chain(topic.tail.iter().map(|chunk| Ok(chunk.rows.schema())))
+            .chain(topic.tail.iter().filter(|_| shards.contains(&ShardId(1))).map(|chunk| Ok(chunk.rows.schema())))
             .collect::<Result<_, Error>>()?;
         let shard = |shard: u32, segments: &[Arc<SegmentHandle>], tail: &[Arc<TailChunk>]| ShardSnapshot {
             shard: ShardId(shard),
@@ -360,7 +386,10 @@ impl Catalog for FakeCatalog {
             topic: topic.info.clone(),
             schema: merge_schemas(schemas.iter().map(|schema| &**schema)),
             version: 7,
-            shards: vec![shard(0, &topic.segments, &[]), shard(1, &[], &topic.tail)],
+            shards: [shard(0, &topic.segments, &[]), shard(1, &[], &topic.tail)]
+                .into_iter()
+                .filter(|shard| shards.contains(&shard.shard))
+                .collect(),
         })
     }
 }

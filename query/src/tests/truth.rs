@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::fixture::{Fixture, Place};
+use super::nodes::Spread;
 use super::oracle::positions;
 use super::rows::Row;
 
@@ -85,13 +86,17 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
 
 #[test]
 fn q2_every_combination_of_conditions_is_exact() {
+    Spread::ALL.into_iter().for_each(every_combination_is_exact);
+}
+
+fn every_combination_is_exact(spread: Spread) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let fixture = Fixture::new();
+    let fixture = Fixture::spread(spread);
     fixture.topic("logs");
     fixture.add("logs", Place::Sealed, &ROWS[..150]);
     fixture.add("logs", Place::OldAnalyzer, &ROWS[150..200]);
     fixture.add("logs", Place::Tail, &ROWS[200..]);
-    let mut runner = TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 32, failure_persistence: None, ..Config::default() });
     let property = |condition: Condition| {
         let (found, _) = runtime.block_on(fixture.positions("logs", &condition.sql()));
         prop_assert_eq!(found, positions(&ROWS, |row| condition.holds(row)), "{}", condition.sql());

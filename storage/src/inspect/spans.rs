@@ -100,8 +100,8 @@ mod tests {
 
     fn frame(kind: FrameKind, index: u64) -> RecoveredFrame {
         let pos = LanePos { file: 1, offset: 0, len: 0 };
-        let (shard, leader) = (ShardId(1), ReplicaId(1));
-        RecoveredFrame { shard, term: Term(2), leader, index: RaftIndex(index), kind, pos }
+        let (shard, replica) = (ShardId(1), ReplicaId(1));
+        RecoveredFrame { shard, term: Term(2), replica, index: RaftIndex(index), kind, pos }
     }
 
     fn entries(spans: &mut Spans, indexes: impl IntoIterator<Item = u64>) -> Vec<String> {

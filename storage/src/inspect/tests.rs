@@ -55,8 +55,8 @@ fn entry(command: &Command) -> Bytes {
 }
 
 fn frame(index: u64, payload: Bytes) -> Frame {
-    let (term, leader, index) = (Term(1), ReplicaId(1), RaftIndex(index));
-    Frame { shard: SHARD, term, leader, index, kind: FrameKind::Normal, payload }
+    let (term, replica, index) = (Term(1), ReplicaId(1), RaftIndex(index));
+    Frame { shard: SHARD, term, replica, index, kind: FrameKind::Normal, payload }
 }
 
 fn append_entry(index: u64) -> Frame {

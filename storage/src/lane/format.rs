@@ -230,7 +230,7 @@ pub(super) struct FrameHeader {
     pub(super) payload_crc: u32,
     pub(super) chain: u32,
     pub(super) term: Term,
-    pub(super) leader: ReplicaId,
+    pub(super) replica: ReplicaId,
     pub(super) index: RaftIndex,
     pub(super) shard: ShardId,
     pub(super) kind: FrameKind,
@@ -246,7 +246,7 @@ impl FrameHeader {
             .u32(payload_crc)
             .u32(chain)
             .u64(frame.term.0)
-            .u64(frame.leader.0)
+            .u64(frame.replica.0)
             .u64(frame.index.0)
             .u32(frame.shard.0)
             .put(&[frame.kind as u8, 0, 0, 0]);
@@ -267,7 +267,7 @@ impl FrameHeader {
             payload_crc: u32_at(bytes, 8),
             chain: u32_at(bytes, 12),
             term: Term(u64_at(bytes, 16)),
-            leader: ReplicaId(u64_at(bytes, 24)),
+            replica: ReplicaId(u64_at(bytes, 24)),
             index: RaftIndex(u64_at(bytes, 32)),
             shard: ShardId(u32_at(bytes, 40)),
             kind: FrameKind::from_number(bytes[44]).ok_or("the frame is of a kind that this version does not know")?,
@@ -279,7 +279,7 @@ impl FrameHeader {
         RecoveredFrame {
             shard: self.shard,
             term: self.term,
-            leader: self.leader,
+            replica: self.replica,
             index: self.index,
             kind: self.kind,
             pos: LanePos { file: place.file, offset: place.offset, len: self.len },
@@ -320,7 +320,7 @@ mod tests {
         let frame = Frame {
             shard: ShardId(1),
             term: Term(2),
-            leader: ReplicaId(3),
+            replica: ReplicaId(3),
             index: RaftIndex(4),
             kind: FrameKind::Purge,
             payload: Bytes::from_static(b"abc"),
@@ -330,7 +330,7 @@ mod tests {
         let back = FrameHeader::decode(&bytes).unwrap();
         assert_eq!((back.len, back.crc, back.payload_crc, back.chain), (3, crc, 11, 12));
         let at = back.at(place);
-        assert_eq!((at.shard, at.term, at.leader, at.index), (frame.shard, frame.term, frame.leader, frame.index));
+        assert_eq!((at.shard, at.term, at.replica, at.index), (frame.shard, frame.term, frame.replica, frame.index));
         assert_eq!((at.kind, at.pos), (FrameKind::Purge, LanePos { file: 3, offset: 1024, len: 3 }));
     }
 

@@ -24,8 +24,8 @@ pub struct Frame {
     pub shard: ShardId,
     /// The term of the entry's log id.
     pub term: Term,
-    /// The leader of the entry's log id.
-    pub leader: ReplicaId,
+    /// The replica that writes it, so that one which left this node is told from the one that came after it.
+    pub replica: ReplicaId,
     /// The index of the entry's log id; see [`FrameKind`] for the others.
     pub index: RaftIndex,
     /// What it is.
@@ -61,8 +61,8 @@ pub struct RecoveredFrame {
     pub shard: ShardId,
     /// The term of the entry's log id.
     pub term: Term,
-    /// The leader of the entry's log id.
-    pub leader: ReplicaId,
+    /// The replica that writes it, so that one which left this node is told from the one that came after it.
+    pub replica: ReplicaId,
     /// The index of the entry's log id.
     pub index: RaftIndex,
     /// What it is.

@@ -76,7 +76,7 @@ pub type Done = Box<dyn FnOnce(Result<(), LaneError>) + Send>;
 /// let frame = Frame {
 ///     shard: ShardId(1),
 ///     term: Term(1),
-///     leader: ReplicaId(1),
+///     replica: ReplicaId(1),
 ///     index: RaftIndex(1),
 ///     kind: FrameKind::Normal,
 ///     payload: "an entry".into(),

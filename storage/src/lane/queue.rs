@@ -166,7 +166,7 @@ mod tests {
         Summed::from(Frame {
             shard: ShardId(0),
             term: Term(1),
-            leader: ReplicaId(1),
+            replica: ReplicaId(1),
             index: RaftIndex(1),
             kind: FrameKind::Normal,
             payload: Bytes::from(vec![1; bytes]),

@@ -43,7 +43,7 @@ fn frame(index: u64, bytes: usize) -> Frame {
     Frame {
         shard: ShardId(index as u32 % 3),
         term: Term(2),
-        leader: ReplicaId(5),
+        replica: ReplicaId(5),
         index: RaftIndex(index),
         kind: FrameKind::Normal,
         payload: payload.into(),

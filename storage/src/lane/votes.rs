@@ -160,6 +160,20 @@ impl Votes {
         Ok(Some(vote))
     }
 
+    /// Forgets the vote of a shard, durably: its replica has left this node for ever. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn remove(&self, shard: ShardId) -> Result<(), LaneError> {
+        let _writing = self.writing.lock();
+        let path = self.path(shard);
+        if self.io.exists(&path)? {
+            self.io.remove(&path)?;
+            self.io.sync_dir(&self.dir)?;
+        }
+        Ok(())
+    }
+
     fn path(&self, shard: ShardId) -> PathBuf {
         self.dir.join(format!("{:010}.vote", shard.0))
     }

@@ -48,7 +48,7 @@ impl History {
         let place = self.frames.len() as u64;
         let pos = LanePos { file: 1, offset: place, len: 0 };
         let (term, index) = (Term(term), RaftIndex(index));
-        self.frames.push(RecoveredFrame { shard: SHARD, term, leader: ReplicaId(1), index, kind, pos });
+        self.frames.push(RecoveredFrame { shard: SHARD, term, replica: ReplicaId(1), index, kind, pos });
         place
     }
 

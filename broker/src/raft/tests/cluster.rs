@@ -10,6 +10,7 @@ use stratalog_proto::batch::{BatchBuilder, Compression};
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::entry::{Append, Command, EntryBuilder};
 use stratalog_proto::{Code, Error, RaftIndex, internal};
+use stratalog_storage::Io;
 use stratalog_storage::simulation::SimDisk;
 use tokio::time::{sleep, timeout};
 
@@ -24,7 +25,7 @@ const ANSWER_WAIT: Duration = Duration::from_secs(6);
 /// How long a healed cluster may take to agree.
 const SETTLE_WAIT: Duration = Duration::from_secs(120);
 
-/// Three replicas of one shard.
+/// The replicas of one shard: three voters, unless a test begins or goes on otherwise.
 pub(super) struct Cluster {
     pub(super) network: ChannelNetwork,
     running: BTreeMap<u64, Replica>,
@@ -33,6 +34,7 @@ pub(super) struct Cluster {
     /// What was acknowledged: batches by their offset.
     pub(super) acked: BTreeMap<u64, Bytes>,
     written: u64,
+    seed: u64,
 }
 
 /// Runs a test on a runtime whose clock is paused, with the bug that [`super::sabotage`] asks for.
@@ -45,22 +47,56 @@ pub(super) fn simulate(test: impl Future<Output = ()>) {
 impl Cluster {
     /// Starts three replicas on empty disks, and writes the topic.
     pub(super) async fn start(seed: u64) -> Self {
-        let network = ChannelNetwork::new(seed);
-        let (running, stopped, acked) = Default::default();
-        let mut cluster = Self { network, running, stopped, acked, written: 0 };
+        let mut cluster = Self::empty(seed);
         for id in ALL {
-            cluster.stopped.insert(id, (SimDisk::seeded(seed * 10 + id), Segments::default()));
-            cluster.restart(id).await.unwrap();
+            cluster.add(id).await;
         }
         let voters: BTreeMap<u64, EmptyNode> = ALL.into_iter().map(|id| (id, EmptyNode {})).collect();
         cluster.at(1).group.raft.initialize(voters).await.unwrap();
+        cluster.put_topic().await;
+        cluster
+    }
+
+    /// Starts one replica that forms a group of its own, and writes the topic.
+    pub(super) async fn start_alone(seed: u64) -> Self {
+        let mut cluster = Self::empty(seed);
+        cluster.add(1).await;
+        cluster.at(1).group.form().await.unwrap();
+        cluster.at(1).group.lead(SETTLE_WAIT).await.unwrap();
+        cluster.put_topic().await;
+        cluster
+    }
+
+    fn empty(seed: u64) -> Self {
+        let network = ChannelNetwork::new(seed);
+        let (running, stopped, acked) = Default::default();
+        Self { network, running, stopped, acked, written: 0, seed }
+    }
+
+    /// Starts a further replica on an empty disk. It belongs to no group.
+    pub(super) async fn add(&mut self, id: u64) {
+        self.stopped.insert(id, (SimDisk::seeded(self.seed * 10 + id), Segments::default()));
+        self.restart(id).await.unwrap();
+    }
+
+    /// Takes a replica away for ever, with its disk.
+    pub(super) async fn take_away(&mut self, id: u64) {
+        self.crash(id, false).await;
+        self.stopped.remove(&id);
+    }
+
+    /// Every replica, running or not.
+    pub(super) fn ids(&self) -> Vec<u64> {
+        self.running.keys().chain(self.stopped.keys()).copied().collect()
+    }
+
+    async fn put_topic(&self) {
         let put = internal::PutTopic {
             topic: TOPIC.to_bytes(),
             partitions: vec![PARTITION.0],
             config: Some(TopicConfig::default().to_internal()),
         };
-        cluster.propose(Command::PutTopic(put)).await.unwrap();
-        cluster
+        self.propose(Command::PutTopic(put)).await.unwrap();
     }
 
     pub(super) fn at(&self, id: u64) -> &Replica {
@@ -81,6 +117,24 @@ impl Cluster {
         let Some((disk, segments)) = self.stopped.remove(&id) else { return Ok(()) };
         self.running.insert(id, Replica::start(id, disk, segments, self.network.end()).await?);
         Ok(())
+    }
+
+    /// Restarts a replica over a lane whose end was discarded; over what its disk had once, if that is given.
+    pub(super) async fn restart_torn(&mut self, id: u64, earlier: Option<SimDisk>) {
+        let (disk, segments) = self.stopped.remove(&id).expect("it has crashed");
+        let disk = earlier.unwrap_or(disk);
+        let replica = Replica::start_over(id, disk, segments, self.network.end(), true).await.unwrap();
+        self.running.insert(id, replica);
+    }
+
+    /// Restarts a replica that has its vote and nothing else.
+    pub(super) async fn restart_without_log(&mut self, id: u64) {
+        let (disk, segments) = self.stopped.remove(&id).expect("it has crashed");
+        for path in disk.paths().iter().filter(|path| path.starts_with("/lane") || path.starts_with("/state")) {
+            disk.remove(path).unwrap();
+        }
+        let replica = Replica::start(id, disk, segments, self.network.end()).await.unwrap();
+        self.running.insert(id, replica);
     }
 
     /// The replica that leads in the highest term, among those that run.
@@ -190,7 +244,7 @@ impl Cluster {
     /// Heals everything, and waits until all replicas have applied the same.
     pub(super) async fn settle(&mut self) {
         self.network.heal();
-        for id in ALL {
+        for id in self.ids() {
             self.restart(id).await.unwrap();
             self.at(id).stall(false);
         }
@@ -200,7 +254,7 @@ impl Cluster {
             }
         };
         timeout(SETTLE_WAIT, written).await.expect("a healed cluster takes writes");
-        self.agree(&ALL).await;
+        self.agree(&self.ids()).await;
     }
 
     /// Waits until these replicas have applied all that one of them has.
@@ -213,9 +267,10 @@ impl Cluster {
 
     /// Checks what all replicas hold, once they have settled.
     pub(super) fn check(&self) {
-        ALL.iter().for_each(|id| self.refetch(*id));
-        ALL.iter().for_each(|id| self.check_acked(*id));
-        let digests: Vec<_> = ALL
+        let all = self.ids();
+        all.iter().for_each(|id| self.refetch(*id));
+        all.iter().for_each(|id| self.check_acked(*id));
+        let digests: Vec<_> = all
             .iter()
             .map(|id| self.at(*id))
             .map(|replica| {

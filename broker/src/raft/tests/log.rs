@@ -1,5 +1,7 @@
 //! openraft's own suite over the real lane, and what it does not cover: restarts.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +16,13 @@ use openraft::type_config::TypeConfigExt;
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{EntryPayload, OptionalSend, StorageError};
 use parking_lot::Mutex;
-use stratalog_proto::{Code, RaftIndex, ReplicaId, ShardId};
+use stratalog_proto::{Code, Error, RaftIndex, ReplicaId, ShardId};
 use stratalog_storage::{FrameKind, Lane, LaneOptions, RealDisk, StateFiles, Votes};
 use tempfile::TempDir;
 
 use crate::raft::log::{GroupLog, NewEntry};
 use crate::raft::types::{Answers, Entry, EntryBytes, LogId, StoredMembership, TypeConfig, Vote, log_id};
+use crate::raft::{Known, Logs, LogsOptions};
 
 const SHARD: ShardId = ShardId(3);
 
@@ -38,14 +41,14 @@ fn open(dir: &TempDir, cache_bytes: usize) -> (Arc<Lane>, GroupLog) {
     let (lane, recovery) = Lane::open(Arc::new(RealDisk), dir.path(), options).unwrap();
     let votes = Arc::new(Votes::open(Arc::new(RealDisk), &dir.path().join("votes")).unwrap());
     let keep = Arc::new(()) as Arc<dyn Send + Sync>;
-    let frames = &recovery.frames;
-    let states = [states(dir, SHARD)];
-    let mut logs = GroupLog::recover(&states, ReplicaId(1), &lane, &votes, frames, cache_bytes, &keep).unwrap();
-    (lane, logs.remove(&SHARD).unwrap())
+    let known = [Known { replica: ReplicaId(1), states: states(dir.path(), SHARD) }];
+    let logs = LogsOptions { lane: lane.clone(), votes, cache_bytes, keep };
+    let logs = Logs::recover(logs, &known, &BTreeMap::new(), &recovery).unwrap();
+    (lane, logs.get(SHARD).unwrap())
 }
 
-fn states(dir: &TempDir, shard: ShardId) -> Arc<StateFiles> {
-    Arc::new(StateFiles::open(Arc::new(RealDisk), &dir.path().join("state"), shard).unwrap())
+fn states(dir: &Path, shard: ShardId) -> Arc<StateFiles> {
+    Arc::new(StateFiles::open(Arc::new(RealDisk), &dir.join("state"), shard).unwrap())
 }
 
 #[test]
@@ -118,10 +121,74 @@ async fn frames_of_an_unknown_group_are_refused() {
     let (lane, recovery) = Lane::open(Arc::new(RealDisk), dir.path(), LaneOptions::default()).unwrap();
     let votes = Arc::new(Votes::open(Arc::new(RealDisk), &dir.path().join("votes")).unwrap());
     let keep = Arc::new(()) as Arc<dyn Send + Sync>;
-    let recovered =
-        GroupLog::recover(&[states(&dir, ShardId(9))], ReplicaId(1), &lane, &votes, &recovery.frames, 0, &keep)
-            .map(|_| ());
+    let known = [Known { replica: ReplicaId(1), states: states(dir.path(), ShardId(9)) }];
+    let logs = LogsOptions { lane, votes, cache_bytes: 0, keep };
+    let recovered = Logs::recover(logs, &known, &BTreeMap::new(), &recovery).map(|_| ());
     assert_eq!(recovered.unwrap_err().code, Code::CorruptData);
+}
+
+/// Recovers the logs of these replicas from what is on disk.
+fn recover(dir: &TempDir, known: &[(ShardId, u64)], gone: &[(ShardId, u64)]) -> Result<(Arc<Lane>, Arc<Logs>), Error> {
+    let options = LaneOptions { file_bytes: 1 << 20, ..LaneOptions::default() };
+    let (lane, recovery) = Lane::open(Arc::new(RealDisk), dir.path(), options).unwrap();
+    let votes = Arc::new(Votes::open(Arc::new(RealDisk), &dir.path().join("votes")).unwrap());
+    let known: Vec<Known> = known
+        .iter()
+        .map(|(shard, id)| Known { replica: ReplicaId(*id), states: states(&dir.path().join(format!("{id}")), *shard) })
+        .collect();
+    let gone = gone.iter().map(|(shard, id)| (*shard, ReplicaId(*id))).collect();
+    let options = LogsOptions { lane: lane.clone(), votes, cache_bytes: 0, keep: Arc::new(()) };
+    let logs = Logs::recover(options, &known, &gone, &recovery)?;
+    Ok((lane, logs))
+}
+
+#[tokio::test]
+async fn l2_a_replica_finds_nothing_of_those_that_were_here_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lane, logs) = recover(&dir, &[(SHARD, 1)], &[]).unwrap();
+    let mut first = logs.get(SHARD).unwrap();
+    first.save_vote(Vote::new(4, 2)).await.unwrap();
+    append(&mut first, vec![entry(1, 0, b"first"), entry(1, 1, b"more")]).await;
+    assert_eq!(
+        logs.create(SHARD, ReplicaId(7)).map(|_| ()).unwrap_err().code,
+        Code::Internal,
+        "the first is still here"
+    );
+    logs.forget(SHARD).unwrap();
+    assert_eq!(logs.oldest_files(), [], "nothing needs its entries");
+    let mut second = logs.create(SHARD, ReplicaId(7)).unwrap();
+    assert_eq!((second.vote(), second.last_index()), (None, None));
+    append(&mut second, vec![entry(2, 0, b"second")]).await;
+    assert!(logs.oldest_files()[0].is_some());
+    lane.close();
+    drop((lane, logs, first, second));
+
+    let (lane, logs) = recover(&dir, &[(SHARD, 7)], &[]).unwrap();
+    let second = logs.get(SHARD).unwrap();
+    assert_eq!((second.vote(), second.last_index()), (None, Some(0)));
+    assert_eq!(second.payload(RaftIndex(0)).unwrap().unwrap(), "second");
+    lane.close();
+    drop((lane, logs, second));
+    let strange = recover(&dir, &[(SHARD, 5)], &[]).map(|_| ()).unwrap_err();
+    assert!(strange.code == Code::CorruptData && strange.message.contains("replica 7"), "{strange}");
+}
+
+#[tokio::test]
+async fn frames_of_a_replica_that_has_left_are_passed_over_and_those_of_a_later_one_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lane, logs) = recover(&dir, &[], &[]).unwrap();
+    let mut log = logs.create(SHARD, ReplicaId(5)).unwrap();
+    append(&mut log, vec![entry(1, 0, b"x")]).await;
+    lane.close();
+    drop((lane, logs, log));
+    for (gone, is_error) in [(4, true), (5, false), (6, false)] {
+        let recovered = recover(&dir, &[], &[(SHARD, gone)]);
+        assert_eq!(recovered.as_ref().err().map(|error| error.code), is_error.then_some(Code::CorruptData));
+        if let Ok((lane, logs)) = recovered {
+            assert!(logs.get(SHARD).is_none() && logs.oldest_files().is_empty());
+            lane.close();
+        }
+    }
 }
 
 #[test]

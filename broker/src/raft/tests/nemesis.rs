@@ -16,7 +16,7 @@ async fn run(seed: u64) {
     let mut cluster = Cluster::start(seed).await;
     for step in 0..STEPS {
         let one = *dice.pick(&ALL).unwrap();
-        match dice.below(16) {
+        match dice.below(17) {
             0..=4 => {
                 for _ in 0..dice.within(1..6) {
                     let _ = cluster.produce().await;
@@ -33,6 +33,7 @@ async fn run(seed: u64) {
                 cluster.refetch(one);
                 let _ = timeout(STEP_WAIT, cluster.at(one).compact()).await;
             }
+            15 if cluster.runs(one) => drop(timeout(STEP_WAIT, cluster.at(one).group.hand_over()).await),
             _ if cluster.runs(one) => stall(&mut cluster, one, dice.below(4_000)).await,
             _ => {}
         }

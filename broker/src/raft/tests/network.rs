@@ -69,7 +69,8 @@ impl ChannelNetwork {
 
     /// Cuts a replica off from all others, in both directions.
     pub(super) fn isolate(&self, replica: u64) {
-        (1..=3).filter(|other| *other != replica).for_each(|other| {
+        let all: Vec<u64> = self.wires.lock().groups.keys().map(|id| id.0).collect();
+        all.into_iter().filter(|other| *other != replica).for_each(|other| {
             self.cut(replica, other);
             self.cut(other, replica);
         });
@@ -184,9 +185,15 @@ impl ChannelNetwork {
         messages: BoxStream<'static, Message>,
     ) -> BoxStream<'static, Result<Bytes, NoAnswer>> {
         let (there, back) = (self.clone(), self.clone());
+        let lost = Arc::new(AtomicBool::new(false));
+        let losing = Arc::clone(&lost);
         let arriving = messages.then(move |message| {
-            let there = there.clone();
-            async move { there.carry(route.from, route.to).await.ok().map(|_| message) }
+            let (there, losing) = (there.clone(), Arc::clone(&losing));
+            async move {
+                let carried = there.carry(route.from, route.to).await;
+                losing.fetch_or(carried.is_err(), Ordering::SeqCst);
+                carried.ok().map(|_| message)
+            }
         });
         let arriving = arriving.take_while(|message| std::future::ready(message.is_some()));
         let answers = group.answer_all(arriving.filter_map(std::future::ready).boxed());
@@ -194,7 +201,8 @@ impl ChannelNetwork {
             let (back, plugged) = (back.clone(), Arc::clone(&plugged));
             async move { back.answer(route, plugged, answer).await }
         });
-        let broken = stream::once(async { Err(NoAnswer("the stream broke".to_owned())) });
-        answers.chain(broken).boxed()
+        let broken = stream::once(async move { lost.load(Ordering::SeqCst) });
+        let broken = broken.filter(|broken| std::future::ready(*broken));
+        answers.chain(broken.map(|_| Err(NoAnswer("the stream broke".to_owned())))).boxed()
     }
 }

@@ -1,5 +1,6 @@
 //! One replica: a simulated disk, a lane that is flushed step by step, and the group over them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,13 +9,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use stratalog_proto::{Error, RaftIndex, ReplicaId, ShardId};
 use stratalog_storage::simulation::{SimDisk, SteppedLane};
-use stratalog_storage::{Io, LaneOptions, StateFiles, Votes};
+use stratalog_storage::{Io, LaneOptions, StateFiles, TornTail, Votes};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::machine::{Segments, ShadowShard};
 use super::network::ChannelNetwork;
-use crate::raft::{Group, GroupLog};
+use crate::raft::{Group, GroupLog, Known, Logs, LogsOptions};
 
 pub(super) const SHARD: ShardId = ShardId(3);
 /// How long a write waits for its flush.
@@ -42,15 +43,30 @@ impl Replica {
         segments: Segments,
         network: ChannelNetwork,
     ) -> Result<Self, Error> {
+        Self::start_over(id, disk, segments, network, false).await
+    }
+
+    /// Starts it, as if the end of its lane had been discarded if it is `torn`.
+    pub(super) async fn start_over(
+        id: u64,
+        disk: SimDisk,
+        segments: Segments,
+        network: ChannelNetwork,
+        torn: bool,
+    ) -> Result<Self, Error> {
         let io = Arc::new(disk.clone()) as Arc<dyn Io>;
         let options = LaneOptions { file_bytes: 64 << 10, reserve_bytes: 0, ..LaneOptions::default() };
-        let (lane, recovery) = SteppedLane::open(Arc::clone(&io), Path::new("/lane"), options)?;
+        let (lane, mut recovery) = SteppedLane::open(Arc::clone(&io), Path::new("/lane"), options)?;
+        if torn {
+            recovery.torn_tail = Some(TornTail { file: 1, offset: 0, bytes: 1 });
+        }
         let votes = Arc::new(Votes::open(Arc::clone(&io), Path::new("/votes"))?);
         let states = Arc::new(StateFiles::open(io, Path::new("/state"), SHARD)?);
         let keep = Arc::new(()) as Arc<dyn Send + Sync>;
-        let known = [Arc::clone(&states)];
-        let logs = GroupLog::recover(&known, ReplicaId(id), lane.lane(), &votes, &recovery.frames, 0, &keep)?;
-        let log = logs.into_values().next().expect("one group");
+        let known = [Known { replica: ReplicaId(id), states: Arc::clone(&states) }];
+        let logs = LogsOptions { lane: Arc::clone(lane.lane()), votes, cache_bytes: 0, keep };
+        let logs = Logs::recover(logs, &known, &BTreeMap::new(), &recovery)?;
+        let log = logs.get(SHARD).expect("one group");
         let lane = Arc::new(Mutex::new(lane));
         let stalled = Arc::new(AtomicBool::new(false));
         let flusher = tokio::spawn(flush(Arc::clone(&lane), Arc::clone(&stalled)));

@@ -6,7 +6,11 @@ use stratalog_storage::sabotage::{Bug, plant};
 
 /// Names the bug to the process that has it.
 const VARIABLE: &str = "STRATALOG_PLANTED_BUG";
-const BUGS: [(&str, Bug); 2] = [("leader-restore", Bug::LeaderRestore), ("vote-not-persisted", Bug::VoteNotPersisted)];
+const BUGS: [(&str, Bug); 3] = [
+    ("leader-restore", Bug::LeaderRestore),
+    ("vote-not-persisted", Bug::VoteNotPersisted),
+    ("vote-in-doubt", Bug::VoteInDoubt),
+];
 
 pub(super) fn plant_what_is_asked_for() {
     if let Ok(name) = std::env::var(VARIABLE) {
@@ -26,6 +30,12 @@ fn passes_with(bug: &str, test: &str) -> bool {
 fn l1_a_leader_that_goes_on_in_its_term_is_caught() {
     let test = "traps::l1_a_leader_that_lost_its_unflushed_tail_does_not_go_on_in_its_term";
     assert!(!passes_with("leader-restore", test));
+}
+
+#[test]
+fn l1_a_vote_of_a_replica_that_forgot_is_caught() {
+    let test = "doubts::l1_a_replica_that_forgot_what_it_acknowledged_helps_nobody_to_lead_who_never_had_it";
+    assert!(!passes_with("vote-in-doubt", test));
 }
 
 #[test]

@@ -47,7 +47,13 @@ fn votes_and_answers_round_trip() {
         Request::PreVote(back) => assert_eq!(back, request),
         _ => panic!("another request"),
     }
+    let transfer = TransferLeaderRequest::<TypeConfig>::new(vote(9, true), 7, Some(log_id(4, 8)));
+    match Request::decode(Request::TransferLeader(transfer.clone()).encode()).unwrap() {
+        Request::TransferLeader(back) => assert_eq!(back, transfer),
+        _ => panic!("another request"),
+    }
     let answers = [
+        Answer::TakenOver(true),
         Answer::Appended(None),
         Answer::Appended(Some(log_id(1, 2))),
         Answer::Conflict(Some(log_id(1, 2))),
@@ -73,6 +79,7 @@ fn x1_messages_that_contradict_themselves_are_refused() {
         refused(other);
     }
     refused(Request::Append(AppendEntriesRequest { vote: vote(5, false), ..append(1) }).encode());
+    refused(Request::TransferLeader(TransferLeaderRequest::new(vote(5, false), 7, None)).encode());
     refused(Request::Append(AppendEntriesRequest { vote: vote(3, true), ..append(1) }).encode());
     refused(Request::Append(AppendEntriesRequest { prev_log_id: Some(log_id(4, 3)), ..append(1) }).encode());
 }

@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 
 use stratalog_proto::config::{Format, TopicConfig};
-use stratalog_proto::{Code, Error, Offset, PartitionId, SegmentId, TopicId};
+use stratalog_proto::{Code, Error, Offset, PartitionId, SegmentId, ShardId, TopicId};
 use stratalog_query::TopicInfo;
 use stratalog_storage::{SegmentHandle, SegmentMeta};
 
@@ -46,31 +46,32 @@ impl AddAssign for Retried {
 }
 
 impl Rows {
-    /// Makes rows of a topic's dead letters once more, by its settings of now.
+    /// Makes rows of a topic's dead letters in a shard once more, by its settings of now.
     ///
     /// # Errors
     /// [`Code::InvalidRequest`] for a topic without rows; [`Code::Conflict`] while the topic is being retried, and
     /// [`Code::Overloaded`] while several others are; those of sealing it and of rewriting segments; and those of
     /// reading records, once all others were tried. What was mended until then is mended.
-    pub(crate) async fn retry_dead_letters(&self, topic: &TopicInfo) -> Result<Retried, Error> {
-        self.retry_in_steps(topic, MAX_OUTCOME_BYTES).await
+    pub(crate) async fn retry_dead_letters_in(&self, shard: ShardId, topic: &TopicInfo) -> Result<Retried, Error> {
+        self.retry_in_steps(shard, topic, MAX_OUTCOME_BYTES).await
     }
 
-    pub(super) async fn retry_in_steps(&self, topic: &TopicInfo, step_bytes: usize) -> Result<Retried, Error> {
+    pub(super) async fn retry_in_steps(
+        &self,
+        shard: ShardId,
+        topic: &TopicInfo,
+        step_bytes: usize,
+    ) -> Result<Retried, Error> {
         if topic.config.format == Format::Raw {
             let message = format!("topic `{}` has no dead letters: records of a raw topic are no rows", topic.name);
             return Err(Error::new(Code::InvalidRequest, message));
         }
         let turn = self.retries.take(topic)?;
-        self.seal_now(topic).await?;
-        let mut retried = Retried::default();
-        let mut unreadable: Option<(u64, Error)> = None;
-        for shard in self.shards_of(topic) {
-            let mut retry = Retry::new(self.merger.clone(), shard.clone(), topic, step_bytes, turn.clone());
-            retry.run().await?;
-            retried += retry.retried;
-            add(&mut unreadable, retry.unreadable);
-        }
+        self.seal_in(shard, topic).await?;
+        let led = self.replicas.led_in(shard)?;
+        let mut retry = Retry::new(self.merger.clone(), led, topic, step_bytes, turn);
+        retry.run().await?;
+        let Retry { retried, unreadable, .. } = retry;
         unreadable.map_or(Ok(retried), |why| Err(not_all(topic, retried, &why)))
     }
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use stratalog_proto::batch::{Batch, BatchBuilder, Compression};
 use stratalog_proto::config::{Format, TopicConfig};
 use stratalog_proto::entry::Command;
-use stratalog_proto::{Code, Offset, PartitionId, RaftIndex, TopicId, internal};
+use stratalog_proto::{Code, Offset, PartitionId, RaftIndex, ShardId, TopicId, internal};
 use stratalog_query::{Catalog, TopicInfo};
 use stratalog_storage::col::system;
 
@@ -95,7 +95,7 @@ async fn a_retry_in_many_steps_mends_all_of_a_segment() {
     let values: Vec<_> = (0..1_500).map(|n| format!("line {n}")).collect();
     log.produce(&logs, 0, &values.iter().map(String::as_str).collect::<Vec<_>>());
     let logs = altered(&rows, &log, &logs, TopicConfig { format: Format::Text, ..TopicConfig::default() }).await;
-    assert_eq!(rows.retry_in_steps(&logs, 1).await.unwrap(), Retried { tried: 1_500, mended: 1_500 });
+    assert_eq!(rows.retry_in_steps(ShardId(1), &logs, 1).await.unwrap(), Retried { tried: 1_500, mended: 1_500 });
     assert!(reasons(&rows, &logs).await.values().eq(vec![&None; 1_500]));
     holds(&rows, &logs);
     rows.stop().await;
@@ -154,7 +154,8 @@ async fn x1_of_a_topic_there_is_one_retry_at_a_time() {
 async fn x1_a_retry_that_nobody_waits_for_keeps_its_turn_until_it_is_through() {
     let dir = tempfile::tempdir().unwrap();
     let (_log, rows, logs) = with_a_letter(dir.path(), &[&at_hour(0)]).await;
-    let merging = rows.shards[0].merging.lock().await;
+    let shard = rows.shards_of(&logs).next().unwrap();
+    let merging = shard.merging.lock().await;
     let left = tokio::time::timeout(std::time::Duration::from_millis(500), rows.retry_dead_letters(&logs)).await;
     assert!(left.is_err(), "it waits for the merge");
     assert_eq!(rows.retry_dead_letters(&logs).await.unwrap_err().code, Code::Conflict);
@@ -286,7 +287,7 @@ proptest! {
             rows.seal_now(&fresh).await.unwrap();
             let (old, new) = (reasons(&rows, &logs).await, reasons(&rows, &fresh).await);
             let logs = altered(&rows, &log, &logs, after).await;
-            let retried = rows.retry_in_steps(&logs, step).await.unwrap();
+            let retried = rows.retry_in_steps(ShardId(1), &logs, step).await.unwrap();
             let expected: BTreeMap<_, _> =
                 old.iter().map(|(offset, was)| (*offset, was.as_ref().and_then(|_| new[offset].clone()))).collect();
             assert_eq!(reasons(&rows, &logs).await, expected);

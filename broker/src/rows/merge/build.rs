@@ -15,10 +15,10 @@ use super::edit::{Edit, Filter, Offsets};
 use super::input::Input;
 use super::order::{Buckets, Ordered, order};
 use super::output::{Output, outputs};
-use super::pace::Pace;
 use super::room::Room;
 use super::schema::{families, merged, minority};
 use super::source::MergedRows;
+use crate::rows::pace::Pace;
 
 /// What to build, and where.
 pub(super) struct Job {

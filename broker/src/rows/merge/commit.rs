@@ -15,10 +15,10 @@ pub(in crate::rows) fn is_unknown(code: Code) -> bool {
     matches!(code, Code::Timeout | Code::Unavailable | Code::NotLeader | Code::Internal | Code::Cancelled)
 }
 
-/// Proposes a merge, and waits for what becomes of it.
+/// Has a majority hold the segments of a merge, proposes it, and waits for what becomes of it.
 ///
 /// # Errors
-/// [`Code::Conflict`] if an input is no longer live (S2); those of proposing. Files of a merge that did not apply are
+/// [`Code::Conflict`] if an input is no longer live (S2); those of holding and proposing. Files of a merge that did not apply are
 /// removed, and of one that may yet apply kept until that is known.
 pub(super) async fn commit(
     shard: &Arc<ShardRows>,
@@ -27,6 +27,10 @@ pub(super) async fn commit(
     log_starts: &[(PartitionId, Offset)],
     built: Built,
 ) -> Result<Rewritten, Error> {
+    if let Err(error) = shard.hold(&built.segments).await {
+        shard.discard(built.segments).await;
+        return Err(error);
+    }
     let proposed = shard.log.propose(Command::Merge(command(topic, inputs, log_starts, &built))).await;
     let outcome = match proposed {
         Ok(_) => Ok(()),
@@ -46,7 +50,7 @@ pub(super) async fn commit(
             Err(error)
         }
         Err(error) => {
-            discard(shard, built.segments).await;
+            shard.discard(built.segments).await;
             Err(error)
         }
     }
@@ -79,11 +83,4 @@ fn applied(shard: &ShardRows, topic: TopicId, inputs: &[Arc<SegmentMeta>], built
         // Nothing but a merge of ours takes segments away whose rows are all erased.
         None => inputs.iter().all(|meta| !live.segments.contains_key(&meta.id)),
     }
-}
-
-/// Removes files that do not count, and will not.
-pub(in crate::rows) async fn discard(shard: &Arc<ShardRows>, segments: Vec<SegmentMeta>) {
-    let files = shard.files.clone();
-    // A file that stays behind is garbage, and collected later.
-    let _ = tokio::task::spawn_blocking(move || files.discard(&segments)).await;
 }

@@ -57,7 +57,7 @@ impl Merged {
         Self { replaced: inputs as u64, made, rows, bytes, left_apart: 0 }
     }
 
-    pub(in crate::rows) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.replaced += other.replaced;
         self.made += other.made;
         self.rows += other.rows;

@@ -12,14 +12,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::blame::Blame;
 use super::build::{BuildFailed, Job, build};
-use super::commit::{commit, discard};
+use super::commit::commit;
 use super::edit::{Edit, Merged, Rewritten};
-use super::pace::Pace;
 use super::policy::{Limits, View};
 use super::room::Room;
 use super::troubles::Troubles;
 use crate::rows::log::HostedTopic;
 use crate::rows::options::RowsOptions;
+use crate::rows::pace::Pace;
+use crate::rows::replica::Replicas;
 use crate::rows::shard_rows::ShardRows;
 use crate::rows::usage::Usage;
 
@@ -42,7 +43,7 @@ pub(in crate::rows) struct Merger {
     full_speed: Arc<Pace>,
     pub(super) room: Arc<Room>,
     /// Segments that were tried and are better left alone.
-    put_aside: Mutex<HashSet<SegmentId>>,
+    put_aside: Mutex<HashMap<(ShardId, TopicId), HashSet<SegmentId>>>,
     /// Merges that came to count.
     pub(in crate::rows) merges: AtomicU64,
     /// Bytes of their inputs.
@@ -101,9 +102,9 @@ impl Merger {
         }
     }
 
-    /// Merges what pays in the shards that this replica leads, one after the other, until it is stopped. Does nothing if
-    /// the rate is 0.
-    pub(in crate::rows) async fn run(self: Arc<Self>, shards: Vec<Arc<ShardRows>>, stop: CancellationToken) {
+    /// Merges what pays in the shards that are led here, one after the other, until it is stopped. Does nothing if the rate
+    /// is 0.
+    pub(in crate::rows) async fn run(self: Arc<Self>, replicas: Arc<Replicas>, stop: CancellationToken) {
         let mut looked: HashMap<ShardId, (u64, Instant)> = HashMap::new();
         let (mut troubles, mut pause) = (Troubles::default(), TICK);
         if self.options.merge_rate_bytes == 0 {
@@ -115,7 +116,7 @@ impl Merger {
                 () = stop.cancelled() => return,
             }
             pause = TICK;
-            for shard in shards.iter().filter(|shard| shard.log.is_leader()) {
+            for shard in &replicas.led() {
                 let version = shard.log.manifest().version();
                 let known = looked.get(&shard.log.id());
                 let is_known = known.is_some_and(|(seen, at)| *seen == version && at.elapsed() < LOOK_AGAIN);
@@ -139,7 +140,9 @@ impl Merger {
     /// Does the first merge that pays in a shard and does not fail.
     async fn merge_next(self: &Arc<Self>, shard: &Arc<ShardRows>, troubles: &mut Troubles) -> Looked {
         let (id, topics, mut looked) = (shard.log.id(), shard.log.topics(), Looked::NothingToDo);
-        troubles.retain(id, |known| topics.iter().any(|topic| topic.id == known));
+        let is_hosted = |known: TopicId| topics.iter().any(|topic| topic.id == known);
+        troubles.retain(id, is_hosted);
+        self.put_aside.lock().retain(|(of, topic), _| *of != id || is_hosted(*topic));
         for topic in topics {
             if troubles.is_waiting(id, topic.id) {
                 looked = Looked::TooEarly;
@@ -183,16 +186,31 @@ impl Merger {
     }
 
     fn plan(&self, shard: &ShardRows, topic: &HostedTopic, to_the_end: bool) -> Option<Vec<Arc<SegmentMeta>>> {
-        let segments = shard.segments(topic.id);
+        let mut segments = shard.segments(topic.id);
+        let put_aside = self.put_aside_of(shard, topic.id, &segments);
+        // What is still to be fetched is merged once it is here.
+        segments.retain(|meta| shard.files.has(meta.id));
         if segments.is_empty() {
             return None;
         }
         let log_starts: BTreeMap<PartitionId, Offset> = log_starts(shard, topic.id).into_iter().collect();
-        let put_aside = self.put_aside.lock();
-        let (segments, log_starts, put_aside) = (&segments[..], &log_starts, &*put_aside);
+        let (segments, log_starts, put_aside) = (&segments[..], &log_starts, &put_aside);
         let view =
             View { segments, log_starts, bucket_ns: topic.config.bucket_ns, put_aside, limits: Limits::default() };
         view.next(to_the_end)
+    }
+
+    /// The segments of a topic that are left alone; those that live no longer are forgotten.
+    fn put_aside_of(&self, shard: &ShardRows, topic: TopicId, live: &[Arc<SegmentMeta>]) -> HashSet<SegmentId> {
+        let (mut all, key) = (self.put_aside.lock(), (shard.log.id(), topic));
+        let Some(known) = all.get_mut(&key) else { return HashSet::new() };
+        let live: HashSet<SegmentId> = live.iter().map(|meta| meta.id).collect();
+        known.retain(|id| live.contains(id));
+        let known = known.clone();
+        if known.is_empty() {
+            all.remove(&key);
+        }
+        known
     }
 
     /// Merges segments. Where they do not go together, those that do are merged none the less, and the others put aside: that
@@ -214,7 +232,8 @@ impl Merger {
                     let (shard, topic, segments) = (shard.log.id(), topic.id, inputs.len());
                     let left_apart = apart.put_aside.len();
                     tracing::info!(%shard, %topic, segments, left_apart, %error, "segments are not merged with each other");
-                    self.put_aside.lock().extend(apart.put_aside.iter().map(|meta| meta.id));
+                    let put_aside = apart.put_aside.iter().map(|meta| meta.id);
+                    self.put_aside.lock().entry((shard, topic)).or_default().extend(put_aside);
                     merged.left_apart += left_apart as u64;
                     parts.extend(apart.again);
                 }
@@ -250,6 +269,7 @@ impl Merger {
         let pace = pace.clone();
         let merging = tokio::spawn(async move {
             let _one_at_a_time = shard.merging.lock().await;
+            shard.check_leads()?;
             let handles = live(&shard, topic.id, &inputs)?;
             let log_starts = log_starts(&shard, topic.id);
             let job = Job {
@@ -288,7 +308,7 @@ impl Merger {
             Ok(Ok(Some(built))) => built,
             Ok(Ok(None)) => return Ok(Rewritten::default()),
             Ok(Err(BuildFailed { error, blame, written })) => {
-                discard(shard, written).await;
+                shard.discard(written).await;
                 return Err(NotMerged { error, blame });
             }
             Err(panic) => {

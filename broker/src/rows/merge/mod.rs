@@ -17,7 +17,6 @@ mod input;
 mod merger;
 mod order;
 mod output;
-mod pace;
 mod policy;
 mod room;
 mod schema;
@@ -27,7 +26,7 @@ mod troubles;
 #[cfg(test)]
 mod tests;
 
-pub(super) use commit::{discard, is_unknown};
+pub(super) use commit::is_unknown;
 pub use edit::Merged;
 pub(super) use edit::{Edit, Offsets};
 pub(super) use merger::Merger;

@@ -21,7 +21,7 @@ use stratalog_storage::{SegmentKind, SegmentMeta};
 
 use super::{Edit, Merged};
 use crate::rows::parse::parse;
-use crate::rows::testing::{FixedTopics, MemLog, NOW_NS, SealFate, batch_of, topic};
+use crate::rows::testing::{FixedTopics, MemLog, NOW_NS, SealFate, batch_of, rows_over, topic};
 use crate::rows::{Rows, RowsOptions};
 use crate::shard::AppliedBatch;
 
@@ -55,7 +55,7 @@ impl Setup {
         self.rows.stop().await;
         let options = RowsOptions { merge_held_bytes, ..options() };
         let topics = Arc::new(FixedTopics(vec![self.logs.clone()]));
-        let rows = Rows::start(vec![self.log.clone()], topics, options).await.unwrap();
+        let rows = rows_over([self.log.clone()], topics, options).await;
         Self { rows, ..self }
     }
 
@@ -95,7 +95,7 @@ impl Setup {
         edit: Edit,
     ) -> Result<super::edit::Rewritten, stratalog_proto::Error> {
         let shard = self.rows.shards_of(&self.logs).next().unwrap();
-        self.rows.merger.rewrite(shard, self.logs.id, inputs, edit).await
+        self.rows.merger.rewrite(&shard, self.logs.id, inputs, edit).await
     }
 
     /// Each row by partition and offset: its user columns as text, nulls left out.
@@ -122,7 +122,7 @@ impl Setup {
 }
 
 async fn start(log: &Arc<MemLog>, logs: &Arc<TopicInfo>) -> Arc<Rows> {
-    Rows::start(vec![log.clone()], Arc::new(FixedTopics(vec![logs.clone()])), options()).await.unwrap()
+    rows_over([log.clone()], Arc::new(FixedTopics(vec![logs.clone()])), options()).await
 }
 
 fn options() -> RowsOptions {

@@ -34,52 +34,65 @@ pub(crate) struct Gone {
 }
 
 impl Rows {
-    /// Drops every segment whose time bucket ends at or before a time, seals the tail, and drops what that made: at most
-    /// two Drop commands a shard. A dry run drops and seals nothing.
+    /// Drops every segment of a topic in a shard whose time bucket ends at or before a time, seals the tail, and drops what
+    /// that made: at most two Drop commands. A dry run drops and seals nothing.
     ///
     /// # Errors
-    /// As [`seal_now`](Self::seal_now), and what proposing a Drop reports; some segments may be dropped already.
-    pub(crate) async fn drop_before(&self, topic: &TopicInfo, before_ns: i64, dry_run: bool) -> Result<Gone, Error> {
-        let mut gone = Gone::default();
+    /// As [`seal_in`](Self::seal_in), and what proposing a Drop reports; some segments may be dropped already.
+    /// [`Code::NotLeader`](stratalog_proto::Code::NotLeader) if the shard is not led here.
+    pub(crate) async fn drop_before_in(
+        &self,
+        shard: ShardId,
+        topic: &TopicInfo,
+        before_ns: i64,
+        dry_run: bool,
+    ) -> Result<Gone, Error> {
+        let (shard, mut gone) = (self.replicas.led_in(shard)?, Gone::default());
+        let ended = || ends_before(&shard.log.extent(topic.id), before_ns);
         if dry_run {
-            for shard in self.shards_of(topic) {
-                gone.rehearse(shard, topic, &ends_before(&shard.log.extent(topic.id), before_ns))?;
-                gone.tail_rows += tail_rows_before(shard, topic, before_ns);
-            }
+            gone.rehearse(&shard, topic, &ended())?;
+            gone.tail_rows += tail_rows_before(&shard, topic, before_ns);
             return Ok(gone);
         }
         // Before anything is sealed: on a full disk this is what makes the room that a seal needs.
-        self.drop_sealed(topic, before_ns, &mut gone).await?;
-        self.seal_now(topic).await?;
-        self.drop_sealed(topic, before_ns, &mut gone).await?;
+        gone.carry_out(&shard, topic, &ended()).await?;
+        self.seal_in(shard.log.id(), topic).await?;
+        gone.carry_out(&shard, topic, &ended()).await?;
         Ok(gone)
     }
 
-    async fn drop_sealed(&self, topic: &TopicInfo, before_ns: i64, gone: &mut Gone) -> Result<(), Error> {
-        for shard in self.shards_of(topic) {
-            gone.carry_out(shard, topic, &ends_before(&shard.log.extent(topic.id), before_ns)).await?;
-        }
-        Ok(())
-    }
-
-    /// Drops what the settings of a topic say, now. A dry run drops nothing.
+    /// Drops what the settings of a topic say in a shard, now. A dry run drops nothing.
     ///
     /// # Errors
-    /// What proposing reports; some of it may be gone already.
-    pub(crate) async fn apply_retention(&self, topic: &TopicInfo, dry_run: bool) -> Result<Gone, Error> {
-        let (mut gone, now_ns) = (Gone::default(), now_ns());
-        for shard in self.shards_of(topic) {
-            let plan = due(topic, shard.log.id(), &shard.log.extent(topic.id), now_ns);
-            match dry_run {
-                true => gone.rehearse(shard, topic, &plan)?,
-                false => gone.carry_out(shard, topic, &plan).await?,
-            }
+    /// What proposing reports; some of it may be gone already. [`Code::NotLeader`](stratalog_proto::Code::NotLeader) if the
+    /// shard is not led here.
+    pub(crate) async fn apply_retention_in(
+        &self,
+        shard: ShardId,
+        topic: &TopicInfo,
+        dry_run: bool,
+    ) -> Result<Gone, Error> {
+        let (shard, mut gone) = (self.replicas.led_in(shard)?, Gone::default());
+        let plan = due(topic, shard.log.id(), &shard.log.extent(topic.id), now_ns());
+        match dry_run {
+            true => gone.rehearse(&shard, topic, &plan)?,
+            false => gone.carry_out(&shard, topic, &plan).await?,
         }
         Ok(gone)
     }
 }
 
 impl Gone {
+    /// Adds what left in another shard.
+    #[cfg(test)]
+    pub(in crate::rows) fn add(&mut self, other: Gone) {
+        self.segments.extend(other.segments);
+        self.log_starts.extend(other.log_starts);
+        self.log_bytes += other.log_bytes;
+        self.tail_rows += other.tail_rows;
+        self.elapsed += other.elapsed;
+    }
+
     /// Proposes a plan, and adds what it did.
     pub(super) async fn carry_out(&mut self, shard: &ShardRows, topic: &TopicInfo, plan: &Plan) -> Result<(), Error> {
         let commands = plan.commands(topic.id);

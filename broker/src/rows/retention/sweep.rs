@@ -46,9 +46,9 @@ impl Rows {
         if topic.config.retention_ns.is_none() && topic.config.retention_bytes.is_none() {
             return gone;
         }
-        for shard in self.shards_of(topic).filter(|shard| shard.log.is_leader()) {
+        for shard in self.shards_of(topic) {
             let plan = due(topic, shard.log.id(), &shard.log.extent(topic.id), now_ns);
-            if let Err(error) = gone.carry_out(shard, topic, &plan).await {
+            if let Err(error) = gone.carry_out(&shard, topic, &plan).await {
                 let shard = shard.log.id();
                 tracing::warn!(%shard, topic = topic.name, %error, "cannot apply retention; trying again");
             }

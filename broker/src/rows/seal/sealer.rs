@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::passed::count_passed;
 use super::troubles::Troubles;
 use super::{Job, build, due};
-use crate::rows::merge::{discard, is_unknown};
+use crate::rows::merge::is_unknown;
 use crate::rows::options::RowsOptions;
 use crate::rows::shard_rows::ShardRows;
 use crate::rows::tail::Capture;
@@ -22,7 +22,7 @@ use crate::rows::usage::{Pressure, Usage};
 /// How often it is looked for what is due.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Seals topics of all shards.
+/// Seals topics of all shards that are led here.
 pub(in crate::rows) struct Sealer {
     options: RowsOptions,
     usage: Arc<Usage>,
@@ -50,7 +50,7 @@ impl Sealer {
         }
     }
 
-    /// Seals what is due in one shard, until it is stopped.
+    /// Seals what is due in one shard, until it is led no longer.
     pub(in crate::rows) async fn run(self: Arc<Self>, shard: Arc<ShardRows>, stop: CancellationToken) {
         let mut troubles = Troubles::default();
         loop {
@@ -70,9 +70,6 @@ impl Sealer {
     }
 
     fn due(&self, shard: &ShardRows) -> Vec<TopicId> {
-        if !shard.log.is_leader() {
-            return Vec::new();
-        }
         let bytes = self.usage.bytes();
         // All tails are looked at only where their sum asks for it.
         let node = if bytes < self.options.rebuild_bytes { Pressure::default() } else { self.usage.pressure() };
@@ -89,7 +86,10 @@ impl Sealer {
         let (sealer, shard) = (self.clone(), shard.clone());
         let sealing = tokio::spawn(async move {
             let _one_at_a_time = shard.sealing.lock().await;
-            let Some(mut captured) = shard.tail.capture(topic, || frontier(&shard, topic)) else { return Ok(false) };
+            shard.check_leads()?;
+            let sealed = || shard.log.extent_and_sealed(topic).1;
+            let captured = shard.tail.capture(topic, || frontier(&shard, topic), sealed);
+            let Some(mut captured) = captured else { return Ok(false) };
             let passed = shard.log.passed(topic, captured.next);
             count_passed(&mut captured, &passed);
             let sealed = sealer.seal_captured(&shard, topic, captured).await;
@@ -104,13 +104,20 @@ impl Sealer {
     async fn seal_captured(&self, shard: &Arc<ShardRows>, topic: TopicId, captured: Capture) -> Result<(), Error> {
         let built = self.build(shard, topic, &captured).await;
         let segments = built.inspect_err(|_| shard.tail.release(topic, &captured))?;
+        if let Err(error) = shard.hold(&segments).await {
+            shard.tail.release(topic, &captured);
+            shard.discard(segments).await;
+            return Err(error);
+        }
         let proposed = shard.log.propose(Command::Seal(command(topic, &captured, &segments))).await;
         let applied = frontier(shard, topic).is_some_and(|frontier| frontier >= captured.next);
         match proposed {
             Ok(_) => self.sealed(shard, topic, &captured, &segments),
-            // Whoever moved the frontier was us: one seal of a shard is under way at a time.
+            // Whoever moved the frontier was us: one seal of a shard is under way at a time, and what leaders before proposed
+            // was applied when this one began. Or it was a later leader, and the files are garbage.
             Err(error) if is_unknown(error.code) && applied => {
                 tracing::info!(%error, "a seal applied although its outcome was unknown");
+                shard.garbage.suspect();
                 self.sealed(shard, topic, &captured, &segments);
             }
             // It may still apply: its files stay until that is known, and the tail until the frontier moves.
@@ -121,7 +128,7 @@ impl Sealer {
             }
             Err(error) => {
                 shard.tail.release(topic, &captured);
-                discard(shard, segments).await;
+                shard.discard(segments).await;
                 return Err(error);
             }
         }
@@ -157,7 +164,7 @@ impl Sealer {
                 Ok(segments)
             }
             Ok(Err(failed)) => {
-                discard(shard, failed.written).await;
+                shard.discard(failed.written).await;
                 Err(failed.error)
             }
             Err(panic) => {

@@ -54,8 +54,10 @@ impl Run {
     }
 
     fn check_counts(&self, topic: &TopicInfo, shard: &ShardSnapshot) {
-        let coverage = &self.rows().coverage(topic)[0].1;
-        assert!(coverage.holds(), "S1: {coverage:?}");
+        // A tail says nothing of what it holds above a row frontier that a seal of an earlier process has moved.
+        if let Some((_, coverage)) = self.rows().coverage(topic).first() {
+            assert!(coverage.holds(), "S1: {coverage:?}");
+        }
         let sealed = self.log.read(|state| {
             let partitions = state.topic(topic.id).into_iter().flat_map(|topic| topic.partitions());
             partitions.map(|(_, partition)| partition.sealed().0).sum::<u64>()

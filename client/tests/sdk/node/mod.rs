@@ -53,7 +53,11 @@ pub(crate) struct State {
     pub(crate) fetch_failures: VecDeque<Code>,
     pub(crate) fetches: usize,
     pub(crate) next_producer: i64,
-    pub(crate) chunks: Vec<Result<v1::QueryChunk, Status>>,
+    /// Of the queries to come.
+    pub(crate) answers: VecDeque<Vec<Result<v1::QueryChunk, Status>>>,
+    /// Of the calls to come that are about a topic.
+    pub(crate) topic_failures: VecDeque<Code>,
+    pub(crate) topic_calls: usize,
     pub(crate) sql: Vec<v1::SqlRequest>,
 }
 
@@ -92,6 +96,11 @@ impl Node {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (address, runtime) = serve(&shared, any);
         Self { shared, address, runtime: Some(runtime) }
+    }
+
+    /// Another node with the same log.
+    pub(crate) fn beside(other: &Node) -> Self {
+        Self::serving(other.shared.clone())
     }
 
     pub(crate) fn kill(&mut self) {

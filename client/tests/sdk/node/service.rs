@@ -21,6 +21,11 @@ type Chunks = Pin<Box<dyn Stream<Item = Result<v1::QueryChunk, Status>> + Send>>
 
 impl Shared {
     fn topic(&self, name: &str) -> Result<v1::Topic, Status> {
+        let mut state = self.state.lock();
+        state.topic_calls += 1;
+        if let Some(code) = state.topic_failures.pop_front() {
+            return Err(Error::new(code, format!("refused with {code}")).into());
+        }
         if name != TOPIC {
             return Err(Error::new(Code::UnknownTopic, format!("no topic `{name}`")).into());
         }
@@ -258,13 +263,13 @@ impl Query for Shared {
     async fn sql(&self, request: Request<v1::SqlRequest>) -> Answer<Chunks> {
         let mut state = self.state.lock();
         state.sql.push(request.into_inner());
-        let chunks = std::mem::take(&mut state.chunks);
+        let chunks = state.answers.pop_front().unwrap_or_default();
         Ok(Response::new(Box::pin(futures::stream::iter(chunks))))
     }
 
     async fn search(&self, request: Request<v1::SearchRequest>) -> Answer<Chunks> {
         self.topic(&request.into_inner().topic)?;
-        let chunks = std::mem::take(&mut self.state.lock().chunks);
+        let chunks = self.state.lock().answers.pop_front().unwrap_or_default();
         Ok(Response::new(Box::pin(futures::stream::iter(chunks))))
     }
 }

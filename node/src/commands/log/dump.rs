@@ -15,7 +15,8 @@ use crate::failure::Failure;
 use crate::output::RowStream;
 use crate::times::format_time_ns;
 
-const COLUMNS: [&str; 10] = ["file", "offset", "shard", "index", "term", "leader", "kind", "bytes", "time", "commands"];
+const COLUMNS: [&str; 10] =
+    ["file", "offset", "shard", "index", "term", "replica", "kind", "bytes", "time", "commands"];
 
 pub(super) fn run(format: OutputFormat, asked: &LogDump) -> Result<(), Failure> {
     let mut rows = RowStream::new(format, &COLUMNS);
@@ -56,7 +57,7 @@ fn row(asked: &LogDump, seen: &DumpedFrame<'_>) -> Vec<Value> {
         frame.shard.0.into(),
         frame.index.0.into(),
         frame.term.0.into(),
-        frame.leader.0.into(),
+        frame.replica.0.into(),
         kind_name(frame.kind).into(),
         frame.pos.len.into(),
         time,
@@ -122,12 +123,9 @@ fn in_words(command: &Command) -> String {
         Command::SetNodeState(set) => format!("node {} to state {}", set.node, set.state),
         Command::RemoveNode(remove) => format!("removal of node {}", remove.node),
         Command::CreateShards(create) => format!("{} more shards", create.nodes.len()),
-        Command::ChangeReplicas(change) => format!(
-            "replicas of shard {}: {} more, {} leave",
-            change.shard,
-            change.add.len(),
-            change.remove.len()
-        ),
+        Command::ChangeReplicas(change) => {
+            format!("replicas of shard {}: {} more, {} leave", change.shard, change.add.len(), change.remove.len())
+        }
         Command::ReplicaChanged(changed) => {
             format!("replica {} of shard {} to role {}", changed.replica, changed.shard, changed.role)
         }

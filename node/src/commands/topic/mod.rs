@@ -15,12 +15,16 @@ pub(super) async fn run(global: &Global, command: Topic) -> Result<(), Failure> 
     match command {
         Topic::Create(create) => {
             let bucket = create.bucket.iter().map(|width| ("bucket".to_owned(), width.clone()));
-            let settings: Vec<_> = bucket.chain(given(&create.settings)).collect();
+            let copies = create.replication.iter().map(|copies| ("replication".to_owned(), copies.to_string()));
+            let settings: Vec<_> = bucket.chain(copies).chain(given(&create.settings)).collect();
             let topic = client.create_topic(&create.name, create.partitions.unwrap_or(0), &settings).await?;
             print_object(global.format(), &topic_fields(&topic))
         }
         Topic::List => list(global.format(), &client.topics().await?),
-        Topic::Describe { name } => describe(global.format(), &client.describe_topic(&name).await?),
+        Topic::Describe { name } => {
+            let described = client.describe_topic(&name).await?;
+            describe(global.format(), &described, &client.cluster().await?)
+        }
         Topic::Alter { name, settings } => {
             let settings = given(&settings);
             if settings.is_empty() {

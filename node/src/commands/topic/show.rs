@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::output::{Fields, Listing, human_bytes, human_count, print_object};
 
 /// Settings that most topics do not have: a table of topics shows them if one has them.
-const RARE: [&str; 5] = ["time.field", "retention.bytes", "pattern", "multiline", "columns"];
+const RARE: [&str; 6] = ["time.field", "retention.bytes", "pattern", "multiline", "columns", "replication"];
 
 /// A topic's settings, as `stratalog topic alter --set` takes them.
 pub(super) fn topic_fields(topic: &v1::Topic) -> Fields {
@@ -35,6 +35,7 @@ pub(super) fn topic_fields(topic: &v1::Topic) -> Fields {
         ("pattern", given(config.pattern)),
         ("multiline", given(config.multiline)),
         ("columns", given(columns(&config.columns))),
+        ("replication", Some(config.replication).filter(|copies| *copies > 0).into()),
     ]
 }
 
@@ -53,19 +54,14 @@ pub(super) fn list(format: OutputFormat, topics: &[v1::Topic]) -> Result<(), Fai
     if format == OutputFormat::Table { listing.without_empty(&RARE).print(format) } else { listing.print(format) }
 }
 
-/// Prints all that there is to say of one topic.
-pub(super) fn describe(format: OutputFormat, described: &v1::DescribeTopicResponse) -> Result<(), Failure> {
+/// Prints all that there is to say of one topic, in this cluster.
+pub(super) fn describe(
+    format: OutputFormat,
+    described: &v1::DescribeTopicResponse,
+    cluster: &v1::ClusterStatus,
+) -> Result<(), Failure> {
     let mut topic = topic_fields(&described.topic.clone().unwrap_or_default());
-    let mut partitions = Listing::new(&["partition", "shard", "log_start", "high_watermark", "bytes"]);
-    for p in &described.partitions {
-        partitions.push(vec![
-            p.partition.into(),
-            p.shard.into(),
-            p.log_start.into(),
-            p.high_watermark.into(),
-            p.bytes.into(),
-        ]);
-    }
+    let partitions = partitions(described, cluster);
     match format {
         OutputFormat::Table => {
             print_object(format, &topic)?;
@@ -79,6 +75,24 @@ pub(super) fn describe(format: OutputFormat, described: &v1::DescribeTopicRespon
             print_object(format, &topic)
         }
     }
+}
+
+fn partitions(described: &v1::DescribeTopicResponse, cluster: &v1::ClusterStatus) -> Listing {
+    let columns = ["partition", "shard", "log_start", "high_watermark", "bytes", "leader", "replicas"];
+    let mut partitions = Listing::new(&columns);
+    for p in &described.partitions {
+        let shard = cluster.shards.iter().find(|shard| shard.shard == p.shard);
+        partitions.push(vec![
+            p.partition.into(),
+            p.shard.into(),
+            p.log_start.into(),
+            p.high_watermark.into(),
+            p.bytes.into(),
+            shard.map(|shard| shard.leader_node).filter(|node| *node > 0).into(),
+            shard.map(|shard| shard.replicas.iter().map(|replica| replica.node).collect::<Value>()).into(),
+        ]);
+    }
+    partitions
 }
 
 fn row_details(rows: &v1::TopicRows) -> Value {

@@ -37,8 +37,7 @@ async fn a_damaged_segment_of_one_topic_holds_back_no_other_topic_or_shard() {
     let hosts = [(&log, &topics[0]), (&log, &topics[1]), (&later, &topics[2])];
     hosts.iter().for_each(|(log, topic)| log.create(topic));
     let options = RowsOptions { merge_rate_bytes: 1 << 30, ..options() };
-    let rows = Rows::start(vec![log.clone(), later.clone()], Arc::new(FixedTopics(topics.to_vec())), options);
-    let rows = rows.await.unwrap();
+    let rows = rows_over([log.clone(), later.clone()], Arc::new(FixedTopics(topics.to_vec())), options).await;
     let count = |topic: &TopicInfo| rows.segments(topic).len();
     for n in 0..4 {
         for (log, topic) in hosts {

@@ -11,7 +11,7 @@ const NAP: Duration = Duration::from_millis(100);
 /// How much of the rate may be used at once after a rest.
 const BURST: Duration = Duration::from_secs(1);
 
-/// Bytes that may be read in a second, by whoever shares it.
+/// Bytes that may be read or written in a second, by whoever shares it.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// 0: as fast as it goes.
@@ -34,7 +34,7 @@ impl Pace {
         let until = self.charge(bytes, Instant::now());
         loop {
             if self.stop.is_cancelled() {
-                return Err(Error::new(Code::Cancelled, "segments are not merged to the end: the node is stopping"));
+                return Err(Error::new(Code::Cancelled, "work in the background is cut short: the node is stopping"));
             }
             match until.and_then(|until| until.checked_duration_since(Instant::now())) {
                 Some(left) if !left.is_zero() => std::thread::sleep(left.min(NAP)),

@@ -1,0 +1,28 @@
+//! What nodes with many partitions take while nobody asks anything.
+
+use std::time::Duration;
+
+use stratalog_bench_log::{Failure, Goal, Node, Report};
+
+use crate::cluster::{Cluster, Site};
+use crate::load::{TOPIC, raw_topic};
+
+const PARTITIONS: u32 = 10_000;
+const SHARDS: u32 = 16;
+/// What follows the making of the topic is over by then.
+const REST: Duration = Duration::from_secs(15);
+
+pub(crate) async fn run(site: &Site, length: Duration) -> Result<(), Failure> {
+    let report = Report::new("idle");
+    let cluster = Cluster::start(site, 3, SHARDS).await?;
+    raw_topic(&cluster.client().await?, TOPIC, PARTITIONS).await?;
+    tokio::time::sleep(REST).await;
+    let before: Vec<Duration> = cluster.nodes().map(Node::cpu).collect::<Result<_, _>>()?;
+    tokio::time::sleep(length).await;
+    for (at, (node, before)) in cluster.nodes().zip(before).enumerate() {
+        let part = (node.cpu()? - before).as_secs_f64() / length.as_secs_f64() * 100.0;
+        report.goal(&format!("node {} of 3, 10,000 partitions, idle", at + 1), part, "% of a core", Goal::AtMost(2.0));
+        report.figure(&format!("node {} of 3: memory", at + 1), node.memory_bytes()?.0 as f64 / 1e6, "MB");
+    }
+    Ok(())
+}

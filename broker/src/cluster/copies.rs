@@ -1,0 +1,199 @@
+//! Column segments between nodes: a majority holds what a leader is about to propose, and who misses one gets it where it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::{self, StreamExt};
+use prost::Message;
+use stratalog_proto::internal::fetch_segment::File;
+use stratalog_proto::internal::{self, FetchSegment, HoldSegments};
+use stratalog_proto::{Code, Error, NodeId, ReplicaId, ShardId, Term};
+use stratalog_storage::SegmentMeta;
+use stratalog_transport::{Frame, Method};
+use tokio::sync::mpsc;
+
+use super::Nodes;
+use crate::rows::{SegmentBytes, SegmentCopies};
+use crate::shards::Shards;
+
+/// How long others may take to get files, beside what their bytes need.
+const HOLD_WAIT: Duration = Duration::from_secs(30);
+/// Bytes of files that others get in a second, at the least.
+const SLOWEST: u64 = 4 << 20;
+/// How long nodes may take to hear what they need not hold any more.
+const RELEASE_WAIT: Duration = Duration::from_secs(5);
+
+/// The column segments of the other nodes.
+pub(crate) struct NodeCopies {
+    nodes: Arc<Nodes>,
+    shards: Arc<Shards>,
+}
+
+/// The other replicas of a shard.
+struct Others {
+    /// The nodes that have them, and whether each is a voter's.
+    nodes: BTreeMap<NodeId, bool>,
+    /// Voters, those too of which it is not known where they are.
+    voters: usize,
+}
+
+impl NodeCopies {
+    pub(crate) fn new(nodes: Arc<Nodes>, shards: Arc<Shards>) -> Self {
+        Self { nodes, shards }
+    }
+
+    /// Where replicas are is what the metadata says. Who votes is what the group itself says: the metadata hears of it later.
+    fn others(&self, shard: ShardId) -> Others {
+        let view = self.nodes.view();
+        let placed = view.shards.get(&shard).map(|placement| placement.replicas.clone()).unwrap_or_default();
+        let mut voters: BTreeSet<ReplicaId> = BTreeSet::new();
+        if let Some(here) = self.shards.get(shard) {
+            voters = here.group().members().voters;
+            voters.remove(&here.group().log().replica());
+        }
+        let nodes = placed.iter().map(|(id, view)| (view.node, voters.contains(id)));
+        let nodes = nodes.filter(|(node, _)| *node != self.nodes.me()).collect();
+        Others { nodes, voters: voters.len() }
+    }
+
+    /// Asks nodes, each on its own, and says of each that counts what came of it.
+    fn ask_all(
+        &self,
+        nodes: &BTreeMap<NodeId, bool>,
+        frame: &Frame,
+        timeout: Duration,
+    ) -> mpsc::Receiver<Result<(), String>> {
+        let (answers, answered) = mpsc::channel(nodes.len().max(1));
+        for (node, counts) in nodes {
+            let (asked, answers) =
+                (self.nodes.call(*node, Method::HoldSegments, frame.clone(), timeout), answers.clone());
+            let (node, counts) = (*node, *counts);
+            tokio::spawn(async move {
+                let answer = asked.await.map(drop).map_err(|error| format!("node {node}: {error}"));
+                if counts {
+                    let _ = answers.send(answer).await;
+                }
+            });
+        }
+        answered
+    }
+}
+
+#[async_trait]
+impl SegmentCopies for NodeCopies {
+    async fn hold(&self, shard: ShardId, term: Term, segments: &[SegmentMeta]) -> Result<(), Error> {
+        let others = self.others(shard);
+        // Of a majority, this one has them.
+        let mut missing = others.voters.div_ceil(2);
+        let bytes: u64 = segments.iter().map(|meta| meta.bytes).sum();
+        let request = HoldSegments {
+            shard: shard.0,
+            from_node: self.nodes.me().0,
+            segments: segments.iter().map(internal::SegmentMeta::from).collect(),
+            term: term.0,
+            release: Vec::new(),
+        };
+        let frame = Frame::head(request.encode_to_vec());
+        let mut answers = self.ask_all(&others.nodes, &frame, HOLD_WAIT + Duration::from_secs(bytes / SLOWEST));
+        let mut problems = Vec::new();
+        while missing > 0 {
+            match answers.recv().await {
+                Some(Ok(())) => missing -= 1,
+                Some(Err(problem)) => problems.push(problem),
+                None => return Err(not_held(shard, segments.len(), &problems)),
+            }
+        }
+        Ok(())
+    }
+
+    fn release(&self, shard: ShardId, term: Term, segments: &[SegmentMeta]) {
+        let others = self.others(shard).nodes;
+        if segments.is_empty() || others.is_empty() {
+            return;
+        }
+        let request = HoldSegments {
+            shard: shard.0,
+            from_node: self.nodes.me().0,
+            segments: Vec::new(),
+            term: term.0,
+            release: segments.iter().map(|meta| meta.id.to_bytes()).collect(),
+        };
+        drop(self.ask_all(&others, &Frame::head(request.encode_to_vec()), RELEASE_WAIT));
+    }
+
+    async fn fetch(
+        &self,
+        shard: ShardId,
+        segment: &SegmentMeta,
+        source: Option<NodeId>,
+        offset: u64,
+    ) -> Result<SegmentBytes, Error> {
+        let file = File::Column(segment.into());
+        let request = FetchSegment { shard: shard.0, file: Some(file), offset };
+        fetch_file(&self.nodes, shard, &request, source).await
+    }
+
+    fn may_have(&self, shard: ShardId) -> bool {
+        !self.others(shard).nodes.is_empty()
+    }
+}
+
+/// The bytes of a segment's file: from `source`, or from the first of the shard's other replicas that has it, its leader
+/// before the others.
+///
+/// # Errors
+/// [`Code::Unavailable`] if nobody has it, with what each said.
+pub(crate) async fn fetch_file(
+    nodes: &Nodes,
+    shard: ShardId,
+    request: &FetchSegment,
+    source: Option<NodeId>,
+) -> Result<SegmentBytes, Error> {
+    let frame = Frame::head(request.encode_to_vec());
+    let mut problems = Vec::new();
+    for node in sources(nodes, shard, source) {
+        let mut frames = nodes.stream(node, Method::FetchSegment, stream::iter([Ok(frame.clone())]).boxed());
+        let bytes = |frame: Frame| stream::iter(frame.parts.into_iter().map(Ok));
+        match frames.next().await {
+            Some(Ok(first)) => {
+                let rest = frames.map(move |frame| match frame {
+                    Ok(frame) => bytes(frame).boxed(),
+                    Err(error) => stream::iter([Err(broken(node, &error.to_string()))]).boxed(),
+                });
+                return Ok(bytes(first).chain(rest.flatten()).boxed());
+            }
+            // Nothing is left behind the offset.
+            None => return Ok(stream::empty().boxed()),
+            Some(Err(error)) => problems.push(format!("node {node}: {error}")),
+        }
+    }
+    let message = format!("no other replica of shard {shard} gave a segment: {}", problems.join("; "));
+    Err(Error::new(Code::Unavailable, message))
+}
+
+/// Whom to ask, in this order.
+fn sources(nodes: &Nodes, shard: ShardId, source: Option<NodeId>) -> Vec<NodeId> {
+    if let Some(source) = source {
+        return vec![source];
+    }
+    let (view, leader) = (nodes.view(), nodes.leader_of(shard));
+    let replicas = view.shards.get(&shard).into_iter().flat_map(|placement| placement.replicas.values());
+    let mut others: Vec<NodeId> = replicas.map(|replica| replica.node).filter(|node| *node != nodes.me()).collect();
+    others.sort_by_key(|node| (Some(*node) != leader, *node));
+    others.dedup();
+    others
+}
+
+fn broken(node: NodeId, why: &str) -> Error {
+    Error::new(Code::Unavailable, format!("a segment from node {node} broke off: {why}"))
+}
+
+fn not_held(shard: ShardId, segments: usize, problems: &[String]) -> Error {
+    let message = format!(
+        "no majority of the replicas of shard {shard} has got {segments} new column segments; they are built again later: {}",
+        problems.join("; ")
+    );
+    Error::new(Code::Unavailable, message)
+}

@@ -1,0 +1,46 @@
+//! What a node answers that belongs to no cluster yet.
+
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use prost::Message;
+use stratalog_proto::internal::InviteRequest;
+use stratalog_proto::{Code, Error};
+use stratalog_transport::{Frame, Frames, Method, Peer, PeerService};
+
+use super::Forming;
+
+/// Its answering side.
+pub(super) struct Desk(Weak<Forming>);
+
+impl Desk {
+    pub(super) fn new(forming: &Arc<Forming>) -> Self {
+        Self(Arc::downgrade(forming))
+    }
+}
+
+#[async_trait]
+impl PeerService for Desk {
+    async fn call(&self, _from: Peer, method: Method, frame: Frame) -> Result<Frame, Error> {
+        match method {
+            // Who this node is was said when the connection was made.
+            Method::Hello => Ok(Frame::default()),
+            Method::Invite => {
+                let malformed = |error| Error::new(Code::InvalidRequest, format!("an invitation cannot be read: {error}"));
+                let invitation = InviteRequest::decode(frame.head).map_err(malformed)?;
+                let forming = self.0.upgrade().ok_or_else(|| Error::new(Code::Unavailable, "the node is stopping"))?;
+                forming.add_seeds(&invitation.seeds)?;
+                Ok(Frame::default())
+            }
+            _ => Err(not_formed()),
+        }
+    }
+
+    async fn stream(&self, _from: Peer, _method: Method, _frames: Frames) -> Result<Frames, Error> {
+        Err(not_formed())
+    }
+}
+
+fn not_formed() -> Error {
+    Error::new(Code::NotFormed, "this node belongs to no cluster yet")
+}

@@ -1,0 +1,147 @@
+//! Asking other nodes to be let into their cluster.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures::future::join_all;
+use prost::Message;
+use stratalog_proto::internal::{JoinAnswer, JoinRequest};
+use stratalog_proto::{Code, Error};
+use stratalog_transport::{CallError, Frame, Method, Peer};
+use uuid::Uuid;
+
+use super::Forming;
+
+/// How long a node may take to say who it is.
+const HELLO_WAIT: Duration = Duration::from_secs(3);
+/// How long a node may take to let this one in: it looks whether it reaches this one, and the cluster has to agree.
+const JOIN_WAIT: Duration = Duration::from_secs(20);
+/// Between two rounds, at first and at most.
+const PAUSE: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(3)];
+
+/// Asks one after the other, again and again, until one has let this node into its cluster.
+pub(super) async fn ask_seeds(forming: Weak<Forming>) {
+    let (mut pause, mut said) = (PAUSE[0], None);
+    while let Some(forming) = forming.upgrade().filter(|forming| !forming.is_formed()) {
+        let _one = forming.deciding.lock().await;
+        if forming.is_formed() {
+            return;
+        }
+        let joined = match round(&forming).await {
+            Ok(answer) => forming.join(answer).await,
+            Err(error) => Err(error),
+        };
+        drop(_one);
+        let Err(error) = joined else { return };
+        *forming.problem.lock() = Some(error.message.clone());
+        if said.as_ref() != Some(&error.message) {
+            tracing::warn!("this node belongs to no cluster yet: {}", error.message);
+            said = Some(error.message);
+            pause = PAUSE[0];
+        }
+        let _ = tokio::time::timeout(pause, forming.ask.notified()).await;
+        pause = (pause * 2).min(PAUSE[1]);
+    }
+}
+
+/// Refuses to begin a cluster if a node that is to be joined belongs to one already.
+///
+/// # Errors
+/// [`Code::WrongCluster`], naming node and cluster.
+pub(super) async fn check_no_cluster(forming: &Forming) -> Result<(), Error> {
+    let found = greet(forming).await;
+    match found.members.first_key_value() {
+        None => Ok(()),
+        Some((cluster, seeds)) => {
+            let message = format!(
+                "{} belongs to cluster {cluster} already, and this node joins it by itself: a second cluster is not begun",
+                seeds[0]
+            );
+            Err(Error::new(Code::WrongCluster, message))
+        }
+    }
+}
+
+/// What the seeds say of themselves.
+#[derive(Default)]
+struct Found {
+    /// Those in a cluster, by cluster.
+    members: BTreeMap<Uuid, Vec<String>>,
+    /// Those that wait as this node does.
+    waiting: Vec<String>,
+    /// Those that were not reached, with the reason.
+    silent: Vec<String>,
+}
+
+async fn round(forming: &Arc<Forming>) -> Result<JoinAnswer, Error> {
+    let found = greet(forming).await;
+    if found.members.len() > 1 {
+        let clusters = found.members.iter().map(|(cluster, seeds)| format!("{} to {cluster}", seeds.join(", ")));
+        let clusters: Vec<_> = clusters.collect();
+        let message = format!(
+            "the nodes that it is to join belong to different clusters ({}): name those of one in `cluster.join`",
+            clusters.join("; ")
+        );
+        return Err(Error::new(Code::WrongCluster, message));
+    }
+    let mut refusals = Vec::new();
+    for seed in found.members.values().flatten() {
+        match ask(forming, seed).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => refusals.push(format!("{seed}: {error}")),
+        }
+    }
+    Err(Error::new(Code::NotFormed, why(&found, &refusals)))
+}
+
+fn why(found: &Found, refusals: &[String]) -> String {
+    let mut reasons = refusals.to_vec();
+    if found.members.is_empty() {
+        if !found.waiting.is_empty() {
+            reasons.push(format!(
+                "{} belongs to no cluster yet; begin one, on one node, with `stratalog cluster init`",
+                found.waiting.join(", ")
+            ));
+        }
+        reasons.extend(found.silent.iter().cloned());
+    }
+    if reasons.is_empty() {
+        return "no other node is named in `cluster.join`; begin a cluster with `stratalog cluster init`".to_owned();
+    }
+    reasons.join("; ")
+}
+
+/// Asks all seeds who they are.
+async fn greet(forming: &Forming) -> Found {
+    let seeds: Vec<String> = forming.seeds.lock().iter().cloned().collect();
+    let greeted = join_all(seeds.iter().map(|seed| hello(forming, seed))).await;
+    let mut found = Found::default();
+    for (seed, greeted) in seeds.into_iter().zip(greeted) {
+        match greeted {
+            // It is this node itself.
+            Ok(peer) if peer.identity.incarnation == forming.incarnation => {}
+            Ok(peer) => match peer.identity.cluster {
+                Some(cluster) => found.members.entry(cluster).or_default().push(seed),
+                None => found.waiting.push(seed),
+            },
+            Err(error) => found.silent.push(format!("{seed}: {error}")),
+        }
+    }
+    found
+}
+
+async fn hello(forming: &Forming, seed: &str) -> Result<Peer, CallError> {
+    let nowhere = || CallError::NotSent("this node has no listener for other nodes".to_owned());
+    let transport = forming.peering.as_ref().ok_or_else(nowhere)?.transport();
+    transport.call_address(seed, Method::Hello, Frame::default(), HELLO_WAIT).await.map(|(peer, _)| peer)
+}
+
+async fn ask(forming: &Arc<Forming>, seed: &str) -> Result<JoinAnswer, CallError> {
+    let nowhere = || CallError::NotSent("this node has no listener for other nodes".to_owned());
+    let transport = forming.peering.as_ref().ok_or_else(nowhere)?.transport();
+    let request = JoinRequest { node: forming.options.cluster.node_id.0 };
+    let frame = Frame::head(request.encode_to_vec());
+    let (_, answer) = transport.call_address(seed, Method::Join, frame, JOIN_WAIT).await?;
+    JoinAnswer::decode(answer.head).map_err(|error| CallError::Unknown(format!("its answer cannot be read: {error}")))
+}

@@ -1,0 +1,57 @@
+//! Asking the nodes that the settings name who they are, when a member of a cluster starts.
+//!
+//! All nodes may have moved while they were down: then nobody finds anybody by what was known, and the settings know where
+//! they are. It is also how somebody finds out that a node is told to join another cluster than its own.
+
+use std::collections::BTreeSet;
+use std::sync::Weak;
+use std::time::Duration;
+
+use futures::future::join_all;
+use stratalog_transport::{Frame, Method};
+
+use super::check_heard;
+use crate::broker::Broker;
+
+/// How long a node may take to say who it is.
+const WAIT: Duration = Duration::from_secs(3);
+/// Between two rounds.
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// Asks them until this node hears its cluster.
+pub(crate) async fn greet(broker: Weak<Broker>) {
+    let mut strangers = BTreeSet::new();
+    loop {
+        let Some(node) = broker.upgrade() else { return };
+        round(&node, &mut strangers).await;
+        let is_heard = check_heard(&node).is_ok();
+        drop(node);
+        if is_heard {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn round(broker: &Broker, strangers: &mut BTreeSet<String>) {
+    let (nodes, seeds) = (broker.nodes(), &broker.options().cluster.join);
+    let Some(transport) = nodes.transport() else { return };
+    let own = nodes.view().cluster;
+    let greeted = join_all(seeds.iter().map(|seed| transport.call_address(seed, Method::Hello, Frame::default(), WAIT)));
+    for (seed, greeted) in seeds.iter().zip(greeted.await) {
+        let Ok((peer, _)) = greeted else { continue };
+        match peer.identity.cluster {
+            Some(cluster) if own.is_some_and(|own| own != cluster) => {
+                if strangers.insert(seed.clone()) {
+                    tracing::error!(
+                        %seed, %cluster,
+                        "`cluster.join` names a node of another cluster; two clusters cannot be joined, and this node stays \
+                         in its own. To have it join that one, empty its data directory"
+                    );
+                }
+            }
+            Some(_) => nodes.book().hear(&peer.identity),
+            None => {}
+        }
+    }
+}

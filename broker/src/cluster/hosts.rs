@@ -1,0 +1,115 @@
+//! Has the shards that are led here host exactly the topics that the metadata says.
+//!
+//! Whoever creates, changes or deletes a topic has its shards follow; this makes good what was cut short. It acts on what
+//! differs only after the metadata here is known to be as new as any: a topic that this node has not heard of yet would
+//! look like one that was deleted.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use stratalog_proto::entry::Command;
+use stratalog_proto::{Error, PartitionId, ShardId, TopicId, internal};
+use stratalog_query::TopicInfo;
+
+use crate::broker::Broker;
+use crate::meta::partitions_by_shard;
+use crate::shard::{Shard, ShardState};
+
+/// Without a sign that something changed. Also how long a change that was cut short may stay so.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// Whoever changed a topic has its shards follow meanwhile.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// What a shard is to host: each topic, and which of its partitions.
+type Wanted = BTreeMap<TopicId, (Arc<TopicInfo>, Vec<u32>)>;
+
+/// What makes a shard host what it is to host.
+#[derive(Debug, Default, PartialEq)]
+struct Difference {
+    put: Vec<(Arc<TopicInfo>, Vec<u32>)>,
+    remove: Vec<TopicId>,
+}
+
+/// Looks at every shard that is led here, now and then and whenever the metadata has applied something.
+pub(crate) async fn host(broker: Weak<Broker>) {
+    let Some(mut applied) = broker.upgrade().map(|broker| broker.meta().watch_applied()) else { return };
+    loop {
+        let Some(node) = broker.upgrade() else { return };
+        applied.borrow_and_update();
+        if let Err(error) = round(&node).await {
+            tracing::debug!(%error, "shards may not host all topics yet; it is tried again");
+        }
+        drop(node);
+        tokio::select! {
+            changed = applied.changed() => match changed {
+                Ok(()) => tokio::time::sleep(SETTLE).await,
+                Err(_) => return,
+            },
+            () = tokio::time::sleep(ROUND) => {}
+        }
+    }
+}
+
+async fn round(broker: &Broker) -> Result<(), Error> {
+    if differences(broker).is_empty() {
+        return Ok(());
+    }
+    broker.catch_up_with_meta().await?;
+    for (shard, difference) in differences(broker) {
+        heal(&shard, difference).await?;
+    }
+    Ok(())
+}
+
+/// The shards that are led here and do not host what the metadata of this node says.
+fn differences(broker: &Broker) -> Vec<(Arc<Shard>, Difference)> {
+    let led: Vec<_> = broker.shards().all().into_iter().filter(|shard| shard.watch_role().borrow().leads).collect();
+    if led.is_empty() {
+        return Vec::new();
+    }
+    let (wanted, nothing) = (wanted(&broker.meta().topics()), Wanted::new());
+    let differs = |shard: Arc<Shard>| {
+        let wanted = wanted.get(&shard.id()).unwrap_or(&nothing);
+        let difference = shard.read(|state| difference(state, wanted));
+        (difference != Difference::default()).then_some((shard, difference))
+    };
+    led.into_iter().filter_map(differs).collect()
+}
+
+async fn heal(shard: &Shard, Difference { put, remove }: Difference) -> Result<(), Error> {
+    for (topic, partitions) in put {
+        let config = Some(topic.config.to_internal());
+        let put = internal::PutTopic { topic: topic.id.to_bytes(), partitions, config };
+        shard.propose(Command::PutTopic(put)).await?;
+        tracing::debug!(shard = %shard.id(), topic = topic.name, "a shard hosts a topic as the metadata says");
+    }
+    for topic in remove {
+        shard.propose(Command::RemoveTopic(internal::RemoveTopic { topic: topic.to_bytes() })).await?;
+        tracing::debug!(shard = %shard.id(), %topic, "a shard forgot a topic that was deleted");
+    }
+    Ok(())
+}
+
+/// What each shard is to host.
+fn wanted(topics: &[Arc<TopicInfo>]) -> BTreeMap<ShardId, Wanted> {
+    let mut wanted = BTreeMap::<ShardId, Wanted>::new();
+    for topic in topics {
+        for (shard, partitions) in partitions_by_shard(topic) {
+            wanted.entry(shard).or_default().insert(topic.id, (Arc::clone(topic), partitions));
+        }
+    }
+    wanted
+}
+
+fn difference(state: &ShardState, wanted: &Wanted) -> Difference {
+    let is_hosted = |topic: &TopicInfo, partitions: &[u32]| {
+        let all = || partitions.iter().all(|partition| state.partition(topic.id, PartitionId(*partition)).is_some());
+        state.topic(topic.id).is_some_and(|hosted| hosted.config == topic.config) && all()
+    };
+    let missing = wanted.values().filter(|(topic, partitions)| !is_hosted(topic, partitions));
+    let put = missing.cloned().collect();
+    let remove = state.topics().map(|(topic, _)| topic).filter(|topic| !wanted.contains_key(topic)).collect();
+    Difference { put, remove }
+}

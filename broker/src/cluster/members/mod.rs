@@ -1,0 +1,162 @@
+//! Makes each group that this node leads have the members that the metadata wants: the way of a replica from joining to
+//! voting, and out again.
+//!
+//! A replica that joins follows the log without a vote, gets the segments that it lacks, and gets its vote only when it
+//! lacks nothing (L4). One that leaves goes when all that join have joined. The group itself is the truth about who votes;
+//! the metadata is told afterwards, and told again by the next leader if that was lost.
+
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use stratalog_proto::entry::Command;
+use stratalog_proto::{Code, Error, NodeId, ReplicaId, ShardId, internal};
+use tokio_util::sync::CancellationToken;
+
+use self::step::{Facts, Step};
+use super::states::States;
+use crate::broker::Broker;
+use crate::meta::{ClusterView, Placement, Role};
+use crate::raft::{Group, Members};
+
+/// How long until the groups are looked at again: while there is something to do, and otherwise.
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
+const IDLE_PAUSE: Duration = Duration::from_secs(1);
+/// Groups that take a step at the same time.
+const AT_ONCE: usize = 8;
+/// How long a node may take to say what its replicas lack.
+const ASK_WAIT: Duration = Duration::from_secs(2);
+/// A voter that answered more recently is well.
+const WELL: Duration = Duration::from_secs(3);
+
+/// Looks again and again, until `stop` or the end of the broker.
+pub(super) async fn settle_members(broker: Weak<Broker>, stop: CancellationToken) {
+    let Some(mut views) = broker.upgrade().map(|broker| broker.meta().watch_view()) else { return };
+    loop {
+        let Some(here) = broker.upgrade() else { return };
+        let busy = tokio::select! {
+            busy = round(&here) => busy,
+            () = stop.cancelled() => return,
+        };
+        drop(here);
+        let pause = if busy { BUSY_PAUSE } else { IDLE_PAUSE };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            changed = views.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// A group that this node leads, and that is not as it is wanted.
+struct Unsettled {
+    shard: ShardId,
+    group: Arc<Group>,
+    members: Members,
+    placement: Placement,
+}
+
+/// One step of each group that is led here; whether there is more to do.
+async fn round(broker: &Arc<Broker>) -> bool {
+    let view = broker.meta().view();
+    let unsettled = unsettled(broker, &view);
+    if unsettled.is_empty() {
+        return false;
+    }
+    let states = &broker.ask_states(followers(broker, &unsettled), ASK_WAIT).await;
+    let (broker, next_replica) = (&**broker, view.next_replica);
+    let steps = stream::iter(unsettled);
+    steps.for_each_concurrent(AT_ONCE, |group| advance(broker, next_replica, group, states)).await;
+    true
+}
+
+fn unsettled(broker: &Broker, view: &ClusterView) -> Vec<Unsettled> {
+    let led = view.shards.iter().filter_map(|(shard, placement)| {
+        let group = broker.group(*shard).ok().filter(|group| group.watch_role().borrow().leads)?;
+        Some(Unsettled { shard: *shard, members: group.members(), group, placement: placement.clone() })
+    });
+    let nobody = BTreeSet::new();
+    led.filter(|group| !group.facts(view.next_replica, &nobody, &nobody).is_settled()).collect()
+}
+
+/// The nodes whose replicas may be about to get a vote, each with its shards. This node is asked for all of them, too: a
+/// replica has to be as far as its leader has forgotten the log.
+fn followers(broker: &Broker, groups: &[Unsettled]) -> BTreeMap<NodeId, Vec<u32>> {
+    let mut asked: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
+    for group in groups {
+        let learners = group.placement.staying().filter(|(replica, _)| group.members.learners.contains(replica));
+        let nodes = learners.map(|(_, node)| node).chain([broker.nodes().me()]);
+        nodes.for_each(|node| asked.entry(node).or_default().push(group.shard.0));
+    }
+    asked
+}
+
+impl Unsettled {
+    fn facts<'a>(
+        &'a self,
+        next_replica: u64,
+        complete: &'a BTreeSet<ReplicaId>,
+        healthy: &'a BTreeSet<ReplicaId>,
+    ) -> Facts<'a> {
+        let (own, members, placement) = (self.group.log().replica(), &self.members, &self.placement);
+        Facts { shard: self.shard, own, placement, next_replica, members, complete, healthy }
+    }
+
+    /// Replicas that hold every segment of a manifest that is as new as what their leader's log begins with.
+    fn complete(&self, states: &States, me: NodeId) -> BTreeSet<ReplicaId> {
+        let frontier = states.get(self.shard, me).map_or(0, |own| own.replay_frontier);
+        let is_complete = |(replica, node): &(ReplicaId, NodeId)| {
+            let state = states.get(self.shard, *node).filter(|state| state.replica == replica.0);
+            state.is_some_and(|state| state.missing_segments == 0 && state.applied >= frontier.max(1))
+        };
+        self.placement.staying().filter(is_complete).map(|(replica, _)| replica).collect()
+    }
+
+    fn healthy(&self) -> BTreeSet<ReplicaId> {
+        let is_well = |replica: &ReplicaId| self.group.heard_from(*replica).is_some_and(|ago| ago < WELL);
+        self.members.voters.iter().copied().filter(is_well).collect()
+    }
+}
+
+async fn advance(broker: &Broker, next_replica: u64, group: Unsettled, states: &States) {
+    let (complete, healthy) = (group.complete(states, broker.nodes().me()), group.healthy());
+    let Some(step) = group.facts(next_replica, &complete, &healthy).next_step() else { return };
+    let shard = group.shard;
+    match take(broker, &group, step).await {
+        Ok(()) => tracing::info!(%shard, ?step, "the members of a shard changed"),
+        // It is looked at again in a moment.
+        Err(error) if error.code.is_retriable() => tracing::debug!(%shard, ?step, %error, "a step has to wait"),
+        Err(error) => tracing::warn!(%shard, ?step, %error, "the members of a shard cannot change as is wanted"),
+    }
+}
+
+async fn take(broker: &Broker, group: &Unsettled, step: Step) -> Result<(), Error> {
+    match step {
+        Step::Add(replica) => group.group.add_learner(replica).await,
+        Step::Promote(replica) => group.group.promote(replica).await,
+        Step::Remove(replica) => {
+            check_still_wanted(broker, group).await?;
+            group.group.remove(replica).await
+        }
+        Step::HandOver(replica) => group.group.transfer_leader(replica).await,
+        Step::Tell(replica, role) => {
+            let role = role.map_or(0, Role::number);
+            let changed = internal::ReplicaChanged { shard: group.shard.0, replica: replica.0, role };
+            broker.propose(ShardId(0), Command::ReplicaChanged(changed)).await.map(|_| ())
+        }
+    }
+}
+
+/// Nothing is taken away by what this node knew a while ago: its metadata may be behind.
+async fn check_still_wanted(broker: &Broker, group: &Unsettled) -> Result<(), Error> {
+    broker.catch_up_with_meta().await?;
+    if broker.meta().view().shards.get(&group.shard) == Some(&group.placement) {
+        return Ok(());
+    }
+    Err(Error::new(Code::Conflict, format!("the placement of shard {} has changed; looking again", group.shard)))
+}

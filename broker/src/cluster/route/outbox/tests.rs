@@ -1,0 +1,171 @@
+//! Batches arrive once and in order, whatever becomes of leaders and streams.
+
+use std::sync::atomic::AtomicUsize;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream;
+use stratalog_proto::{NodeId, PartitionId, TopicId};
+use stratalog_transport::CallError;
+
+use super::super::Links;
+use super::super::testing::{FakeLinks, ME, SHARD};
+use super::super::wire::{batch_answer, read_batch};
+use super::*;
+
+const OPTIONS: OutboxOptions =
+    OutboxOptions { buffer_bytes: 1 << 20, wait: Duration::from_secs(1), timeout: Duration::from_secs(30) };
+
+/// The first byte of each batch that was appended, in order.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Appends all it gets; from the `most`-th on all is refused, with a hint.
+    fn serve(&self, most: usize, hint: Option<u64>) -> impl Fn(Frames) -> Frames + Send + Sync + 'static {
+        let log = self.clone();
+        move |frames| {
+            let log = log.clone();
+            let answers = frames.map(move |frame| {
+                let (number, batch) = read_batch(frame.unwrap()).unwrap();
+                let mut appended = log.0.lock();
+                if appended.len() >= most {
+                    let error = Error::new(Code::NotLeader, "not me any more");
+                    return Ok(batch_answer(number, Err(error), hint.map(NodeId)));
+                }
+                appended.push(batch.bytes[0]);
+                let at = appended.len() as u64;
+                Ok(batch_answer(number, Ok((RaftIndex(at), Offset(u64::from(batch.bytes[0])))), None))
+            });
+            answers.boxed()
+        }
+    }
+
+    fn appended(&self) -> Vec<u8> {
+        self.0.lock().clone()
+    }
+}
+
+impl AppendHere for Log {
+    fn append_here(&self, frames: Frames) -> Frames {
+        self.serve(usize::MAX, None)(frames)
+    }
+}
+
+fn boxes(links: &Arc<FakeLinks>, here: &Log) -> Outboxes {
+    let router = Router::new(Arc::clone(links) as _, CancellationToken::new());
+    let boxes = Outboxes::new(Arc::new(router), OPTIONS);
+    boxes.append_through(Arc::new(here.clone()));
+    boxes
+}
+
+/// Sends batches 0.. of one partition, each before the one before is answered.
+async fn send(boxes: &Outboxes, count: u8) -> Vec<Result<Offset, Code>> {
+    let topic = TopicId::new();
+    let sending = (0..count).map(|n| {
+        let bytes = Bytes::from(vec![n; 100]);
+        let batch = Batch { shard: SHARD, topic, partition: PartitionId(0), bytes };
+        boxes.send(boxes.ticket(), batch)
+    });
+    let sent = join_all(sending).await;
+    sent.into_iter().map(|sent| sent.map(|(_, offset)| offset).map_err(|error| error.code)).collect()
+}
+
+fn all(count: u8) -> Vec<Result<Offset, Code>> {
+    (0..count).map(|n| Ok(Offset(n.into()))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_keep_their_order_when_the_leader_changes_between_them() {
+    let links = FakeLinks::new(false, Some(NodeId(2)));
+    let (old, new) = (Log::default(), Log::default());
+    links.stream_with(2, old.serve(3, Some(3)));
+    links.stream_with(3, new.serve(usize::MAX, None));
+    let boxes = boxes(&links, &Log::default());
+    assert_eq!(send(&boxes, 50).await, all(50));
+    assert_eq!(old.appended(), [0, 1, 2]);
+    assert_eq!(new.appended(), (3..50).collect::<Vec<_>>());
+    assert!(boxes.is_idle(SHARD));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_down_costs_nothing_but_time() {
+    let links = FakeLinks::new(false, Some(NodeId(2)));
+    links.note_leader(SHARD, Some(NodeId(2)));
+    let log = Log::default();
+    links.stream_with(3, log.serve(usize::MAX, None));
+    links.lead(Some(NodeId(3)));
+    assert_eq!(send(&boxes(&links, &Log::default()), 20).await, all(20));
+    assert_eq!(log.appended(), (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_written_is_not_sent_again() {
+    let links = FakeLinks::new(false, Some(NodeId(2)));
+    let (log, streams) = (Log::default(), Arc::new(AtomicUsize::new(0)));
+    let (serve, counted) = (log.serve(usize::MAX, None), Arc::clone(&streams));
+    links.stream_with(2, move |frames| match counted.fetch_add(1, Ordering::SeqCst) {
+        // Takes one batch, and breaks without an answer.
+        0 => frames.take(1).map(|_| Err(CallError::Unknown("it broke".to_owned()))).boxed(),
+        _ => serve(frames),
+    });
+    let sent = send(&boxes(&links, &Log::default()), 20).await;
+    let unknown = sent.iter().filter(|sent| **sent == Err(Code::Timeout)).count();
+    assert!((1..20).contains(&unknown), "{sent:?}");
+    let written: Vec<u8> = (0..20).filter(|n| sent[usize::from(*n)].is_ok()).collect();
+    assert_eq!(log.appended(), written, "nothing twice, and the rest in order");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_was_cut_off_is_not_waited_for() {
+    let links = FakeLinks::new(true, Some(NodeId(2)));
+    links.set_role(4, Some(NodeId(2)));
+    links.stream_with(2, |frames| frames.filter_map(async |_| None).chain(stream::pending()).boxed());
+    let log = Log::default();
+    links.stream_with(3, log.serve(usize::MAX, None));
+    let boxes = boxes(&links, &Log::default());
+    let (first, ()) = futures::join!(send(&boxes, 1), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        links.set_role(5, Some(NodeId(3)));
+    });
+    assert_eq!(first, [Err(Code::Timeout)], "whether it was written is not known");
+    assert_eq!(send(&boxes, 3).await, all(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_becomes_the_leader_appends_what_lies_in_its_box() {
+    let links = FakeLinks::new(true, None);
+    let here = Log::default();
+    let boxes = boxes(&links, &here);
+    let (sent, ()) = futures::join!(send(&boxes, 10), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!boxes.is_idle(SHARD));
+        links.set_role(6, Some(ME));
+    });
+    assert_eq!(sent, all(10));
+    assert_eq!(here.appended(), (0..10).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_leader_a_batch_is_given_back_as_not_written() {
+    let links = FakeLinks::new(false, None);
+    let boxes = boxes(&links, &Log::default());
+    assert_eq!(send(&boxes, 2).await, [Err(Code::NotLeader); 2]);
+    assert!(boxes.is_idle(SHARD));
+}
+
+#[tokio::test(start_paused = true)]
+async fn x1_what_waits_is_bounded() {
+    let links = FakeLinks::new(false, None);
+    let boxes = boxes(&links, &Log::default());
+    let large = |partition| Batch {
+        shard: SHARD,
+        topic: TopicId::new(),
+        partition: PartitionId(partition),
+        bytes: Bytes::from(vec![0; 700 << 10]),
+    };
+    let sent = join_all([0, 1].map(|n| boxes.send(boxes.ticket(), large(n)))).await;
+    let codes: Vec<Code> = sent.into_iter().map(|sent| sent.unwrap_err().code).collect();
+    assert_eq!(codes, [Code::NotLeader, Code::Overloaded]);
+}

@@ -1,0 +1,84 @@
+//! What nodes say of their replicas, asked of many at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use prost::Message;
+use stratalog_proto::internal::{ReplicaState, ReplicaStateRequest, ReplicaStates};
+use stratalog_proto::{NodeId, ShardId};
+use stratalog_transport::{Frame, Method};
+
+use crate::broker::Broker;
+
+/// Nodes that are asked at the same time.
+const AT_ONCE: usize = 64;
+
+/// Answers of nodes, as of one moment or so.
+#[derive(Clone, Debug, Default)]
+pub(super) struct States {
+    states: BTreeMap<(ShardId, NodeId), ReplicaState>,
+    /// Why a node did not answer.
+    silent: BTreeMap<NodeId, String>,
+}
+
+impl Broker {
+    /// Asks nodes for their replicas of some shards, of all for an empty list; each at most `timeout`. This node answers
+    /// itself.
+    pub(super) async fn ask_states(&self, asked: BTreeMap<NodeId, Vec<u32>>, timeout: Duration) -> States {
+        let answers = asked.into_iter().map(|(node, shards)| async move {
+            if node == self.nodes().me() {
+                return (node, Ok(self.replica_states(&shards)));
+            }
+            let frame = Frame::head(ReplicaStateRequest { shards }.encode_to_vec());
+            let answer = self.nodes().call(node, Method::ReplicaState, frame, timeout).await;
+            let read = |frame: Frame| ReplicaStates::decode(frame.head).map_err(|error| error.to_string());
+            (node, answer.map_err(|error| error.to_string()).and_then(read).map(|states| states.replicas))
+        });
+        stream::iter(answers).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
+    }
+}
+
+impl FromIterator<(NodeId, Result<Vec<ReplicaState>, String>)> for States {
+    fn from_iter<I: IntoIterator<Item = (NodeId, Result<Vec<ReplicaState>, String>)>>(answers: I) -> Self {
+        let mut all = Self::default();
+        for (node, answer) in answers {
+            match answer {
+                Ok(states) => all.states.extend(states.into_iter().map(|state| ((ShardId(state.shard), node), state))),
+                Err(why) => {
+                    all.silent.insert(node, why);
+                }
+            }
+        }
+        all
+    }
+}
+
+impl States {
+    /// What a node said of its replica of a shard.
+    pub(super) fn get(&self, shard: ShardId, node: NodeId) -> Option<&ReplicaState> {
+        self.states.get(&(shard, node))
+    }
+
+    /// What all nodes said of their replicas of a shard.
+    pub(super) fn of_shard(&self, shard: ShardId) -> impl Iterator<Item = (NodeId, &ReplicaState)> {
+        let all = self.states.range((shard, NodeId(0))..=(shard, NodeId(u64::MAX)));
+        all.map(|((_, node), state)| (*node, state))
+    }
+
+    /// The node that leads a shard by what it says itself, and what it said: of two, that of the newer term.
+    pub(super) fn leader_of(&self, shard: ShardId) -> Option<(NodeId, &ReplicaState)> {
+        self.of_shard(shard).filter(|(_, state)| state.leads).max_by_key(|(_, state)| state.term)
+    }
+
+    /// Every shard that somebody leads, with who does.
+    pub(super) fn leaders(&self) -> BTreeMap<ShardId, NodeId> {
+        let shards: BTreeSet<ShardId> = self.states.keys().map(|(shard, _)| *shard).collect();
+        shards.into_iter().filter_map(|shard| Some((shard, self.leader_of(shard)?.0))).collect()
+    }
+
+    /// Why a node did not answer; `None` if it did, or was not asked.
+    pub(super) fn problem(&self, node: NodeId) -> Option<&str> {
+        self.silent.get(&node).map(String::as_str)
+    }
+}

@@ -1,0 +1,187 @@
+//! A replica that may have forgotten what it acknowledged.
+//!
+//! The end of a lane is discarded at a start if it is not whole. Mostly it was never acknowledged; but where the medium
+//! damaged the last write that was durable, it looks the same. And where there is a vote and no log, either no leader has
+//! sent an entry yet, or the log is lost. A replica alone in its group can do no better. One of several does not vote or
+//! lead before it is sure that it does no harm: with its vote, replicas that never had what it forgot could make a majority
+//! (L1).
+//!
+//! It is sure again once it has from a leader everything that this one knows to be committed. Where there is no leader,
+//! it asks the others for the ends of their logs. An entry that was committed with its help is held by enough of the others
+//! that one of them is among any `voters - majority + 1`: when so many have answered, none of what it forgot is above the
+//! highest end, and it may vote for whoever has a log that reaches there.
+//!
+//! A leader counts on what a replica acknowledged, and would never send it again. So the question tells where this
+//! replica's own log ends, and until a leader has answered it, nothing is taken from that one.
+//!
+//! What is left: while too many of the others are away for both, it stays silent, and the group without a leader.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::raft::VoteRequest;
+use parking_lot::Mutex;
+use stratalog_proto::{Error, ReplicaId, ShardId};
+use stratalog_storage::sabotage::{Bug, planted};
+
+use super::group::{Group, Raft};
+use super::log::GroupLog;
+use super::peers::{Peers, Route};
+use super::types::{LogId, TypeConfig, Vote, log_id};
+use super::wire::{Answer, Request};
+
+/// How often the others are asked.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How long an answer may take.
+const ANSWER_WAIT: Duration = Duration::from_millis(400);
+
+/// What a replica knows of what it may have forgotten.
+#[derive(Debug, Default)]
+pub(super) struct Doubt(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The ends of the logs of others.
+    ends: BTreeMap<u64, Option<LogId>>,
+    /// The highest end, once enough have answered: nothing that was forgotten is above.
+    bound: Option<Option<LogId>>,
+    /// What a leader said to be committed, in its term.
+    committed: Option<LogId>,
+    /// Those who sent entries as leaders.
+    leaders: BTreeSet<u64>,
+}
+
+impl Doubt {
+    /// Whether a candidate with this log has everything that this replica may have forgotten.
+    pub(super) fn allows(&self, candidate: Option<LogId>) -> bool {
+        self.0.lock().bound.is_some_and(|bound| candidate >= bound)
+    }
+
+    /// Whether the leader of this vote knows where this replica's log ends. It is asked soon if it does not.
+    pub(super) fn is_known_to(&self, leader: &Vote) -> bool {
+        let mut known = self.0.lock();
+        let leader = leader.leader_id.voted_for;
+        known.leaders.insert(leader);
+        known.ends.contains_key(&leader)
+    }
+
+    /// A leader, by this vote, says what is committed.
+    pub(super) fn heard_of(&self, leader: &Vote, committed: Option<LogId>) {
+        // Until it has committed an entry of its own term, a leader may not know all that its predecessors committed.
+        let of_its_term = committed.filter(|committed| committed.leader_id.term == leader.leader_id.term);
+        let mut known = self.0.lock();
+        known.committed = known.committed.max(of_its_term);
+    }
+
+    /// Whether a log that ends there has all that a leader said to be committed.
+    pub(super) fn is_reached(&self, own_end: Option<LogId>) -> bool {
+        let committed = self.0.lock().committed;
+        committed.is_some() && own_end >= committed
+    }
+
+    /// Others told where their logs end; whether this replica's own log reaches as far as enough of the voters.
+    fn answered(&self, ends: Vec<(u64, Option<LogId>)>, voters: &BTreeSet<u64>, own_end: Option<LogId>) -> bool {
+        let mut known = self.0.lock();
+        known.ends.extend(ends);
+        let of_voters = known.ends.iter().filter(|(id, _)| voters.contains(id));
+        let (count, highest) = (of_voters.clone().count(), of_voters.filter_map(|(_, end)| *end).max());
+        let enough = !voters.is_empty() && count >= needed_answers(voters.len());
+        known.bound = enough.then_some(highest);
+        known.bound.is_some_and(|bound| own_end >= bound)
+    }
+
+    /// Whom to ask, beside the voters.
+    fn leaders(&self) -> BTreeSet<u64> {
+        self.0.lock().leaders.clone()
+    }
+}
+
+/// Of how many others one at least has an entry that was committed with the help of this voter.
+fn needed_answers(voters: usize) -> usize {
+    let majority = voters / 2 + 1;
+    voters - majority + 1
+}
+
+impl Group {
+    /// Begins to ask the others, if there are any and this replica may have forgotten something.
+    pub(super) fn settle_doubt(&self, peers: Arc<dyn Peers>) {
+        if !self.log.is_doubted() {
+            return;
+        }
+        let has_no_part = self.members().voters.is_empty() && self.log.vote().is_none();
+        if has_no_part || self.is_alone() || planted(Bug::VoteInDoubt) {
+            self.log.set_doubted(false);
+            self.raft.runtime_config().elect(true);
+            return;
+        }
+        self.spawn(ask_others(self.raft.clone(), self.log.clone(), Arc::clone(&self.doubt), peers));
+    }
+}
+
+impl Group {
+    /// Takes note of where the log of a replica ends that asks for a vote. If it has lost what this leader counts on, all of
+    /// its log is compared again.
+    pub(super) async fn note_end(&self, candidate: &VoteRequest<TypeConfig>) -> Result<(), Error> {
+        let id = candidate.vote.leader_id.voted_for;
+        let counted = self.raft.metrics().borrow_watched().replication.as_ref().and_then(|all| *all.get(&id)?);
+        if counted.is_none() || candidate.last_log_id >= counted {
+            return Ok(());
+        }
+        let (shard, end) = (self.log.shard(), candidate.last_log_id.map(|id| id.index));
+        tracing::warn!(%shard, replica = id, ?end, "L5: a replica has lost what it had acknowledged; it gets it again");
+        let allowed = self.raft.trigger().allow_next_revert(&id, true).await.map_err(|error| self.stopped(&error))?;
+        if let Err(error) = allowed {
+            tracing::debug!(%shard, replica = id, %error, "there is nothing to take back any more");
+        }
+        Ok(())
+    }
+}
+
+/// Asks the others until this replica's doubt has gone, one way or the other.
+async fn ask_others(raft: Raft, log: GroupLog, doubt: Arc<Doubt>, peers: Arc<dyn Peers>) {
+    let shard = log.shard();
+    tracing::warn!(
+        %shard, replica = %log.replica(),
+        "this replica may lack what it acknowledged: it does not vote until a leader or the others have told"
+    );
+    while log.is_doubted() {
+        let voters: BTreeSet<u64> = raft.metrics().borrow_watched().membership_config.voter_ids().collect();
+        let others =
+            voters.union(&doubt.leaders()).copied().filter(|other| *other != log.replica().0).collect::<Vec<_>>();
+        let asked = others.into_iter().map(|other| end_of(&log, &*peers, ReplicaId(other)));
+        let ends = futures::future::join_all(asked).await.into_iter().flatten().collect();
+        if doubt.answered(ends, &voters, own_end(&log)) {
+            no_more(&raft, &log, "the other voters");
+            return;
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// The replica votes again, and stands for election.
+pub(super) fn no_more(raft: &Raft, log: &GroupLog, by: &str) {
+    log.set_doubted(false);
+    raft.runtime_config().elect(true);
+    let shard: ShardId = log.shard();
+    tracing::info!(%shard, replica = %log.replica(), by, "nothing that was acknowledged is lacking: this replica votes again");
+}
+
+/// Where this replica's log ends.
+pub(super) fn own_end(log: &GroupLog) -> Option<LogId> {
+    log.ends()[1].map(|(term, index)| log_id(term, index))
+}
+
+/// Asks another replica where its log ends, and tells it where this one's does. It is asked for a vote that is never cast:
+/// that changes nothing there.
+async fn end_of(log: &GroupLog, peers: &dyn Peers, other: ReplicaId) -> Option<(u64, Option<LogId>)> {
+    let vote = Vote::new(log.vote().map_or(0, |vote| vote.leader_id.term), log.replica().0);
+    let question = Request::PreVote(VoteRequest::new(vote, own_end(log)));
+    let route = Route { shard: log.shard(), from: log.replica(), to: other };
+    let answer = peers.ask(route, question.encode(), ANSWER_WAIT).await.ok()?;
+    match Answer::decode(answer).ok()? {
+        Answer::Vote(answer) => Some((other.0, answer.last_log_id)),
+        _ => None,
+    }
+}

@@ -1,0 +1,77 @@
+//! What a replica is in its group at the moment, for those who act on it.
+
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Instant, RaftMetrics, ServerState};
+use stratalog_proto::{ReplicaId, Term};
+use tokio::sync::watch;
+
+use super::group::Raft;
+use super::timing::Timing;
+use super::types::TypeConfig;
+
+/// How often a leader looks whether a majority still answers it.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A leader that no majority answered for so many leases has lost its place, as far as it can know.
+const LOST_LEASES: u32 = 4;
+
+/// Who leads a group, as one replica knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RoleNow {
+    /// The newest term that this replica knows of.
+    pub(crate) term: Term,
+    /// The leader of that term, once there is one. It may be gone by now.
+    pub(crate) leader: Option<ReplicaId>,
+    /// This replica leads, a majority answers it, and it has applied the first entry of its term: all that was
+    /// acknowledged before is applied, too.
+    pub(crate) leads: bool,
+}
+
+impl RoleNow {
+    fn of(metrics: &RaftMetrics<TypeConfig>, patience: Duration) -> Self {
+        let term = metrics.vote.leader_id.term;
+        let is_leader = metrics.state == ServerState::Leader;
+        let is_lost = metrics.running_state.is_err() || is_leader && is_cut_off(metrics, patience);
+        let leads = is_leader && metrics.last_applied.is_some_and(|id| id.leader_id.term == term);
+        let leader = metrics.current_leader.filter(|_| !is_lost).map(ReplicaId);
+        Self { term: Term(term), leader, leads: leads && !is_lost }
+    }
+
+    /// Whether nothing but its first entry keeps a leader from being one that [`leads`](Self::leads).
+    pub(crate) fn is_about_to_lead(&self, replica: ReplicaId) -> bool {
+        self.leader == Some(replica) && !self.leads
+    }
+}
+
+/// Whether no majority has answered a leader for so long.
+fn is_cut_off(metrics: &RaftMetrics<TypeConfig>, patience: Duration) -> bool {
+    let is_alone = metrics.membership_config.voter_ids().eq([metrics.id]);
+    !is_alone && metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() > patience)
+}
+
+/// Follows a group until it has stopped: then nobody leads.
+pub(super) fn follow(raft: &Raft, timing: &Timing) -> watch::Receiver<RoleNow> {
+    let (all, mut server, mut data) = (raft.metrics(), raft.server_metrics(), raft.data_metrics());
+    let (own, patience) = (ReplicaId(*raft.node_id()), timing.election.end * LOST_LEASES);
+    let (role, receiver) = watch::channel(RoleNow::of(&all.borrow_watched(), patience));
+    tokio::spawn(async move {
+        loop {
+            let now = RoleNow::of(&all.borrow_watched(), patience);
+            role.send_if_modified(|before| std::mem::replace(before, now) != now);
+            let is_leader = all.borrow_watched().state == ServerState::Leader;
+            let ended = tokio::select! {
+                changed = server.changed() => changed.is_err(),
+                // What is applied matters until the first entry of an own term is.
+                changed = data.changed(), if now.is_about_to_lead(own) => changed.is_err(),
+                () = tokio::time::sleep(LOOK_EVERY), if is_leader => false,
+                () = role.closed() => return,
+            };
+            if ended {
+                role.send_modify(|role| (role.leader, role.leads) = (None, false));
+                return;
+            }
+        }
+    });
+    receiver
+}

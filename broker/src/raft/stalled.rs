@@ -1,0 +1,40 @@
+//! A leader whose disk does not take its log any more gives its place up.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::group::Group;
+
+/// How often it is looked.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long one write may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Hands the leadership of a group over while this replica leads and its log has not become durable for a while: the others
+/// acknowledge its entries, but who reads here, and whoever waits for a vote, waits for this disk. Runs until it is told to
+/// stop, or the group is gone.
+pub(crate) async fn leave_stalled(group: Weak<Group>, stop: CancellationToken) {
+    let mut waiting: Option<(u64, Instant)> = None;
+    while stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
+        let Some(group) = group.upgrade() else { return };
+        let unflushed = group.log().unflushed();
+        waiting = unflushed.map(|append| match waiting {
+            Some((before, since)) if before == append => (append, since),
+            _ => (append, Instant::now()),
+        });
+        let is_stalled = waiting.is_some_and(|(_, since)| since.elapsed() >= PATIENCE);
+        if !is_stalled || !group.is_leader() || group.is_alone() {
+            continue;
+        }
+        let shard = group.log().shard();
+        match group.hand_over().await {
+            Ok(()) => {
+                tracing::warn!(%shard, "the disk has taken no write for {PATIENCE:?}: leadership was handed over")
+            }
+            Err(error) => tracing::debug!(%shard, %error, "the disk is stalled, and nobody took the leadership over"),
+        }
+    }
+}

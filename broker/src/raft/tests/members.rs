@@ -1,0 +1,158 @@
+//! Groups that grow, shrink and change while they are written to.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use stratalog_proto::{Code, ReplicaId};
+use stratalog_storage::simulation::Dice;
+use tokio::time::{sleep, timeout};
+
+use super::cluster::{ALL, Cluster, simulate};
+
+/// How long a change that failures disturb may take.
+const CHANGE_WAIT: Duration = Duration::from_secs(300);
+
+fn ids(replicas: impl IntoIterator<Item = u64>) -> BTreeSet<ReplicaId> {
+    replicas.into_iter().map(ReplicaId).collect()
+}
+
+/// Has the members of the group be these voters, as a level-triggered loop does: one step at a time, by whoever leads.
+async fn reach(cluster: &Cluster, voters: &BTreeSet<ReplicaId>) {
+    loop {
+        let leader = cluster.new_leader(0).await;
+        let group = &cluster.at(leader).group;
+        let members = group.members();
+        if members.voters == *voters && members.learners.is_empty() && !members.changing {
+            return;
+        }
+        let joining = voters.difference(&members.voters).next().copied();
+        let leaving = members.voters.difference(voters).next().copied();
+        let step = match (joining, leaving) {
+            (Some(joining), _) if !members.learners.contains(&joining) => group.add_learner(joining).await,
+            (Some(joining), _) => group.promote(joining).await,
+            (None, Some(leaving)) if leaving.0 == leader => group.hand_over().await,
+            (None, Some(leaving)) => group.remove(leaving).await,
+            (None, None) => Ok(()),
+        };
+        if step.is_err() {
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+async fn reached(cluster: &mut Cluster, voters: impl IntoIterator<Item = u64>) {
+    let voters = ids(voters);
+    timeout(CHANGE_WAIT, reach(cluster, &voters)).await.expect("the change comes to its end");
+}
+
+#[test]
+fn l1_a_group_grows_from_one_to_five_voters_and_shrinks_to_others_under_writes() {
+    simulate(async {
+        let mut cluster = Cluster::start_alone(21).await;
+        for id in 2..=5 {
+            cluster.produce_some(5).await;
+            cluster.add(id).await;
+            reached(&mut cluster, 1..=id).await;
+        }
+        cluster.produce_some(5).await;
+        for gone in [1, 2] {
+            reached(&mut cluster, gone + 1..=5).await;
+            cluster.take_away(gone).await;
+            cluster.produce_some(5).await;
+        }
+        cluster.settle().await;
+        cluster.check();
+        let leader = cluster.leader().unwrap();
+        assert_eq!(cluster.at(leader).group.members().voters, ids(3..=5));
+    });
+}
+
+#[test]
+fn l4_a_learner_of_a_group_that_let_go_of_its_log_is_brought_up_by_a_snapshot_and_votes() {
+    simulate(async {
+        let mut cluster = Cluster::start(22).await;
+        cluster.produce_some(30).await;
+        cluster.roll(1).await.unwrap();
+        cluster.agree(&ALL).await;
+        for id in ALL {
+            cluster.at(id).compact().await.unwrap();
+        }
+        cluster.produce_some(5).await;
+        cluster.add(4).await;
+        let leader = cluster.leader().unwrap();
+        cluster.at(leader).group.add_learner(ReplicaId(4)).await.unwrap();
+        cluster.agree(&[leader, 4]).await;
+        assert!(!cluster.at(4).machine.missing().is_empty(), "it has to fetch what was rolled");
+        cluster.refetch(4);
+        reached(&mut cluster, 1..=4).await;
+        let lost = ALL.into_iter().find(|id| *id != leader).unwrap();
+        reached(&mut cluster, (1..=4).filter(|id| *id != lost)).await;
+        cluster.take_away(lost).await;
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
+fn a_replica_that_does_not_answer_gets_no_vote() {
+    simulate(async {
+        let mut cluster = Cluster::start(23).await;
+        cluster.produce_some(3).await;
+        let group = cluster.at(cluster.leader().unwrap()).group.clone();
+        assert_eq!(group.promote(ReplicaId(9)).await.unwrap_err().code, Code::InvalidRequest);
+        group.add_learner(ReplicaId(9)).await.unwrap();
+        assert_eq!(group.promote(ReplicaId(9)).await.unwrap_err().code, Code::Unavailable);
+        group.remove(ReplicaId(9)).await.unwrap();
+        assert_eq!(group.members().learners, ids([]));
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
+fn the_only_voter_and_the_leader_itself_are_not_removed() {
+    simulate(async {
+        let cluster = Cluster::start_alone(24).await;
+        let refused = cluster.at(1).group.remove(ReplicaId(1)).await.unwrap_err();
+        assert_eq!(refused.code, Code::QuorumAtRisk);
+        let cluster = Cluster::start(24).await;
+        let leader = cluster.new_leader(0).await;
+        let refused = cluster.at(leader).group.remove(ReplicaId(leader)).await.unwrap_err();
+        assert_eq!(refused.code, Code::InvalidRequest);
+    });
+}
+
+/// Replaces voter 1 by 4 while one replica after the other is killed, or cut off, and comes back.
+async fn replaced_amid_failures(seed: u64) {
+    let mut dice = Dice::new(seed);
+    let mut cluster = Cluster::start(seed).await;
+    cluster.produce_some(5).await;
+    cluster.add(4).await;
+    let voters = ids([2, 3, 4]);
+    for _ in 0..12 {
+        // Wherever the change is by then.
+        let _ = timeout(Duration::from_millis(dice.below(1_500)), reach(&cluster, &voters)).await;
+        let one = *dice.pick(&[1, 2, 3, 4]).unwrap();
+        match dice.below(3) {
+            0 => cluster.network.isolate(one),
+            _ => cluster.crash(one, dice.chance(1, 2)).await,
+        }
+        let _ = cluster.produce().await;
+        sleep(Duration::from_millis(dice.below(3_000))).await;
+        cluster.network.heal();
+        cluster.restart(one).await.unwrap();
+        let _ = cluster.produce().await;
+    }
+    reached(&mut cluster, [2, 3, 4]).await;
+    cluster.take_away(1).await;
+    cluster.settle().await;
+    cluster.check();
+}
+
+#[test]
+fn l1_a_replica_is_replaced_whatever_fails_at_each_step() {
+    for seed in 0..4 {
+        eprintln!("seed {seed}");
+        simulate(replaced_amid_failures(seed));
+    }
+}

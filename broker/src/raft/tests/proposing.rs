@@ -1,0 +1,117 @@
+//! What becomes of commands when leadership comes and goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use stratalog_proto::Code;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::cluster::{ALL, Cluster, append, simulate};
+use crate::metrics::Stages;
+use crate::outcome::CommandResult;
+use crate::shard::{Admission, Batcher, ShardState};
+
+/// How long a command waits for its answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn batcher(cluster: &Cluster, id: u64) -> Arc<Batcher> {
+    let replica = cluster.at(id);
+    let admission = Arc::new(Admission::new(1 << 20, DEADLINE, DEADLINE));
+    let machine = Arc::clone(&replica.machine);
+    let last_time_ns = move || machine.read(ShardState::time_ns);
+    Arc::new(Batcher::start(Arc::clone(&replica.group), admission, Stages::default(), last_time_ns))
+}
+
+async fn write(batcher: &Batcher, batch: &Bytes) -> Result<CommandResult, stratalog_proto::Error> {
+    batcher.propose(append(batch)).await.map(|(_, result)| result)
+}
+
+#[test]
+fn a_command_for_another_leader_is_refused_at_once_with_its_name() {
+    simulate(async {
+        let mut cluster = Cluster::start(51).await;
+        let leader = cluster.new_leader(0).await;
+        let follower = ALL.into_iter().find(|id| *id != leader).unwrap();
+        cluster.agree(&ALL).await;
+        sleep(Duration::from_secs(1)).await;
+        let (batch, started) = (cluster.batch(), Instant::now());
+        let refused = write(&batcher(&cluster, follower), &batch).await.unwrap_err();
+        assert_eq!((refused.code, started.elapsed()), (Code::NotLeader, Duration::ZERO));
+        assert!(refused.message.contains(&format!("replica {leader}")), "{refused}");
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
+fn l1_when_leadership_is_lost_what_waited_was_not_written_and_what_was_in_flight_is_unknown() {
+    simulate(async {
+        let mut cluster = Cluster::start(52).await;
+        let leader = cluster.new_leader(0).await;
+        let at_leader = batcher(&cluster, leader);
+        let first = cluster.batch();
+        let answer = write(&at_leader, &first).await;
+        cluster.note(&first, answer).unwrap();
+        cluster.network.isolate(leader);
+        let (mut writing, mut batches) = (Vec::new(), Vec::new());
+        for _ in 0..12 {
+            let (batch, at_leader) = (cluster.batch(), Arc::clone(&at_leader));
+            batches.push(batch.clone());
+            writing.push(tokio::spawn(async move { write(&at_leader, &batch).await }));
+            // Each in an entry of its own, until as many as may be are in flight.
+            sleep(Duration::from_millis(5)).await;
+        }
+        let answers = timeout(Duration::from_secs(8), futures::future::join_all(writing)).await;
+        let answers = answers.expect("sooner than the deadline of a command");
+        let codes: Vec<Code> = answers.into_iter().map(|answer| answer.unwrap().unwrap_err().code).collect();
+        assert!(codes[..4].iter().all(|code| *code == Code::Timeout), "{codes:?}");
+        assert!(codes[4..].iter().all(|code| *code == Code::NotLeader), "{codes:?}");
+        cluster.settle().await;
+        cluster.check();
+        for unwritten in &batches[4..] {
+            assert!(ALL.iter().all(|id| cluster.at(*id).machine.batches().values().all(|held| held != unwritten)));
+        }
+    });
+}
+
+#[test]
+fn a1_a_new_leader_with_a_slow_clock_writes_nothing_older_than_what_is_there() {
+    simulate(async {
+        let mut cluster = Cluster::start(53).await;
+        let leader = cluster.new_leader(0).await;
+        let ahead = i64::MAX / 2;
+        let mut entry = stratalog_proto::entry::EntryBuilder::with_capacity(64);
+        entry.push(&append(&cluster.batch()));
+        let written = cluster.at(leader).group.submit(entry.finish(ahead), vec![]).await.unwrap();
+        written.outcome().await.unwrap();
+        let batchers = ALL.map(|id| (id, batcher(&cluster, id)));
+        let next = ALL.into_iter().find(|id| *id != leader).unwrap();
+        cluster.at(leader).group.transfer_leader(stratalog_proto::ReplicaId(next)).await.unwrap();
+        let (_, at_next) = batchers.iter().find(|(id, _)| *id == next).unwrap();
+        let batch = cluster.batch();
+        timeout(DEADLINE, async { while write(at_next, &batch).await.is_err() {} }).await.expect("it leads");
+        assert_eq!(cluster.at(next).machine.read(ShardState::time_ns), ahead);
+    });
+}
+
+#[test]
+fn a_batcher_goes_on_when_its_replica_leads_again() {
+    simulate(async {
+        let mut cluster = Cluster::start(54).await;
+        let batchers = ALL.map(|id| (id, batcher(&cluster, id)));
+        for round in 0..6 {
+            let leader = cluster.new_leader(0).await;
+            let (_, at_leader) = batchers.iter().find(|(id, _)| *id == leader).unwrap();
+            for _ in 0..3 {
+                let batch = cluster.batch();
+                let answer = write(at_leader, &batch).await;
+                assert!(cluster.note(&batch, answer).is_ok(), "round {round}");
+            }
+            cluster.at(leader).group.hand_over().await.unwrap();
+            sleep(Duration::from_millis(100)).await;
+        }
+        cluster.settle().await;
+        cluster.check();
+    });
+}

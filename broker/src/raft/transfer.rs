@@ -1,0 +1,102 @@
+//! Leadership that is handed over while all goes well, so that nobody waits for an election.
+
+use std::time::Duration;
+
+use openraft::Instant;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::raft::TransferLeaderRequest;
+use stratalog_proto::{Code, Error, ReplicaId};
+
+use super::group::Group;
+use super::types::TypeConfig;
+
+/// How long another replica may take to lead.
+const TRANSFER_WAIT: Duration = Duration::from_secs(3);
+/// A replica that answered more recently is there.
+const FRESH: Duration = Duration::from_secs(1);
+/// Log that the next leader may lack: it has to have all of it in half a second, in which nobody can write.
+const LAG_BYTES: u64 = 8 << 20;
+
+impl Group {
+    /// Hands leadership over to a voter, and returns once it, or a third one, leads.
+    ///
+    /// # Errors
+    /// [`Code::NotLeader`]; [`Code::InvalidRequest`] for a replica that does not vote; [`Code::Unavailable`] for one that
+    /// does not answer or is behind: nothing was done; [`Code::Timeout`] if it does not lead in time: whoever is elected
+    /// goes on.
+    pub(crate) async fn transfer_leader(&self, to: ReplicaId) -> Result<(), Error> {
+        let own = self.log.replica();
+        if !self.is_leader() {
+            return Err(self.not_leader());
+        }
+        if to == own {
+            return Ok(());
+        }
+        self.check_successor(to)?;
+        self.raft.trigger().transfer_leader(to.0).await.map_err(|error| self.stopped(&error))?;
+        let mut role = self.watch_role();
+        let handed_over = role.wait_for(|role| role.leader.is_some_and(|leader| leader != own));
+        match tokio::time::timeout(TRANSFER_WAIT, handed_over).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.stopped(&error)),
+            Err(_) => {
+                let shard = self.log.shard();
+                let message =
+                    format!("replica {to} of shard {shard} did not take the leadership over in {TRANSFER_WAIT:?}");
+                Err(Error::new(Code::Timeout, message))
+            }
+        }
+    }
+
+    /// Hands leadership over to whoever is fit for it. Does nothing on a replica that does not lead.
+    ///
+    /// # Errors
+    /// As [`transfer_leader`](Self::transfer_leader); [`Code::Unavailable`] if no voter is fit.
+    pub(crate) async fn hand_over(&self) -> Result<(), Error> {
+        if !self.is_leader() {
+            return Ok(());
+        }
+        let own = self.log.replica();
+        let fit = self.members().voters.into_iter().filter(|id| *id != own && self.check_successor(*id).is_ok());
+        let progress = self.progress();
+        let nobody = || {
+            let message = format!("shard {} has no other replica that could lead it now", self.log.shard());
+            Error::new(Code::Unavailable, message)
+        };
+        let best = fit.max_by_key(|id| (progress.get(id).copied(), std::cmp::Reverse(*id))).ok_or_else(nobody)?;
+        self.transfer_leader(best).await
+    }
+
+    /// Whether a replica could lead at once: while it cannot, nobody would, until there is an election.
+    fn check_successor(&self, to: ReplicaId) -> Result<(), Error> {
+        let shard = self.log.shard();
+        if !self.members().voters.contains(&to) {
+            let message = format!("replica {to} of shard {shard} cannot lead: it has no vote");
+            return Err(Error::new(Code::InvalidRequest, message));
+        }
+        let heard = self.heard_from(to).is_some_and(|ago| ago < FRESH);
+        let behind = self.behind(to);
+        if heard && behind.is_some_and(|bytes| bytes <= LAG_BYTES) {
+            return Ok(());
+        }
+        let why = if heard { "its log is behind" } else { "it does not answer" };
+        Err(Error::new(Code::Unavailable, format!("replica {to} of shard {shard} cannot lead now: {why}")))
+    }
+
+    /// On a leader: how long ago a replica answered.
+    pub(crate) fn heard_from(&self, replica: ReplicaId) -> Option<Duration> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let at = metrics.heartbeat.as_ref()?.get(&replica.0)?.as_ref()?;
+        Some(at.elapsed())
+    }
+
+    /// Takes leadership over, or makes way for another replica that does; whether it was the time for that.
+    pub(super) async fn take_over(&self, request: TransferLeaderRequest<TypeConfig>) -> Result<bool, Error> {
+        if self.log.is_doubted() {
+            return Ok(false);
+        }
+        let taken = self.raft.handle_transfer_leader(request).await.map_err(|error| self.stopped(&error))?;
+        Ok(taken.inspect_err(|error| tracing::info!(shard = %self.log.shard(), %error, "does not lead")).is_ok())
+    }
+}

@@ -1,0 +1,145 @@
+//! Nodes of a cluster that stop, are killed, move, and give replicas away: what was acknowledged stays.
+
+use std::net::TcpListener;
+
+use stratalog_proto::{NodeId, ShardId};
+
+use super::cluster::{Node, PATIENCE, check, check_replicas, cluster_of, produce, three, until};
+use super::*;
+
+/// Starts a node whose broker was stopped or dropped: it takes a moment until directory and address are free.
+async fn again(node: &Node) -> Arc<Broker> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Broker::start(node.options()).await {
+            Ok(broker) => return broker,
+            Err(error) => {
+                let is_taken = matches!(error.code, Code::Unavailable | Code::Io);
+                assert!(is_taken && Instant::now() < deadline, "{error}");
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn until_ready(brokers: &[Arc<Broker>]) {
+    for broker in brokers {
+        until("a node that is ready", || async { broker.ready().map_err(|error| error.to_string()) }).await;
+    }
+}
+
+async fn stop(brokers: Vec<Arc<Broker>>) {
+    futures::future::join_all(brokers.iter().map(|broker| broker.stop())).await;
+}
+
+/// Produces records with these numbers to four partitions, through one node after the other.
+async fn write(brokers: &[Arc<Broker>], numbers: std::ops::Range<i64>, acknowledged: &mut [Vec<Bytes>]) {
+    for number in numbers {
+        let partition = number as usize % acknowledged.len();
+        produce(&brokers[number as usize % brokers.len()], partition as u32, number).await;
+        acknowledged[partition].push(sent(&batch(number, 1, None)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l1_nodes_that_restart_one_after_the_other_lose_nothing() {
+    let nodes = three();
+    let mut brokers = cluster_of(&nodes).await;
+    brokers[0].create_topic("t", 4, TopicConfig::default()).await.unwrap();
+    let mut acknowledged = vec![Vec::new(); 4];
+    for (round, node) in nodes.iter().enumerate() {
+        let first = round as i64 * 20;
+        write(&brokers, first..first + 10, &mut acknowledged).await;
+        brokers.remove(round).stop().await;
+        write(&brokers, first + 10..first + 20, &mut acknowledged).await;
+        brokers.insert(round, again(node).await);
+        until_ready(&brokers).await;
+    }
+    check_replicas(&brokers.iter().collect::<Vec<_>>(), &acknowledged).await;
+    stop(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l1_acknowledged_records_survive_when_all_nodes_are_killed() {
+    let nodes = three();
+    let mut brokers = cluster_of(&nodes).await;
+    brokers[0].create_topic("t", 4, TopicConfig::default()).await.unwrap();
+    let mut acknowledged = vec![Vec::new(); 4];
+    for round in 0..3 {
+        write(&brokers, round * 20..round * 20 + 20, &mut acknowledged).await;
+        drop(brokers);
+        brokers = futures::future::join_all(nodes.iter().map(again)).await;
+        until_ready(&brokers).await;
+    }
+    check_replicas(&brokers.iter().collect::<Vec<_>>(), &acknowledged).await;
+    stop(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_all_moved_find_each_other_where_their_settings_say() {
+    let mut nodes = three();
+    let brokers = cluster_of(&nodes).await;
+    brokers[0].create_topic("t", 4, TopicConfig::default()).await.unwrap();
+    let mut acknowledged = vec![Vec::new(); 4];
+    write(&brokers, 0..8, &mut acknowledged).await;
+    stop(brokers).await;
+    for node in &mut nodes {
+        node.address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    }
+    let addresses: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
+    nodes.iter_mut().for_each(|node| node.join = addresses.clone());
+    let brokers = futures::future::join_all(nodes.iter().map(again)).await;
+    until_ready(&brokers).await;
+    write(&brokers, 8..16, &mut acknowledged).await;
+    until("the new addresses in the metadata", || async {
+        let status = brokers[0].cluster_status().await.unwrap();
+        check(status.nodes.iter().map(|node| &node.peer_address).eq(&addresses), status)
+    })
+    .await;
+    check_replicas(&brokers.iter().collect::<Vec<_>>(), &acknowledged).await;
+    stop(brokers).await;
+}
+
+/// The replay and column segments and state files of a shard in a node's directory, and whether its mark names a replica.
+fn left_of(node: &Node, shard: ShardId) -> (usize, bool) {
+    let dir = node.dir.path().join("shards").join(format!("{:04}", shard.0));
+    let files = |name| std::fs::read_dir(dir.join(name)).map_or(0, Iterator::count);
+    let mark = std::fs::read_to_string(dir.join("replica")).unwrap_or_default();
+    (files("segments") + files("state"), mark.contains("replica ="))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_moves_takes_everything_with_it_and_may_come_back() {
+    let first = Node::new(&[]);
+    let second = Node::new(&[&first]);
+    let nodes = [first, second];
+    let mut brokers = Vec::new();
+    for node in &nodes {
+        brokers.push(node.start().await);
+    }
+    brokers[0].create_topic("t", 4, TopicConfig::default()).await.unwrap();
+    let mut acknowledged = vec![Vec::new(); 4];
+    let shard = ShardId(1);
+    // There, and back under a new id, with a restart of both nodes in between.
+    for (round, (from, to)) in [(0, 1), (1, 0)].into_iter().enumerate() {
+        let first = round as i64 * 20;
+        write(&brokers, first..first + 10, &mut acknowledged).await;
+        brokers[to].move_replica(shard, NodeId(to as u64 + 1), Some(NodeId(from as u64 + 1))).await.unwrap();
+        write(&brokers, first + 10..first + 20, &mut acknowledged).await;
+        until("the replica on the other node alone", || async {
+            let status = brokers[0].cluster_status().await.unwrap();
+            let shard = status.shards.iter().find(|found| found.shard == shard).unwrap();
+            let is_there = shard.replicas.len() == 1 && shard.replicas[0].node == NodeId(to as u64 + 1);
+            check(is_there && left_of(&nodes[from], shard.shard) == (0, false), status)
+        })
+        .await;
+        stop(std::mem::take(&mut brokers)).await;
+        brokers = futures::future::join_all(nodes.iter().map(again)).await;
+        until_ready(&brokers).await;
+    }
+    for (partition, expected) in acknowledged.iter().enumerate() {
+        let request = FetchRequest { partitions: vec![(PartitionId(partition as u32), Offset(0))], ..from("t", 0) };
+        assert_eq!(&as_produced(&fetch_one(&brokers[1], request).await), expected, "partition {partition}");
+    }
+    stop(brokers).await;
+}

@@ -1,0 +1,183 @@
+//! The nodes that a client may ask, and the one that it asks now.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use stratalog_proto::Code;
+use stratalog_proto::v1::cluster_client::ClusterClient;
+use stratalog_proto::v1::log_client::LogClient;
+use stratalog_proto::v1::query_client::QueryClient;
+use stratalog_proto::v1::topics_client::TopicsClient;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::ClientError;
+use crate::error::root_cause;
+
+/// The largest gRPC message sent or accepted: a fetch of several of the largest batches.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// More than any cluster needs to be found.
+const MAX_NODES: usize = 64;
+/// How far a peer may run ahead of us on one stream, so that a fetch is not one round trip per 64 KiB.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// HTTP/2 frames that a node may send: each costs a buffer and a turn of the connection, so a fetch comes in a few.
+const FRAME_BYTES: u32 = 256 << 10;
+
+/// How soon a node that says nothing is given up.
+struct Vigilance {
+    connect_timeout: Duration,
+    /// A peer that went away without a word is noticed after at most the sum of these.
+    ping_every: Duration,
+    ping_timeout: Duration,
+}
+
+/// There is nobody else to ask.
+const ALONE: Vigilance = Vigilance {
+    connect_timeout: Duration::from_secs(5),
+    ping_every: Duration::from_secs(5),
+    ping_timeout: Duration::from_secs(10),
+};
+/// Another node answers what a lost one does not: to wait is worth less than to ask again.
+const ONE_OF_SEVERAL: Vigilance = Vigilance {
+    connect_timeout: Duration::from_secs(1),
+    ping_every: Duration::from_millis(500),
+    ping_timeout: Duration::from_millis(1_500),
+};
+
+/// The nodes in the order in which they were given.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    nodes: Vec<Node>,
+    /// The last one that answered: asked until it does not.
+    current: AtomicUsize,
+}
+
+/// One node. Its connection is made when it is needed, and again whenever it was lost.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    at: usize,
+    address: Arc<str>,
+    channel: Channel,
+}
+
+impl Nodes {
+    /// Connects to the first of `endpoints` that answers.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] if one is no address; [`Code::Unavailable`] if none answers, with the reason of each.
+    pub(crate) async fn connect(endpoints: &[&str]) -> Result<Self, ClientError> {
+        let endpoints = parse(endpoints)?;
+        let mut nodes: Vec<Node> = Vec::with_capacity(endpoints.len());
+        let mut unreachable = Vec::new();
+        let mut current = None;
+        for (at, (address, endpoint)) in endpoints.into_iter().enumerate() {
+            let channel = match current {
+                Some(_) => endpoint.connect_lazy(),
+                None => match endpoint.connect().await {
+                    Ok(channel) => {
+                        current = Some(at);
+                        channel
+                    }
+                    Err(error) => {
+                        unreachable.push(format!("{address}: {}", root_cause(&error).unwrap_or(error.to_string())));
+                        endpoint.connect_lazy()
+                    }
+                },
+            };
+            nodes.push(Node { at, address: address.into(), channel });
+        }
+        match current {
+            Some(current) => Ok(Self { nodes, current: AtomicUsize::new(current) }),
+            None => Err(nobody(&unreachable)),
+        }
+    }
+
+    /// The one to ask now.
+    pub(crate) fn current(&self) -> &Node {
+        &self.nodes[self.current.load(Ordering::Relaxed)]
+    }
+
+    /// `node` did not answer as it should: the next one is asked from now on. Whoever has left it already is not followed,
+    /// so that many calls that fail together go to one and the same node.
+    pub(crate) fn leave(&self, node: &Node) {
+        let next = (node.at + 1) % self.nodes.len();
+        let left = self.current.compare_exchange(node.at, next, Ordering::Relaxed, Ordering::Relaxed);
+        if left.is_ok() && next != node.at {
+            tracing::debug!(from = %node.address, to = %self.nodes[next].address, "asking another node");
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.nodes.len()
+    }
+}
+
+impl Node {
+    /// As in `http://127.0.0.1:7070`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn topics(&self) -> TopicsClient<Channel> {
+        TopicsClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn log(&self) -> LogClient<Channel> {
+        LogClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn query(&self) -> QueryClient<Channel> {
+        QueryClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn cluster(&self) -> ClusterClient<Channel> {
+        ClusterClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+}
+
+/// Addresses with their scheme, and how to connect to each.
+fn parse(endpoints: &[&str]) -> Result<Vec<(String, Endpoint)>, ClientError> {
+    let invalid = |message| ClientError::new(Code::InvalidRequest, message);
+    if endpoints.is_empty() || endpoints.len() > MAX_NODES {
+        let given = endpoints.len();
+        return Err(invalid(format!(
+            "give the addresses of 1 to {MAX_NODES} nodes, such as 127.0.0.1:7070, not {given}"
+        )));
+    }
+    let vigilance = if endpoints.len() == 1 { ALONE } else { ONE_OF_SEVERAL };
+    let one = |endpoint: &&str| {
+        let address = if endpoint.contains("://") { (*endpoint).to_owned() } else { format!("http://{endpoint}") };
+        if !address.starts_with("http://") {
+            return Err(invalid(format!("cannot connect to {endpoint}: write it as http://HOST:PORT")));
+        }
+        let parsed = Endpoint::from_shared(address.clone())
+            .map_err(|error| invalid(format!("`{endpoint}` is not an address such as 127.0.0.1:7070: {error}")))?;
+        Ok((address, configured(parsed, &vigilance)))
+    };
+    endpoints.iter().map(one).collect()
+}
+
+fn nobody(unreachable: &[String]) -> ClientError {
+    let (nodes, port) = match unreachable.len() {
+        1 => ("", "a node running there, and is this its gRPC port?"),
+        _ => ("any node: ", "the cluster running, and are these its gRPC ports?"),
+    };
+    let message = format!("cannot reach {nodes}{}; is {port}", unreachable.join("; "));
+    ClientError::new(Code::Unavailable, message)
+}
+
+fn configured(endpoint: Endpoint, vigilance: &Vigilance) -> Endpoint {
+    endpoint
+        .connect_timeout(vigilance.connect_timeout)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
+        .http2_keep_alive_interval(vigilance.ping_every)
+        .keep_alive_timeout(vigilance.ping_timeout)
+        .keep_alive_while_idle(true)
+}

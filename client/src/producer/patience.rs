@@ -1,0 +1,74 @@
+//! How long a node may owe an answer.
+
+use std::time::{Duration, Instant};
+
+/// At first, where another node could answer.
+const FIRST: Duration = Duration::from_secs(2);
+/// After so long without a node that took too long, the first patience is enough again.
+const FORGET: Duration = Duration::from_secs(60);
+
+/// How long the oldest request may be without an answer before its node counts as lost, whatever the connection says: one
+/// that is cut off from the others is alive, and acknowledges nothing.
+///
+/// Where the log is only slow, no other node is faster. So the patience doubles each time.
+#[derive(Debug)]
+pub(super) struct Patience {
+    now: Duration,
+    most: Duration,
+    /// When it ended last.
+    ended: Option<Instant>,
+}
+
+impl Patience {
+    /// Without another node to ask there is nothing to gain; `most` is the longest that it makes sense to wait.
+    pub(super) fn new(others: bool, most: Duration) -> Self {
+        let now = if others { FIRST.min(most) } else { most };
+        Self { now, most, ended: None }
+    }
+
+    /// How long a request may be without an answer.
+    pub(super) fn length(&self) -> Duration {
+        self.now
+    }
+
+    /// A node has taken longer than that.
+    pub(super) fn ended(&mut self, now: Instant) {
+        self.now = (self.now * 2).min(self.most);
+        self.ended = Some(now);
+    }
+
+    /// A node has answered.
+    pub(super) fn answered(&mut self, now: Instant) {
+        if self.ended.is_some_and(|at| now.duration_since(at) > FORGET) {
+            (self.now, self.ended) = (FIRST.min(self.most), None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: Duration = Duration::from_secs(31);
+
+    #[test]
+    fn patience_doubles_with_every_slow_node_and_is_forgotten() {
+        let (mut patience, start) = (Patience::new(true, MOST), Instant::now());
+        let lengths = [(); 5].map(|()| {
+            patience.ended(start);
+            patience.length().as_secs()
+        });
+        assert_eq!(lengths, [4, 8, 16, 31, 31]);
+        patience.answered(start + FORGET);
+        assert_eq!(patience.length(), MOST);
+        patience.answered(start + FORGET + Duration::from_millis(1));
+        assert_eq!(patience.length(), FIRST);
+    }
+
+    #[test]
+    fn the_only_node_is_waited_for() {
+        let mut patience = Patience::new(false, MOST);
+        patience.ended(Instant::now());
+        assert_eq!(patience.length(), MOST);
+    }
+}

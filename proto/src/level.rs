@@ -1,0 +1,43 @@
+//! Feature levels: which commands a cluster of several versions may write to its logs.
+//!
+//! A node stops at a command that it does not know, so that no command of a new version may be proposed while a node of an
+//! older one is in the cluster. Each version knows all commands up to its level; the level of the cluster is raised, by a
+//! command, only when every node knows the next one.
+
+use crate::entry::Command;
+
+/// The highest level that this version knows.
+pub const FEATURE_LEVEL: u32 = 1;
+
+impl Command {
+    /// The cluster has to be at this level, or above, before the command may be proposed. 0: as in release 0.1.
+    pub fn level(&self) -> u32 {
+        match self {
+            Command::SetNodeState(_)
+            | Command::RemoveNode(_)
+            | Command::CreateShards(_)
+            | Command::ChangeReplicas(_)
+            | Command::ReplicaChanged(_)
+            | Command::RaiseLevel(_) => 1,
+            // With these two a cluster begins, and hears what a node knows.
+            Command::InitCluster(_) | Command::PutNode(_) => 0,
+            Command::Append(_)
+            | Command::Roll(_)
+            | Command::Repack(_)
+            | Command::CheckState(_)
+            | Command::Seal(_)
+            | Command::Merge(_)
+            | Command::Drop(_)
+            | Command::PutTopic(_)
+            | Command::RemoveTopic(_)
+            | Command::DeleteRecords(_)
+            | Command::Erase(_)
+            | Command::EraseDone(_)
+            | Command::Barrier(_)
+            | Command::CreateTopic(_)
+            | Command::AlterTopic(_)
+            | Command::DeleteTopic(_)
+            | Command::AllocateProducerIds(_) => 0,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Nodes whose process stands still for a while, and then goes on as if nothing had been.
+
+use std::time::Duration;
+
+use super::ledger::Ledger;
+use super::nodes::Cluster;
+use super::{alone, rounds};
+
+#[test]
+fn l1_a_leader_that_stands_still_and_wakes_up_changes_nothing() {
+    let _alone = alone();
+    let cluster = Cluster::start(3);
+    let ledger = Ledger::begin(&cluster, "pauses", 2);
+    for round in 0..rounds(2) {
+        ledger.wait_for(&cluster, 300);
+        let leader = cluster.leader_of(1 + (round % 4) as u32);
+        // From shorter than an election to longer than everybody's patience.
+        cluster.pause(leader, Duration::from_secs([4, 1, 12, 30][(round % 4) as usize]));
+        ledger.wait_for(&cluster, 300);
+        cluster.wait_whole();
+    }
+    ledger.check(&cluster);
+}

@@ -1,0 +1,57 @@
+//! An identity as a message, and back.
+
+use bytes::Bytes;
+use stratalog_proto::NodeId;
+use stratalog_proto::internal::{Hello, Node};
+use uuid::Uuid;
+
+use super::{HandshakeError, PROTOCOL};
+use crate::Identity;
+
+/// The most bytes of an address, a zone or a version.
+const MAX_TEXT_BYTES: usize = 512;
+
+pub(super) fn write(identity: &Identity) -> Hello {
+    let cluster = identity.cluster.map_or_else(Bytes::new, |cluster| bytes_of(&cluster));
+    let node = Node {
+        node: identity.node.0,
+        incarnation: bytes_of(&identity.incarnation),
+        peer_address: identity.peer_address.clone(),
+        grpc_address: identity.grpc_address.clone(),
+        http_address: identity.http_address.clone(),
+        zone: identity.zone.clone(),
+        version: identity.version.clone(),
+        feature_level: identity.feature_level,
+        ..Node::default()
+    };
+    Hello { protocol: PROTOCOL, cluster, node: Some(node) }
+}
+
+pub(super) fn read(hello: Option<Hello>) -> Result<Identity, HandshakeError> {
+    parse(hello).ok_or_else(|| HandshakeError::NotAPeer("a peer does not say who it is as a node does".into()))
+}
+
+fn parse(hello: Option<Hello>) -> Option<Identity> {
+    let hello = hello?;
+    let node = hello.node?;
+    let texts = [&node.peer_address, &node.grpc_address, &node.http_address, &node.zone, &node.version];
+    if texts.iter().any(|text| text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control)) {
+        return None;
+    }
+    let cluster = if hello.cluster.is_empty() { None } else { Some(Uuid::from_slice(&hello.cluster).ok()?) };
+    Some(Identity {
+        cluster,
+        node: NodeId(node.node),
+        incarnation: Uuid::from_slice(&node.incarnation).ok()?,
+        version: node.version,
+        feature_level: node.feature_level,
+        peer_address: node.peer_address,
+        grpc_address: node.grpc_address,
+        http_address: node.http_address,
+        zone: node.zone,
+    })
+}
+
+fn bytes_of(id: &Uuid) -> Bytes {
+    Bytes::copy_from_slice(id.as_bytes())
+}
