@@ -164,7 +164,8 @@ impl Identity {
         }
         let shards = u32::try_from(number(text, "shards")?).ok().filter(|shards| (1..=MAX_SHARDS).contains(shards));
         // A directory of release 0.1 does not say it.
-        let replication = value(text, "replication").map_or(Ok(DEFAULT_REPLICATION.into()), |_| number(text, "replication"))?;
+        let replication =
+            value(text, "replication").map_or(Ok(DEFAULT_REPLICATION.into()), |_| number(text, "replication"))?;
         let joined = match value(text, "joined") {
             None | Some("false") => false,
             Some("true") => true,
@@ -260,7 +261,8 @@ mod tests {
         let incarnation = incarnation(&RealDisk, dir.path()).unwrap();
         assert_eq!(super::incarnation(&RealDisk, dir.path()).unwrap(), incarnation);
         for joined in [false, true] {
-            let made = Identity { cluster: Uuid::now_v7(), node: NodeId(7), incarnation, shards: 3, replication: 3, joined };
+            let made =
+                Identity { cluster: Uuid::now_v7(), node: NodeId(7), incarnation, shards: 3, replication: 3, joined };
             write(&RealDisk, dir.path(), &made).unwrap();
             assert_eq!(load(&RealDisk, dir.path()).unwrap(), Some(made));
         }

@@ -35,7 +35,9 @@ mod simulation;
 mod verify;
 
 pub use broker::{Broker, Dropped, Produced};
-pub use cluster::{ClusterOptions, ClusterStatus, Forming, Move, NodeState, NodeStatus, ReplicaRole, ReplicaStatus, ShardStatus};
+pub use cluster::{
+    ClusterOptions, ClusterStatus, Forming, Move, NodeState, NodeStatus, ReplicaRole, ReplicaStatus, ShardStatus,
+};
 pub use erase::{ErasureInfo, ErasurePhase, ErasureState};
 pub use events::Events;
 pub use fetch::{FetchRequest, FetchedBatches, FetchedPartition};

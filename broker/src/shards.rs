@@ -5,21 +5,19 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use stratalog_proto::ShardId;
-use tokio::sync::watch;
 
 use crate::shard::Shard;
 
 /// The running replicas, by shard. The metadata group is none of them.
 pub(crate) struct Shards {
     running: RwLock<BTreeMap<ShardId, Arc<Shard>>>,
-    changes: watch::Sender<u64>,
 }
 
 impl Shards {
     /// With what runs from the start on.
     pub(crate) fn new(running: impl IntoIterator<Item = Arc<Shard>>) -> Self {
         let running = running.into_iter().map(|shard| (shard.id(), shard)).collect();
-        Self { running: RwLock::new(running), changes: watch::Sender::new(0) }
+        Self { running: RwLock::new(running) }
     }
 
     /// The replica of a shard; `None` if none runs here.
@@ -40,20 +38,10 @@ impl Shards {
         let id = shard.id();
         let before = self.running.write().insert(id, shard);
         assert!(before.is_none(), "L2: a second replica of shard {id} was started on this node");
-        self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// Takes a replica out, so that nobody finds it any more; who holds it may still use it.
     pub(crate) fn remove(&self, id: ShardId) -> Option<Arc<Shard>> {
-        let removed = self.running.write().remove(&id);
-        if removed.is_some() {
-            self.changes.send_modify(|changes| *changes += 1);
-        }
-        removed
-    }
-
-    /// Changes whenever a replica was added or taken out.
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+        self.running.write().remove(&id)
     }
 }

@@ -80,7 +80,13 @@ fn batch(first: i64, records: i64, producer: Option<(ProducerId, i32)>) -> Bytes
 
 fn from(topic: &str, offset: u64) -> FetchRequest {
     let partitions = vec![(P0, Offset(offset))];
-    FetchRequest { topic: topic.to_owned(), partitions, max_bytes: 1 << 20, max_wait: Duration::ZERO, from_follower: false }
+    FetchRequest {
+        topic: topic.to_owned(),
+        partitions,
+        max_bytes: 1 << 20,
+        max_wait: Duration::ZERO,
+        from_follower: false,
+    }
 }
 
 async fn fetch_one(broker: &Broker, request: FetchRequest) -> FetchedPartition {

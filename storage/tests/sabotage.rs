@@ -54,7 +54,7 @@ fn acknowledged_groups(disk: &SimDisk) -> Result<(), String> {
         let frame = Frame {
             shard: ShardId(1),
             term: Term(1),
-            leader: ReplicaId(1),
+            replica: ReplicaId(1),
             index: RaftIndex(index),
             kind: FrameKind::Normal,
             payload: vec![index as u8; 900].into(),

@@ -105,7 +105,7 @@ impl Cluster {
                     let voters = shard.replicas.iter().filter(|replica| replica.role == "voter").count();
                     let settled =
                         shard.replicas.iter().all(|replica| matches!(replica.role.as_str(), "voter" | "learner"));
-                    let wanted = (shard.replication as usize).min(nodes - usize::from(nodes % 2 == 0));
+                    let wanted = (shard.replication as usize).min(nodes - usize::from(nodes.is_multiple_of(2)));
                     shard.leader_node != 0 && settled && voters >= wanted
                 })
         })

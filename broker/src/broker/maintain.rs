@@ -23,7 +23,7 @@ impl Broker {
     pub async fn seal_topic(&self, name: &str) -> Result<(), Error> {
         let topic = self.find_topic(name).await?;
         let sealing = shards_of(&topic).into_iter().map(|shard| self.have_done(&topic, shard, Task::Seal));
-        futures::future::join_all(sealing).await.into_iter().map(|sealed| sealed.map(drop)).collect()
+        futures::future::join_all(sealing).await.into_iter().try_for_each(|sealed| sealed.map(drop))
     }
 
     /// Merges the column segments of a topic until each time bucket has as few as possible, and none holds rows below log

@@ -10,7 +10,7 @@ use stratalog_proto::entry::Command;
 use stratalog_proto::internal::InitCluster;
 use stratalog_proto::{Error, ReplicaId};
 use stratalog_query::{Catalog, Changes, Engine, EngineOptions, Workers};
-use stratalog_storage::{LaneOptions, PooledDisk};
+use stratalog_storage::{Lane, LaneOptions, PooledDisk};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -58,58 +58,23 @@ impl Broker {
 
     /// Recovers what the directory holds, and runs its replicas.
     pub(crate) async fn open(ground: Ground) -> Result<Arc<Self>, Error> {
-        let Ground { options, identity, lock, book, peering } = ground;
-        let metrics = Metrics::new();
-        let lane = LaneOptions { observer: Some(Arc::new(metrics.stages().clone())), ..options.lane };
-        let options = BrokerOptions { disk: Arc::new(PooledDisk::new(options.disk)), lane, ..options };
-        let (opened, who_is, locked) = (options.clone(), identity.clone(), Arc::clone(&lock));
-        let recovered = blocking(move || recover(&opened, &who_is, &locked)).await?;
-        let nodes = nodes_of(&options, &identity, &book, peering.as_ref()).await?;
-        let Recovered { lane, logs, marks, meta, shards } = recovered;
-        let admission = Admission::new(options.produce_buffer_bytes, options.produce_wait, options.produce_timeout);
-        let replicas = Replicas {
-            options: options.clone(),
-            lock: Arc::clone(&lock),
-            logs: Arc::clone(&logs),
-            peers: Arc::new(NodePeers::new(Arc::clone(&nodes))),
-            admission: Arc::new(admission),
-            stages: metrics.stages().clone(),
-            marks: Mutex::new(marks),
-        };
-        let topics = Arc::new(Topics::default());
-        let meta_options = MetaOptions {
-            states: meta.states,
-            topics: Arc::clone(&topics),
-            peers: Arc::clone(&replicas.peers),
-            admission: Arc::clone(&replicas.admission),
-            form: !identity.joined && meta.log.replica() == FIRST,
-            recovery_timeout: options.recovery_timeout,
-        };
-        let forms = |replica: ReplicaId| !identity.joined && replica == FIRST;
-        let starting = shards.into_iter().map(|shard| {
-            let forms = forms(shard.log.replica());
-            replicas.start(shard.log, shard.states, forms)
-        });
-        let (meta, shards) = try_join(Meta::start(meta_options, meta.log), try_join_all(starting)).await?;
-        let me = who_of(&options, &identity, peering.as_ref());
-        begin_cluster(&meta, &identity, &me).await?;
-        book.set_view(meta.view());
-        let shards = Arc::new(Shards::new(shards));
-        let members = shards.all().into_iter().map(Member::Shard).chain([Member::Meta(Arc::clone(meta.group()))]);
-        let roller = Arc::new(Roller::start(RollerOptions {
-            replay: options.replay.clone(),
-            lane: Arc::clone(&lane),
-            logs,
-            file_bytes: options.lane.file_bytes,
-            members: members.collect(),
-            peers: Arc::new(NodeSegments::new(Arc::clone(&nodes))),
-            metrics: metrics.replay().clone(),
-        }));
+        let running = run_groups(ground).await?;
+        let me = running.me.clone();
+        let broker = Self::over(running).await?;
+        broker.begin_to_serve(me).await?;
+        Ok(broker)
+    }
+
+    /// Everything that works over the groups.
+    async fn over(running: Running) -> Result<Arc<Self>, Error> {
+        let Running { replicas, metrics, lane, nodes, peering, topics, meta, shards, .. } = running;
+        let options = replicas.options.clone();
+        let roller = Arc::new(start_roller(&replicas, &lane, &metrics, &meta, &shards, &nodes));
         let copies = Arc::new(NodeCopies::new(Arc::clone(&nodes), Arc::clone(&shards)));
         let rows = Rows::start(Arc::clone(&topics) as _, copies, options.rows.clone());
         try_join_all(shards.all().into_iter().map(|shard| rows.add(shard))).await?;
-        let catalog = Arc::new(NodeCatalog::new(Arc::clone(&rows), Arc::clone(&options.events), options.settings.clone()));
-        let changes = Arc::new(TopicChanges::default());
+        let catalog = NodeCatalog::new(Arc::clone(&rows), Arc::clone(&options.events), options.settings.clone());
+        let (catalog, changes) = (Arc::new(catalog), Arc::new(TopicChanges::default()));
         let stop_routing = CancellationToken::new();
         let router = Arc::new(router_of(&nodes, &shards, &meta, &stop_routing));
         let outboxes = outboxes_of(&options, &router);
@@ -142,19 +107,18 @@ impl Broker {
             producer_ids: ProducerIds::default(),
             stop_routing,
             peering,
-            replicas,
             loops: TaskTracker::new(),
             stop_loops: CancellationToken::new(),
             shards,
             meta,
             lane,
-            _lock: lock,
+            _lock: Arc::clone(&replicas.lock),
+            replicas,
             options,
         });
         broker.outboxes.append_through(Arc::new(Intake::new(&broker)));
         changes.make_through(&broker);
         catalog.show(&broker);
-        broker.begin_to_serve(me).await?;
         Ok(broker)
     }
 
@@ -172,11 +136,87 @@ impl Broker {
         Ok(())
     }
 
-    /// Whether no other node votes in any group of this one.
+    /// Whether there is no other node, so that this one leads everything already.
     fn is_alone(&self) -> bool {
         let shards = self.shards.all();
-        self.meta.group().is_alone() && shards.iter().all(|shard| shard.group().is_alone())
+        let groups_are = self.meta.group().is_alone() && shards.iter().all(|shard| shard.group().is_alone());
+        groups_are && self.nodes.view().nodes.len() == 1
     }
+}
+
+/// The groups of a node, which run.
+struct Running {
+    me: stratalog_transport::Identity,
+    replicas: Replicas,
+    metrics: Metrics,
+    lane: Arc<Lane>,
+    nodes: Arc<Nodes>,
+    peering: Option<Arc<Peering>>,
+    topics: Arc<Topics>,
+    meta: Meta,
+    shards: Arc<Shards>,
+}
+
+/// Reads the disk, starts every group, and has the metadata of a new cluster say what the directory is.
+async fn run_groups(ground: Ground) -> Result<Running, Error> {
+    let Ground { options, identity, lock, book, peering } = ground;
+    let metrics = Metrics::new();
+    let lane = LaneOptions { observer: Some(Arc::new(metrics.stages().clone())), ..options.lane };
+    let options = BrokerOptions { disk: Arc::new(PooledDisk::new(options.disk)), lane, ..options };
+    let (opened, who_is, locked) = (options.clone(), identity.clone(), Arc::clone(&lock));
+    let recovered = blocking(move || recover(&opened, &who_is, &locked)).await?;
+    let nodes = nodes_of(&options, &identity, &book, peering.as_ref()).await?;
+    let Recovered { lane, logs, marks, meta, shards } = recovered;
+    let admission = Admission::new(options.produce_buffer_bytes, options.produce_wait, options.produce_timeout);
+    let me = who_of(&options, &identity, peering.as_ref());
+    let replicas = Replicas {
+        options,
+        lock,
+        logs,
+        peers: Arc::new(NodePeers::new(Arc::clone(&nodes))),
+        admission: Arc::new(admission),
+        stages: metrics.stages().clone(),
+        marks: Mutex::new(marks),
+    };
+    let topics = Arc::new(Topics::default());
+    let forms = |replica: ReplicaId| !identity.joined && replica == FIRST;
+    let meta_options = MetaOptions {
+        states: meta.states,
+        topics: Arc::clone(&topics),
+        peers: Arc::clone(&replicas.peers),
+        admission: Arc::clone(&replicas.admission),
+        form: forms(meta.log.replica()),
+        recovery_timeout: replicas.options.recovery_timeout,
+    };
+    let starting = shards.into_iter().map(|shard| {
+        let forms = forms(shard.log.replica());
+        replicas.start(shard.log, shard.states, forms)
+    });
+    let (meta, shards) = try_join(Meta::start(meta_options, meta.log), try_join_all(starting)).await?;
+    begin_cluster(&meta, &identity, &me).await?;
+    book.set_view(meta.view());
+    let shards = Arc::new(Shards::new(shards));
+    Ok(Running { me, replicas, metrics, lane, nodes, peering, topics, meta, shards })
+}
+
+fn start_roller(
+    replicas: &Replicas,
+    lane: &Arc<Lane>,
+    metrics: &Metrics,
+    meta: &Meta,
+    shards: &Shards,
+    nodes: &Arc<Nodes>,
+) -> Roller {
+    let meta = Member::Meta(Arc::clone(meta.group()));
+    Roller::start(RollerOptions {
+        replay: replicas.options.replay.clone(),
+        lane: Arc::clone(lane),
+        logs: Arc::clone(&replicas.logs),
+        file_bytes: replicas.options.lane.file_bytes,
+        members: shards.all().into_iter().map(Member::Shard).chain([meta]).collect(),
+        peers: Arc::new(NodeSegments::new(Arc::clone(nodes))),
+        metrics: metrics.replay().clone(),
+    })
 }
 
 /// The other nodes, as they were known when this one stopped.
@@ -198,8 +238,7 @@ async fn nodes_of(
 }
 
 fn router_of(nodes: &Arc<Nodes>, shards: &Arc<Shards>, meta: &Meta, stop: &CancellationToken) -> Router {
-    let links =
-        NodeLinks { nodes: Arc::clone(nodes), shards: Arc::clone(shards), meta: Arc::clone(meta.group()) };
+    let links = NodeLinks { nodes: Arc::clone(nodes), shards: Arc::clone(shards), meta: Arc::clone(meta.group()) };
     Router::new(Arc::new(links), stop.clone())
 }
 

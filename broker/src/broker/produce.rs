@@ -99,7 +99,8 @@ impl Broker {
                     && self.topics.by_id(topic.id).is_some() =>
             {
                 let message = format!("shard {} does not host topic `{}` yet; send it again", shard.id(), topic.name);
-                Err(Error::new(Code::NotLeader, message))
+                // Not NotLeader: that would hold up what other topics send to the shard.
+                Err(Error::new(Code::Overloaded, message))
             }
             Err(error) => Err(error),
         }

@@ -88,5 +88,7 @@ pub(super) async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, Error> + Send + 'static,
 ) -> Result<R, Error> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|panic| Err(Error::new(Code::Internal, format!("what was done on the disk ended early: {panic}"))))
+    done.unwrap_or_else(|panic| {
+        Err(Error::new(Code::Internal, format!("what was done on the disk ended early: {panic}")))
+    })
 }

@@ -64,6 +64,11 @@ impl Replicas {
 
     /// Makes and starts a replica that is new here, or that was made and could not be started.
     async fn create(&self, shard: ShardId, replica: ReplicaId, forms: bool) -> Result<Arc<Shard>, Error> {
+        let before = self.marks.lock().get(&shard).and_then(|mark| mark.replica);
+        if let Some(before) = before.filter(|before| *before != replica) {
+            let message = format!("replica {before} of shard {shard} has to be gone before replica {replica} comes");
+            return Err(Error::new(Code::Unavailable, message));
+        }
         self.mark(shard, |mark| Mark { replica: Some(replica), ..mark }).await?;
         let (options, logs) = (self.options.clone(), Arc::clone(&self.logs));
         let (log, states) = blocking(move || {
@@ -79,9 +84,16 @@ impl Replicas {
 
     /// Removes what a replica that has stopped leaves behind. It never comes back under its id.
     async fn forget(&self, shard: ShardId, replica: ReplicaId) -> Result<(), Error> {
-        self.mark(shard, |_| Mark { replica: None, removed: Some(replica) }).await?;
+        let gone = Mark { replica: None, removed: Some(replica) };
         let (options, logs) = (self.options.clone(), Arc::clone(&self.logs));
-        blocking(move || wipe(&options, shard).and_then(|()| logs.forget(shard))).await
+        blocking(move || {
+            identity::mark(&*options.disk, &options.data_dir, shard, gone)?;
+            wipe(&options, shard).and_then(|()| logs.forget(shard))
+        })
+        .await?;
+        // Last: until then it is planned again, and nothing comes in its place.
+        self.marks.lock().insert(shard, gone);
+        Ok(())
     }
 
     async fn mark(&self, shard: ShardId, change: impl FnOnce(Mark) -> Mark) -> Result<(), Error> {

@@ -70,7 +70,7 @@ impl Broker {
             return Err(error);
         }
         let topic = self.meta.topic(id)?;
-        self.host(&topic).await?;
+        self.host(&topic).await.map_err(after_the_change)?;
         Ok(topic)
     }
 
@@ -115,7 +115,7 @@ impl Broker {
         };
         self.change_topics(Command::AlterTopic(alter)).await?;
         let topic = self.meta.topic(topic.id)?;
-        self.host(&topic).await?;
+        self.host(&topic).await.map_err(after_the_change)?;
         Ok(topic)
     }
 
@@ -144,8 +144,8 @@ impl Broker {
         match deletion(self.change_topics(Command::DeleteTopic(delete)).await) {
             Deletion::Gone => {
                 let forgetting = partitions_by_shard(&topic).into_keys().map(|shard| self.forget(shard, topic.id));
-                futures::future::try_join_all(forgetting).await?;
-                self.forget_deleted().await
+                futures::future::try_join_all(forgetting).await.map_err(after_the_change)?;
+                self.forget_deleted().await.map_err(after_the_change)
             }
             Deletion::Unknown(error) => Err(error),
             Deletion::Failed(error) => {
@@ -237,12 +237,15 @@ impl Broker {
     /// Has the shards that this node leads forget what the metadata does not have. A topic is there before any shard hosts
     /// it.
     async fn forget_deleted(&self) -> Result<(), Error> {
+        let led = self.shards.all().into_iter().filter(|shard| self.router.leads(shard.id()));
+        let hosted = led.map(|shard| (shard.id(), shard.read(|state| state.topics().map(|(id, _)| id).collect())));
+        let hosted: Vec<(ShardId, Vec<TopicId>)> = hosted.collect();
+        // Afterwards: what was hosted before is known now, unless it was deleted. L1: a topic that comes meanwhile is kept.
         self.catch_up_with_meta().await?;
         let known: HashSet<TopicId> = self.meta.topics().iter().map(|topic| topic.id).collect();
-        for shard in self.shards.all().into_iter().filter(|shard| self.router.leads(shard.id())) {
-            let hosted: Vec<TopicId> = shard.read(|state| state.topics().map(|(id, _)| id).collect());
-            for id in hosted.into_iter().filter(|id| !known.contains(id)) {
-                self.forget(shard.id(), id).await?;
+        for (shard, topics) in hosted {
+            for id in topics.into_iter().filter(|id| !known.contains(id)) {
+                self.forget(shard, id).await?;
             }
         }
         Ok(())
@@ -253,6 +256,17 @@ impl Broker {
 fn check_expressions(config: &TopicConfig) -> Result<(), Error> {
     config.pattern.as_deref().map_or(Ok(()), check_pattern)?;
     config.multiline.as_deref().map_or(Ok(()), |multiline| Multiline::new(multiline).map(|_| ()))
+}
+
+/// What happens after the metadata has a change: that it failed does not mean that nothing was changed.
+fn after_the_change(error: Error) -> Error {
+    match error.code {
+        Code::NotLeader | Code::Unavailable | Code::NotFormed => {
+            let message = format!("the metadata has the change, and the shards follow later: {}", error.message);
+            Error::new(Code::Timeout, message)
+        }
+        _ => error,
+    }
 }
 
 /// What the answer to a DeleteTopic means.

@@ -35,8 +35,9 @@ pub(crate) struct NodeCopies {
 struct Others {
     /// The nodes that have them, and whether each is a voter's.
     nodes: BTreeMap<NodeId, bool>,
-    /// Voters, those too of which it is not known where they are.
-    voters: usize,
+    /// Voters that are to have a copy, too, so that with this replica a majority has it; those included of which it is not
+    /// known where they are. `None` while the shard is not run here.
+    wanted: Option<usize>,
 }
 
 impl NodeCopies {
@@ -49,13 +50,16 @@ impl NodeCopies {
         let view = self.nodes.view();
         let placed = view.shards.get(&shard).map(|placement| placement.replicas.clone()).unwrap_or_default();
         let mut voters: BTreeSet<ReplicaId> = BTreeSet::new();
-        if let Some(here) = self.shards.get(shard) {
+        let wanted = self.shards.get(shard).map(|here| {
             voters = here.group().members().voters;
-            voters.remove(&here.group().log().replica());
+            let majority = voters.len() / 2 + 1;
+            majority - usize::from(voters.remove(&here.group().log().replica()))
+        });
+        let mut nodes = BTreeMap::new();
+        for (id, view) in placed.iter().filter(|(_, view)| view.node != self.nodes.me()) {
+            *nodes.entry(view.node).or_default() |= voters.contains(id);
         }
-        let nodes = placed.iter().map(|(id, view)| (view.node, voters.contains(id)));
-        let nodes = nodes.filter(|(node, _)| *node != self.nodes.me()).collect();
-        Others { nodes, voters: voters.len() }
+        Others { nodes, wanted }
     }
 
     /// Asks nodes, each on its own, and says of each that counts what came of it.
@@ -85,8 +89,11 @@ impl NodeCopies {
 impl SegmentCopies for NodeCopies {
     async fn hold(&self, shard: ShardId, term: Term, segments: &[SegmentMeta]) -> Result<(), Error> {
         let others = self.others(shard);
-        // Of a majority, this one has them.
-        let mut missing = others.voters.div_ceil(2);
+        let Some(mut missing) = others.wanted else {
+            let message =
+                format!("shard {shard} is not run on this node, so that nobody is asked to hold its segments");
+            return Err(Error::new(Code::Unavailable, message));
+        };
         let bytes: u64 = segments.iter().map(|meta| meta.bytes).sum();
         let request = HoldSegments {
             shard: shard.0,

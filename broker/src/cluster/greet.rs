@@ -37,21 +37,19 @@ async fn round(broker: &Broker, strangers: &mut BTreeSet<String>) {
     let (nodes, seeds) = (broker.nodes(), &broker.options().cluster.join);
     let Some(transport) = nodes.transport() else { return };
     let own = nodes.view().cluster;
-    let greeted = join_all(seeds.iter().map(|seed| transport.call_address(seed, Method::Hello, Frame::default(), WAIT)));
+    let greeted =
+        join_all(seeds.iter().map(|seed| transport.call_address(seed, Method::Hello, Frame::default(), WAIT)));
     for (seed, greeted) in seeds.iter().zip(greeted.await) {
         let Ok((peer, _)) = greeted else { continue };
         match peer.identity.cluster {
-            Some(cluster) if own.is_some_and(|own| own != cluster) => {
-                if strangers.insert(seed.clone()) {
-                    tracing::error!(
-                        %seed, %cluster,
-                        "`cluster.join` names a node of another cluster; two clusters cannot be joined, and this node stays \
-                         in its own. To have it join that one, empty its data directory"
-                    );
-                }
-            }
-            Some(_) => nodes.book().hear(&peer.identity),
             None => {}
+            Some(cluster) if own.is_none_or(|own| own == cluster) => nodes.book().hear(&peer.identity),
+            Some(cluster) if strangers.insert(seed.clone()) => tracing::error!(
+                %seed, %cluster,
+                "`cluster.join` names a node of another cluster; two clusters cannot be joined, and this node stays in its own. \
+                 To have it join that one, empty its data directory"
+            ),
+            Some(_) => {}
         }
     }
 }

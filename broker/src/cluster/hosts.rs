@@ -1,8 +1,8 @@
 //! Has the shards that are led here host exactly the topics that the metadata says.
 //!
-//! Whoever creates, changes or deletes a topic has its shards follow; this makes good what was cut short. It acts on what
-//! differs only after the metadata here is known to be as new as any: a topic that this node has not heard of yet would
-//! look like one that was deleted.
+//! Whoever creates, changes or deletes a topic has its shards follow; this makes good what was cut short. It acts only on
+//! what differs both before and after the metadata here has caught up: what a shard hosted before is known to the metadata
+//! after, unless it was deleted. A topic that comes meanwhile would look like one that is gone.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -32,6 +32,15 @@ struct Difference {
     remove: Vec<TopicId>,
 }
 
+impl Difference {
+    /// What of it there was before, too.
+    fn that_was(mut self, before: &Self) -> Self {
+        self.put.retain(|(topic, _)| before.put.iter().any(|(other, _)| other.id == topic.id));
+        self.remove.retain(|topic| before.remove.contains(topic));
+        self
+    }
+}
+
 /// Looks at every shard that is led here, now and then and whenever the metadata has applied something.
 pub(crate) async fn host(broker: Weak<Broker>) {
     let Some(mut applied) = broker.upgrade().map(|broker| broker.meta().watch_applied()) else { return };
@@ -53,12 +62,15 @@ pub(crate) async fn host(broker: Weak<Broker>) {
 }
 
 async fn round(broker: &Broker) -> Result<(), Error> {
-    if differences(broker).is_empty() {
+    let before = differences(broker);
+    if before.is_empty() {
         return Ok(());
     }
     broker.catch_up_with_meta().await?;
     for (shard, difference) in differences(broker) {
-        heal(&shard, difference).await?;
+        if let Some((_, seen)) = before.iter().find(|(other, _)| other.id() == shard.id()) {
+            heal(&shard, difference.that_was(seen)).await?;
+        }
     }
     Ok(())
 }

@@ -170,7 +170,11 @@ mod tests {
         assert_eq!(steps(&new, ME, &BTreeMap::new(), &runs()), [start(6, true)]);
         assert_eq!(steps(&new, NodeId(2), &BTreeMap::new(), &runs()), [start(7, false)]);
         let old = view(9, &[(6, 1, Role::Voter), (7, 2, Role::Voter)]);
-        assert_eq!(steps(&old, ME, &BTreeMap::new(), &runs()), [start(6, false)], "its log was lost, and the other has it");
+        assert_eq!(
+            steps(&old, ME, &BTreeMap::new(), &runs()),
+            [start(6, false)],
+            "its log was lost, and the other has it"
+        );
     }
 
     #[test]

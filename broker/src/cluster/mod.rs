@@ -37,5 +37,5 @@ pub(crate) use serve::{Intake, Server};
 pub(crate) use workers::NodeWorkers;
 
 pub use forming::Forming;
-pub use options::ClusterOptions;
 pub use operate::{ClusterStatus, Move, NodeState, NodeStatus, ReplicaRole, ReplicaStatus, ShardStatus};
+pub use options::ClusterOptions;

@@ -139,7 +139,11 @@ impl PeerService for Desk {
         if method == Method::RaftAsk {
             self.book.hear(&from.identity);
         }
-        self.on_duty()?.call(from, method, frame).await
+        match method {
+            // Who this node is was said when the connection was made.
+            Method::Hello => Ok(Frame::default()),
+            _ => self.on_duty()?.call(from, method, frame).await,
+        }
     }
 
     async fn stream(&self, from: Peer, method: Method, frames: Frames) -> Result<Frames, Error> {

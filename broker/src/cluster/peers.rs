@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn a_message_arrives_with_its_route_and_as_it_was() {
         let route = Route { shard: ShardId(3), from: ReplicaId(1), to: ReplicaId(1 << 40) };
-        let sent = Message { head: Bytes::from_static(b"head"), parts: vec![Bytes::from_static(b"part"), Bytes::new()] };
+        let sent =
+            Message { head: Bytes::from_static(b"head"), parts: vec![Bytes::from_static(b"part"), Bytes::new()] };
         assert_eq!(unroute(routed(route, sent.clone())).unwrap(), (route, sent));
     }
 

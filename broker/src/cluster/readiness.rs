@@ -87,7 +87,8 @@ async fn look(broker: &Broker, targets: &mut BTreeMap<ShardId, RaftIndex>) -> Re
     let view = broker.nodes().view();
     for shard in broker.shards().all() {
         let replica = shard.group().log().replica();
-        let role = view.shards.get(&shard.id()).and_then(|placement| placement.replicas.get(&replica)).map(|view| view.role);
+        let role =
+            view.shards.get(&shard.id()).and_then(|placement| placement.replicas.get(&replica)).map(|view| view.role);
         // One that is joining serves nobody, and may have days of data to get.
         if role == Some(Role::Voter) {
             reached(broker, shard.id(), shard.group(), shard.applied(), targets).await?;
@@ -124,7 +125,9 @@ async fn committed(broker: &Broker, shard: ShardId, group: &Group) -> Result<Raf
     let node = broker.nodes().view().node_of(shard, leader).ok_or_else(nobody)?;
     let question = Frame::head(ReadIndexRequest { shard: shard.0 }.encode_to_vec());
     let answer = broker.nodes().call(node, Method::ReadIndex, question, ASK_WAIT).await;
-    let unknown = |why: String| Error::new(Code::Unavailable, format!("node {node} does not say how far shard {shard} is: {why}"));
+    let unknown = |why: String| {
+        Error::new(Code::Unavailable, format!("node {node} does not say how far shard {shard} is: {why}"))
+    };
     let answer = answer.map_err(|error| unknown(error.to_string()))?;
     let answer = ReadIndexAnswer::decode(answer.head).map_err(|error| unknown(error.to_string()))?;
     Ok(RaftIndex(answer.index))

@@ -49,18 +49,12 @@ impl Erasures {
 
     /// Jobs that have ended in shards without another replica: this node led them to their end.
     fn ended_here(&self) -> BTreeSet<Key> {
-        self.tools
-            .shards
-            .all()
-            .iter()
-            .filter(|shard| shard.group().is_alone())
-            .flat_map(|shard| ended_in(shard))
-            .collect()
+        self.tools.shards.all().iter().filter(|shard| shard.group().is_alone()).flat_map(ended_in).collect()
     }
 
     /// Shards in which jobs ended: their last saved state may be older, and still name a condition.
     fn ended_before(&self) -> BTreeSet<ShardId> {
-        self.tools.shards.all().iter().flat_map(|shard| ended_in(shard)).map(|(_, shard)| shard).collect()
+        self.tools.shards.all().iter().flat_map(ended_in).map(|(_, shard)| shard).collect()
     }
 
     /// What asks for the records of a topic to be erased whose rows fulfil a condition now: a command for each shard of the

@@ -92,7 +92,7 @@ impl Runner {
     /// Has the log of this node hold nothing of what was erased in shards that another node leads: that one has looked
     /// after its own. Segments that were replaced have left with the commands.
     async fn follow(&mut self) {
-        let ended: BTreeSet<Key> = self.tools.shards.all().iter().flat_map(|shard| ended_in(shard)).collect();
+        let ended: BTreeSet<Key> = self.tools.shards.all().iter().flat_map(ended_in).collect();
         self.ended.retain(|key| ended.contains(key));
         let rests = self.follows.is_some_and(|(until, _)| Instant::now() < until);
         if self.ended.len() == ended.len() || rests || self.stop.is_cancelled() {

@@ -70,12 +70,7 @@ pub(super) struct SlotPart {
 
 impl Plan {
     /// Nothing yet, or why nothing can be read.
-    pub(super) fn new(
-        topic: &TopicInfo,
-        shards: &Shards,
-        partition: PartitionId,
-        next: Offset,
-    ) -> Self {
+    pub(super) fn new(topic: &TopicInfo, shards: &Shards, partition: PartitionId, next: Offset) -> Self {
         let shard = topic.shards.get(partition.0 as usize).and_then(|id| shards.get(*id));
         let tp = TopicPartition { topic: topic.id, partition };
         let zero = Offset(0);

@@ -66,7 +66,9 @@ impl Mark {
     fn to_text(self) -> String {
         let line = |key: &str, id: Option<ReplicaId>| id.map(|id| format!("{key} = {id}\n")).unwrap_or_default();
         let (replica, removed) = (line("replica", self.replica), line("removed", self.removed));
-        format!("# Which replica of the shard this directory holds. Changing it makes the data unusable.\n{replica}{removed}")
+        format!(
+            "# Which replica of the shard this directory holds. Changing it makes the data unusable.\n{replica}{removed}"
+        )
     }
 
     fn parse(text: &str) -> Result<Self, Error> {

@@ -251,7 +251,7 @@ mod tests {
         };
         let (done, conflict) = (Ok(CommandResult::Done), Err(Code::Conflict));
         let alters = [alter(None, 2_000), alter(Some(2_000), 3_000), alter(Some(2_000), 4_000), alter(None, 5_000)];
-        assert_eq!(apply(&mut state, &[create]), [done.clone()]);
+        assert_eq!(apply(&mut state, &[create]), std::slice::from_ref(&done));
         assert_eq!(apply(&mut state, &alters), [done.clone(), done.clone(), conflict, done]);
         assert_eq!(state.topics().next().unwrap().config.max_message_bytes, 5_000);
     }

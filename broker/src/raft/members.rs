@@ -128,10 +128,13 @@ impl Group {
         if !self.role.borrow().leads {
             return Err(self.not_leader());
         }
-        let changed = tokio::time::timeout(CHANGE_WAIT, self.raft.change_membership(change, false)).await;
-        let error = match changed {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => error,
+        // It is two entries, and the second is proposed by whoever waits: nobody may stop waiting in between.
+        let raft = self.raft.clone();
+        let changing = tokio::spawn(async move { raft.change_membership(change, false).await });
+        let error = match tokio::time::timeout(CHANGE_WAIT, changing).await {
+            Ok(Ok(Ok(_))) => return Ok(()),
+            Ok(Ok(Err(error))) => error,
+            Ok(Err(panic)) => return Err(self.unknown_change(&panic)),
             Err(_) => return Err(self.unknown_change(&format_args!("it takes longer than {CHANGE_WAIT:?}"))),
         };
         match error {

@@ -67,7 +67,8 @@ pub(super) async fn cluster_of(nodes: &[Node]) -> Vec<Arc<Broker>> {
     for node in nodes {
         brokers.push(node.start().await);
     }
-    until("three voters of each shard", || async { settled(&brokers[0].cluster_status().await.unwrap(), nodes.len()) }).await;
+    until("three voters of each shard", || async { settled(&brokers[0].cluster_status().await.unwrap(), nodes.len()) })
+        .await;
     for broker in &brokers {
         until("a node that is ready", || async { broker.ready().map_err(|error| error.to_string()) }).await;
     }

@@ -56,8 +56,13 @@ async fn consume(broker: &Broker, topic: &str, partition: u32) -> Vec<(u64, Byte
     let (mut found, mut next) = (Vec::new(), Offset(0));
     loop {
         let partitions = vec![(PartitionId(partition), next)];
-        let request =
-            FetchRequest { topic: topic.to_owned(), partitions, max_bytes: 1 << 20, max_wait: Duration::ZERO, from_follower: false };
+        let request = FetchRequest {
+            topic: topic.to_owned(),
+            partitions,
+            max_bytes: 1 << 20,
+            max_wait: Duration::ZERO,
+            from_follower: false,
+        };
         let fetched = broker.fetch(request).await.unwrap().remove(0);
         if next < fetched.log_start {
             // The lowest records are erased.

@@ -21,7 +21,8 @@ async fn until_it_says(forming: &Forming, words: &str) {
 async fn a_node_that_is_to_join_waits_until_a_cluster_is_begun() {
     let first = Node::new(&[]);
     let waiting = Node { join: vec![first.address.clone()], ..Node::new(&[]) };
-    let begins = Node { join: vec![waiting.address.clone(), first.address.clone()], dir: first.dir, address: first.address };
+    let begins =
+        Node { join: vec![waiting.address.clone(), first.address.clone()], dir: first.dir, address: first.address };
     let (begins_forming, waits) =
         (Forming::start(begins.options()).await.unwrap(), Forming::start(waiting.options()).await.unwrap());
     until_it_says(&waits, "stratalog cluster init").await;
@@ -51,7 +52,8 @@ async fn a_wiped_node_is_refused_under_its_old_id() {
     .await;
     second.stop().await;
     drop(second);
-    let wiped = Node { dir: tempfile::tempdir().unwrap(), address: nodes[1].address.clone(), join: nodes[1].join.clone() };
+    let wiped =
+        Node { dir: tempfile::tempdir().unwrap(), address: nodes[1].address.clone(), join: nodes[1].join.clone() };
     let mut options = wiped.options();
     options.cluster.node_id = NodeId(2);
     let forming = Forming::start(options).await.unwrap();

@@ -259,7 +259,7 @@ fn whole(shard: &ClusterShard, nodes: usize) -> Result<(), String> {
     let number = shard.shard;
     let voters = shard.replicas.iter().filter(|replica| replica.role == "voter").count();
     // An even number of voters is not aimed at: two nodes bear no loss more than one.
-    let wanted = (shard.replication as usize).min(if nodes % 2 == 0 { nodes - 1 } else { nodes });
+    let wanted = (shard.replication as usize).min(if nodes.is_multiple_of(2) { nodes - 1 } else { nodes });
     if shard.leader_node == 0 {
         return Err(format!("shard {number} has no leader"));
     }
@@ -301,10 +301,12 @@ impl Drop for Cluster {
 /// Ports of this machine that nobody listens on, below those that the system gives to connections: one of these may be taken
 /// before the node listens on it.
 pub(super) fn free_ports() -> [u16; 3] {
-    [(); 3].map(|()| loop {
-        let port = fastrand::u16(10_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+    [(); 3].map(|()| {
+        loop {
+            let port = fastrand::u16(10_000..32_000);
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                return port;
+            }
         }
     })
 }

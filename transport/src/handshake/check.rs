@@ -25,10 +25,10 @@ impl Expected {
 
 /// What the side that connected thinks of who is there. `address`: what was dialled.
 pub(super) fn check_accepting(me: &Identity, it: &Identity, expected: Expected, address: &str) -> Result<(), Error> {
-    if me.incarnation == it.incarnation {
-        return Err(Error::new(Code::InvalidConfig, format!("{address} is this node itself, not another one")));
-    }
     let Expected::Node { node, incarnation } = expected else { return Ok(()) };
+    if me.incarnation == it.incarnation {
+        return Err(Error::new(Code::InvalidConfig, format!("{address} is this node itself, not node {node}")));
+    }
     check_cluster(me, it, &format!("the node at {address}"))?;
     if it.node != node {
         let words = format!("at {address} is node {}, not node {node}: see its advertised address", it.node);
@@ -44,12 +44,13 @@ pub(super) fn check_connecting(
     to_node: u64,
     book: &dyn AddressBook,
 ) -> Result<(), Error> {
-    if me.incarnation == it.incarnation {
-        let words = "this node has connected to itself: the address of another node leads to it";
-        return Err(Error::new(Code::InvalidConfig, words));
-    }
+    // Who asks whoever is there may find itself, and sees that.
     if to_node == 0 {
         return Ok(());
+    }
+    if me.incarnation == it.incarnation {
+        let words = format!("this node has connected to itself: the address of node {to_node} leads to it");
+        return Err(Error::new(Code::InvalidConfig, words));
     }
     check_cluster(me, it, &format!("node {}", it.node))?;
     if me.node.0 != to_node {

@@ -146,9 +146,11 @@ async fn a_wiped_node_is_refused_by_both_sides() {
 
 #[tokio::test]
 async fn a_node_that_reaches_itself_says_so() {
-    let refused = Meeting { accepts: identity(1), expected: Expected::Anyone, ..Meeting::new() }.refusal().await;
+    let refused = Meeting { accepts: identity(1), ..Meeting::new() }.refusal().await;
     assert_eq!(refused.code, Code::InvalidConfig);
     assert!(refused.message.contains("itself"), "{}", refused.message);
+    let (there, _) = Meeting { accepts: identity(1), expected: Expected::Anyone, ..Meeting::new() }.hold().await;
+    assert_eq!(there.unwrap(), identity(1), "who asks whoever is there sees that it is itself");
 }
 
 /// Neither what was heard before nor what a node said itself proves anything.

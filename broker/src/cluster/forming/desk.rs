@@ -23,10 +23,9 @@ impl Desk {
 impl PeerService for Desk {
     async fn call(&self, _from: Peer, method: Method, frame: Frame) -> Result<Frame, Error> {
         match method {
-            // Who this node is was said when the connection was made.
-            Method::Hello => Ok(Frame::default()),
             Method::Invite => {
-                let malformed = |error| Error::new(Code::InvalidRequest, format!("an invitation cannot be read: {error}"));
+                let malformed =
+                    |error| Error::new(Code::InvalidRequest, format!("an invitation cannot be read: {error}"));
                 let invitation = InviteRequest::decode(frame.head).map_err(malformed)?;
                 let forming = self.0.upgrade().ok_or_else(|| Error::new(Code::Unavailable, "the node is stopping"))?;
                 forming.add_seeds(&invitation.seeds)?;

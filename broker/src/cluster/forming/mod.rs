@@ -189,7 +189,8 @@ impl Forming {
 
     /// Makes durable what a cluster answered to this node. `deciding` is held.
     async fn join(&self, answer: internal::JoinAnswer) -> Result<(), Error> {
-        let contradiction = |what: &str| Error::new(Code::InvalidRequest, format!("the answer contradicts itself: {what}"));
+        let contradiction =
+            |what: &str| Error::new(Code::InvalidRequest, format!("the answer contradicts itself: {what}"));
         let cluster = answer.cluster.ok_or_else(|| contradiction("it names no cluster"))?;
         let (node, replica) = (NodeId(answer.node), ReplicaId(answer.meta_replica));
         let view = view_of(cluster.clone())?;
@@ -223,18 +224,20 @@ impl Forming {
         Ok(())
     }
 
-    /// Has one more node asked.
+    /// Has more nodes asked.
     ///
     /// # Errors
     /// [`Code::InvalidRequest`] for what is no address, or one too many.
     fn add_seeds(&self, addresses: &[String]) -> Result<(), Error> {
         addresses.iter().try_for_each(|address| check_address(address))?;
         let mut seeds = self.seeds.lock();
-        let own = self.peer_address();
-        seeds.extend(addresses.iter().filter(|address| Some(address.as_str()) != own).cloned());
-        while seeds.len() > MAX_SEEDS {
-            seeds.pop_first();
+        let new: BTreeSet<&String> = addresses.iter().filter(|address| !seeds.contains(*address)).collect();
+        if seeds.len() + new.len() > MAX_SEEDS {
+            let message = format!("this node knows {MAX_SEEDS} nodes that it could ask, which is enough");
+            return Err(Error::new(Code::InvalidRequest, message));
         }
+        let new: Vec<String> = new.into_iter().cloned().collect();
+        seeds.extend(new);
         self.ask.notify_one();
         Ok(())
     }
@@ -277,7 +280,8 @@ fn seeds_of(options: &BrokerOptions) -> Result<BTreeSet<String>, Error> {
 }
 
 fn check_address(address: &str) -> Result<(), Error> {
-    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+    let port =
+        address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
     if port.is_none_or(|port| port == 0) || address.len() > MAX_ADDRESS_BYTES {
         let shown: String = address.chars().take(MAX_ADDRESS_BYTES).collect();
         return Err(Error::new(Code::InvalidConfig, format!("`{shown}` is no address of a node: it is host:port")));
@@ -286,7 +290,8 @@ fn check_address(address: &str) -> Result<(), Error> {
 }
 
 fn belongs_already(identity: &Identity) -> Error {
-    let message = format!("this is node {} of cluster {}: it cannot begin or join another", identity.node, identity.cluster);
+    let message =
+        format!("this is node {} of cluster {}: it cannot begin or join another", identity.node, identity.cluster);
     Error::new(Code::WrongCluster, message)
 }
 

@@ -114,7 +114,9 @@ fn why(found: &Found, refusals: &[String]) -> String {
 
 /// Asks all seeds who they are.
 async fn greet(forming: &Forming) -> Found {
-    let seeds: Vec<String> = forming.seeds.lock().iter().cloned().collect();
+    // The same list may stand in the settings of every node, this one included.
+    let own = forming.peer_address();
+    let seeds: Vec<String> = forming.seeds.lock().iter().filter(|seed| Some(seed.as_str()) != own).cloned().collect();
     let greeted = join_all(seeds.iter().map(|seed| hello(forming, seed))).await;
     let mut found = Found::default();
     for (seed, greeted) in seeds.into_iter().zip(greeted) {

@@ -11,7 +11,7 @@ use crate::meta::named;
 pub(super) fn warnings(status: &ClusterStatus) -> Vec<String> {
     let silent: BTreeSet<NodeId> = status.nodes.iter().filter(|node| !node.reachable).map(|node| node.node).collect();
     let mut warnings = Vec::new();
-    warnings.extend(of_shards(status, |shard| lost(shard), "has no replica any more: what it held is lost"));
+    warnings.extend(of_shards(status, lost, "has no replica any more: what it held is lost"));
     warnings.extend(of_shards(
         status,
         |shard| !lost(shard) && !has_quorum(shard, &silent),
@@ -30,7 +30,7 @@ pub(super) fn warnings(status: &ClusterStatus) -> Vec<String> {
         status,
         |shard| {
             let voters = voters(shard).count();
-            voters > 0 && voters % 2 == 0
+            voters > 0 && voters.is_multiple_of(2)
         },
         "has an even number of voters: it survives no more losses than with one voter less",
     ));

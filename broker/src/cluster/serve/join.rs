@@ -21,7 +21,10 @@ pub(super) async fn join(broker: &Arc<Broker>, from: &Peer, frame: Frame) -> Res
     let asked: JoinRequest = decode(Method::Join, frame.head)?;
     let who = &from.identity;
     if let Some(other) = who.cluster {
-        let message = format!("the node at {} belongs to cluster {other} already: two clusters cannot be joined", who.peer_address);
+        let message = format!(
+            "the node at {} belongs to cluster {other} already: two clusters cannot be joined",
+            who.peer_address
+        );
         return Err(Error::new(Code::WrongCluster, message));
     }
     check_reached(broker, who).await?;

@@ -38,7 +38,6 @@ impl PeerService for Server {
     async fn call(&self, from: Peer, method: Method, frame: Frame) -> Result<Frame, Error> {
         let broker = self.broker()?;
         match method {
-            Method::Hello => Ok(Frame::default()),
             Method::Join => join::join(&broker, &from, frame).await,
             Method::Invite => Err(join::is_in_a_cluster(&broker)),
             Method::RaftAsk => raft::ask(&broker, frame).await,
@@ -52,11 +51,9 @@ impl PeerService for Server {
             Method::HoldSegments => segments::hold(&broker, frame).await,
             Method::OpenPart => parts::open(&broker, frame).await,
             Method::ClosePart => parts::close(&broker, frame).await,
-            Method::RaftReplicate
-            | Method::RaftState
-            | Method::Produce
-            | Method::FetchSegment
-            | Method::RunPart => {
+            // The desk in front has answered a Hello.
+            Method::Hello => Ok(Frame::default()),
+            Method::RaftReplicate | Method::RaftState | Method::Produce | Method::FetchSegment | Method::RunPart => {
                 Err(wrong_shape(method, "a stream"))
             }
         }
@@ -84,8 +81,9 @@ fn wrong_shape(method: Method, shape: &str) -> Error {
 /// # Errors
 /// [`Code::InvalidRequest`], naming the method.
 fn decode<M: Message + Default>(method: Method, head: Bytes) -> Result<M, Error> {
-    let malformed =
-        |error| Error::new(Code::InvalidRequest, format!("a {} of another node cannot be read: {error}", method.name()));
+    let malformed = |error| {
+        Error::new(Code::InvalidRequest, format!("a {} of another node cannot be read: {error}", method.name()))
+    };
     M::decode(head).map_err(malformed)
 }
 

@@ -98,7 +98,7 @@ pub(super) fn target(placement: &Placement, active: usize) -> usize {
     match active {
         0 => 0,
         _ if active >= asked => asked,
-        _ if active % 2 == 0 => active - 1,
+        _ if active.is_multiple_of(2) => active - 1,
         _ => active,
     }
 }

@@ -66,7 +66,7 @@ fn reduce(
 ) -> Option<Change> {
     let voters = placement.staying().count();
     let too_many = voters > placement.replication as usize && voters > wanted;
-    let needless = shard.0 == 0 && voters > FEWEST && voters > wanted && voters % 2 == 0;
+    let needless = shard.0 == 0 && voters > FEWEST && voters > wanted && voters.is_multiple_of(2);
     if !too_many && !needless {
         return None;
     }

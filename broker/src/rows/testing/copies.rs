@@ -53,8 +53,11 @@ pub(in crate::rows) struct FakeCopies {
     /// From where each fetch began.
     pub(in crate::rows) offsets: Mutex<Vec<u64>>,
     /// What becomes of a file on its way.
-    pub(in crate::rows) fetched: Mutex<fn(Vec<u8>) -> Vec<Result<Bytes, Error>>>,
+    pub(in crate::rows) fetched: Mutex<OnItsWay>,
 }
+
+/// The chunks in which the bytes of a file arrive.
+type OnItsWay = fn(Vec<u8>) -> Vec<Result<Bytes, Error>>;
 
 impl FakeCopies {
     pub(in crate::rows) fn of(dir: &Path) -> Arc<Self> {

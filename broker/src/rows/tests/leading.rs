@@ -60,14 +60,17 @@ async fn s1_a_seal_of_somebody_else_may_end_inside_a_chunk() {
     log.produce(&logs, 0, &[&at_hour(0), &at_hour(1)]);
     log.produce(&logs, 1, &[&at_hour(0), "no JSON"]);
     let rows = start(&log, std::slice::from_ref(&logs), quiet()).await;
+    let shard = rows.shards_of(&logs).next().unwrap();
+    // While this is held, files that no manifest names are not collected.
+    let merging = shard.merging.lock().await;
     let seals = sealed_elsewhere(&log, &logs, [dirs[1].path(), dirs[0].path()]).await;
     log.produce(&logs, 0, &[&at_hour(2), &at_hour(3), &at_hour(4), &at_hour(5)]);
     let all = [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 0), (1, 1)];
     assert_eq!(rows_of(&rows, &logs).await, all);
-    let shard = rows.shards_of(&logs).next().unwrap();
     assert_eq!(shard.tail.read(logs.id, |tail| tail.chunks.len()), 1, "what is sealed elsewhere is part of a chunk");
 
     log.apply(&seals).into_iter().for_each(|sealed| drop(sealed.unwrap()));
+    drop(merging);
     assert_eq!(rows_of(&rows, &logs).await, all, "S1: each once");
     log.produce(&logs, 1, &[&at_hour(6)]);
     caught_up(&rows).await;
@@ -86,7 +89,6 @@ async fn sealed_elsewhere(log: &MemLog, logs: &Arc<TopicInfo>, [from, to]: [&Pat
     let rows = start(&other, std::slice::from_ref(logs), quiet()).await;
     *other.fate.lock() = SealFate::Late;
     let shard = rows.shards_of(logs).next().unwrap();
-    // While this is held, files that no manifest names are not collected.
     let merging = shard.merging.lock().await;
     rows.seal_now(logs).await.unwrap_err();
     let seals = other.take_late();

@@ -47,17 +47,8 @@ fn print_for_people(status: &v1::ClusterStatus) -> Result<(), Failure> {
 }
 
 fn nodes(status: &v1::ClusterStatus) -> Listing {
-    let columns = [
-        "node",
-        "state",
-        "zone",
-        "version",
-        "peer_address",
-        "grpc_address",
-        "http_address",
-        "replicas",
-        "leads",
-    ];
+    let columns =
+        ["node", "state", "zone", "version", "peer_address", "grpc_address", "http_address", "replicas", "leads"];
     let mut listing = Listing::new(&columns);
     for node in &status.nodes {
         listing.push(vec![
@@ -99,7 +90,9 @@ fn shards(status: &v1::ClusterStatus) -> Listing {
 /// The nodes of the replicas, with what is not as it should be: `1, 2 (-40), 3 (joining, 12.0 MiB missing)`.
 fn replicas(shard: &v1::ClusterShard) -> String {
     let mut text = String::new();
-    for replica in &shard.replicas {
+    let mut by_node: Vec<_> = shard.replicas.iter().collect();
+    by_node.sort_by_key(|replica| replica.node);
+    for replica in by_node {
         let mut notes = Vec::new();
         if replica.role != "voter" {
             notes.push(replica.role.clone());
@@ -193,15 +186,13 @@ mod tests {
             missing_bytes: missing,
             ..v1::ClusterReplica::default()
         };
-        let replicas_of = |replicas: Vec<v1::ClusterReplica>| {
-            replicas(&v1::ClusterShard { applied: 100, replicas, ..v1::ClusterShard::default() })
-        };
-        let told = replicas_of(vec![
-            replica(1, "voter", 100, 0),
+        let all = vec![
             replica(2, "voter", 60, 0),
+            replica(1, "voter", 100, 0),
             replica(3, "voter", 0, 0),
             replica(4, "joining", 100, 2048),
-        ]);
-        assert_eq!(told, "1, 2 (-40), 3 (no answer), 4 (joining, 2.0 KiB missing)");
+        ];
+        let shard = v1::ClusterShard { applied: 100, replicas: all, ..v1::ClusterShard::default() };
+        assert_eq!(replicas(&shard), "1, 2 (-40), 3 (no answer), 4 (joining, 2.0 KiB missing)");
     }
 }

@@ -51,8 +51,11 @@ pub(crate) fn batch_answer(number: u64, answer: Result<(RaftIndex, Offset), Erro
     Frame::head(head.encode_to_vec())
 }
 
+/// Where a batch is, or why it is not there.
+pub(crate) type BatchAnswer = Result<(RaftIndex, Offset), Missed>;
+
 /// Reads such an answer: its number, and where the batch is, or why it is not there.
-pub(crate) fn read_batch_answer(frame: Frame) -> Result<(u64, Result<(RaftIndex, Offset), Missed>), Missed> {
+pub(crate) fn read_batch_answer(frame: Frame) -> Result<(u64, BatchAnswer), Missed> {
     let head: ProducedBatch = super::super::decode(frame.head)?;
     let answer = match head.code {
         0 => Ok((RaftIndex(head.index), Offset(head.base_offset))),
