@@ -114,9 +114,8 @@ fn why(found: &Found, refusals: &[String]) -> String {
 
 /// Asks all seeds who they are.
 async fn greet(forming: &Forming) -> Found {
-    // The same list may stand in the settings of every node, this one included.
     let own = forming.peer_address();
-    let seeds: Vec<String> = forming.seeds.lock().iter().filter(|seed| Some(seed.as_str()) != own).cloned().collect();
+    let seeds: Vec<String> = forming.seeds.lock().iter().cloned().collect();
     let greeted = join_all(seeds.iter().map(|seed| hello(forming, seed))).await;
     let mut found = Found::default();
     for (seed, greeted) in seeds.into_iter().zip(greeted) {
@@ -127,6 +126,8 @@ async fn greet(forming: &Forming) -> Found {
                 Some(cluster) => found.members.entry(cluster).or_default().push(seed),
                 None => found.waiting.push(seed),
             },
+            // The same list may stand in the settings of every node, this one included.
+            Err(_) if Some(seed.as_str()) == own => {}
             Err(error) => found.silent.push(format!("{seed}: {error}")),
         }
     }
