@@ -10,9 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/stratalog/internal/v1/parts.proto",
         "proto/stratalog/internal/v1/route.proto",
     ];
-    for file in files {
-        println!("cargo:rerun-if-changed={file}");
-    }
+    // All of it: these files import others.
+    println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(files, ["proto"])?;
     tonic_prost_build::configure().bytes(".").codec_path("crate::codec::RoomyCodec").compile_fds(descriptors)?;
     Ok(())

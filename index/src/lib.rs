@@ -22,6 +22,7 @@ mod matcher;
 mod pattern;
 mod query;
 mod reader;
+mod words;
 mod writer;
 
 #[cfg(test)]
@@ -34,4 +35,5 @@ pub use hits::Hits;
 pub use matcher::LeafMatcher;
 pub use query::{CompareOp, Leaf, MAX_CLAUSES, MAX_DEPTH, MAX_QUERY_BYTES, ParseError, Query, parse};
 pub use reader::TextIndex;
+pub use words::Words;
 pub use writer::{MIN_BUDGET_BYTES, TextIndexWriter};

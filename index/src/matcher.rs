@@ -57,6 +57,11 @@ impl LeafMatcher {
         true
     }
 
+    /// The folded parts that a text must have, and whether the last one may go on. No parts: no text matches.
+    pub(crate) fn parts(&self) -> (&[String], bool) {
+        (&self.pattern.parts, self.pattern.open)
+    }
+
     /// The truth itself, for any text and any pattern.
     fn walk(&self, text: &str) -> bool {
         let last = match self.pattern.parts.len() {

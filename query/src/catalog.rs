@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;
+use stratalog_index::{LeafMatcher, Words};
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::{Error, Offset, PartitionId, RaftIndex, ShardId, TenantId, Token, TopicId};
 use stratalog_storage::{SegmentHandle, SegmentMeta};
@@ -244,13 +245,46 @@ pub struct TailChunk {
     pub last_index: RaftIndex,
     /// At most [`TailChunk::MAX_ROWS`] rows, in a schema of its own: system columns, then user columns by name.
     pub rows: RecordBatch,
-    /// Memory held, in bytes.
+    /// Memory held, in bytes, with what [`index_words`](Self::index_words) adds.
     pub bytes: usize,
+    /// Of all columns of text, once somebody has taken the time.
+    words: OnceLock<Words>,
 }
 
 impl TailChunk {
     /// The most rows of a chunk, as of a granule: the unit of work of a scan.
     pub const MAX_ROWS: usize = 8_192;
+
+    /// `rows` are at most [`MAX_ROWS`](Self::MAX_ROWS), of entries between the two indexes, both included.
+    pub fn new(first_index: RaftIndex, last_index: RaftIndex, rows: RecordBatch) -> Self {
+        let bytes = rows.get_array_memory_size() + Words::bytes_for(text_bytes(&rows));
+        Self { first_index, last_index, rows, bytes, words: OnceLock::new() }
+    }
+
+    /// Notes which words the rows have, so that a search for others passes them by. Costs a walk through all text; the rows
+    /// are there for queries before and meanwhile.
+    pub fn index_words(&self) {
+        let texts = texts(&self.rows).flat_map(|column| column.iter().flatten());
+        self.words.get_or_init(|| Words::of(texts, text_bytes(&self.rows)));
+    }
+
+    /// Whether [`index_words`](Self::index_words) was called.
+    pub fn has_words(&self) -> bool {
+        self.words.get().is_some()
+    }
+
+    /// Whether it is known that no text of any column matches.
+    pub(crate) fn excludes(&self, matcher: &LeafMatcher) -> bool {
+        self.words.get().is_some_and(|words| !words.may_match(matcher))
+    }
+}
+
+fn texts(rows: &RecordBatch) -> impl Iterator<Item = &StringArray> {
+    rows.columns().iter().filter_map(|column| column.as_string_opt::<i32>())
+}
+
+fn text_bytes(rows: &RecordBatch) -> usize {
+    texts(rows).map(|column| column.value_data().len()).sum()
 }
 
 /// Record values as they were produced, read from the log.

@@ -134,9 +134,14 @@ fn missing_column(field: &Column, valid: &[Column]) -> String {
 
 fn over_budget(message: &str) -> String {
     let first = plain(message);
-    format!(
-        "the query needs more memory than it may use: {first}; narrow the time range, select fewer columns or add a LIMIT"
-    )
+    // The rows of a LIMIT and of its OFFSET are kept all at once.
+    let advice = match first.contains("TopK") {
+        true => {
+            "ask for fewer rows with LIMIT, and instead of a large OFFSET for those behind the last row seen (WHERE key > …)"
+        }
+        false => "narrow the time range, select fewer columns or add a LIMIT",
+    };
+    format!("the query needs more memory than it may use: {first}; {advice}")
 }
 
 fn arrow_error(error: &ArrowError) -> (Code, String) {

@@ -31,8 +31,7 @@ pub(super) fn cut(chunk: &Arc<TailChunk>, sealed: &Sealed) -> Option<Arc<TailChu
     let rows = filter_record_batch(&chunk.rows, &stays).expect("there is a mark for each row");
     // Its rows lie above the row frontier, one by one.
     let first_index = RaftIndex(sealed.row_frontier.0 + 1);
-    let bytes = rows.get_array_memory_size();
-    Some(Arc::new(TailChunk { first_index, last_index: chunk.last_index, bytes, rows }))
+    Some(Arc::new(TailChunk::new(first_index, chunk.last_index, rows)))
 }
 
 /// How many rows of each partition chunks have.

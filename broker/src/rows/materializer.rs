@@ -110,7 +110,9 @@ impl Materializer {
         self.count(&applied, &pulled);
         let held: Vec<_> = applied.unreadable.iter().map(|lost| (lost.topic, self.hold(lost, None))).collect();
         let newly_held = held.len();
+        let grown: Vec<TopicId> = pulled.iter().map(|pulled| pulled.topic).collect();
         self.tail.publish(applied.through, pulled, held);
+        self.tail.index_words(&grown);
         self.tail.retain(&topics.into_keys().collect::<Vec<_>>());
         self.progress.pull_ended(self.behind(&applied));
         newly_held

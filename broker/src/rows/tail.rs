@@ -129,6 +129,18 @@ impl Tail {
         self.usage.changed();
     }
 
+    /// Notes the words of the newest chunks of topics, for searches, once a chunk is so large that looking through it takes
+    /// long: by then it is seldom joined with others any more.
+    pub(super) fn index_words(&self, topics: &[TopicId]) {
+        for topic in topics {
+            let grown = self.read(*topic, |tail| {
+                let newest = tail.chunks.iter().rev().take_while(|chunk| !chunk.has_words());
+                newest.filter(|chunk| chunk.bytes >= WORDS_FROM_BYTES).cloned().collect::<Vec<_>>()
+            });
+            grown.iter().for_each(|chunk| chunk.index_words());
+        }
+    }
+
     /// How a topic is held back, if it is.
     pub(super) fn held(&self, topic: TopicId) -> Option<Held> {
         self.state.lock().held.get(topic).cloned()
@@ -279,6 +291,8 @@ impl Tail {
 
 /// Chunks of more bytes are not joined: it would cost more than it saves.
 const MAX_JOIN_BYTES: usize = 4 << 20;
+/// Chunks of fewer bytes are looked through in no time.
+const WORDS_FROM_BYTES: usize = 1 << 20;
 
 impl State {
     fn add(&mut self, merged: Merged, usage: &Usage) {

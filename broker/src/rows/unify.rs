@@ -48,7 +48,7 @@ pub(super) fn join(chunks: &[&TailChunk]) -> TailChunk {
     let rows = concat_batches(&schema, &batches).expect("batches of one schema can be joined");
     let first_index = chunks.iter().map(|chunk| chunk.first_index).min().expect("there is a chunk");
     let last_index = chunks.iter().map(|chunk| chunk.last_index).max().expect("there is a chunk");
-    TailChunk { first_index, last_index, bytes: rows.get_array_memory_size(), rows }
+    TailChunk::new(first_index, last_index, rows)
 }
 
 /// The batches in one schema: system columns, then the user columns of all by name.

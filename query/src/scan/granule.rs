@@ -51,6 +51,8 @@ pub(super) struct Decoded {
 pub(super) enum Bounds {
     /// Nothing.
     Unknown,
+    /// That no row matches.
+    Nothing,
     /// A bit for every row.
     Bits { sure: BooleanBuffer, maybe: BooleanBuffer },
 }
@@ -119,8 +121,10 @@ impl<'a> Granule<'a> {
     /// Rows that a text index excludes need no other look, whatever the order of the conjuncts.
     fn restrict_by_index(&self, selection: &mut Selection) {
         for leaf in self.filters.conjuncts.iter().filter_map(|conjunct| conjunct.leaf) {
-            if let Bounds::Bits { maybe, .. } = self.stored.bounds(leaf) {
-                selection.restrict(&maybe);
+            match self.stored.bounds(leaf) {
+                Bounds::Unknown => {}
+                Bounds::Nothing => selection.restrict(&BooleanBuffer::new_unset(self.stored.rows())),
+                Bounds::Bits { maybe, .. } => selection.restrict(&maybe),
             }
         }
     }
@@ -162,6 +166,7 @@ impl<'a> Granule<'a> {
         let bounds = self.stored.bounds(leaf);
         let known = |row: usize| match &bounds {
             Bounds::Unknown => None,
+            Bounds::Nothing => Some(false),
             Bounds::Bits { sure, maybe } => match (sure.value(row), maybe.value(row)) {
                 (true, _) => Some(true),
                 (false, true) => None,

@@ -108,7 +108,7 @@ impl Partition {
         match piece {
             Piece::Tail { shard, chunk } => {
                 reading.counts.tail_rows(chunk.rows.num_rows());
-                self.rows(&TailRows { table: &reading.table, shard: &shards[*shard], chunk })
+                self.rows(&TailRows { table: &reading.table, filters: &reading.filters, shard: &shards[*shard], chunk })
             }
             Piece::Granule { segment, granule, generation } => {
                 if reading.is_excluded_by_now(segment, *granule, *generation) {

@@ -1,9 +1,12 @@
-//! A chunk of the tail as rows of a scan. There is no index: leaves are tried on the text.
+//! A chunk of the tail as rows of a scan. There is no index: leaves are tried on the text, unless it is known that the chunk
+//! does not have their words.
 
 use arrow::array::{Array, new_null_array};
+use arrow::datatypes::DataType;
 use datafusion::common::Result;
 
 use super::ScanTable;
+use super::filter::Filters;
 use super::granule::{Bounds, Decoded, Stored};
 use super::log_start::Seen;
 use crate::catalog::{RawRecords, ShardSnapshot, TailChunk};
@@ -12,8 +15,18 @@ use crate::widen::widen;
 /// A chunk, seen through the columns of a table.
 pub(super) struct TailRows<'a> {
     pub(super) table: &'a ScanTable,
+    pub(super) filters: &'a Filters,
     pub(super) shard: &'a ShardSnapshot,
     pub(super) chunk: &'a TailChunk,
+}
+
+impl TailRows<'_> {
+    /// Whether a column of the table is text here already, or missing: what becomes text only in the table has words that the
+    /// chunk does not know of.
+    fn is_text(&self, column: usize) -> bool {
+        let stored = self.chunk.rows.column_by_name(self.table.schema.field(column).name());
+        stored.is_none_or(|stored| *stored.data_type() == DataType::Utf8)
+    }
 }
 
 impl Stored for TailRows<'_> {
@@ -32,8 +45,10 @@ impl Stored for TailRows<'_> {
         }
     }
 
-    fn bounds(&self, _leaf: usize) -> Bounds {
-        Bounds::Unknown
+    fn bounds(&self, leaf: usize) -> Bounds {
+        let leaf = &self.filters.leaves[leaf];
+        let is_excluded = self.chunk.excludes(&leaf.matcher) && leaf.columns.iter().all(|column| self.is_text(*column));
+        if is_excluded { Bounds::Nothing } else { Bounds::Unknown }
     }
 
     fn seen(&self) -> Option<Seen<'_>> {

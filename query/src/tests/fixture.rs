@@ -232,9 +232,12 @@ pub(super) fn positions(batch: &RecordBatch) -> Vec<(u32, u64)> {
 }
 
 fn chunk(rows: &[Row]) -> Arc<TailChunk> {
-    let rows = batch(rows);
-    let bytes = rows.get_array_memory_size();
-    Arc::new(TailChunk { first_index: RaftIndex(1), last_index: RaftIndex(2), rows, bytes })
+    let chunk = TailChunk::new(RaftIndex(1), RaftIndex(2), batch(rows));
+    // The one as well as the other, as it comes.
+    if chunk.rows.num_rows().is_multiple_of(2) {
+        chunk.index_words();
+    }
+    Arc::new(chunk)
 }
 
 fn seal(io: &Arc<dyn Io>, dir: &Path, topic: &TopicInfo, rows: &[Row], analyzer_version: u32) -> SegmentHandle {

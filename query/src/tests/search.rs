@@ -51,6 +51,19 @@ async fn columns_without_values_in_the_hits_are_left_out() {
     assert_eq!((none.num_rows(), none.num_columns()), (0, 3));
 }
 
+/// Two chunks of the tail of which it is known what words they have, and whose `status` is a number in one, text in the other.
+#[tokio::test]
+async fn q2_a_number_that_is_text_beside_other_rows_is_found_where_words_are_known() {
+    let fixture = Fixture::new();
+    fixture.topic("logs");
+    let rows = |status: fn(Row) -> Row| (0..2).map(|n| status(Row::new(0, n, 0))).collect::<Vec<_>>();
+    fixture.add("logs", Place::Tail, &rows(|row| row.int("status", 507)));
+    fixture.add("logs", Place::Tail, &rows(|row| row.text("status", "507 disk full").text("path", "/507")));
+    let found = async |query: &str| fixture.search(request(query)).await.unwrap().0.num_rows();
+    assert_eq!(found("status:507").await, 4);
+    assert_eq!((found("disk").await, found("path:507").await, found("absent").await), (2, 2, 0));
+}
+
 #[tokio::test]
 async fn an_empty_query_finds_every_row_dead_ones_included() {
     let fixture = fixture();

@@ -158,8 +158,7 @@ impl<'a> Parser<'a> {
         let (rows, dead_rows) = open.builder.finish();
         self.parsed.rows += rows.num_rows() as u64;
         self.parsed.dead_rows += dead_rows;
-        let bytes = rows.get_array_memory_size();
-        self.parsed.chunks.push(TailChunk { first_index: open.first_index, last_index: open.last_index, rows, bytes });
+        self.parsed.chunks.push(TailChunk::new(open.first_index, open.last_index, rows));
     }
 }
 
