@@ -1,8 +1,11 @@
 //! Who a data directory is, and that only one process uses it.
 //!
 //! `node.toml` is written once, when the directory begins a cluster or joins one, and never changed. A directory that
-//! waits for a cluster has `incarnation` instead: it is the same in every try to join. All these files are a subset of
-//! TOML: one `key = value` a line, `#` starts a comment.
+//! waits for a cluster has `incarnation` instead: it is the same in every try to join, and goes when `node.toml` is there.
+//! All these files are a subset of TOML: one `key = value` a line, `#` starts a comment.
+//!
+//! A directory that was emptied must not come back as who it was: others count on what it acknowledged (L1). So the log is
+//! made before `node.toml`, which is never there without it, and without `node.toml` nobody knows who the directory was.
 
 mod replica;
 
@@ -10,7 +13,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 use stratalog_proto::{Code, Error, NodeId};
-use stratalog_storage::{Io, OpenMode, write_durably};
+use stratalog_storage::{Io, Lane, OpenMode, write_durably};
 use uuid::Uuid;
 
 pub(crate) use replica::{Mark, local_replicas, mark};
@@ -98,16 +101,49 @@ pub fn lock_to_inspect(dir: &Path) -> Result<Option<DirLock>, Error> {
 /// The identity of a directory; `None` for one that belongs to no cluster yet.
 ///
 /// # Errors
-/// [`Code::CorruptData`] if there is data and no identity, or one that cannot be read; [`Code::NewerVersion`]; [`Code::Io`].
+/// [`Code::CorruptData`] if there is data and no identity, an identity and no log, or an identity that cannot be read;
+/// [`Code::NewerVersion`]; [`Code::Io`].
 pub(crate) fn load(io: &dyn Io, dir: &Path) -> Result<Option<Identity>, Error> {
     let path = dir.join(IDENTITY_FILE);
     if let Some(text) = read_small(io, &path)? {
-        return Identity::parse(&text).map(Some).map_err(|error| within(&path, error));
+        let identity = Identity::parse(&text).map_err(|error| within(&path, error))?;
+        return check_log(io, dir, &identity).map(|()| Some(identity));
     }
-    if io.exists(&dir.join("lanes")).map_err(|error| failed(&path, &error))? {
+    if has_data(io, dir).map_err(|error| failed(&path, &error))? {
         return Err(unreadable(&path, "it is missing, and the directory has data; restore it from a copy"));
     }
     Ok(None)
+}
+
+/// Refuses a directory whose log is gone: it would vote, and answer, as somebody who never acknowledged anything (L1).
+fn check_log(io: &dyn Io, dir: &Path, identity: &Identity) -> Result<(), Error> {
+    let (lane, node) = (lane_dir(dir), identity.node);
+    if Lane::is_in(io, &lane).map_err(|error| failed(&lane, &error))? {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is missing or empty: the log of node {node}, with what it acknowledged, is lost. Nothing was changed; restore it \
+         from a copy. Without one, start with an empty data directory: in a cluster of several it joins as a new node, and \
+         `stratalog cluster remove-node {node} --force` gives the old one up",
+        lane.display()
+    );
+    Err(Error::new(Code::CorruptData, message))
+}
+
+/// Whether somebody who is not known any more wrote here. A directory that was about to get its identity has a log
+/// without entries, and its incarnation.
+fn has_data(io: &dyn Io, dir: &Path) -> std::io::Result<bool> {
+    if io.exists(&dir.join("lanes"))? && !io.exists(&dir.join(INCARNATION_FILE))? {
+        return Ok(true);
+    }
+    let shards = dir.join("shards");
+    let names = if io.exists(&shards)? { io.list(&shards)? } else { Vec::new() };
+    for within in names.iter().flat_map(|name| ["state", "segments"].map(|within| shards.join(name).join(within))) {
+        if io.exists(&within)? && !io.list(&within)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Gives a directory without data its identity, for ever.
@@ -121,6 +157,20 @@ pub(crate) fn write(io: &dyn Io, dir: &Path, identity: &Identity) -> Result<(), 
     }
     let path = dir.join(IDENTITY_FILE);
     write_durably(io, &path, &[identity.to_text().as_bytes()]).map_err(|error| failed(&path, &error))
+}
+
+/// Removes the incarnation of a directory that has its identity: whoever took the identity away would else come back as
+/// the same node, without what that acknowledged (L1).
+///
+/// # Errors
+/// [`Code::Io`].
+pub(crate) fn forget_incarnation(io: &dyn Io, dir: &Path) -> Result<(), Error> {
+    let path = dir.join(INCARNATION_FILE);
+    let forget = || match io.exists(&path)? {
+        true => io.remove(&path).and_then(|()| io.sync_dir(dir)),
+        false => Ok(()),
+    };
+    forget().map_err(|error| failed(&path, &error))
 }
 
 /// The incarnation of a directory that belongs to no cluster yet; made when it is asked for first.
@@ -216,6 +266,11 @@ fn uuid(text: &str, key: &str) -> Result<Uuid, Error> {
     required(text, key)?.parse().map_err(|_| malformed(&format!("`{key}` is not a UUID")))
 }
 
+/// Where the log of all groups is.
+pub(crate) fn lane_dir(dir: &Path) -> PathBuf {
+    dir.join("lanes").join("0")
+}
+
 /// Where a shard's segments are.
 pub(crate) fn segments_dir(dir: &Path, shard: u32) -> PathBuf {
     shard_dir(dir, shard).join("segments")
@@ -250,28 +305,72 @@ fn within(path: &Path, error: Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use stratalog_storage::RealDisk;
+    use std::sync::Arc;
+
+    use stratalog_storage::{LaneOptions, RealDisk};
 
     use super::*;
+
+    fn identity(joined: bool) -> Identity {
+        let (cluster, incarnation) = (Uuid::now_v7(), Uuid::now_v7());
+        Identity { cluster, node: NodeId(7), incarnation, shards: 3, replication: 3, joined }
+    }
+
+    fn make_lane(dir: &Path) {
+        let options = LaneOptions { file_bytes: 1 << 20, ..LaneOptions::default() };
+        Lane::make(Arc::new(RealDisk), &lane_dir(dir), &options).unwrap();
+    }
 
     #[test]
     fn an_identity_is_kept_as_it_was_made() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(load(&RealDisk, dir.path()).unwrap(), None);
-        let incarnation = incarnation(&RealDisk, dir.path()).unwrap();
-        assert_eq!(super::incarnation(&RealDisk, dir.path()).unwrap(), incarnation);
+        let first = incarnation(&RealDisk, dir.path()).unwrap();
+        assert_eq!(incarnation(&RealDisk, dir.path()).unwrap(), first);
+        make_lane(dir.path());
+        assert_eq!(load(&RealDisk, dir.path()).unwrap(), None, "a crash before the identity leaves a new directory");
         for joined in [false, true] {
-            let made =
-                Identity { cluster: Uuid::now_v7(), node: NodeId(7), incarnation, shards: 3, replication: 3, joined };
+            let made = identity(joined);
             write(&RealDisk, dir.path(), &made).unwrap();
             assert_eq!(load(&RealDisk, dir.path()).unwrap(), Some(made));
         }
     }
 
     #[test]
+    fn l1_a_directory_that_lost_its_log_is_not_taken_for_the_node_that_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        make_lane(dir.path());
+        write(&RealDisk, dir.path(), &identity(true)).unwrap();
+        for lost in
+            [lane_dir(dir.path()).join("00000000000000000001.log"), lane_dir(dir.path()), dir.path().join("lanes")]
+        {
+            if lost.is_dir() { std::fs::remove_dir_all(&lost) } else { std::fs::remove_file(&lost) }.unwrap();
+            let error = load(&RealDisk, dir.path()).unwrap_err();
+            assert_eq!(error.code, Code::CorruptData);
+            assert!(error.message.contains("lanes/0") && error.message.contains("remove-node 7"), "{error}");
+        }
+    }
+
+    #[test]
+    fn l1_a_directory_that_lost_its_identity_has_a_new_incarnation() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = incarnation(&RealDisk, dir.path()).unwrap();
+        write(&RealDisk, dir.path(), &identity(true)).unwrap();
+        forget_incarnation(&RealDisk, dir.path()).unwrap();
+        forget_incarnation(&RealDisk, dir.path()).unwrap();
+        std::fs::remove_file(dir.path().join(IDENTITY_FILE)).unwrap();
+        assert_ne!(incarnation(&RealDisk, dir.path()).unwrap(), first);
+    }
+
+    #[test]
     fn data_without_an_identity_is_not_taken_for_a_new_directory() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("lanes")).unwrap();
+        make_lane(dir.path());
+        assert_eq!(load(&RealDisk, dir.path()).unwrap_err().code, Code::CorruptData);
+        std::fs::remove_dir_all(dir.path().join("lanes")).unwrap();
+        assert_eq!(load(&RealDisk, dir.path()).unwrap(), None);
+        std::fs::create_dir_all(state_dir(dir.path(), 0)).unwrap();
+        std::fs::write(state_dir(dir.path(), 0).join("5.state"), "x").unwrap();
         assert_eq!(load(&RealDisk, dir.path()).unwrap_err().code, Code::CorruptData);
     }
 

@@ -8,7 +8,7 @@ use futures::future::{try_join, try_join_all};
 use parking_lot::Mutex;
 use stratalog_proto::entry::Command;
 use stratalog_proto::internal::InitCluster;
-use stratalog_proto::{Error, ReplicaId};
+use stratalog_proto::{Code, Error, ReplicaId};
 use stratalog_query::{Catalog, Changes, Engine, EngineOptions, Workers};
 use stratalog_storage::{Lane, LaneOptions, PooledDisk};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,7 @@ use crate::identity::Identity;
 use crate::meta::{Meta, MetaOptions, Topics};
 use crate::metrics::Metrics;
 use crate::options::BrokerOptions;
+use crate::raft::GroupLog;
 use crate::replay::{Member, Roller, RollerOptions};
 use crate::rows::Rows;
 use crate::shard::Admission;
@@ -179,17 +180,19 @@ async fn run_groups(ground: Ground) -> Result<Running, Error> {
         marks: Mutex::new(marks),
     };
     let topics = Arc::new(Topics::default());
-    let forms = |replica: ReplicaId| !identity.joined && replica == FIRST;
+    let began_here = |replica: ReplicaId| !identity.joined && replica == FIRST;
+    let logs = shards.iter().chain([&meta]).map(|replica| &replica.log);
+    logs.filter(|log| began_here(log.replica())).try_for_each(|log| check_begun(&book, log))?;
     let meta_options = MetaOptions {
         states: meta.states,
         topics: Arc::clone(&topics),
         peers: Arc::clone(&replicas.peers),
         admission: Arc::clone(&replicas.admission),
-        form: forms(meta.log.replica()),
+        form: began_here(meta.log.replica()),
         recovery_timeout: replicas.options.recovery_timeout,
     };
     let starting = shards.into_iter().map(|shard| {
-        let forms = forms(shard.log.replica());
+        let forms = began_here(shard.log.replica());
         replicas.start(shard.log, shard.states, forms)
     });
     let (meta, shards) = try_join(Meta::start(meta_options, meta.log), try_join_all(starting)).await?;
@@ -197,6 +200,28 @@ async fn run_groups(ground: Ground) -> Result<Running, Error> {
     book.set_view(meta.view());
     let shards = Arc::new(Shards::new(shards));
     Ok(Running { me, replicas, metrics, lane, nodes, peering, topics, meta, shards })
+}
+
+/// Refuses the first replica of a group that has nothing, where others are known to vote: the group began long ago, and
+/// beginning it once more would make a second one of the same name (L1).
+///
+/// # Errors
+/// [`Code::CorruptData`], naming shard and voters.
+fn check_begun(book: &Book, log: &GroupLog) -> Result<(), Error> {
+    let shard = log.shard();
+    let voters = match book.view().shards.get(&shard) {
+        Some(placement) if log.is_blank() => placement.other_voters(log.replica()),
+        _ => Vec::new(),
+    };
+    if voters.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "L1: replica {} of shard {shard} has neither a log nor a vote, and replicas {voters:?} have voted with it: its files \
+         are lost. Nothing was changed; restore `lanes` from a copy, or start with an empty data directory",
+        log.replica()
+    );
+    Err(Error::new(Code::CorruptData, message))
 }
 
 fn start_roller(

@@ -43,7 +43,7 @@ pub(super) fn recover(options: &BrokerOptions, identity: &Identity, lock: &Arc<D
         wipe(options, *shard)?;
     }
     let known = known(options, &marks)?;
-    let lane_dir = dir.join("lanes").join("0");
+    let lane_dir = identity::lane_dir(dir);
     let votes = Arc::new(Votes::open(Arc::clone(io), &lane_dir.join("votes"))?);
     let (lane, recovery) = Lane::open(Arc::clone(io), &lane_dir, options.lane.clone())?;
     tell(identity, &known, &recovery);

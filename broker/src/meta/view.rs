@@ -88,6 +88,13 @@ impl Placement {
         self.replicas.iter().filter(move |(_, view)| pending(view)).map(|(replica, view)| (*replica, view.role))
     }
 
+    /// Replicas beside `this` one that have, or had, a vote.
+    pub(crate) fn other_voters(&self, this: ReplicaId) -> Vec<u64> {
+        let votes = |view: &ReplicaView| matches!(view.role, Role::Voter | Role::Leaving);
+        let others = self.replicas.iter().filter(|(replica, view)| **replica != this && votes(view));
+        others.map(|(replica, _)| replica.0).collect()
+    }
+
     /// Replicas that have a vote and keep it, or are to get one.
     pub(crate) fn staying(&self) -> impl Iterator<Item = (ReplicaId, NodeId)> {
         let stays = |view: &ReplicaView| matches!(view.role, Role::Joining | Role::Voter);

@@ -60,7 +60,8 @@ impl Group {
     /// replica without a log belongs to no group until one is [formed](Self::form) or a leader adds it.
     ///
     /// # Errors
-    /// The state file or the log cannot be read, or the machine does not know the state.
+    /// The state file or the log cannot be read, or the machine does not know the state; [`Code::CorruptData`] if its vote
+    /// is lost.
     pub(crate) async fn start(
         log: GroupLog,
         machine: Arc<dyn Machine>,
@@ -68,6 +69,7 @@ impl Group {
         peers: Arc<dyn Peers>,
     ) -> Result<Self, Error> {
         let timing = Timing::default();
+        log.check_vote()?;
         if log.vote().is_some() && log.last_index().is_none() {
             log.set_doubted(true);
         }

@@ -299,6 +299,28 @@ impl GroupLog {
         *self.0.vote.lock()
     }
 
+    /// Whether this replica never heard of its group: it has neither a vote nor an entry.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.vote().is_none() && self.last_index().is_none()
+    }
+
+    /// Whoever has an entry of a term has saved a vote of that term or a later one before. Without it, this replica could
+    /// vote twice in a term. Only the entry with which a group begins comes before any vote.
+    ///
+    /// # Errors
+    /// [`Code::CorruptData`] if the vote is lost.
+    pub(super) fn check_vote(&self) -> Result<(), Error> {
+        let last = self.ends()[1].filter(|(term, _)| *term > 0);
+        let Some((term, index)) = last.filter(|_| self.vote().is_none()) else { return Ok(()) };
+        let message = format!(
+            "L1: replica {} of shard {} has entries up to {index}, of term {term}, and no vote: the file of its vote is \
+             lost, and without it the replica could vote twice in a term. Nothing was changed; restore `lanes/0/votes` \
+             from a copy",
+            self.0.replica, self.0.shard
+        );
+        Err(Error::new(Code::CorruptData, message))
+    }
+
     /// Saves a vote: durable when it returns, and after everything that was appended before it. On a full disk it waits:
     /// nobody was told of the vote, and the one before it still counts.
     ///

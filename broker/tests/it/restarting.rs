@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use stratalog_proto::{NodeId, ShardId};
+use stratalog_storage::{Lane, RealDisk};
 
 use super::cluster::{Node, PATIENCE, check, check_replicas, cluster_of, produce, three, until};
 use super::*;
@@ -73,6 +74,41 @@ async fn l1_acknowledged_records_survive_when_all_nodes_are_killed() {
     }
     check_replicas(&brokers.iter().collect::<Vec<_>>(), &acknowledged).await;
     stop(brokers).await;
+}
+
+/// A start that is refused for what is lost, and in words that say so.
+async fn refused(node: &Node, lost: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    let error = loop {
+        let error = Broker::start(node.options()).await.err().expect("a node that has lost what it acknowledged");
+        if !matches!(error.code, Code::Unavailable | Code::Io) {
+            break error;
+        }
+        assert!(Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(error.code, Code::CorruptData, "{lost}: {error}");
+    assert!(error.message.contains("Nothing was changed"), "{lost}: {error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l1_a_node_whose_log_or_vote_is_lost_does_not_come_back_as_who_it_was() {
+    let nodes = three();
+    let brokers = cluster_of(&nodes).await;
+    stop(brokers).await;
+    for node in &nodes {
+        assert!(!node.dir.path().join("incarnation").exists(), "it has its identity");
+        let (lane, kept) = (node.dir.path().join("lanes/0"), node.dir.path().join("kept"));
+        let vote = lane.join("votes/0000000001.vote");
+        std::fs::rename(&vote, &kept).unwrap();
+        refused(node, "the vote of a shard").await;
+        std::fs::rename(&kept, &vote).unwrap();
+        std::fs::rename(&lane, &kept).unwrap();
+        refused(node, "the log").await;
+    }
+    // A lane that is there and empty, as of a new directory: the node that began the cluster must not begin it again.
+    Lane::make(Arc::new(RealDisk), &nodes[0].dir.path().join("lanes/0"), &nodes[0].options().lane).unwrap();
+    refused(&nodes[0], "what was in the log").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

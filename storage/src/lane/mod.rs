@@ -30,6 +30,7 @@ mod votes;
 pub(crate) mod walk;
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -95,6 +96,29 @@ pub struct Lane {
 }
 
 impl Lane {
+    /// Whether a directory holds a lane: one that was [made](Self::make) does, for ever.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn is_in(io: &dyn Io, dir: &Path) -> io::Result<bool> {
+        Ok(io.exists(dir)? && io.list(dir)?.iter().any(|name| format::file_number(name).is_some()))
+    }
+
+    /// Makes a lane without a frame, durable when this returns, the names of its directories included. One that is there
+    /// already, and has no frame, stays. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`LaneError::Corrupt`] if there is a lane that holds frames; those of the disk.
+    pub fn make(io: Arc<dyn Io>, dir: &Path, options: &LaneOptions) -> Result<(), LaneError> {
+        let (_, recovery) = open::open(Arc::clone(&io), dir, options, new_lane_id)?;
+        if !recovery.frames.is_empty() {
+            let what = format!("a log is to begin here, and there is one of {} frames", recovery.frames.len());
+            return Err(LaneError::Corrupt { path: dir.to_owned(), offset: 0, what });
+        }
+        // A kill may have come between the making of a directory and the sync of its name.
+        dir.parent().map_or(Ok(()), |parent| io.sync_dir(parent)).map_err(LaneError::from)
+    }
+
     /// Opens the lane in `dir`, which is created if it is not there, and reads back what it holds.
     ///
     /// What is returned as recovered was synced by this call: it is durable even if it was not when the process died. A

@@ -1,7 +1,8 @@
 //! A node from its start until it belongs to a cluster: it begins one, is let into one, or already is in one.
 //!
 //! The order of what is written makes every crash harmless: the incarnation first, so that each try to join is that of one
-//! node; then what the cluster answered; the identity last, and from then on the node is a member.
+//! node; then what the cluster answered, and the log; the identity last, and from then on the node is a member. The
+//! incarnation is removed then: a directory that is emptied later never comes back as this node.
 
 mod desk;
 mod seeds;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, NodeId, ReplicaId, ShardId, internal};
+use stratalog_storage::Lane;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
@@ -210,12 +212,12 @@ impl Forming {
     async fn decide(&self, identity: Identity, joined: Option<(internal::Cluster, ReplicaId)>) -> Result<(), Error> {
         let (options, written) = (self.options.clone(), identity.clone());
         blocking(move || {
-            let (io, dir) = (&*options.disk, &*options.data_dir);
             if let Some((cluster, replica)) = joined {
+                let (io, dir) = (&*options.disk, &*options.data_dir);
                 book::write(io, dir, &cluster)?;
                 identity::mark(io, dir, META, Mark { replica: Some(replica), removed: None })?;
             }
-            identity::write(io, dir, &written)
+            become_node(&options, &written)
         })
         .await?;
         let (node, cluster) = (identity.node, identity.cluster);
@@ -250,6 +252,8 @@ fn open(options: &BrokerOptions) -> Result<Opened, Error> {
     io.create_dir_all(dir).map_err(failed)?;
     let lock = identity::lock(dir)?;
     if let Some(identity) = identity::load(io, dir)? {
+        // A crash may have come in between.
+        identity::forget_incarnation(io, dir)?;
         let incarnation = identity.incarnation;
         return Ok(Opened { lock, identity: Some(identity), incarnation });
     }
@@ -260,8 +264,16 @@ fn open(options: &BrokerOptions) -> Result<Opened, Error> {
     let (node, shards) = (NodeId(options.cluster.node_id.0.max(1)), options.shards);
     let replication = options.cluster.replication;
     let identity = Identity { cluster: Uuid::now_v7(), node, incarnation, shards, replication, joined: false };
-    identity::write(io, dir, &identity)?;
+    become_node(options, &identity)?;
     Ok(Opened { lock, identity: Some(identity), incarnation })
+}
+
+/// Gives a directory its identity, for ever. The log is there first: an identity without it says that it was lost.
+fn become_node(options: &BrokerOptions, identity: &Identity) -> Result<(), Error> {
+    let (io, dir) = (&*options.disk, &*options.data_dir);
+    Lane::make(Arc::clone(&options.disk), &identity::lane_dir(dir), &options.lane)?;
+    identity::write(io, dir, identity)?;
+    identity::forget_incarnation(io, dir)
 }
 
 /// The nodes to join, as the settings name them.

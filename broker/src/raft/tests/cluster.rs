@@ -137,6 +137,13 @@ impl Cluster {
         self.running.insert(id, replica);
     }
 
+    /// Tries to restart a replica that has its log and no vote.
+    pub(super) async fn restart_without_vote(&mut self, id: u64) -> Result<(), Error> {
+        let (disk, _) = self.stopped.get(&id).expect("it has crashed");
+        disk.paths().iter().filter(|path| path.starts_with("/votes")).for_each(|path| disk.remove(path).unwrap());
+        self.restart(id).await
+    }
+
     /// The replica that leads in the highest term, among those that run.
     pub(super) fn leader(&self) -> Option<u64> {
         let leads = self.running.iter().filter(|(_, replica)| replica.group.is_leader());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stratalog_proto::Code;
 use tokio::time::{sleep, timeout};
 
 use super::cluster::{ALL, Cluster, simulate};
@@ -67,6 +68,21 @@ fn l1_a_replica_that_lost_its_log_and_not_its_vote_helps_nobody_to_lead() {
         timeout(Duration::from_secs(20), cluster.new_leader(0)).await.expect("two have all of it");
         cluster.settle().await;
         cluster.check();
+    });
+}
+
+#[test]
+fn l1_a_replica_that_lost_its_vote_and_not_its_log_does_not_start() {
+    simulate(async {
+        let mut cluster = Cluster::start(51).await;
+        cluster.produce_some(3).await;
+        let leader = cluster.new_leader(0).await;
+        let [loses, _] = others(leader);
+        cluster.agree(&ALL).await;
+        cluster.crash(loses, false).await;
+        let error = cluster.restart_without_vote(loses).await.unwrap_err();
+        assert_eq!(error.code, Code::CorruptData);
+        assert!(error.message.contains("no vote"), "{error}");
     });
 }
 
