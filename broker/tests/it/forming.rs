@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use stratalog_broker::Forming;
 use stratalog_proto::NodeId;
 
-use super::cluster::{Node, check, three, until};
+use super::cluster::{Node, PATIENCE, check, cluster_of, three, until};
 use super::*;
 
 /// Waits until a node says why it belongs to no cluster, in words that help.
@@ -59,6 +59,93 @@ async fn a_wiped_node_is_refused_under_its_old_id() {
     let forming = Forming::start(options).await.unwrap();
     until_it_says(&forming, "wiped").await;
     first.stop().await;
+}
+
+/// The file of a directory that waits for its cluster, of which nothing else is left.
+fn incarnate(node: &Node, incarnation: &str) {
+    std::fs::write(node.dir.path().join("incarnation"), incarnation).unwrap();
+}
+
+/// The line of a node's identity that says which directory it is.
+fn incarnation_of(node: &Node) -> String {
+    let identity = std::fs::read_to_string(node.dir.path().join("node.toml")).unwrap();
+    identity.lines().find(|line| line.starts_with("incarnation")).unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l1_a_directory_that_votes_and_forgot_it_is_refused() {
+    let nodes = three();
+    let brokers = cluster_of(&nodes).await;
+    brokers[2].stop().await;
+    let wiped =
+        Node { dir: tempfile::tempdir().unwrap(), address: nodes[2].address.clone(), join: nodes[2].join.clone() };
+    incarnate(&wiped, &incarnation_of(&nodes[2]));
+    let forming = form_again(&wiped).await;
+    until_it_says(&forming, "was node 3, which votes in the metadata, shard 1 and shard 2").await;
+    until_it_says(&forming, "remove-node 3").await;
+    brokers[0].stop().await;
+    brokers[1].stop().await;
+}
+
+/// Starts a node whose last process is gone: it takes a moment until directory and address are free.
+async fn form_again(node: &Node) -> Arc<Forming> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Forming::start(node.options()).await {
+            Ok(forming) => return forming,
+            Err(error) => {
+                let is_taken = matches!(error.code, Code::Unavailable | Code::Io);
+                assert!(is_taken && Instant::now() < deadline, "{error}");
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_never_had_its_answer_asks_again_and_is_the_same_node() {
+    let first = Node::new(&[]);
+    let broker = first.start().await;
+    let second = Node::new(&[&first]);
+    for _ in 0..2 {
+        let forming = form_again(&second).await;
+        until("a member", || async { check(forming.is_formed(), forming.problem()) }).await;
+        let (incarnation, dir) = (incarnation_of(&second), second.dir.path());
+        drop(forming);
+        // As if the answer had not come.
+        for name in ["node.toml", "peers"] {
+            std::fs::remove_file(dir.join(name)).unwrap();
+        }
+        for name in ["lanes", "shards"] {
+            std::fs::remove_dir_all(dir.join(name)).unwrap();
+        }
+        incarnate(&second, &incarnation);
+    }
+    let second = form_again(&second).await.formed().await.unwrap();
+    let status = second.cluster_status().await.unwrap();
+    assert_eq!(status.nodes.iter().map(|node| node.node.0).collect::<Vec<_>>(), [1, 2]);
+    second.stop().await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_copies_of_a_waiting_directory_do_not_become_one_node() {
+    let first = Node::new(&[]);
+    let broker = first.start().await;
+    let (one, copy) = (Node::new(&[&first]), Node::new(&[&first]));
+    for node in [&one, &copy] {
+        incarnate(node, "incarnation = \"019a6b1e-0000-7000-8000-000000000002\"");
+    }
+    let joined = Forming::start(one.options()).await.unwrap();
+    until("a member", || async { check(joined.is_formed(), joined.problem()) }).await;
+    let refused = Forming::start(copy.options()).await.unwrap();
+    until_it_says(&refused, "has a copy of the data directory of node 2").await;
+    let status = broker.cluster_status().await.unwrap();
+    assert_eq!(
+        status.nodes.iter().map(|node| node.peer_address.as_str()).collect::<Vec<_>>(),
+        [&first.address, &one.address]
+    );
+    broker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

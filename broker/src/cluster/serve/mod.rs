@@ -14,22 +14,27 @@ use bytes::Bytes;
 use prost::Message;
 use stratalog_proto::{Code, Error};
 use stratalog_transport::{Frame, Frames, Method, Peer, PeerService};
+use tokio::sync::Mutex;
 
 use crate::broker::Broker;
 
 pub(crate) use route::Intake;
 
 /// The answering side of a node that is in a cluster.
-pub(crate) struct Server(Weak<Broker>);
+pub(crate) struct Server {
+    broker: Weak<Broker>,
+    /// Held while a node is let in.
+    joining: Mutex<()>,
+}
 
 impl Server {
     /// Answers as long as the broker is there.
     pub(crate) fn new(broker: &Arc<Broker>) -> Self {
-        Self(Arc::downgrade(broker))
+        Self { broker: Arc::downgrade(broker), joining: Mutex::default() }
     }
 
     fn broker(&self) -> Result<Arc<Broker>, Error> {
-        self.0.upgrade().ok_or_else(|| Error::new(Code::Unavailable, "the node is stopping"))
+        self.broker.upgrade().ok_or_else(|| Error::new(Code::Unavailable, "the node is stopping"))
     }
 }
 
@@ -38,7 +43,7 @@ impl PeerService for Server {
     async fn call(&self, from: Peer, method: Method, frame: Frame) -> Result<Frame, Error> {
         let broker = self.broker()?;
         match method {
-            Method::Join => join::join(&broker, &from, frame).await,
+            Method::Join => join::join(&broker, &self.joining, &from, frame).await,
             Method::Invite => Err(join::is_in_a_cluster(&broker)),
             Method::RaftAsk => raft::ask(&broker, frame).await,
             Method::ReadIndex => raft::read_index(&broker, frame).await,
