@@ -86,7 +86,7 @@ impl Group {
         show_members(&raft).await.map_err(|error| stopped(log.shard(), &error))?;
         let tasks = CancellationToken::new();
         let group = Self {
-            role: follow(&raft, &timing),
+            role: follow(&raft, &log, &timing),
             raft,
             log,
             snapshots,

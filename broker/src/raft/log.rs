@@ -338,7 +338,7 @@ impl GroupLog {
                     if !std::mem::replace(&mut told, true) {
                         tracing::warn!(shard = %self.0.shard, %error, "a vote waits for room to be saved");
                     }
-                    if self.0.stopping.load(Ordering::Acquire) {
+                    if self.is_stopping() {
                         return Err(io::Error::other(error));
                     }
                     tokio::time::sleep(FULL_WAIT).await;
@@ -362,6 +362,11 @@ impl GroupLog {
     /// Says whether nothing more is to be waited for.
     pub(super) fn set_stopping(&self, stopping: bool) {
         self.0.stopping.store(stopping, Ordering::Release);
+    }
+
+    /// Whether the group is being stopped, or was.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
     }
 
     /// Writes a frame without a payload, while `appends` is held: where it lies.

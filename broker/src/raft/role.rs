@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::Fatal;
 use openraft::{Instant, RaftMetrics, ServerState};
 use stratalog_proto::{ReplicaId, Term};
 use tokio::sync::watch;
 
 use super::group::Raft;
+use super::log::GroupLog;
 use super::timing::Timing;
 use super::types::TypeConfig;
+use crate::fatal::halt;
 
 /// How often a leader looks whether a majority still answers it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// After a group has ended: a runtime that ends takes the group first, and then whoever would find fault with that.
+const END_WAIT: Duration = Duration::from_millis(100);
 /// A leader that no majority answered for so many leases has lost its place, as far as it can know.
 const LOST_LEASES: u32 = 4;
 
@@ -50,8 +55,21 @@ fn is_cut_off(metrics: &RaftMetrics<TypeConfig>, patience: Duration) -> bool {
     !is_alone && metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() > patience)
 }
 
-/// Follows a group until it has stopped: then nobody leads.
-pub(super) fn follow(raft: &Raft, timing: &Timing) -> watch::Receiver<RoleNow> {
+/// Stops the process if the group ended by an error. Others go on to count on this replica, which would never answer again;
+/// a restart reads what is durable, and says what is damaged.
+fn check_end(log: &GroupLog, last: &RaftMetrics<TypeConfig>) {
+    let why = match &last.running_state {
+        _ if log.is_stopping() => return,
+        Err(Fatal::Stopped) => return,
+        Err(error) => error.to_string(),
+        Ok(()) => "it panicked".to_owned(),
+    };
+    halt(&format!("the Raft group of shard {} ended by itself: {why}", log.shard()));
+}
+
+/// Follows a group until it has stopped: then nobody leads. A group that stopped by itself stops the process.
+pub(super) fn follow(raft: &Raft, log: &GroupLog, timing: &Timing) -> watch::Receiver<RoleNow> {
+    let log = log.clone();
     let (all, mut server, mut data) = (raft.metrics(), raft.server_metrics(), raft.data_metrics());
     let (own, patience) = (ReplicaId(*raft.node_id()), timing.election.end * LOST_LEASES);
     let (role, receiver) = watch::channel(RoleNow::of(&all.borrow_watched(), patience));
@@ -69,6 +87,8 @@ pub(super) fn follow(raft: &Raft, timing: &Timing) -> watch::Receiver<RoleNow> {
             };
             if ended {
                 role.send_modify(|role| (role.leader, role.leads) = (None, false));
+                tokio::time::sleep(END_WAIT).await;
+                check_end(&log, &all.borrow_watched());
                 return;
             }
         }

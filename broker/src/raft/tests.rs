@@ -6,6 +6,7 @@
 mod cluster;
 mod crashes;
 mod doubts;
+mod ending;
 mod full;
 mod installs;
 mod leading;
