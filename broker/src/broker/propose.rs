@@ -115,7 +115,14 @@ impl Broker {
 
     async fn read_index_at(&self, node: NodeId) -> Result<RaftIndex, Missed> {
         let request = Frame::head(ReadIndexRequest { shard: META.0 }.encode_to_vec());
-        let answer = self.nodes.call(node, Method::ReadIndex, request, CONFIRM_WAIT + CONFIRM_WAIT / 2).await;
+        let asked = self.nodes.call(node, Method::ReadIndex, request, CONFIRM_WAIT + CONFIRM_WAIT / 2);
+        let answer = tokio::select! {
+            answer = asked => answer,
+            // One that hangs is replaced before it is given up.
+            () = self.router.superseded(&[META], node) => {
+                return Err(Missed::Unknown(format!("node {node} does not lead the metadata any more")));
+            }
+        };
         let answer = ReadIndexAnswer::decode(answer.map_err(Missed::of_call)?.head);
         let unreadable = |error| Missed::Unknown(format!("the answer of node {node} cannot be read: {error}"));
         answer.map(|answer| RaftIndex(answer.index)).map_err(unreadable)

@@ -166,7 +166,8 @@ impl Broker {
                 Leader::Here => self.answer_here(topic, shard, question).await.map_err(Missed::from),
                 Leader::At(node) => {
                     let wait = if matches!(question, Question::Verify(_)) { VERIFY_WAIT } else { READ_WAIT };
-                    let asked = self.router.ask(node, Method::Read, question.frame(shard, topic.id), wait).await;
+                    let frame = question.frame(shard, topic.id);
+                    let asked = self.router.ask_leader(shard, node, Method::Read, frame, wait).await;
                     asked.and_then(|asked| Found::read(question, shard, asked.body))
                 }
             };

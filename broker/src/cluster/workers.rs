@@ -93,8 +93,15 @@ impl Workers for NodeWorkers {
         let shards: Vec<ShardId> = request.shards.iter().copied().map(ShardId).collect();
         let frame = Frame::head(request.encode_to_vec());
         let answer = self.nodes.call(node, Method::OpenPart, frame, timeout);
+        let (router, of) = (Arc::clone(&self.router), shards.clone());
         let opened = self.on_node(async move {
-            let answer = answer.await.map_err(|error| lost(node, error))?;
+            let answer = tokio::select! {
+                answer = answer => answer.map_err(|error| lost(node, error))?,
+                // One that hangs is replaced before it is given up.
+                () = router.superseded(&of, node) => {
+                    return Err(Error::new(Code::Unavailable, format!("node {node} does not lead its shards any more")));
+                }
+            };
             let malformed = |error| Error::new(Code::Internal, format!("node {node} opened a part badly: {error}"));
             PartOpened::decode(answer.head).map_err(malformed)
         });

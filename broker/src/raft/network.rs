@@ -1,11 +1,12 @@
 //! openraft's network over [`Peers`].
 
+use std::future::ready;
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::{Either, select};
-use futures::stream::StreamExt;
+use futures::stream::{self, StreamExt};
 use futures::{Stream, pin_mut};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -111,6 +112,10 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     }
 
     /// Sends without waiting for the answers of what went before: entries travel while earlier ones are flushed.
+    ///
+    /// Nobody is reached for before there is something to send. openraft's pause after a failure lies before each message:
+    /// a stream that failed without having asked for one would be begun again at once, as fast as the processor can, for as
+    /// long as the peer is down.
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
@@ -124,8 +129,15 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let asked = input.then(move |append| connection.ask_heartbeat(append, option.clone()));
             return Box::pin(async move { Ok(Box::pin(asked) as BoxStream<'s, _>) });
         }
-        let messages = input.map(|append| Request::Append(append).encode()).boxed();
-        let answers = self.peers.replicate(self.route, messages);
+        let (peers, route) = (Arc::clone(&self.peers), self.route);
+        let mut messages = input.map(|append| Request::Append(append).encode()).boxed();
+        let answers = stream::once(async move {
+            match messages.next().await {
+                Some(first) => peers.replicate(route, stream::once(ready(first)).chain(messages).boxed()),
+                None => stream::empty().boxed(),
+            }
+        });
+        let answers = answers.flatten();
         let results = answers.map(|answer| match self.understood(answer)? {
             Answer::Appended(last) => Ok(Ok(last)),
             Answer::Conflict(Some(at)) => Ok(Err(StreamAppendError::Conflict(at))),

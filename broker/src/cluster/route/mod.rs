@@ -170,6 +170,51 @@ impl Router {
     }
 }
 
+impl Router {
+    /// As [`ask`](Self::ask), of whoever leads a shard, for what may be asked twice: ends as soon as this node knows that another
+    /// one leads. A leader that hangs is replaced long before its answer is given up.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(crate) async fn ask_leader(
+        &self,
+        shard: ShardId,
+        to: NodeId,
+        method: Method,
+        frame: Frame,
+        timeout: Duration,
+    ) -> Result<Asked, Missed> {
+        let of = [shard];
+        tokio::select! {
+            asked = self.ask(to, method, frame, timeout) => asked,
+            () = self.superseded(&of, to) => Err(Missed::Unknown(format!("node {to} leads shard {shard} no more"))),
+        }
+    }
+
+    /// Returns once this node's replica of one of the shards knows a later leader, which is another node than `node`. Without
+    /// replicas here it never does.
+    pub(crate) async fn superseded(&self, shards: &[ShardId], node: NodeId) {
+        let superseded = shards.iter().filter_map(|shard| {
+            let mut role = self.links.watch_role(*shard)?;
+            let (links, shard, asked_in) = (Arc::clone(&self.links), *shard, role.borrow().term);
+            let is_later = move |role: &RoleNow| {
+                let leader = role.leader.filter(|_| role.term > asked_in);
+                leader.is_some_and(|leader| links.view().node_of(shard, leader) != Some(node))
+            };
+            Some(Box::pin(async move {
+                if role.wait_for(is_later).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }))
+        });
+        let superseded: Vec<_> = superseded.collect();
+        match superseded.is_empty() {
+            true => std::future::pending().await,
+            false => drop(futures::future::select_all(superseded).await),
+        }
+    }
+}
+
 /// Reads what a peer answered. One that cannot be read may yet have done what it was asked for.
 fn decode<M: Message + Default>(body: Bytes) -> Result<M, Missed> {
     M::decode(body).map_err(|error| Missed::Unknown(format!("the answer of another node cannot be read: {error}")))

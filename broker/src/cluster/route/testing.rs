@@ -1,6 +1,6 @@
 //! Links to nodes that only exist in a test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub(super) struct FakeLinks {
     led_by: Mutex<Option<NodeId>>,
     streams: Mutex<BTreeMap<NodeId, Streamed>>,
     calls: Mutex<BTreeMap<NodeId, Called>>,
+    /// Nodes that take calls and do not answer.
+    hanging: Mutex<BTreeSet<NodeId>>,
 }
 
 impl FakeLinks {
@@ -50,6 +52,7 @@ impl FakeLinks {
             led_by: Mutex::new(led_by),
             streams: Mutex::default(),
             calls: Mutex::default(),
+            hanging: Mutex::default(),
         })
     }
 
@@ -77,6 +80,11 @@ impl FakeLinks {
         answer: impl Fn(Frame) -> Result<Frame, CallError> + Send + Sync + 'static,
     ) {
         self.calls.lock().insert(NodeId(node), Arc::new(answer));
+    }
+
+    /// From now on a node answers no calls.
+    pub(super) fn hang(&self, node: u64) {
+        self.hanging.lock().insert(NodeId(node));
     }
 
     fn replica_state(&self, to: NodeId, frame: Frame) -> Frame {
@@ -122,8 +130,12 @@ impl Links for FakeLinks {
         to: NodeId,
         method: Method,
         frame: Frame,
-        _timeout: Duration,
+        timeout: Duration,
     ) -> BoxFuture<'static, Result<Frame, CallError>> {
+        if self.hanging.lock().contains(&to) {
+            let late = CallError::Unknown(format!("node {to} had no answer"));
+            return tokio::time::sleep(timeout).map(|()| Err(late)).boxed();
+        }
         let answer = match method {
             Method::ReplicaState => Ok(self.replica_state(to, frame)),
             _ => match self.calls.lock().get(&to).cloned() {

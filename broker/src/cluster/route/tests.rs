@@ -107,6 +107,29 @@ async fn a_request_of_unknown_outcome_is_repeated_only_if_that_does_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_that_hangs_is_waited_for_until_another_one_leads() {
+    let links = FakeLinks::new(true, None);
+    links.set_role(4, Some(NodeId(2)));
+    links.hang(2);
+    let (router, begun) = (router(&links), tokio::time::Instant::now());
+    let elected = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        links.set_role(5, None);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        links.set_role(6, Some(NodeId(3)));
+    };
+    let asked = router.ask_leader(SHARD, NodeId(2), Method::Read, Frame::default(), READ_WAIT);
+    let (asked, ()) = tokio::join!(asked, elected);
+    assert!(matches!(asked, Err(Missed::Unknown(_))), "it may be asked elsewhere");
+    assert_eq!(begun.elapsed(), Duration::from_secs(2));
+    let asked = router.ask_leader(SHARD, NodeId(2), Method::Read, Frame::default(), READ_WAIT).await;
+    assert!(
+        asked.is_err() && begun.elapsed() == Duration::from_secs(2) + READ_WAIT,
+        "what was known before is no news"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_of_the_request_itself_is_the_answer() {
     let links = FakeLinks::new(false, Some(NodeId(2)));
     links.call_with(2, |_| Ok(refusal(Error::new(Code::Conflict, "others were faster"), None)));

@@ -154,6 +154,24 @@ fn everybody_hears_of_a_leader_and_nobody_leads_a_group_that_has_stopped() {
 }
 
 #[test]
+fn a_replica_that_is_down_is_tried_now_and_then_and_has_everything_soon_after_it_is_back() {
+    simulate(async {
+        let mut cluster = Cluster::start(37).await;
+        cluster.produce_some(3).await;
+        let leader = cluster.new_leader(0).await;
+        cluster.network.take_down(other(leader));
+        cluster.produce_some(3).await;
+        sleep(Duration::from_secs(20)).await;
+        let refused = cluster.network.refused();
+        assert!((5..100).contains(&refused), "{refused} in twenty seconds");
+        let group = &cluster.at(leader).group;
+        assert!(group.read_index(WAIT).await.is_ok(), "the third one answers");
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
 fn a_leader_whose_disk_is_stalled_hands_leadership_over() {
     simulate(async {
         let mut cluster = Cluster::start(36).await;

@@ -37,13 +37,18 @@ struct Wires {
     delay: Duration,
     /// Of a thousand messages, this many are lost.
     lost: u64,
+    /// Whose ends refuse connections, and how many streams of entries were refused.
+    down: BTreeSet<ReplicaId>,
+    refused: u64,
     dice: Dice,
 }
 
 impl ChannelNetwork {
     pub(super) fn new(seed: u64) -> Self {
         let (groups, cut) = (BTreeMap::new(), BTreeSet::new());
-        let wires = Wires { groups, cut, delay: Duration::from_millis(1), lost: 0, dice: Dice::new(seed) };
+        let (down, refused) = (BTreeSet::new(), 0);
+        let delay = Duration::from_millis(1);
+        let wires = Wires { groups, cut, delay, lost: 0, down, refused, dice: Dice::new(seed) };
         Self { wires: Arc::new(Mutex::new(wires)), plugged: Arc::new(AtomicBool::new(true)) }
     }
 
@@ -76,8 +81,28 @@ impl ChannelNetwork {
         });
     }
 
+    /// From now on whoever sends entries to a replica hears at once that it is not there.
+    pub(super) fn take_down(&self, replica: u64) {
+        self.isolate(replica);
+        self.wires.lock().down.insert(ReplicaId(replica));
+    }
+
+    /// Streams of entries that were refused so far.
+    pub(super) fn refused(&self) -> u64 {
+        self.wires.lock().refused
+    }
+
+    /// Whether a stream to it is refused at once. After very many, time passes, so that a test that fails comes to its end.
+    fn refuses(&self, to: ReplicaId) -> bool {
+        let mut wires = self.wires.lock();
+        let refuses = wires.down.contains(&to) && wires.refused < 10_000;
+        wires.refused += u64::from(refuses);
+        refuses
+    }
+
     pub(super) fn heal(&self) {
         let mut wires = self.wires.lock();
+        wires.down.clear();
         wires.cut.clear();
         wires.lost = 0;
         wires.delay = Duration::from_millis(1);
@@ -144,6 +169,10 @@ impl Peers for ChannelNetwork {
         route: Route,
         messages: BoxStream<'static, Message>,
     ) -> BoxStream<'static, Result<Bytes, NoAnswer>> {
+        if self.refuses(route.to) {
+            let refused = NoAnswer(format!("{} refuses connections", route.to));
+            return stream::once(async move { Err(refused) }).boxed();
+        }
         let network = self.clone();
         let started = async move {
             match network.carry(route.from, route.to).await {
