@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use stratalog_bench_log::{Failure, Node};
 use stratalog_client::Client;
+use stratalog_proto::config::voters;
 use stratalog_proto::v1::ClusterStatus;
 use tempfile::TempDir;
 
@@ -102,11 +103,10 @@ impl Cluster {
             let reached = status.nodes.len() == nodes && status.nodes.iter().all(|node| node.reachable);
             reached
                 && status.shards.iter().all(|shard| {
-                    let voters = shard.replicas.iter().filter(|replica| replica.role == "voter").count();
+                    let votes = shard.replicas.iter().filter(|replica| replica.role == "voter").count();
                     let settled =
                         shard.replicas.iter().all(|replica| matches!(replica.role.as_str(), "voter" | "learner"));
-                    let wanted = (shard.replication as usize).min(nodes - usize::from(nodes.is_multiple_of(2)));
-                    shard.leader_node != 0 && settled && voters >= wanted
+                    shard.leader_node != 0 && settled && votes >= voters(shard.replication, nodes)
                 })
         })
         .await

@@ -165,7 +165,7 @@ impl Broker {
         if !shards.is_empty() {
             return Ok(shards);
         }
-        let nodes = place_shards(&view, self.options.shards, replication);
+        let nodes = place_shards(&view, self.options.shards, replication, &self.silent_nodes(&view).await);
         if nodes.is_empty() {
             let message = format!("no node of the cluster takes shards of replication {replication} now");
             return Err(Error::new(Code::Unavailable, message));

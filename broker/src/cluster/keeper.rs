@@ -3,12 +3,17 @@
 //! What is on disk says which replica each directory is; what the metadata says is compared with that, so a crash at any
 //! point is made good by the next look. A replica id means one replica for ever and ids only grow: that is how a view that
 //! is older than what is here is told from one in which a replica was taken away.
+//!
+//! A new shard has replicas before it has a group. One of them begins it: the one to which the metadata group says, once and
+//! for ever, that it may (L1: two that began would acknowledge records apart). The first asks at once, the others if it has
+//! not done so in a while: its node may be down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Weak;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use stratalog_proto::{Error, NodeId, ReplicaId, ShardId};
+use stratalog_proto::entry::Command;
+use stratalog_proto::{Code, Error, NodeId, ReplicaId, ShardId, internal};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, META};
@@ -18,13 +23,17 @@ use crate::shard::Shard;
 
 /// After a failure.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How long the first replica of a new shard may take to ask, before the others do.
+const FIRST_TURN: Duration = Duration::from_secs(3);
 
 /// One step towards what is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// A replica that is new here. One that `forms` is the first of its group.
     Start { shard: ShardId, replica: ReplicaId, forms: bool },
-    /// The first replica of its group, which was made and did not come to begin it.
+    /// A replica of a new shard asks whether it may begin the group.
+    Found { shard: ShardId, replica: ReplicaId },
+    /// The first replica of its group begins it.
     Form { shard: ShardId },
     /// A replica that the metadata took away.
     Stop { shard: ShardId, replica: ReplicaId },
@@ -42,28 +51,66 @@ enum Running {
 /// Follows the metadata until the node stops.
 pub(crate) async fn keep(broker: Weak<Broker>, stop: CancellationToken) {
     let Some(mut views) = broker.upgrade().map(|broker| broker.nodes().watch_view()) else { return };
+    let mut turns = Turns::default();
     loop {
         let Some(node) = broker.upgrade() else { return };
         let view = views.borrow_and_update().clone();
-        let mut failed = false;
-        for step in steps(&view, node.nodes().me(), &node.marks(), &running(&node)) {
-            if let Err(error) = take(&node, step).await {
-                tracing::warn!(%error, ?step, "a replica could not be started or stopped; it is tried again");
-                failed = true;
+        let overdue = turns.overdue(&view, Instant::now());
+        let (mut failed, mut started) = (false, false);
+        for step in steps(&view, node.nodes().me(), &node.marks(), &running(&node), &overdue) {
+            match take(&node, step).await {
+                Ok(()) => started |= matches!(step, Step::Start { .. }),
+                // Another replica was the first to ask: the view will say so.
+                Err(error) if error.code == Code::Conflict => {
+                    tracing::debug!(%error, ?step, "it is not wanted any more")
+                }
+                Err(error) => {
+                    tracing::warn!(%error, ?step, "a replica could not be started or stopped; it is tried again");
+                    failed = true;
+                }
             }
         }
         drop(node);
+        if started && !stop.is_cancelled() {
+            continue;
+        }
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(PAUSE), if failed => {}
+            () = tokio::time::sleep(PAUSE), if failed || turns.are_awaited() => {}
             () = stop.cancelled() => return,
         }
+    }
+}
+
+/// Since when the groups of new shards are to begin.
+#[derive(Default)]
+struct Turns(BTreeMap<ShardId, Instant>);
+
+impl Turns {
+    /// The new shards whose first replica has had its time.
+    fn overdue(&mut self, view: &ClusterView, now: Instant) -> BTreeSet<ShardId> {
+        let is_new = |shard: &ShardId| view.shards.get(shard).is_some_and(Placement::is_new);
+        self.0.retain(|shard, _| is_new(shard));
+        view.shards.keys().filter(|shard| is_new(shard)).for_each(|shard| {
+            self.0.entry(*shard).or_insert(now);
+        });
+        let is_over = |since: &Instant| now.saturating_duration_since(*since) >= FIRST_TURN;
+        self.0.iter().filter(|(_, since)| is_over(since)).map(|(shard, _)| *shard).collect()
+    }
+
+    fn are_awaited(&self) -> bool {
+        !self.0.is_empty()
     }
 }
 
 async fn take(broker: &Broker, step: Step) -> Result<(), Error> {
     match step {
         Step::Start { shard, replica, forms } => broker.start_replica(shard, replica, forms).await,
+        Step::Found { shard, replica } => {
+            let role = Role::Founding.number();
+            let asked = internal::ReplicaChanged { shard: shard.0, replica: replica.0, role };
+            broker.propose(META, Command::ReplicaChanged(asked)).await.map(|_| ())
+        }
         Step::Form { shard } => broker.group(shard)?.form().await,
         Step::Stop { shard, replica } => broker.stop_replica(shard, replica).await,
     }
@@ -77,12 +124,14 @@ fn running(broker: &Broker) -> BTreeMap<ShardId, Running> {
     broker.shards().all().iter().map(|shard| (shard.id(), state(shard))).collect()
 }
 
-/// What is to be done now. A replica whose place is still taken by one that goes comes with the next look.
+/// What is to be done now. A replica whose place is still taken by one that goes comes with the next look. `overdue`: new
+/// shards that any replica may begin.
 fn steps(
     view: &ClusterView,
     me: NodeId,
     here: &BTreeMap<ShardId, Mark>,
     running: &BTreeMap<ShardId, Running>,
+    overdue: &BTreeSet<ShardId>,
 ) -> Vec<Step> {
     let stops = here.iter().filter_map(|(shard, mark)| {
         let replica = mark.replica.filter(|_| *shard != META)?;
@@ -101,8 +150,10 @@ fn steps(
             Some(before) if before < replica && is_new => Some(start),
             // It was made, and then something failed.
             Some(here) if here == replica && !running.contains_key(shard) => Some(start),
-            Some(here) if here == replica && forms && running.get(shard) == Some(&Running::Blank) => {
-                Some(Step::Form { shard: *shard })
+            Some(here) if here == replica && running.get(shard) == Some(&Running::Blank) => {
+                let asks = role == Role::Founding && (is_first(placement, replica) || overdue.contains(shard));
+                let form = forms.then_some(Step::Form { shard: *shard });
+                form.or(asks.then_some(Step::Found { shard: *shard, replica }))
             }
             _ => None,
         }
@@ -113,6 +164,10 @@ fn steps(
 fn newest_on(placement: &Placement, node: NodeId) -> Option<(ReplicaId, Role)> {
     let here = placement.replicas.iter().filter(|(_, view)| view.node == node);
     here.map(|(replica, view)| (*replica, view.role)).next_back()
+}
+
+fn is_first(placement: &Placement, replica: ReplicaId) -> bool {
+    placement.replicas.first_key_value().is_some_and(|(first, _)| *first == replica)
 }
 
 /// Whether nobody else can have begun the group.
@@ -150,6 +205,16 @@ mod tests {
         Step::Start { shard: SHARD, replica: ReplicaId(replica), forms }
     }
 
+    /// What is done at the first look at a view.
+    fn look(
+        view: &ClusterView,
+        me: NodeId,
+        here: &BTreeMap<ShardId, Mark>,
+        running: &BTreeMap<ShardId, Running>,
+    ) -> Vec<Step> {
+        steps(view, me, here, running, &BTreeSet::new())
+    }
+
     fn stop(replica: u64) -> Step {
         Step::Stop { shard: SHARD, replica: ReplicaId(replica) }
     }
@@ -157,47 +222,77 @@ mod tests {
     #[test]
     fn a_replica_that_is_given_is_started_and_one_that_is_taken_away_is_stopped() {
         let given = view(6, &[(1, 2, Role::Voter), (5, 1, Role::Joining)]);
-        assert_eq!(steps(&given, ME, &BTreeMap::new(), &runs()), [start(5, false)]);
-        assert_eq!(steps(&given, ME, &here(Some(5), None), &runs()), []);
+        assert_eq!(look(&given, ME, &BTreeMap::new(), &runs()), [start(5, false)]);
+        assert_eq!(look(&given, ME, &here(Some(5), None), &runs()), []);
         let taken = view(6, &[(1, 2, Role::Voter)]);
-        assert_eq!(steps(&taken, ME, &here(Some(5), None), &runs()), [stop(5)]);
-        assert_eq!(steps(&taken, ME, &here(None, Some(5)), &runs()), []);
+        assert_eq!(look(&taken, ME, &here(Some(5), None), &runs()), [stop(5)]);
+        assert_eq!(look(&taken, ME, &here(None, Some(5)), &runs()), []);
     }
 
     #[test]
-    fn only_the_first_replica_of_a_new_shard_forms_its_group() {
-        let new = view(9, &[(6, 1, Role::Voter), (7, 2, Role::Joining), (8, 3, Role::Joining)]);
-        assert_eq!(steps(&new, ME, &BTreeMap::new(), &runs()), [start(6, true)]);
-        assert_eq!(steps(&new, NodeId(2), &BTreeMap::new(), &runs()), [start(7, false)]);
+    fn only_the_replica_that_may_begin_its_group_does() {
+        let begins = view(9, &[(6, 1, Role::Voter), (7, 2, Role::Joining), (8, 3, Role::Joining)]);
+        assert_eq!(look(&begins, ME, &BTreeMap::new(), &runs()), [start(6, true)]);
+        assert_eq!(look(&begins, NodeId(2), &BTreeMap::new(), &runs()), [start(7, false)]);
         let old = view(9, &[(6, 1, Role::Voter), (7, 2, Role::Voter)]);
         assert_eq!(
-            steps(&old, ME, &BTreeMap::new(), &runs()),
+            look(&old, ME, &BTreeMap::new(), &runs()),
             [start(6, false)],
             "its log was lost, and the other has it"
         );
     }
 
     #[test]
+    fn l1_a_replica_of_a_new_shard_asks_before_it_begins_the_group_and_the_first_one_goes_first() {
+        let new = view(9, &[(6, 1, Role::Founding), (7, 2, Role::Founding), (8, 3, Role::Founding)]);
+        let blank = BTreeMap::from([(SHARD, Running::Blank)]);
+        let asks = |replica| Step::Found { shard: SHARD, replica: ReplicaId(replica) };
+        assert_eq!(look(&new, ME, &BTreeMap::new(), &BTreeMap::new()), [start(6, false)]);
+        assert_eq!(look(&new, ME, &here(Some(6), None), &blank), [asks(6)]);
+        let second = |overdue: &[ShardId]| {
+            let overdue = overdue.iter().copied().collect();
+            steps(&new, NodeId(2), &here(Some(7), None), &blank, &overdue)
+        };
+        assert_eq!((second(&[]), second(&[SHARD])), (vec![], vec![asks(7)]));
+
+        let replaced = view(10, &[(7, 2, Role::Founding), (8, 3, Role::Founding), (9, 4, Role::Founding)]);
+        assert_eq!(look(&replaced, ME, &here(Some(6), None), &blank), [stop(6)], "it comes back too late");
+        let begun = view(10, &[(7, 2, Role::Joining), (8, 3, Role::Voter), (9, 4, Role::Joining)]);
+        assert_eq!(look(&begun, NodeId(2), &here(Some(7), None), &blank), [], "another one was faster");
+    }
+
+    #[test]
+    fn the_turn_of_the_others_comes_after_a_while_and_ends_with_the_beginning() {
+        let (mut turns, start) = (Turns::default(), Instant::now());
+        let new = view(9, &[(6, 1, Role::Founding), (7, 2, Role::Founding)]);
+        assert!(turns.overdue(&new, start).is_empty() && turns.are_awaited());
+        assert!(turns.overdue(&new, start + FIRST_TURN / 2).is_empty());
+        assert_eq!(turns.overdue(&new, start + FIRST_TURN), BTreeSet::from([SHARD]));
+        let begun = view(9, &[(6, 1, Role::Joining), (7, 2, Role::Voter)]);
+        assert!(turns.overdue(&begun, start + FIRST_TURN).is_empty() && !turns.are_awaited());
+    }
+
+    #[test]
     fn what_a_crash_cut_short_is_done_again() {
         let new = view(9, &[(6, 1, Role::Voter), (7, 2, Role::Joining)]);
-        assert_eq!(steps(&new, ME, &here(Some(6), None), &BTreeMap::new()), [start(6, true)]);
+        assert_eq!(look(&new, ME, &here(Some(6), None), &BTreeMap::new()), [start(6, true)]);
         let blank = BTreeMap::from([(SHARD, Running::Blank)]);
-        assert_eq!(steps(&new, ME, &here(Some(6), None), &blank), [Step::Form { shard: SHARD }]);
-        assert_eq!(steps(&new, NodeId(2), &here(Some(7), None), &blank), [], "its leader adds it");
+        assert_eq!(look(&new, ME, &here(Some(6), None), &blank), [Step::Form { shard: SHARD }]);
+        assert_eq!(look(&new, NodeId(2), &here(Some(7), None), &blank), [], "its leader adds it");
     }
 
     #[test]
     fn a_view_that_is_older_than_what_is_here_changes_nothing() {
         let old = view(5, &[(1, 2, Role::Voter)]);
-        assert_eq!(steps(&old, ME, &here(Some(5), None), &runs()), [], "it does not know of replica 5 yet");
+        assert_eq!(look(&old, ME, &here(Some(5), None), &runs()), [], "it does not know of replica 5 yet");
         let older = view(5, &[(1, 2, Role::Voter), (4, 1, Role::Voter)]);
-        assert_eq!(steps(&older, ME, &here(None, Some(4)), &runs()), [], "it does not know that replica 4 has left");
-        assert_eq!(steps(&older, ME, &here(Some(7), Some(4)), &runs()), []);
+        assert_eq!(look(&older, ME, &here(None, Some(4)), &runs()), [], "it does not know that replica 4 has left");
+        assert_eq!(look(&older, ME, &here(Some(7), Some(4)), &runs()), []);
     }
 
     #[test]
     fn a_replica_that_came_back_under_a_new_id_is_started_after_the_old_one_was_stopped() {
         let back = view(9, &[(1, 2, Role::Voter), (8, 1, Role::Joining)]);
-        assert_eq!(steps(&back, ME, &here(Some(5), None), &runs()), [stop(5), start(8, false)]);
+        assert_eq!(look(&back, ME, &here(Some(5), None), &runs()), [stop(5), start(8, false)]);
     }
 }

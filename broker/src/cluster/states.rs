@@ -10,9 +10,12 @@ use stratalog_proto::{NodeId, ShardId};
 use stratalog_transport::{Frame, Method};
 
 use crate::broker::Broker;
+use crate::meta::ClusterView;
 
 /// Nodes that are asked at the same time.
 const AT_ONCE: usize = 64;
+/// How long a node may take to answer before it counts as silent.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 /// Answers of nodes, as of one moment or so.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +39,12 @@ impl Broker {
             (node, answer.map_err(|error| error.to_string()).and_then(read).map(|states| states.replicas))
         });
         stream::iter(answers).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
+    }
+
+    /// The nodes that do not answer now.
+    pub(crate) async fn silent_nodes(&self, view: &ClusterView) -> BTreeSet<NodeId> {
+        let asked = view.nodes.keys().map(|node| (*node, vec![0])).collect();
+        self.ask_states(asked, SILENT_AFTER).await.silent.into_keys().collect()
     }
 }
 

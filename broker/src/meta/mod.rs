@@ -17,7 +17,8 @@ mod view;
 
 pub(crate) use cluster::{named, view_of};
 pub(crate) use plan::{
-    Change, Handover, place_shards, plan_drain, plan_leaders, plan_move, plan_rebalance, plan_repair, shards_of,
+    Change, Handover, joining_now, moves_under_way, place_shards, plan_drain, plan_leaders, plan_move, plan_rebalance,
+    plan_repair, shards_of,
 };
 pub(crate) use runtime::{Meta, MetaOptions, check_level, partitions_by_shard};
 pub(crate) use state::MAX_PARTITIONS;

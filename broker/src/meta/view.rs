@@ -62,6 +62,9 @@ pub(crate) enum Role {
     Leaving,
     /// Stays without a vote: of the metadata group only.
     Learner,
+    /// Of a shard whose group nobody has begun: the replica that says first that it begins it is its voter, and all others
+    /// join. All replicas of a shard are founding, or none is.
+    Founding,
 }
 
 impl Role {
@@ -72,19 +75,21 @@ impl Role {
             Role::Voter => 2,
             Role::Leaving => 3,
             Role::Learner => 4,
+            Role::Founding => 5,
         }
     }
 
     /// The role of a number; `None` for one that has none.
     pub(crate) fn from_number(number: u32) -> Option<Self> {
-        [Role::Joining, Role::Voter, Role::Leaving, Role::Learner].into_iter().find(|role| role.number() == number)
+        let all = [Role::Joining, Role::Voter, Role::Leaving, Role::Learner, Role::Founding];
+        all.into_iter().find(|role| role.number() == number)
     }
 }
 
 impl Placement {
     /// Replicas that come or go: a change of the shard is under way while there are any.
     pub(crate) fn pending(&self) -> impl Iterator<Item = (ReplicaId, Role)> {
-        let pending = |view: &ReplicaView| matches!(view.role, Role::Joining | Role::Leaving);
+        let pending = |view: &ReplicaView| matches!(view.role, Role::Joining | Role::Leaving | Role::Founding);
         self.replicas.iter().filter(move |(_, view)| pending(view)).map(|(replica, view)| (*replica, view.role))
     }
 
@@ -97,8 +102,13 @@ impl Placement {
 
     /// Replicas that have a vote and keep it, or are to get one.
     pub(crate) fn staying(&self) -> impl Iterator<Item = (ReplicaId, NodeId)> {
-        let stays = |view: &ReplicaView| matches!(view.role, Role::Joining | Role::Voter);
+        let stays = |view: &ReplicaView| matches!(view.role, Role::Joining | Role::Voter | Role::Founding);
         self.replicas.iter().filter(move |(_, view)| stays(view)).map(|(replica, view)| (*replica, view.node))
+    }
+
+    /// Whether nobody has begun the group yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.replicas.values().any(|view| view.role == Role::Founding)
     }
 }
 

@@ -49,6 +49,28 @@ async fn write(broker: Arc<Broker>, stop: Arc<AtomicBool>) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_shards_begin_where_nodes_answer() {
+    let nodes = three();
+    let brokers = cluster_of(&nodes).await;
+    brokers[0].stop().await;
+    let config = TopicConfig { replication: Some(1), ..TopicConfig::default() };
+    let topic = brokers[1].create_topic("t", 4, config).await.unwrap();
+    for partition in 0..4 {
+        let produced = brokers[2].produce("t", PartitionId(partition), batch(0, 1, None)).await.unwrap();
+        assert_eq!(produced.base_offset, Offset(0));
+    }
+    let status = brokers[1].cluster_status().await.unwrap();
+    for shard in status.shards.iter().filter(|shard| topic.shards.contains(&shard.shard)) {
+        let replica = shard.replicas[0];
+        assert_eq!((shard.replicas.len(), replica.role), (1, ReplicaRole::Voter));
+        assert_ne!(replica.node, NodeId(1), "it is down");
+    }
+    for broker in &brokers[1..] {
+        broker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l1_a_cluster_grows_spreads_drains_and_loses_a_node_while_it_is_written_to() {
     let nodes = three();
     let brokers = cluster_of(&nodes).await;

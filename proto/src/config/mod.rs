@@ -101,6 +101,24 @@ pub const TOPIC_CONFIG_KEYS: &[&str] = &[
 /// Bounds of `replication`.
 pub const REPLICATION: std::ops::RangeInclusive<u32> = 1..=7;
 
+/// How many voters a shard of a replication is to have on so many nodes. Where there are fewer nodes than were asked for it is
+/// an odd number: one voter more that makes it even only adds one whose loss stops the shard.
+///
+/// ```
+/// use stratalog_proto::config::voters;
+/// assert_eq!([0, 1, 2, 3, 4, 5].map(|nodes| voters(3, nodes)), [0, 1, 1, 3, 3, 3]);
+/// assert_eq!([2, 3, 4].map(|nodes| voters(4, nodes)), [1, 3, 4]);
+/// ```
+pub fn voters(replication: u32, nodes: usize) -> usize {
+    let asked = replication as usize;
+    match nodes {
+        0 => 0,
+        _ if nodes >= asked => asked,
+        _ if nodes.is_multiple_of(2) => nodes - 1,
+        _ => nodes,
+    }
+}
+
 /// The longest `pattern` or `multiline`, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 4_096;
 

@@ -258,8 +258,7 @@ impl Cluster {
 fn whole(shard: &ClusterShard, nodes: usize) -> Result<(), String> {
     let number = shard.shard;
     let voters = shard.replicas.iter().filter(|replica| replica.role == "voter").count();
-    // An even number of voters is not aimed at: two nodes bear no loss more than one.
-    let wanted = (shard.replication as usize).min(if nodes.is_multiple_of(2) { nodes - 1 } else { nodes });
+    let wanted = stratalog_proto::config::voters(shard.replication, nodes);
     if shard.leader_node == 0 {
         return Err(format!("shard {number} has no leader"));
     }

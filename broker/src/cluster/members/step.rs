@@ -47,7 +47,7 @@ impl Facts<'_> {
         let settled = |role: Role, replica: &ReplicaId| match role {
             Role::Voter => self.members.voters.contains(replica),
             Role::Learner => self.members.learners.contains(replica),
-            Role::Joining | Role::Leaving => false,
+            Role::Joining | Role::Leaving | Role::Founding => false,
         };
         let replicas = &self.placement.replicas;
         let members = self.members.voters.len() + self.members.learners.len();

@@ -105,7 +105,7 @@ fn replica_status(shard: ShardId, replica: ReplicaId, view: &ReplicaView, states
         replica,
         node: view.node,
         role: match view.role {
-            Role::Joining => ReplicaRole::Joining,
+            Role::Joining | Role::Founding => ReplicaRole::Joining,
             Role::Voter => ReplicaRole::Voter,
             Role::Leaving => ReplicaRole::Leaving,
             Role::Learner => ReplicaRole::Learner,

@@ -109,7 +109,7 @@ pub struct ReplicaStatus {
 /// What a replica is in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplicaRole {
-    /// Is to become a voter, once it is complete.
+    /// Is to become a voter, once it is complete; of a new shard, the first that can begins the group.
     Joining,
     /// Has a vote.
     Voter,

@@ -14,9 +14,10 @@ pub(super) fn warnings(status: &ClusterStatus) -> Vec<String> {
     warnings.extend(of_shards(status, lost, "has no replica any more: what it held is lost"));
     warnings.extend(of_shards(
         status,
-        |shard| !lost(shard) && !has_quorum(shard, &silent),
+        |shard| !lost(shard) && !is_new(shard) && !has_quorum(shard, &silent),
         "has no majority of voters that are reached: nothing can be written to it until they are back",
     ));
+    warnings.extend(of_shards(status, is_new, "is new, and waits for one of its replicas to begin it"));
     warnings.extend(of_shards(
         status,
         |shard| has_quorum(shard, &silent) && shard.leader.is_none(),
@@ -57,6 +58,11 @@ fn voters(shard: &ShardStatus) -> impl Iterator<Item = &ReplicaStatus> {
 
 fn lost(shard: &ShardStatus) -> bool {
     !shard.replicas.iter().any(|replica| replica.role != ReplicaRole::Learner)
+}
+
+/// Whether there are replicas, and none has a vote.
+fn is_new(shard: &ShardStatus) -> bool {
+    !lost(shard) && voters(shard).next().is_none()
 }
 
 fn has_quorum(shard: &ShardStatus, silent: &BTreeSet<NodeId>) -> bool {

@@ -75,6 +75,9 @@ impl Cluster {
             if at.iter().any(|node| !self.view.nodes.contains_key(node)) {
                 return Err(corrupt(&format!("a replica of shard {shard} is on a node that is not there")));
             }
+            if placement.is_new() && placement.replicas.values().any(|replica| replica.role != Role::Founding) {
+                return Err(corrupt(&format!("the group of shard {shard} has begun, and is to begin yet")));
+            }
             if placement.replicas.keys().any(|replica| replica.0 == 0 || replica.0 >= self.view.next_replica) {
                 return Err(corrupt(&format!("a replica of shard {shard} is to be given out yet")));
             }

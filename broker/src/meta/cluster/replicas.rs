@@ -24,9 +24,8 @@ impl Cluster {
             self.check_new_shard(&nodes.nodes, create.replication)?;
         }
         for (shard, nodes) in (first..).map(ShardId).zip(&create.nodes) {
-            let roles = std::iter::once(Role::Voter).chain(std::iter::repeat(Role::Joining));
-            let view = |(node, role): (&u64, Role)| (self.take_replica(), ReplicaView { node: NodeId(*node), role });
-            let replicas = nodes.nodes.iter().zip(roles).map(view).collect();
+            let founding = |node: &u64| ReplicaView { node: NodeId(*node), role: Role::Founding };
+            let replicas = nodes.nodes.iter().map(|node| (self.take_replica(), founding(node))).collect();
             let placement = Placement { replication: create.replication, replicas };
             Arc::make_mut(&mut self.view).shards.insert(shard, placement);
         }
@@ -66,8 +65,9 @@ impl Cluster {
         for replica in &change.remove {
             leave(&mut after, shard, ReplicaId(*replica))?;
         }
+        let role = if before.is_new() { Role::Founding } else { Role::Joining };
         for node in &change.add {
-            self.join(&mut after, &mut next_replica, shard, NodeId(*node))?;
+            self.join(&mut after, &mut next_replica, shard, NodeId(*node), role)?;
         }
         check_change(shard, &before, &after, change)?;
         *self.placement_mut(shard)? = after;
@@ -76,8 +76,15 @@ impl Cluster {
     }
 
     /// Gives a node a joining replica, or has the one that it has join. One that was about to leave may stay on a node
-    /// that drains, too: it takes nothing new.
-    fn join(&self, after: &mut Placement, next_replica: &mut u64, shard: ShardId, node: NodeId) -> Result<(), Error> {
+    /// that drains, too: it takes nothing new. `role` is that of a replica which is new there.
+    fn join(
+        &self,
+        after: &mut Placement,
+        next_replica: &mut u64,
+        shard: ShardId,
+        node: NodeId,
+        role: Role,
+    ) -> Result<(), Error> {
         let there = after.replicas.iter_mut().find(|(_, view)| view.node == node);
         match there {
             Some((_, view)) if view.role == Role::Leaving => {
@@ -87,16 +94,33 @@ impl Cluster {
             Some((_, view)) if view.role == Role::Learner => view.role = Role::Joining,
             Some(_) => return Err(conflict(format!("node {node} has a replica of shard {shard} already"))),
             None => {
-                after.replicas.insert(ReplicaId(*next_replica), ReplicaView { node, role: Role::Joining });
+                after.replicas.insert(ReplicaId(*next_replica), ReplicaView { node, role });
                 *next_replica += 1;
             }
         }
         self.check_active(node)
     }
 
+    /// Has one replica of a new shard be its voter, which then begins the group, and the others join it. All that says who
+    /// may begin a group is this: whoever comes later, and whoever was taken away meanwhile, may not.
+    fn found(&mut self, shard: ShardId, replica: ReplicaId) -> Result<CommandResult, Error> {
+        let placement = self.placement_mut(shard)?;
+        if placement.replicas.get(&replica).is_none_or(|view| view.role != Role::Founding) {
+            let message = format!("replica {replica} of shard {shard} is not the one that begins its group");
+            return Err(conflict(message));
+        }
+        for (other, view) in &mut placement.replicas {
+            view.role = if *other == replica { Role::Voter } else { Role::Joining };
+        }
+        Ok(CommandResult::Done)
+    }
+
     pub(crate) fn replica_changed(&mut self, changed: &internal::ReplicaChanged) -> Result<CommandResult, Error> {
         self.check_begun()?;
         let (shard, replica) = (ShardId(changed.shard), ReplicaId(changed.replica));
+        if changed.role == Role::Founding.number() {
+            return self.found(shard, replica);
+        }
         let Some(view) = self.placement(shard)?.replicas.get(&replica) else {
             // It was forgotten together with its node, or this was said before.
             return Ok(CommandResult::Done);
@@ -137,8 +161,7 @@ fn check_change(
     if change.add.is_empty() && change.remove.is_empty() {
         return Err(invalid(format!("a change of shard {shard} changes nothing")));
     }
-    let stays = |view: &&ReplicaView| matches!(view.role, Role::Voter | Role::Joining);
-    let (most, staying) = (MAX_REPLICAS, after.replicas.values().filter(stays).count());
+    let (most, staying) = (MAX_REPLICAS, after.staying().count());
     if shard != META && after.replicas.len() > most || staying > most {
         return Err(invalid(format!("shard {shard} would have more than {most} replicas")));
     }
@@ -148,24 +171,28 @@ fn check_change(
         let message = format!("{} would have no replica left", named(&[shard]));
         return Err(Error::new(Code::QuorumAtRisk, message));
     }
-    // While a change is under way, all that may be done is to take it back.
+    // While a change is under way, all that may be done is to take it back. Of a group that is not there yet, anything is.
     let pending: BTreeMap<ReplicaId, Role> = before.pending().collect();
     let takes_back = |(replica, view): (&ReplicaId, &ReplicaView)| match before.replicas.get(replica) {
         Some(was) => was.role == view.role || pending.contains_key(replica),
         None => false,
     };
-    if !pending.is_empty() && !after.replicas.iter().all(takes_back) {
+    if !pending.is_empty() && !before.is_new() && !after.replicas.iter().all(takes_back) {
         let message = format!("another change of shard {shard} is under way; wait until it is done, or take it back");
         return Err(conflict(message));
     }
     Ok(())
 }
 
-/// Marks a replica as leaving.
+/// Marks a replica as leaving. One of a group that nobody has begun goes at once: it has nothing, and nobody waits for it.
 fn leave(after: &mut Placement, shard: ShardId, replica: ReplicaId) -> Result<(), Error> {
     match after.replicas.get_mut(&replica) {
         Some(view) if view.role == Role::Learner => {
             Err(invalid(format!("replica {replica} of shard {shard} has no vote; it goes when its node is removed")))
+        }
+        Some(view) if view.role == Role::Founding => {
+            after.replicas.remove(&replica);
+            Ok(())
         }
         Some(view) => {
             view.role = Role::Leaving;

@@ -58,6 +58,11 @@ fn changed(cluster: &mut Cluster, shard: u32, replica: u64, role: u32) -> Outcom
     coded(cluster.replica_changed(&internal::ReplicaChanged { shard, replica, role }))
 }
 
+fn create(cluster: &mut Cluster, nodes: &[u64]) -> Outcome {
+    let nodes = vec![internal::NodeList { nodes: nodes.to_vec() }];
+    coded(cluster.create_shards(&internal::CreateShards { replication: 3, nodes }))
+}
+
 fn remove(cluster: &mut Cluster, node: u64, force: bool) -> Outcome {
     coded(cluster.remove_node(&internal::RemoveNode { node, force }))
 }
@@ -249,7 +254,7 @@ fn the_last_active_node_is_not_drained() {
 }
 
 #[test]
-fn new_shards_come_behind_the_others_and_their_first_replica_votes() {
+fn new_shards_come_behind_the_others_and_nobody_votes_yet() {
     let mut cluster = grown(3, 2);
     let nodes = |nodes: &[u64]| internal::NodeList { nodes: nodes.to_vec() };
     let mut create = |replication, lists: &[&[u64]]| {
@@ -264,8 +269,45 @@ fn new_shards_come_behind_the_others_and_their_first_replica_votes() {
     assert_eq!(create(2, &[&[1, 9]]), Err(Code::UnknownNode));
     assert_eq!(create(0, &[&[1]]), Err(Code::InvalidRequest));
     assert_eq!(create(1, &[[1].as_slice(); 1_023]), Err(Code::InvalidRequest), "beyond the most shards");
-    assert_eq!(replicas(&cluster, 3), [(4, 2, Role::Voter), (5, 3, Role::Joining)]);
-    assert_eq!(replicas(&cluster, 4), [(6, 3, Role::Voter)]);
+    assert_eq!(replicas(&cluster, 3), [(4, 2, Role::Founding), (5, 3, Role::Founding)]);
+    assert_eq!(replicas(&cluster, 4), [(6, 3, Role::Founding)]);
+}
+
+/// A cluster of four nodes, and of shard 2 with replicas 5, 6 and 7 on nodes 2, 3 and 4, whose group nobody has begun.
+fn with_a_new_shard() -> Cluster {
+    let mut cluster = grown(4, 1);
+    create(&mut cluster, &[2, 3, 4]).unwrap();
+    cluster
+}
+
+const VOTER: u32 = 2;
+const FOUNDING: u32 = 5;
+
+#[test]
+fn l1_a_group_is_begun_by_one_replica_the_first_that_says_so() {
+    let mut cluster = with_a_new_shard();
+    assert_eq!(changed(&mut cluster, 2, 6, VOTER), Err(Code::Conflict), "nobody can have given it a vote");
+    assert_eq!(changed(&mut cluster, 2, 9, FOUNDING), Err(Code::Conflict));
+    assert_eq!(changed(&mut cluster, 2, 6, FOUNDING), DONE);
+    let begun = [(5, 2, Role::Joining), (6, 3, Role::Voter), (7, 4, Role::Joining)];
+    assert_eq!(replicas(&cluster, 2), begun);
+    for replica in [5, 6, 7] {
+        assert_eq!(changed(&mut cluster, 2, replica, FOUNDING), Err(Code::Conflict), "it has begun");
+    }
+    assert_eq!(replicas(&cluster, 2), begun);
+    assert_eq!(changed(&mut cluster, 1, 1, FOUNDING), Err(Code::Conflict), "it began with the cluster");
+}
+
+#[test]
+fn l1_a_replica_that_was_replaced_before_its_group_began_never_begins_it() {
+    let mut cluster = with_a_new_shard();
+    assert_eq!(change(&mut cluster, 2, &[1], &[5]), DONE, "node 2 does not answer");
+    assert_eq!(replicas(&cluster, 2), [(6, 3, Role::Founding), (7, 4, Role::Founding), (8, 1, Role::Founding)]);
+    assert_eq!(changed(&mut cluster, 2, 5, FOUNDING), Err(Code::Conflict), "it comes back too late");
+    assert_eq!(changed(&mut cluster, 2, 8, FOUNDING), DONE);
+    assert_eq!(change(&mut cluster, 2, &[2], &[6]), Err(Code::Conflict), "from now on one change at a time");
+    let message = cluster.to_message().unwrap();
+    assert_eq!(Cluster::from_message(message), Ok(cluster));
 }
 
 #[test]
@@ -328,7 +370,8 @@ fn x1_a_cluster_that_contradicts_itself_is_refused() {
         ("an incarnation of no bytes", |c| c.nodes[0].incarnation.clear()),
         ("no metadata group", |c| drop(c.placements.remove(0))),
         ("shards out of order", |c| c.placements.swap(0, 1)),
-        ("a role that does not exist", |c| c.placements[1].replicas[0].role = 5),
+        ("a role that does not exist", |c| c.placements[1].replicas[0].role = 6),
+        ("a replica that founds beside a voter", |c| c.placements[0].replicas[1].role = 5),
         ("a replica on a node that is not there", |c| c.placements[1].replicas[0].node = 9),
         ("a replica that is to be given out", |c| c.next_replica = 1),
         ("a replica 0", |c| c.placements[1].replicas[0].replica = 0),
@@ -344,7 +387,7 @@ fn x1_a_cluster_that_contradicts_itself_is_refused() {
 
 /// A command with small numbers, so that many of them hit something.
 fn commands() -> impl Strategy<Value = (u8, u64, u64, u64, bool)> {
-    (0..7u8, 0..5u64, 0..5u64, 0..9u64, any::<bool>())
+    (0..9u8, 0..5u64, 0..5u64, 0..9u64, any::<bool>())
 }
 
 proptest! {
@@ -355,7 +398,7 @@ proptest! {
         let mut cluster = begun(2);
         for (kind, a, b, c, force) in steps {
             let before = cluster.clone();
-            let shard = (a % 3) as u32;
+            let shard = a as u32 % cluster.view.shards.len() as u32;
             let outcome = match kind {
                 0 => put(&mut cluster, node(a, u128::from(b + 1))),
                 1 => drain(&mut cluster, a),
@@ -363,17 +406,21 @@ proptest! {
                 3 => remove(&mut cluster, a, force),
                 4 => change(&mut cluster, shard, &[b], if force { std::slice::from_ref(&c) } else { &[] }),
                 5 => change(&mut cluster, shard, &[], &[c]),
-                _ => changed(&mut cluster, shard, c, (b % 4) as u32 * 2),
+                6 => changed(&mut cluster, shard, c, (b % 4) as u32 * 2),
+                7 => changed(&mut cluster, shard, c, FOUNDING),
+                _ => create(&mut cluster, &[a, b]),
             };
             prop_assert!(outcome.is_ok() || cluster == before, "{:?}", outcome);
             prop_assert!(cluster.view.next_replica >= before.view.next_replica);
             for (shard, placement) in &cluster.view.shards {
-                let had = &before.view.shards[shard].replicas;
+                let Some(was) = before.view.shards.get(shard) else { continue };
+                let had = &was.replicas;
                 for (replica, view) in &placement.replicas {
                     let same = had.get(replica).is_none_or(|was| was.node == view.node);
                     prop_assert!(same && (had.contains_key(replica) || replica.0 >= before.view.next_replica));
                 }
-                prop_assert!(placement.staying().next().is_some() || kind == 3 || before.view.shards[shard].staying().next().is_none());
+                prop_assert!(placement.staying().next().is_some() || kind == 3 || was.staying().next().is_none());
+                prop_assert!(was.is_new() || !placement.is_new(), "a group begins once");
             }
             let bytes = cluster.to_message().unwrap().encode_to_vec();
             let decoded = Cluster::from_message(internal::Cluster::decode(&bytes[..]).unwrap());

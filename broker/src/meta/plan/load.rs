@@ -2,12 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stratalog_proto::{NodeId, ShardId};
+use stratalog_proto::{NodeId, ReplicaId, ShardId};
 
 use super::super::view::{ClusterView, Placement, Role};
 
 /// Replicas that may join on one node at the same time: each of them is a copy of a shard on its way.
 pub(super) const MAX_JOINING: usize = 4;
+
+/// The joining replicas whose turn it is: the first few of each node, shard by shard. The others have not begun to copy, and
+/// begin when one of those has joined; so however much was asked for at once, no node gets more than it can take. A
+/// replica of the metadata is complete already, and waits for nobody.
+pub(crate) fn joining_now(view: &ClusterView) -> BTreeSet<ReplicaId> {
+    let mut of_node: BTreeMap<NodeId, usize> = BTreeMap::new();
+    let joining = view.shards.iter().flat_map(|(shard, placement)| {
+        let joining = placement.replicas.iter().filter(|(_, replica)| replica.role == Role::Joining);
+        joining.map(|(replica, state)| (*shard, *replica, state.node))
+    });
+    let mut may_join = |shard: ShardId, node: NodeId| {
+        let turn = of_node.entry(node).or_insert(0);
+        *turn += usize::from(shard.0 != 0);
+        *turn <= MAX_JOINING
+    };
+    joining.filter(|(shard, _, node)| may_join(*shard, *node)).map(|(_, replica, _)| replica).collect()
+}
 
 /// A node as planning counts it; changes as plans are made.
 #[derive(Clone, Debug)]
@@ -91,18 +108,6 @@ pub(super) fn zone(view: &ClusterView, node: NodeId) -> Zone<'_> {
     }
 }
 
-/// Voters that a shard is to have on `active` nodes. Where there are fewer nodes than were asked for it is an odd number:
-/// one voter more that makes it even only adds one whose loss stops the shard.
-pub(super) fn target(placement: &Placement, active: usize) -> usize {
-    let asked = placement.replication as usize;
-    match active {
-        0 => 0,
-        _ if active >= asked => asked,
-        _ if active.is_multiple_of(2) => active - 1,
-        _ => active,
-    }
-}
-
 /// Nodes that have a replica of a shard, one that leaves included; learners do not count.
 pub(super) fn taken(placement: &Placement) -> Vec<NodeId> {
     let counted = placement.replicas.values().filter(|replica| replica.role != Role::Learner);
@@ -112,4 +117,41 @@ pub(super) fn taken(placement: &Placement) -> Vec<NodeId> {
 /// Nodes of the replicas that stay.
 pub(super) fn staying(placement: &Placement) -> BTreeSet<NodeId> {
     placement.staying().map(|(_, node)| node).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{begun, cluster, done, nodes};
+    use super::super::{Change, plan_rebalance};
+    use super::*;
+
+    fn copying(view: &ClusterView, node: u64) -> Vec<u32> {
+        let now = joining_now(view);
+        let here = view.replicas_on(NodeId(node)).filter(|(_, replica, _)| now.contains(replica));
+        here.map(|(shard, _, _)| shard.0).collect()
+    }
+
+    #[test]
+    fn of_a_rebalance_each_node_takes_a_few_replicas_at_a_time() {
+        let mut view = cluster(nodes(2, |_| ""), &[[1].as_slice(); 20]);
+        let changes = plan_rebalance(&view);
+        assert_eq!(changes.len(), 10);
+        changes.iter().for_each(|change| begun(&mut view, change));
+        let first = copying(&view, 2);
+        assert_eq!(first, [1, 2, 3, 4], "the lowest first, so that two nodes never wait for each other");
+        let placement = &view.shards[&ShardId(2)];
+        let mut joined = Change::of(ShardId(2), placement, "test");
+        joined.expect = placement.replicas.keys().copied().collect();
+        done(&mut view, &joined);
+        assert_eq!(copying(&view, 2), [1, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_vote_in_the_metadata_waits_for_no_copy() {
+        let mut view = cluster(nodes(2, |_| ""), &[[1].as_slice(); 12]);
+        plan_rebalance(&view).iter().for_each(|change| begun(&mut view, change));
+        let meta = view.shards.get_mut(&ShardId(0)).unwrap();
+        meta.replicas.values_mut().filter(|replica| replica.node == NodeId(2)).for_each(|r| r.role = Role::Joining);
+        assert_eq!(copying(&view, 2), [0, 1, 2, 3, 4]);
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use stratalog_proto::{Code, Error, NodeId, ReplicaId, ShardId};
 
-use super::super::view::{ClusterView, Placement};
+use super::super::view::{ClusterView, Placement, Role};
 use super::change::Change;
 use super::load::{Loads, taken, zone};
 
@@ -19,6 +19,15 @@ pub(crate) fn plan_rebalance(view: &ClusterView) -> Vec<Change> {
     plan.spread_zones();
     plan.even_out();
     plan.changes.into_values().collect()
+}
+
+/// What moves now: of a shard, from which node to which.
+pub(crate) fn moves_under_way(view: &ClusterView) -> Vec<(ShardId, NodeId, NodeId)> {
+    let of_shard = |(shard, placement): (ShardId, &Placement)| {
+        let on = |role: Role| placement.replicas.values().filter(move |view| view.role == role).map(|view| view.node);
+        on(Role::Leaving).zip(on(Role::Joining)).map(|(from, to)| (shard, from, to)).collect::<Vec<_>>()
+    };
+    view.data_shards().flat_map(of_shard).collect()
 }
 
 /// A plan that is being made.
@@ -143,7 +152,6 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::super::view::Role;
     use super::super::load::staying;
     use super::super::testing::{begun, cluster, done, nodes};
     use super::*;
@@ -213,9 +221,22 @@ mod tests {
         let mut change = Change::of(ShardId(1), &view.shards[&ShardId(1)], "test");
         change.add.push(NodeId(2));
         begun(&mut view, &change);
+        assert_eq!(moves_under_way(&view), [], "it only gets one more");
         assert!(plan_rebalance(&view).iter().all(|change| change.shard != ShardId(1)));
         let refused = plan_move(&view, ShardId(1), NodeId(2), None).unwrap_err();
         assert_eq!(refused.code, Code::Conflict);
+    }
+
+    #[test]
+    fn a_move_is_under_way_until_who_leaves_has_left() {
+        let mut view = cluster(nodes(4, |_| ""), &[&[1, 2, 3], &[1, 2, 3]]);
+        let change = plan_move(&view, ShardId(2), NodeId(4), Some(NodeId(1))).unwrap();
+        begun(&mut view, &change);
+        assert_eq!(moves_under_way(&view), [(ShardId(2), NodeId(1), NodeId(4))]);
+        let placement = &view.shards[&ShardId(2)];
+        let nothing = Change::of(ShardId(2), placement, "test");
+        done(&mut view, &nothing);
+        assert_eq!(moves_under_way(&view), []);
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use stratalog_proto::config::voters;
 use stratalog_proto::{NodeId, ReplicaId, ShardId};
 
 use super::super::view::{ClusterView, Placement, Role};
 use super::change::Change;
-use super::load::{Loads, staying, taken, target, zone};
+use super::load::{Loads, staying, taken, zone};
 
 /// A group keeps an even number of voters rather than to fall below this.
 const FEWEST: usize = 3;
@@ -27,10 +28,13 @@ fn repair(
     shard: ShardId,
     placement: &Placement,
 ) -> Option<Change> {
+    if placement.is_new() {
+        return place_anew(view, loads, lost, shard, placement);
+    }
     if placement.pending().next().is_some() {
         return take_back(lost, shard, placement);
     }
-    let wanted = target(placement, loads.active().filter(|node| !lost.contains(node)).count());
+    let wanted = voters(placement.replication, loads.active().filter(|node| !lost.contains(node)).count());
     let mut nodes = taken(placement);
     let mut change = Change::of(shard, placement, "too few replicas");
     let mut more = wanted.saturating_sub(nodes.len()).min(room_for(loads, lost, &nodes));
@@ -81,6 +85,29 @@ fn reduce(
     let mut change = Change::of(shard, placement, "more replicas than asked for");
     change.remove.push(goes);
     Some(change)
+}
+
+/// Has a group that nobody has begun begin elsewhere than on nodes that are lost or drain, as far as there are others. There
+/// is nothing to copy, so they change places at once.
+fn place_anew(
+    view: &ClusterView,
+    loads: &mut Loads<'_>,
+    lost: &BTreeSet<NodeId>,
+    shard: ShardId,
+    placement: &Placement,
+) -> Option<Change> {
+    let usable = |node: NodeId| view.is_active(node) && !lost.contains(&node);
+    let mut change = Change::of(shard, placement, "its group cannot begin there");
+    let mut nodes = taken(placement);
+    for (replica, node) in placement.staying().filter(|(_, node)| !usable(*node)) {
+        let Some(to) = loads.best(&nodes, usable) else { break };
+        loads.take(node);
+        loads.place(to);
+        nodes.push(to);
+        change.add.push(to);
+        change.remove.push((replica, node));
+    }
+    (!change.is_empty()).then_some(change)
 }
 
 /// Takes back what cannot come to its end: a replica that joins on a node that is lost. Whoever was to leave for it stays.
@@ -217,6 +244,24 @@ mod tests {
     }
 
     #[test]
+    fn a_group_that_has_not_begun_leaves_a_lost_node_at_once_and_only_for_another_one() {
+        let mut view = cluster(nodes(4, |_| ""), &[&[1, 2, 3], &[4]]);
+        for shard in [1, 2] {
+            let placement = view.shards.get_mut(&ShardId(shard)).unwrap();
+            placement.replicas.values_mut().for_each(|replica| replica.role = Role::Founding);
+        }
+        let planned = |lost: &[u64]| {
+            let lost = lost.iter().copied().map(NodeId).collect();
+            let changes = plan_repair(&view, &lost).into_iter().filter(|change| change.shard.0 != 0);
+            changes.map(|change| (change.shard.0, change.moves().next().unwrap())).collect::<Vec<_>>()
+        };
+        assert_eq!(planned(&[]), [], "each waits for the one that begins it");
+        assert_eq!(planned(&[1]), [(1, (Some(NodeId(1)), Some(NodeId(4))))]);
+        assert_eq!(planned(&[4]), [(2, (Some(NodeId(4)), Some(NodeId(1))))]);
+        assert_eq!(planned(&[1, 2, 3, 4]), [], "there is no better place");
+    }
+
+    #[test]
     fn a_lost_node_gets_nothing() {
         let view = cluster(nodes(4, |_| ""), &[&[1]]);
         let changes = plan_repair(&view, &BTreeSet::from([NodeId(2)]));
@@ -254,7 +299,7 @@ mod tests {
             for (shard, placement) in &view.shards {
                 let stay = staying(placement);
                 prop_assert!(!stay.contains(&drained), "shard {} is on {:?}", shard, stay);
-                prop_assert!(stay.len() >= target(placement, count as usize - 1), "shard {} has {:?}", shard, stay);
+                prop_assert!(stay.len() >= stratalog_proto::config::voters(placement.replication, count as usize - 1), "shard {} has {:?}", shard, stay);
             }
             prop_assert_eq!(plan_drain(&view, &nobody()), vec![]);
         }

@@ -52,7 +52,7 @@ pub(crate) fn done(view: &mut ClusterView, change: &Change) {
         match replica.role {
             Role::Joining => replica.role = Role::Voter,
             Role::Leaving => replica.role = Role::Learner,
-            Role::Voter | Role::Learner => {}
+            Role::Voter | Role::Learner | Role::Founding => {}
         }
     }
 }
