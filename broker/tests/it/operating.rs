@@ -90,6 +90,9 @@ async fn l1_a_cluster_grows_spreads_drains_and_loses_a_node_while_it_is_written_
     let planned = brokers[1].rebalance(true).await.unwrap();
     assert!(planned.iter().all(|one| one.to == Some(NodeId(4))) && !planned.is_empty(), "{planned:?}");
     assert_eq!(brokers[1].rebalance(false).await.unwrap(), planned);
+    for again in brokers[2].rebalance(false).await.unwrap() {
+        assert!(again.reason.contains("under way"), "{again:?}");
+    }
     let status = until_settled(&brokers[2]).await;
     let counts = replicas(&status);
     assert!(counts.values().max().unwrap() - counts.values().min().unwrap() <= 1, "{counts:?}");

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::step::{Facts, Step};
 use super::states::States;
 use crate::broker::Broker;
-use crate::meta::{ClusterView, Placement, Role};
+use crate::meta::{ClusterView, Placement, Role, joining_now};
 use crate::raft::{Group, Members};
 
 /// How long until the groups are looked at again: while there is something to do, and otherwise.
@@ -61,6 +61,10 @@ struct Unsettled {
     placement: Placement,
 }
 
+    /// Of the metadata that the placement is from.
+    next_replica: u64,
+    /// Replicas that join and whose turn it is not yet.
+    waiting: BTreeSet<ReplicaId>,
 /// One step of each group that is led here; whether there is more to do.
 async fn round(broker: &Arc<Broker>) -> bool {
     let view = broker.meta().view();
@@ -69,19 +73,22 @@ async fn round(broker: &Arc<Broker>) -> bool {
         return false;
     }
     let states = &broker.ask_states(followers(broker, &unsettled), ASK_WAIT).await;
-    let (broker, next_replica) = (&**broker, view.next_replica);
-    let steps = stream::iter(unsettled);
-    steps.for_each_concurrent(AT_ONCE, |group| advance(broker, next_replica, group, states)).await;
+    let (broker, steps) = (&**broker, stream::iter(unsettled));
+    steps.for_each_concurrent(AT_ONCE, |group| advance(broker, group, states)).await;
     true
 }
 
 fn unsettled(broker: &Broker, view: &ClusterView) -> Vec<Unsettled> {
     let led = view.shards.iter().filter_map(|(shard, placement)| {
         let group = broker.group(*shard).ok().filter(|group| group.watch_role().borrow().leads)?;
-        Some(Unsettled { shard: *shard, members: group.members(), group, placement: placement.clone() })
+    let now = joining_now(view);
+        let joining = placement.replicas.iter().filter(|(_, replica)| replica.role == Role::Joining);
+        let waiting = joining.map(|(replica, _)| *replica).filter(|replica| !now.contains(replica)).collect();
+        let (members, placement, next_replica) = (group.members(), placement.clone(), view.next_replica);
+        Some(Unsettled { shard: *shard, group, members, placement, next_replica, waiting })
     });
     let nobody = BTreeSet::new();
-    led.filter(|group| !group.facts(view.next_replica, &nobody, &nobody).is_settled()).collect()
+    led.filter(|group| !group.facts(&nobody, &nobody).is_settled()).collect()
 }
 
 /// The nodes whose replicas may be about to get a vote, each with its shards. This node is asked for all of them, too: a
@@ -97,14 +104,10 @@ fn followers(broker: &Broker, groups: &[Unsettled]) -> BTreeMap<NodeId, Vec<u32>
 }
 
 impl Unsettled {
-    fn facts<'a>(
-        &'a self,
-        next_replica: u64,
-        complete: &'a BTreeSet<ReplicaId>,
-        healthy: &'a BTreeSet<ReplicaId>,
-    ) -> Facts<'a> {
+    fn facts<'a>(&'a self, complete: &'a BTreeSet<ReplicaId>, healthy: &'a BTreeSet<ReplicaId>) -> Facts<'a> {
         let (own, members, placement) = (self.group.log().replica(), &self.members, &self.placement);
-        Facts { shard: self.shard, own, placement, next_replica, members, complete, healthy }
+        let (next_replica, waiting) = (self.next_replica, &self.waiting);
+        Facts { shard: self.shard, own, placement, next_replica, waiting, members, complete, healthy }
     }
 
     /// Replicas that hold every segment of a manifest that is as new as what their leader's log begins with.
@@ -123,9 +126,9 @@ impl Unsettled {
     }
 }
 
-async fn advance(broker: &Broker, next_replica: u64, group: Unsettled, states: &States) {
+async fn advance(broker: &Broker, group: Unsettled, states: &States) {
     let (complete, healthy) = (group.complete(states, broker.nodes().me()), group.healthy());
-    let Some(step) = group.facts(next_replica, &complete, &healthy).next_step() else { return };
+    let Some(step) = group.facts(&complete, &healthy).next_step() else { return };
     let shard = group.shard;
     match take(broker, &group, step).await {
         Ok(()) => tracing::info!(%shard, ?step, "the members of a shard changed"),

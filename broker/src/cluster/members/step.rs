@@ -18,6 +18,8 @@ pub(super) struct Facts<'a> {
     pub(super) placement: &'a Placement,
     /// Of the metadata that the placement is from: it knows every replica with a lower id, and no other.
     pub(super) next_replica: u64,
+    /// Replicas that join and whose turn it is not yet: their nodes copy others first.
+    pub(super) waiting: &'a BTreeSet<ReplicaId>,
     /// What is.
     pub(super) members: &'a Members,
     /// Replicas that lack nothing but the newest entries.
@@ -78,21 +80,20 @@ impl Facts<'_> {
         self.placement.pending().find_map(unsaid)
     }
 
-    /// One that is wanted and does not follow yet.
+    /// One that is wanted, has its turn, and does not follow yet.
     fn add(&self) -> Option<Step> {
         let wanted = self.placement.replicas.iter().filter(|(_, view)| view.role != Role::Leaving);
-        let mut missing = wanted.filter(|(replica, _)| !self.votes(**replica) && !self.learns(**replica));
+        let missing = wanted.filter(|(replica, _)| !self.votes(**replica) && !self.learns(**replica));
+        let mut missing = missing.filter(|(replica, _)| !self.waiting.contains(replica));
         missing.next().map(|(replica, _)| Step::Add(*replica))
     }
 
     /// One that follows, lacks nothing, and is to have a vote. If that made the number of voters even while another one
     /// joins, it waits for that one: an even number survives no more losses than one less.
     fn promote(&self) -> Option<Step> {
-        let joining: Vec<ReplicaId> = self.wanted().filter(|replica| !self.votes(*replica)).collect();
-        let (ready, waiting): (Vec<ReplicaId>, Vec<ReplicaId>) = joining
-            .into_iter()
-            .filter(|replica| self.learns(*replica))
-            .partition(|replica| self.complete.contains(replica));
+        let joining = self.wanted().filter(|replica| !self.votes(*replica));
+        let (ready, waiting): (Vec<ReplicaId>, Vec<ReplicaId>) =
+            joining.partition(|replica| self.learns(*replica) && self.complete.contains(replica));
         let makes_even = self.members.voters.len() % 2 == 1;
         let ends_odd = self.wanted().count() % 2 == 1;
         let waits = makes_even && ends_odd && ready.len() == 1 && !waiting.is_empty();

@@ -14,6 +14,7 @@ struct Model {
     own: u64,
     placement: Placement,
     next_replica: u64,
+    waiting: BTreeSet<ReplicaId>,
     members: Members,
     complete: BTreeSet<ReplicaId>,
     healthy: BTreeSet<ReplicaId>,
@@ -32,6 +33,7 @@ impl Model {
             own: voters[0],
             placement: Placement { replication: 3, replicas: roles.iter().map(view).collect() },
             next_replica: 100,
+            waiting: BTreeSet::new(),
             members: Members { voters: ids(voters), learners: ids(learners), changing: false },
             complete: BTreeSet::new(),
             healthy: ids(voters),
@@ -44,6 +46,7 @@ impl Model {
             own: ReplicaId(self.own),
             placement: &self.placement,
             next_replica: self.next_replica,
+            waiting: &self.waiting,
             members: &self.members,
             complete: &self.complete,
             healthy: &self.healthy,
@@ -127,6 +130,18 @@ fn two_that_join_get_their_votes_together() {
     assert_eq!(model.next(), None, "two voters are worse than one");
     model.complete = ids(&[2, 3]);
     assert_eq!(model.next(), Some(Step::Promote(ReplicaId(2))));
+}
+
+#[test]
+fn one_whose_turn_it_is_not_does_not_follow_and_the_other_waits_for_it() {
+    let mut model = Model::new(&[1], &[], &[(1, Voter), (2, Joining), (3, Joining)]);
+    model.waiting = ids(&[3]);
+    assert_eq!(model.next(), Some(Step::Add(ReplicaId(2))));
+    model.take(Step::Add(ReplicaId(2)));
+    model.complete = ids(&[2]);
+    assert_eq!(model.next(), None, "two voters are worse than one");
+    model.waiting.clear();
+    assert_eq!(model.next(), Some(Step::Add(ReplicaId(3))));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use stratalog_proto::{Code, Error, NodeId, ShardId, internal};
 
 use super::balance::begin;
 use crate::broker::Broker;
-use crate::meta::{Change, plan_move, plan_rebalance};
+use crate::meta::{Change, moves_under_way, plan_move, plan_rebalance};
 
 pub use status::{ClusterStatus, Move, NodeState, NodeStatus, ReplicaRole, ReplicaStatus, ShardStatus};
 
@@ -85,15 +85,20 @@ impl Broker {
         Ok(Move { shard, from, to, reason: change.reason })
     }
 
-    /// Spreads replicas evenly over the nodes; with `plan` only says how it would. Returns the moves, which have begun then
-    /// unless it was a plan. A shard that changes meanwhile is left out.
+    /// Spreads replicas evenly over the nodes; with `plan` only says how it would. Returns the moves, which are under way then
+    /// unless it was a plan; a node copies a few of them at a time. While replicas move already nothing is begun: those are
+    /// the moves, and say so. A shard that changes meanwhile is left out.
     ///
     /// # Errors
     /// [`Code::Timeout`], [`Code::NotLeader`]: some may have begun.
     pub async fn rebalance(&self, plan: bool) -> Result<Vec<Move>, Error> {
         self.catch_up_with_meta().await?;
-        let mut moves = Vec::new();
-        for change in plan_rebalance(&self.meta().view()) {
+        let view = self.meta().view();
+        let mut moves: Vec<Move> = moves_under_way(&view).into_iter().map(under_way).collect();
+        if !plan && !moves.is_empty() {
+            return Ok(moves);
+        }
+        for change in plan_rebalance(&view) {
             match if plan { Ok(()) } else { begin(self, &change).await } {
                 Ok(()) => moves.extend(moves_of(&change)),
                 Err(error) if error.code == Code::Conflict => {}
@@ -108,6 +113,10 @@ impl Broker {
         let gone = || Error::new(Code::UnknownNode, format!("node {node} was removed from the cluster meanwhile"));
         self.look().await.nodes.into_iter().find(|status| status.node == node).ok_or_else(gone)
     }
+}
+
+fn under_way((shard, from, to): (ShardId, NodeId, NodeId)) -> Move {
+    Move { shard, from: Some(from), to: Some(to), reason: "it is under way already".to_owned() }
 }
 
 fn moves_of(change: &Change) -> impl Iterator<Item = Move> {
