@@ -47,6 +47,15 @@ impl Group {
         }
     }
 
+    /// The same, by a leader that a majority has confirmed since this was called: no later leader had changed it before.
+    ///
+    /// # Errors
+    /// As [`read_index`](Self::read_index).
+    pub(crate) async fn confirmed_members(&self, timeout: Duration) -> Result<Members, Error> {
+        self.read_index(timeout).await?;
+        Ok(self.members())
+    }
+
     /// Adds a replica without a vote, and returns once that is committed; does nothing if it belongs to the group. Its log
     /// follows from then on, see [`progress`](Self::progress).
     ///

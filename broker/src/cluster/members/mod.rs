@@ -31,6 +31,8 @@ const IDLE_PAUSE: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 8;
 /// How long a node may take to say what its replicas lack.
 const ASK_WAIT: Duration = Duration::from_secs(2);
+/// How long a majority may take to confirm that this node leads.
+const CONFIRM_WAIT: Duration = Duration::from_secs(2);
 /// A voter that answered more recently is well.
 const WELL: Duration = Duration::from_secs(3);
 
@@ -59,12 +61,12 @@ struct Unsettled {
     group: Arc<Group>,
     members: Members,
     placement: Placement,
-}
-
     /// Of the metadata that the placement is from.
     next_replica: u64,
     /// Replicas that join and whose turn it is not yet.
     waiting: BTreeSet<ReplicaId>,
+}
+
 /// One step of each group that is led here; whether there is more to do.
 async fn round(broker: &Arc<Broker>) -> bool {
     let view = broker.meta().view();
@@ -79,9 +81,9 @@ async fn round(broker: &Arc<Broker>) -> bool {
 }
 
 fn unsettled(broker: &Broker, view: &ClusterView) -> Vec<Unsettled> {
+    let now = joining_now(view);
     let led = view.shards.iter().filter_map(|(shard, placement)| {
         let group = broker.group(*shard).ok().filter(|group| group.watch_role().borrow().leads)?;
-    let now = joining_now(view);
         let joining = placement.replicas.iter().filter(|(_, replica)| replica.role == Role::Joining);
         let waiting = joining.map(|(replica, _)| *replica).filter(|replica| !now.contains(replica)).collect();
         let (members, placement, next_replica) = (group.members(), placement.clone(), view.next_replica);
@@ -148,11 +150,26 @@ async fn take(broker: &Broker, group: &Unsettled, step: Step) -> Result<(), Erro
         }
         Step::HandOver(replica) => group.group.transfer_leader(replica).await,
         Step::Tell(replica, role) => {
+            if role != Some(Role::Voter) {
+                check_still_so(group, step).await?;
+            }
             let role = role.map_or(0, Role::number);
             let changed = internal::ReplicaChanged { shard: group.shard.0, replica: replica.0, role };
             broker.propose(ShardId(0), Command::ReplicaChanged(changed)).await.map(|_| ())
         }
     }
+}
+
+/// What is told to be gone is let go of by its node, for ever. A leader that was replaced does not know it yet: what it sees
+/// may be an end that another one has taken back since.
+async fn check_still_so(group: &Unsettled, step: Step) -> Result<(), Error> {
+    let members = group.group.confirmed_members(CONFIRM_WAIT).await?;
+    let nobody = BTreeSet::new();
+    let facts = Facts { members: &members, ..group.facts(&nobody, &nobody) };
+    if facts.next_step() == Some(step) {
+        return Ok(());
+    }
+    Err(Error::new(Code::Conflict, format!("the members of shard {} have changed; looking again", group.shard)))
 }
 
 /// Nothing is taken away by what this node knew a while ago: its metadata may be behind.

@@ -11,6 +11,8 @@ use super::cluster::{ALL, Cluster, simulate};
 
 /// How long a change that failures disturb may take.
 const CHANGE_WAIT: Duration = Duration::from_secs(300);
+/// How long a majority may take to confirm who leads.
+const CONFIRM_WAIT: Duration = Duration::from_secs(2);
 
 fn ids(replicas: impl IntoIterator<Item = u64>) -> BTreeSet<ReplicaId> {
     replicas.into_iter().map(ReplicaId).collect()
@@ -64,6 +66,24 @@ fn l1_a_group_grows_from_one_to_five_voters_and_shrinks_to_others_under_writes()
         cluster.check();
         let leader = cluster.leader().unwrap();
         assert_eq!(cluster.at(leader).group.members().voters, ids(3..=5));
+    });
+}
+
+#[test]
+fn l1_a_leader_that_was_replaced_does_not_say_who_belongs_to_the_group() {
+    simulate(async {
+        let mut cluster = Cluster::start(27).await;
+        cluster.produce_some(3).await;
+        let old = cluster.new_leader(0).await;
+        let confirmed = async |cluster: &Cluster, id| cluster.at(id).group.confirmed_members(CONFIRM_WAIT).await;
+        assert_eq!(confirmed(&cluster, old).await.unwrap().voters, ids(ALL));
+        cluster.network.isolate(old);
+        let new = cluster.new_leader(old).await;
+        cluster.at(new).group.remove(ReplicaId(old)).await.unwrap();
+        assert_eq!(cluster.at(old).group.members().voters, ids(ALL), "nobody told it");
+        let unconfirmed = confirmed(&cluster, old).await.unwrap_err();
+        assert!(matches!(unconfirmed.code, Code::Timeout | Code::NotLeader), "{unconfirmed}");
+        assert!(!confirmed(&cluster, new).await.unwrap().voters.contains(&ReplicaId(old)));
     });
 }
 
