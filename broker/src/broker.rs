@@ -215,6 +215,11 @@ impl Broker {
         &self.nodes
     }
 
+    /// Grows with every change of a topic that is shown here.
+    pub(crate) fn topics_version(&self) -> u64 {
+        self.topics.version()
+    }
+
     /// Requests for shards, wherever they are led.
     pub(crate) fn router(&self) -> &Arc<Router> {
         &self.router

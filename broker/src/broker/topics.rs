@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use stratalog_proto::config::{TopicConfig, check_topic_name};
 use stratalog_proto::entry::Command;
-use stratalog_proto::{Code, Error, PartitionId, ShardId, TenantId, TopicId, internal};
+use stratalog_proto::{Code, Error, ShardId, TenantId, TopicId, internal};
 use stratalog_query::{TopicChange, TopicInfo};
 
 use super::{Broker, META};
-use crate::meta::{MAX_PARTITIONS, partitions_by_shard, place_shards, shards_of};
+use crate::meta::{MAX_PARTITIONS, partitions_by_shard, place_shards, put_topic, remove_topic, shards_of};
 use crate::multiline::Multiline;
 use crate::rows::check_pattern;
 
@@ -207,23 +207,15 @@ impl Broker {
 
     /// Proposes PutTopic, unless this node leads the shard and sees that it hosts all of it already.
     async fn host_on(&self, id: ShardId, topic: &TopicInfo, partitions: Vec<u32>) -> Result<(), Error> {
-        let hosted = self.shard(id).filter(|_| self.router.leads(id)).is_some_and(|shard| {
-            shard.read(|state| {
-                let all = || partitions.iter().all(|p| state.partition(topic.id, PartitionId(*p)).is_some());
-                state.topic(topic.id).is_some_and(|hosted| hosted.config == topic.config) && all()
-            })
-        });
-        if hosted {
+        let led = self.shard(id).filter(|_| self.router.leads(id));
+        if led.is_some_and(|shard| shard.read(|state| state.hosts(topic.id, &topic.config, &partitions))) {
             return Ok(());
         }
-        let config = Some(topic.config.to_internal());
-        let put = internal::PutTopic { topic: topic.id.to_bytes(), partitions, config };
-        self.propose(id, Command::PutTopic(put)).await.map(drop)
+        self.propose(id, put_topic(topic, partitions)).await.map(drop)
     }
 
     async fn forget(&self, shard: ShardId, topic: TopicId) -> Result<(), Error> {
-        let remove = internal::RemoveTopic { topic: topic.to_bytes() };
-        self.propose(shard, Command::RemoveTopic(remove)).await.map(drop)
+        self.propose(shard, remove_topic(topic)).await.map(drop)
     }
 
     /// Ends what a crash interrupted: topics are hosted by all their shards, and shards forget topics that are gone.

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use stratalog_proto::entry::Command;
-use stratalog_proto::{Error, PartitionId, ShardId, TopicId, internal};
+use stratalog_proto::{Error, RaftIndex, ShardId, TopicId};
 use stratalog_query::TopicInfo;
+use tokio::sync::watch;
 
 use crate::broker::Broker;
-use crate::meta::partitions_by_shard;
+use crate::meta::{partitions_by_shard, put_topic, remove_topic};
 use crate::shard::{Shard, ShardState};
 
 /// Without a sign that something changed. Also how long a change that was cut short may stay so.
@@ -33,30 +33,45 @@ struct Difference {
 }
 
 impl Difference {
-    /// What of it there was before, too.
+    /// What of it there was before, too, and just so: settings that changed meanwhile are put by who changed them.
     fn that_was(mut self, before: &Self) -> Self {
-        self.put.retain(|(topic, _)| before.put.iter().any(|(other, _)| other.id == topic.id));
+        self.put.retain(|put| before.put.contains(put));
         self.remove.retain(|topic| before.remove.contains(topic));
         self
     }
 }
 
-/// Looks at every shard that is led here, now and then and whenever the metadata has applied something.
+/// Looks at every shard that is led here, now and then and whenever a topic has changed.
 pub(crate) async fn host(broker: Weak<Broker>) {
     let Some(mut applied) = broker.upgrade().map(|broker| broker.meta().watch_applied()) else { return };
     loop {
         let Some(node) = broker.upgrade() else { return };
-        applied.borrow_and_update();
+        let seen = node.topics_version();
         if let Err(error) = round(&node).await {
             tracing::debug!(%error, "shards may not host all topics yet; it is tried again");
         }
         drop(node);
         tokio::select! {
-            changed = applied.changed() => match changed {
-                Ok(()) => tokio::time::sleep(SETTLE).await,
-                Err(_) => return,
+            goes_on = changed(&broker, &mut applied, seen) => match goes_on {
+                true => tokio::time::sleep(SETTLE).await,
+                false => return,
             },
             () = tokio::time::sleep(ROUND) => {}
+        }
+    }
+}
+
+/// Waits until the metadata has applied a change of a topic since that version: most of what it applies is none, and what
+/// shards are to host is much to work out. `false`: the node is gone.
+async fn changed(broker: &Weak<Broker>, applied: &mut watch::Receiver<RaftIndex>, seen: u64) -> bool {
+    loop {
+        match broker.upgrade().map(|node| node.topics_version()) {
+            Some(version) if version == seen => {}
+            Some(_) => return true,
+            None => return false,
+        }
+        if applied.changed().await.is_err() {
+            return false;
         }
     }
 }
@@ -92,13 +107,11 @@ fn differences(broker: &Broker) -> Vec<(Arc<Shard>, Difference)> {
 
 async fn heal(shard: &Shard, Difference { put, remove }: Difference) -> Result<(), Error> {
     for (topic, partitions) in put {
-        let config = Some(topic.config.to_internal());
-        let put = internal::PutTopic { topic: topic.id.to_bytes(), partitions, config };
-        shard.propose(Command::PutTopic(put)).await?;
+        shard.propose(put_topic(&topic, partitions)).await?;
         tracing::debug!(shard = %shard.id(), topic = topic.name, "a shard hosts a topic as the metadata says");
     }
     for topic in remove {
-        shard.propose(Command::RemoveTopic(internal::RemoveTopic { topic: topic.to_bytes() })).await?;
+        shard.propose(remove_topic(topic)).await?;
         tracing::debug!(shard = %shard.id(), %topic, "a shard forgot a topic that was deleted");
     }
     Ok(())
@@ -116,12 +129,35 @@ fn wanted(topics: &[Arc<TopicInfo>]) -> BTreeMap<ShardId, Wanted> {
 }
 
 fn difference(state: &ShardState, wanted: &Wanted) -> Difference {
-    let is_hosted = |topic: &TopicInfo, partitions: &[u32]| {
-        let all = || partitions.iter().all(|partition| state.partition(topic.id, PartitionId(*partition)).is_some());
-        state.topic(topic.id).is_some_and(|hosted| hosted.config == topic.config) && all()
-    };
-    let missing = wanted.values().filter(|(topic, partitions)| !is_hosted(topic, partitions));
+    let missing = wanted.values().filter(|(topic, partitions)| !state.hosts(topic.id, &topic.config, partitions));
     let put = missing.cloned().collect();
     let remove = state.topics().map(|(topic, _)| topic).filter(|topic| !wanted.contains_key(topic)).collect();
     Difference { put, remove }
+}
+
+#[cfg(test)]
+mod tests {
+    use stratalog_proto::TenantId;
+    use stratalog_proto::config::TopicConfig;
+
+    use super::*;
+
+    fn topic(id: TopicId, max_message_bytes: u32) -> Arc<TopicInfo> {
+        let config = TopicConfig { max_message_bytes, ..TopicConfig::default() };
+        let (name, shards) = ("t".to_owned(), vec![ShardId(1)]);
+        Arc::new(TopicInfo { id, tenant: TenantId(0), name, partitions: 1, config, shards })
+    }
+
+    #[test]
+    fn only_what_differs_in_the_same_way_at_both_looks_is_made_good() {
+        let (same, altered, gone, new) = (TopicId::new(), TopicId::new(), TopicId::new(), TopicId::new());
+        let before =
+            Difference { put: vec![(topic(same, 1), vec![0]), (topic(altered, 1), vec![0])], remove: vec![gone] };
+        let now = Difference {
+            put: vec![(topic(same, 1), vec![0]), (topic(altered, 2), vec![0]), (topic(new, 1), vec![0])],
+            remove: vec![gone, new],
+        };
+        let expected = Difference { put: vec![(topic(same, 1), vec![0])], remove: vec![gone] };
+        assert_eq!(now.that_was(&before), expected);
+    }
 }

@@ -8,6 +8,7 @@
 
 mod cluster;
 mod codec;
+mod hosting;
 mod placement;
 mod plan;
 mod runtime;
@@ -16,11 +17,12 @@ mod topics;
 mod view;
 
 pub(crate) use cluster::{named, view_of};
+pub(crate) use hosting::{partitions_by_shard, put_topic, remove_topic};
 pub(crate) use plan::{
     Change, Handover, joining_now, moves_under_way, place_shards, plan_drain, plan_leaders, plan_move, plan_rebalance,
     plan_repair, shards_of,
 };
-pub(crate) use runtime::{Meta, MetaOptions, check_level, partitions_by_shard};
+pub(crate) use runtime::{Meta, MetaOptions, check_level};
 pub(crate) use state::MAX_PARTITIONS;
 pub(crate) use topics::Topics;
 pub(crate) use view::{ClusterView, NodeView, Placement, ReplicaView, Role};

@@ -1,6 +1,5 @@
 //! The running metadata group.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,15 +155,6 @@ pub(crate) fn check_level(view: &ClusterView, command: &Command) -> Result<(), E
         "this needs feature level {needs}, and the cluster is at {level} until every node runs a version that knows it"
     );
     Err(Error::new(Code::Unavailable, message))
-}
-
-/// The shards of a topic, each with the partitions that it hosts, ascending.
-pub(crate) fn partitions_by_shard(topic: &TopicInfo) -> BTreeMap<ShardId, Vec<u32>> {
-    let mut by_shard = BTreeMap::<ShardId, Vec<u32>>::new();
-    for (partition, shard) in (0..).zip(&topic.shards) {
-        by_shard.entry(*shard).or_default().push(partition);
-    }
-    by_shard
 }
 
 /// The topic that a command changes.

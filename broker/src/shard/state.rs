@@ -114,6 +114,14 @@ impl ShardState {
         self.topics.get(&topic)?.partitions.get(&partition)
     }
 
+    /// Whether it hosts at least these partitions of a topic, with these settings.
+    pub(crate) fn hosts(&self, topic: TopicId, config: &TopicConfig, partitions: &[u32]) -> bool {
+        self.topics.get(&topic).is_some_and(|hosted| {
+            let all = || partitions.iter().all(|partition| hosted.partitions.contains_key(&PartitionId(*partition)));
+            hosted.config == *config && all()
+        })
+    }
+
     /// The offsets that the entries up to `index` gave to all partitions of a topic. `None` if that is not known any
     /// more: below the replay frontier it is only known at the topic's row frontier.
     pub(crate) fn offsets_through(&self, topic: TopicId, index: RaftIndex) -> Option<u64> {
