@@ -12,7 +12,7 @@ use stratalog_proto::{Code, Error, RaftIndex, ShardId};
 use stratalog_transport::{Frame, Method};
 
 use crate::broker::{Broker, META};
-use crate::meta::Role;
+use crate::meta::{Role, named};
 use crate::raft::Group;
 
 /// Between two looks.
@@ -113,20 +113,26 @@ async fn reached(
         None => *targets.entry(shard).or_insert(committed(broker, shard, group).await?),
     };
     if applied < target {
-        let message = format!("shard {shard} has applied entry {applied} of {target}");
+        let message = format!("of {}, entry {applied} of {target} is applied here", named(&[shard]));
         return Err(Error::new(Code::Unavailable, message));
     }
     Ok(())
 }
 
 async fn committed(broker: &Broker, shard: ShardId, group: &Group) -> Result<RaftIndex, Error> {
-    let nobody = || Error::new(Code::NotLeader, format!("nobody is known that leads shard {shard}"));
+    let name = named(&[shard]);
+    let nobody = || Error::new(Code::NotLeader, format!("nobody is known that leads {name}"));
     let leader = group.watch_role().borrow().leader.ok_or_else(nobody)?;
     let node = broker.nodes().view().node_of(shard, leader).ok_or_else(nobody)?;
+    if node == broker.nodes().me() {
+        let message = format!("this node is about to lead {name}, once what was acknowledged before is applied");
+        return Err(Error::new(Code::Unavailable, message));
+    }
     let question = Frame::head(ReadIndexRequest { shard: shard.0 }.encode_to_vec());
     let answer = broker.nodes().call(node, Method::ReadIndex, question, ASK_WAIT).await;
     let unknown = |why: String| {
-        Error::new(Code::Unavailable, format!("node {node} does not say how far shard {shard} is: {why}"))
+        let message = format!("the leader of {name} does not say how far it is: {why}");
+        Error::new(Code::Unavailable, message)
     };
     let answer = answer.map_err(|error| unknown(error.to_string()))?;
     let answer = ReadIndexAnswer::decode(answer.head).map_err(|error| unknown(error.to_string()))?;

@@ -10,8 +10,9 @@ use openraft::raft::{
 };
 use openraft::type_config::alias::SnapshotOf;
 use parking_lot::Mutex;
-use stratalog_proto::{Code, Error};
+use stratalog_proto::{Code, Error, ShardId};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::doubt::{Doubt, no_more, own_end};
 use super::group::{Group, Raft, stopped};
@@ -29,6 +30,7 @@ impl Group {
     /// [`Code::InvalidRequest`]: it is no message of a replica. [`Code::StorageFull`]: the log has no room for its entries
     /// now. [`Code::Unavailable`]: the group has stopped.
     pub(crate) async fn answer(&self, message: Message) -> Result<Bytes, Error> {
+        check_runs(self.log.shard(), &self.tasks)?;
         let stopped = |error| stopped(self.log.shard(), &error);
         let hearing = self.hearing();
         let answer = match Request::decode(message).map_err(|error| malformed(&error))? {
@@ -58,7 +60,8 @@ impl Group {
     }
 
     /// Answers the messages of [`Peers::replicate`](super::Peers::replicate) in their order. The answers end at the first
-    /// message that cannot be taken, with the reason; errors are those of [`answer`](Self::answer).
+    /// message that cannot be taken, with the reason, and when the group is stopped; errors are those of
+    /// [`answer`](Self::answer).
     pub(crate) fn answer_all(&self, messages: BoxStream<'static, Message>) -> BoxStream<'static, Result<Bytes, Error>> {
         let (log, shard) = (self.log.clone(), self.log.shard());
         let (admitting, hearing) = (self.hearing(), self.hearing());
@@ -82,7 +85,9 @@ impl Group {
         });
         // Known once the answers have ended, which they do after the messages.
         let reason = stream::once(async move { refusal.get().cloned().map(Err) }).filter_map(ready);
-        answers.chain(reason).boxed()
+        let (tasks, stops) = (self.tasks.clone(), self.tasks.clone().cancelled_owned());
+        let stopped = stream::once(async move { check_runs(shard, &tasks).err().map(Err) }).filter_map(ready);
+        answers.chain(reason).take_until(stops).chain(stopped).boxed()
     }
 
     /// Takes the messages of [`Peers::send_state`](super::Peers::send_state), installs the snapshot if it is newer than
@@ -93,6 +98,7 @@ impl Group {
     /// [`Code::CorruptData`]: it is not a snapshot. Errors of the disk, and of the peer. Nothing was changed then. Who
     /// stops waiting does not stop an install that has begun.
     pub(crate) async fn receive_state(&self, messages: Incoming) -> Result<Bytes, Error> {
+        check_runs(self.log.shard(), &self.tasks)?;
         let busy = |_| Error::new(Code::Overloaded, "a snapshot is being taken or received already");
         let changing = Arc::clone(&self.changing_state).try_lock_owned().map_err(busy)?;
         let (vote, received) = receive(&self.snapshots, messages, changing).await?;
@@ -154,6 +160,14 @@ impl Hearing {
         if self.log.is_doubted() && self.doubt.is_reached(own_end(&self.log)) {
             no_more(&self.raft, &self.log, "a leader");
         }
+    }
+}
+
+/// Refuses what comes to a group that stops: the consensus library would call that an error.
+fn check_runs(shard: ShardId, tasks: &CancellationToken) -> Result<(), Error> {
+    match tasks.is_cancelled() {
+        true => Err(stopped(shard, &"this node does not run it any more")),
+        false => Ok(()),
     }
 }
 

@@ -97,9 +97,7 @@ impl Links {
     pub(crate) async fn get(self: Arc<Self>, node: NodeId, lane: Lane) -> Result<Arc<Connection>, CallError> {
         match self.next(node, lane) {
             Next::Use(connection) => Ok(connection),
-            Next::Wait(dialling) => {
-                dialling.await.map_err(|error| CallError::NotSent(format!("node {node} was not reached: {error}")))
-            }
+            Next::Wait(dialling) => dialling.await.map_err(|error| CallError::NotSent(format!("node {node}: {error}"))),
             Next::Fail(words) => Err(CallError::NotSent(words)),
         }
     }
@@ -114,7 +112,7 @@ impl Links {
             Some(Link::Dialling { done, .. }) => return Next::Wait(done.clone()),
             Some(Link::Up { connection, .. }) if !connection.is_closed() => return Next::Use(connection.clone()),
             Some(Link::Down { until, why, .. }) if now < *until => {
-                return Next::Fail(format!("node {node} was not reached: {why}"));
+                return Next::Fail(format!("node {node}: {why}"));
             }
             Some(Link::Down { pause, .. }) => *pause,
             // One that does not last is tried again as one that was not made.

@@ -36,7 +36,13 @@ pub(super) async fn ask_seeds(forming: Weak<Forming>) {
         let Err(error) = joined else { return };
         *forming.problem.lock() = Some(error.message.clone());
         if said.as_ref() != Some(&error.message) {
-            tracing::warn!("this node belongs to no cluster yet: {}", error.message);
+            // Others are starting, or are told to begin: that is what it waits for.
+            match error.code {
+                Code::NotFormed | Code::Unavailable => {
+                    tracing::info!("this node belongs to no cluster yet: {}", error.message);
+                }
+                _ => tracing::warn!("this node belongs to no cluster yet: {}", error.message),
+            }
             said = Some(error.message);
             pause = PAUSE[0];
         }

@@ -70,8 +70,12 @@ impl Broker {
         let answer = self.nodes().call(from, Method::TransferLeader, frame, HANDOVER_WAIT).await;
         answer.map(|_| ()).map_err(|error| match error {
             CallError::Refused(error) => error,
-            CallError::NotSent(why) => Error::new(Code::Unavailable, format!("node {from} is not reached: {why}")),
-            CallError::Unknown(why) => Error::new(Code::Timeout, format!("node {from} did not answer: {why}")),
+            CallError::NotSent(why) => {
+                Error::new(Code::Unavailable, format!("the leader cannot be asked to hand leadership over: {why}"))
+            }
+            CallError::Unknown(why) => {
+                Error::new(Code::Timeout, format!("the leader does not say that it hands leadership over: {why}"))
+            }
         })
     }
 

@@ -64,7 +64,7 @@ impl Broker {
 fn refusal(address: &str, error: CallError) -> Error {
     match error {
         CallError::Refused(error) => error,
-        CallError::NotSent(why) => Error::new(Code::Unavailable, format!("no node is reached at {address}: {why}")),
+        CallError::NotSent(why) => Error::new(Code::Unavailable, format!("no node can be asked to join: {why}")),
         CallError::Unknown(why) => {
             let message = format!("the node at {address} did not answer, and may have been asked to join: {why}");
             Error::new(Code::Timeout, message)

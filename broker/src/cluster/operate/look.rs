@@ -38,7 +38,8 @@ pub(super) fn status(
     let leaders = states.leaders();
     let nodes = view.nodes.iter().map(|(node, known)| {
         let silent = states.problem(*node);
-        let problem = silent.map(str::to_owned).or_else(|| problem(*node));
+        // What is known of the connections names the address; why the question has no answer is a second best.
+        let problem = problem(*node).or_else(|| silent.map(str::to_owned));
         node_status(view, &leaders, *node, known, silent.is_none(), problem)
     });
     let shards = view.shards.iter().map(|(shard, placement)| shard_status(*shard, placement, states));

@@ -81,7 +81,7 @@ pub struct ShardStatus {
     pub applied: RaftIndex,
     /// Everything at or below it is in replay segments.
     pub replay_frontier: RaftIndex,
-    /// Replay and column segments of one replica, in bytes.
+    /// Log, replay and column segments of one replica, in bytes.
     pub bytes: u64,
     /// Partitions that it hosts.
     pub partitions: u32,

@@ -86,7 +86,7 @@ fn a_node_alone_is_nothing_to_warn_of() {
 #[test]
 fn a_silent_node_and_shards_without_a_majority_are_named() {
     let seen = look(&view(3, &[ALL, ALL]), &[2]);
-    assert_eq!(seen.warnings, ["Node 2 (n2:7071) is not reached: connection refused."]);
+    assert_eq!(seen.warnings, ["Node 2 does not answer: connection refused."]);
     assert!(!seen.nodes[1].reachable);
     let seen = look(&view(3, &[ALL, ALL, ALL]), &[2, 3]);
     assert!(

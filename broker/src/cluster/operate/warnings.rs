@@ -24,8 +24,8 @@ pub(super) fn warnings(status: &ClusterStatus) -> Vec<String> {
         "has no leader at the moment",
     ));
     for node in status.nodes.iter().filter(|node| !node.reachable) {
-        let why = node.problem.as_deref().unwrap_or("it does not answer");
-        warnings.push(format!("Node {} ({}) is not reached: {why}.", node.node, node.peer_address));
+        let why = node.problem.as_deref().unwrap_or("nobody knows why");
+        warnings.push(format!("Node {} does not answer: {why}.", node.node));
     }
     warnings.extend(of_shards(
         status,

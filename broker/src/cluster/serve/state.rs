@@ -44,14 +44,15 @@ fn of_shard(shard: &Shard, columns_missing: &[Arc<SegmentMeta>]) -> ReplicaState
     let missing = shard.recs().missing(manifest.recs());
     let columns = manifest.topics().flat_map(|(_, topic)| topic.segments.values()).map(|meta| meta.bytes);
     let replays = manifest.recs().iter().map(|meta| meta.bytes);
+    let group = of_group(shard.group());
     ReplicaState {
         applied: shard.applied().0,
         replay_frontier: manifest.replay_frontier().0,
         missing_segments: (missing.len() + columns_missing.len()) as u64,
         missing_bytes: missing.iter().map(|meta| meta.bytes).chain(columns_missing.iter().map(|meta| meta.bytes)).sum(),
-        bytes: columns.chain(replays).sum(),
+        bytes: columns.chain(replays).sum::<u64>() + group.bytes,
         partitions,
-        ..of_group(shard.group())
+        ..group
     }
 }
 
@@ -64,6 +65,7 @@ fn of_group(group: &Group) -> ReplicaState {
         term: role.term.0,
         leader: role.leader.map_or(0, |leader| leader.0),
         leads: role.leads,
+        bytes: log.retained().bytes,
         ..ReplicaState::default()
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt};
 use stratalog_proto::{Code, RaftIndex, ReplicaId};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::{ALL, Cluster, append, simulate};
-use crate::raft::leave_stalled;
+use crate::raft::{Message, leave_stalled};
 
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -146,8 +147,13 @@ fn everybody_hears_of_a_leader_and_nobody_leads_a_group_that_has_stopped() {
                 assert!(cluster.at(id).group.last_heard().unwrap() < Duration::from_millis(700));
             }
         }
-        let mut role = cluster.at(leader).group.watch_role();
-        cluster.at(leader).group.stop().await;
+        let group = &cluster.at(leader).group;
+        let mut role = group.watch_role();
+        group.stop().await;
+        let refused = group.answer(Message::default()).await.unwrap_err();
+        assert_eq!(refused.code, Code::Unavailable);
+        let ended: Vec<_> = group.answer_all(stream::pending().boxed()).collect().await;
+        assert_eq!(ended.iter().map(|end| end.as_ref().unwrap_err().code).collect::<Vec<_>>(), [Code::Unavailable]);
         let last = timeout(WAIT, async { while role.changed().await.is_ok() {} }).await;
         assert!(last.is_ok() && role.borrow().leader.is_none() && !role.borrow().leads);
     });
