@@ -330,6 +330,10 @@ pub(crate) struct Consume {
     /// Wait for more at the end instead of ending
     #[arg(long, short)]
     pub(crate) follow: bool,
+    /// Read the replica of the node that is asked, if it has one: less travels between nodes, and records come a little
+    /// later
+    #[arg(long)]
+    pub(crate) from_follower: bool,
     /// End after this many records
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) count: Option<u64>,

@@ -34,6 +34,7 @@ pub(super) struct ReadParams {
     offset: Option<String>,
     limit: Option<usize>,
     wait_ms: Option<u64>,
+    from_follower: Option<bool>,
 }
 
 pub(super) async fn read(
@@ -47,7 +48,14 @@ pub(super) async fn read(
     let partition = params.partition(&topic)?;
     let limit = params.limit()?;
     let offset = start(&app, &name, partition, params.offset.as_deref()).await?;
-    let fetched = fetch(&app, &name, partition, offset, params.wait()?).await?;
+    let request = FetchRequest {
+        topic: name.clone(),
+        partitions: vec![(partition, offset)],
+        max_bytes: FETCH_BYTES,
+        max_wait: params.wait()?,
+        from_follower: params.from_follower.unwrap_or(false),
+    };
+    let fetched = fetch(&app, request).await?;
     let (log_start, high_watermark) = (fetched.log_start, fetched.high_watermark);
     let batches = fetched.result?;
     let limits = PageLimits { first: offset, records: limit, json_values: topic.config.format == Format::Json };
@@ -109,20 +117,7 @@ async fn start(app: &App, topic: &str, partition: PartitionId, offset: Option<&s
         .ok_or_else(|| Error::new(Code::UnknownPartition, format!("`{topic}` has no partition {partition}")).into())
 }
 
-async fn fetch(
-    app: &App,
-    topic: &str,
-    partition: PartitionId,
-    offset: Offset,
-    max_wait: Duration,
-) -> Result<FetchedPartition, HttpError> {
-    let request = FetchRequest {
-        topic: topic.to_owned(),
-        partitions: vec![(partition, offset)],
-        max_bytes: FETCH_BYTES,
-        max_wait,
-        from_follower: false,
-    };
+async fn fetch(app: &App, request: FetchRequest) -> Result<FetchedPartition, HttpError> {
     let stopping = app.stopping.cancelled();
     let fetched = tokio::select! {
         fetched = app.broker.fetch(request) => fetched?,

@@ -59,8 +59,11 @@ async fn records_of_one_key_stay_together_in_order() {
     assert_eq!(json_of(request.send().await.unwrap(), 200).await["accepted"], 200);
     let mut seen: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for partition in 0..2 {
-        let page =
-            json_of(node.get(&format!("{RECORDS}?partition={partition}&limit=1000")).send().await.unwrap(), 200).await;
+        let page = json_of(
+            node.get(&format!("{RECORDS}?partition={partition}&limit=1000&from_follower=true")).send().await.unwrap(),
+            200,
+        )
+        .await;
         for record in page["records"].as_array().unwrap() {
             let (key, n) = (record["key"].as_str().unwrap(), record["value"]["n"].as_u64().unwrap());
             if let Some((at, last)) = seen.insert(key.to_owned(), (partition, n)) {
