@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::ClientError;
+use crate::learn::learn;
 use crate::nodes::{Node, Nodes};
 
 /// A connection to a node, or to one of several: where one is lost, or cannot answer now, the next is asked at once. Clones
@@ -24,7 +25,8 @@ pub struct Client {
 
 impl Client {
     /// Connects to the first node that answers of `endpoints`, as in `http://127.0.0.1:7070`; the scheme may be left out.
-    /// Several are set apart by commas. Any node answers anything, so it does not matter which one is first.
+    /// Several are set apart by commas. Any node answers anything, so it does not matter which one is first. A client that
+    /// lives for a while learns of the cluster's other nodes from the one that answers, and goes on with them, too.
     ///
     /// # Errors
     /// [`Code::InvalidRequest`](stratalog_proto::Code::InvalidRequest) if one is no address;
@@ -39,7 +41,9 @@ impl Client {
     /// # Errors
     /// As [`Client::connect`].
     pub async fn connect_any(endpoints: &[&str]) -> Result<Self, ClientError> {
-        Ok(Self { nodes: Arc::new(Nodes::connect(endpoints).await?) })
+        let nodes = Arc::new(Nodes::connect(endpoints).await?);
+        tokio::spawn(learn(Arc::downgrade(&nodes)));
+        Ok(Self { nodes })
     }
 
     /// The address of the node that is asked now.

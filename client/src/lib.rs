@@ -44,6 +44,7 @@ mod client;
 mod cluster;
 mod consumer;
 mod error;
+mod learn;
 mod nodes;
 mod producer;
 mod query;

@@ -1,7 +1,7 @@
 //! The nodes that a client may ask, and the one that it asks now.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use stratalog_proto::Code;
@@ -45,10 +45,11 @@ const ONE_OF_SEVERAL: Vigilance = Vigilance {
     ping_timeout: Duration::from_millis(1_500),
 };
 
-/// The nodes in the order in which they were given.
+/// The nodes in the order in which they were given, and behind them those that the cluster told of.
 #[derive(Debug)]
 pub(crate) struct Nodes {
-    nodes: Vec<Node>,
+    given: Vec<Node>,
+    learned: OnceLock<Vec<Node>>,
     /// The last one that answered: asked until it does not.
     current: AtomicUsize,
 }
@@ -88,29 +89,56 @@ impl Nodes {
             nodes.push(Node { at, address: address.into(), channel });
         }
         match current {
-            Some(current) => Ok(Self { nodes, current: AtomicUsize::new(current) }),
+            Some(current) => Ok(Self { given: nodes, learned: OnceLock::new(), current: AtomicUsize::new(current) }),
             None => Err(nobody(&unreachable)),
         }
     }
 
     /// The one to ask now.
     pub(crate) fn current(&self) -> &Node {
-        &self.nodes[self.current.load(Ordering::Relaxed)]
+        self.at(self.current.load(Ordering::Relaxed))
+    }
+
+    fn at(&self, at: usize) -> &Node {
+        self.given.get(at).unwrap_or_else(|| &self.learned()[at - self.given.len()])
+    }
+
+    fn learned(&self) -> &[Node] {
+        self.learned.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Adds the nodes of a cluster that were not given, once. Whether it is known by now which there are: a cluster of one
+    /// may yet grow.
+    pub(crate) fn learn(&self, addresses: &[String]) -> bool {
+        if addresses.len() < 2 {
+            return false;
+        }
+        let is_new = |address: &&String| {
+            let known = |node: &Node| node.address().strip_prefix("http://") == Some(address.as_str());
+            !address.is_empty() && !self.given.iter().any(known)
+        };
+        let new = addresses.iter().filter(is_new).take(MAX_NODES.saturating_sub(self.given.len()));
+        let nodes = (self.given.len()..).zip(new.filter_map(|address| configured_at(address))).map(|(at, found)| {
+            let (address, endpoint) = found;
+            Node { at, address: address.into(), channel: endpoint.connect_lazy() }
+        });
+        self.learned.get_or_init(|| nodes.collect());
+        true
     }
 
     /// `node` did not answer as it should: the next one is asked from now on. Whoever has left it already is not followed,
     /// so that many calls that fail together go to one and the same node.
     pub(crate) fn leave(&self, node: &Node) {
-        let next = (node.at + 1) % self.nodes.len();
+        let next = (node.at + 1) % self.count();
         let left = self.current.compare_exchange(node.at, next, Ordering::Relaxed, Ordering::Relaxed);
         if left.is_ok() && next != node.at {
-            tracing::debug!(from = %node.address, to = %self.nodes[next].address, "asking another node");
+            tracing::debug!(from = %node.address, to = %self.at(next).address, "asking another node");
         }
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.nodes.len()
+        self.given.len() + self.learned().len()
     }
 }
 
@@ -161,6 +189,13 @@ fn parse(endpoints: &[&str]) -> Result<Vec<(String, Endpoint)>, ClientError> {
     endpoints.iter().map(one).collect()
 }
 
+/// An address that a node tells, which may be no address.
+fn configured_at(address: &str) -> Option<(String, Endpoint)> {
+    let address = format!("http://{address}");
+    let endpoint = Endpoint::from_shared(address.clone()).ok()?;
+    Some((address, configured(endpoint, &ONE_OF_SEVERAL)))
+}
+
 fn nobody(unreachable: &[String]) -> ClientError {
     let (nodes, port) = match unreachable.len() {
         1 => ("", "a node running there, and is this its gRPC port?"),
@@ -180,4 +215,28 @@ fn configured(endpoint: Endpoint, vigilance: &Vigilance) -> Endpoint {
         .http2_keep_alive_interval(vigilance.ping_every)
         .keep_alive_timeout(vigilance.ping_timeout)
         .keep_alive_while_idle(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_cluster_tells_comes_behind_what_was_given() {
+        let channel = Endpoint::from_static("http://a:1").connect_lazy();
+        let given = vec![Node { at: 0, address: "http://a:1".into(), channel }];
+        let nodes = Nodes { given, learned: OnceLock::new(), current: AtomicUsize::new(0) };
+        let learn = |addresses: &[&str]| nodes.learn(&addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert!(!learn(&["a:1"]) && !learn(&[]), "it may grow");
+        assert_eq!(nodes.count(), 1);
+        assert!(learn(&["a:1", "b:1", "", "no address", "c:1"]));
+        let asked: Vec<String> = (0..4)
+            .map(|_| {
+                let node = nodes.current().clone();
+                nodes.leave(&node);
+                node.address().to_owned()
+            })
+            .collect();
+        assert_eq!(asked, ["http://a:1", "http://b:1", "http://c:1", "http://a:1"]);
+    }
 }
