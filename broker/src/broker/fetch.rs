@@ -3,17 +3,20 @@
 //! Partitions are grouped by who leads them. With more than one group everybody is first asked what there is now; only if
 //! there is nothing anywhere do the groups wait, and the first one with something ends it for all.
 
+mod gather;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use futures::stream::{FuturesUnordered, StreamExt};
 use stratalog_proto::{Code, Error, Offset, PartitionId, ShardId};
 use stratalog_query::TopicInfo;
 use stratalog_transport::Method;
 use tokio::time::Instant;
 
 use super::Broker;
+use super::read::shard_of;
+use gather::gather;
 use crate::cluster::route::{Leader, Missed, fetch_frame, fetched};
 use crate::fetch::{
     FetchRequest, FetchedBatches, FetchedPartition, MAX_FETCH_BYTES, MAX_FETCH_WAIT, fetch, refuse_repeated,
@@ -23,8 +26,6 @@ use crate::fetch::{
 const LEADER_WAIT: Duration = Duration::from_secs(1);
 /// The pause before a leader is looked for again.
 const PAUSE: Duration = Duration::from_millis(25);
-/// How long an answer that is there waits for those of other groups.
-const GRACE: Duration = Duration::from_millis(100);
 /// What another node may take longer than it was asked to wait.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
@@ -33,6 +34,15 @@ struct Group {
     /// `None`: nobody leads their shards, as far as is known.
     place: Option<Leader>,
     partitions: Vec<(PartitionId, Offset)>,
+}
+
+impl Group {
+    /// The partitions of a node that did not answer in time. It is not believed to lead them from then on: it may hang, and
+    /// would be asked in vain for ever, as long as the other groups have something.
+    fn silent(&self) -> Vec<FetchedPartition> {
+        let why = "the node that leads the shard of the partition, as far as is known, did not answer in time";
+        all_without(&self.partitions, &Error::new(Code::NotLeader, why))
+    }
 }
 
 impl Broker {
@@ -73,7 +83,9 @@ impl Broker {
         };
         let (here, elsewhere): (Vec<_>, Vec<_>) =
             request.partitions.iter().partition(|(partition, _)| is_led(*partition));
-        let mut fetched = self.fetch_replicas(topic, &FetchRequest { partitions: here, ..request.clone() }).await?;
+        let here = FetchRequest { partitions: here, ..request.clone() };
+        let fetched = self.fetch_replicas(topic, &here).await?;
+        let mut fetched = self.confirm_ends(topic, &here, fetched).await?;
         let not_led = Error::new(Code::NotLeader, "this node does not lead the shard of the partition");
         fetched.extend(elsewhere.into_iter().map(|(partition, _)| without_answer(partition, not_led.clone())));
         Ok(fetched)
@@ -95,6 +107,41 @@ impl Broker {
         Ok(fetched)
     }
 
+    /// A leader that was cut off, or slept, may not know of records that another one acknowledged meanwhile: before it says
+    /// that an offset lies beyond its end, a majority confirms that it still leads, and it looks again.
+    async fn confirm_ends(
+        &self,
+        topic: &TopicInfo,
+        request: &FetchRequest,
+        mut fetched: Vec<FetchedPartition>,
+    ) -> Result<Vec<FetchedPartition>, Error> {
+        let asked: BTreeMap<PartitionId, Offset> = request.partitions.iter().copied().collect();
+        let mut beyond: BTreeMap<ShardId, Vec<(PartitionId, Offset)>> = BTreeMap::new();
+        for partition in fetched.iter().filter(|partition| is_out_of_range(partition)) {
+            let Some(offset) = asked.get(&partition.partition).filter(|offset| **offset > partition.high_watermark)
+            else {
+                continue;
+            };
+            let shard = shard_of(topic, partition.partition)?;
+            beyond.entry(shard).or_default().push((partition.partition, *offset));
+        }
+        let looks = beyond.into_iter().map(|(shard, partitions)| async move {
+            let again = FetchRequest { partitions, max_wait: Duration::ZERO, ..request.clone() };
+            let looked = match self.led_shard(shard).await {
+                Ok(_) => self.fetch_replicas(topic, &again).await,
+                Err(error) => Err(Error::new(Code::NotLeader, error.message)),
+            };
+            looked.unwrap_or_else(|error| all_without(&again.partitions, &error))
+        });
+        // Boxed, since the compiler cannot tell otherwise that what it borrows lives long enough.
+        let looks: Vec<_> = looks.map(FutureExt::boxed).collect();
+        for looked in futures::future::join_all(looks).await.into_iter().flatten() {
+            let place = fetched.iter_mut().find(|partition| partition.partition == looked.partition);
+            place.into_iter().for_each(|place| *place = looked.clone());
+        }
+        Ok(fetched)
+    }
+
     async fn fetch_around(&self, topic: &TopicInfo, request: &FetchRequest) -> Result<Vec<FetchedPartition>, Error> {
         refuse_repeated(&request.partitions)?;
         let begun = Instant::now();
@@ -104,48 +151,16 @@ impl Broker {
         let mut only_leader = BTreeSet::new();
         loop {
             let groups = self.groups(topic, request, &only_leader).await;
-            let found = self.gather(topic, request, &groups, deadline).await;
+            let ask = |at: usize, until| self.fetch_of(topic, request, &groups[at], until);
+            let found = gather(groups.len(), deadline, ask).await;
+            let found = found.into_iter().zip(&groups).flat_map(|(found, group)| found.unwrap_or_else(|| group.silent()));
+            let found: Vec<_> = found.collect();
             let failed = self.note_failures(topic, request, &found, &mut only_leader);
             if found.iter().any(has_answer) || !failed || Instant::now() >= patience {
                 return Ok(in_order(&request.partitions, found));
             }
             tokio::time::sleep(PAUSE).await;
         }
-    }
-
-    /// What the groups have. Each is asked what there is now, and then waits, until one of them has something or one is not
-    /// led where it was asked; the others then have a moment left for their first answer.
-    async fn gather(
-        &self,
-        topic: &TopicInfo,
-        request: &FetchRequest,
-        groups: &[Group],
-        deadline: Instant,
-    ) -> Vec<FetchedPartition> {
-        let first = if groups.len() == 1 { deadline } else { Instant::now() };
-        let look = |at: usize, until: Instant| async move {
-            (at, until, self.fetch_of(topic, request, &groups[at], until).await)
-        };
-        let mut looks: FuturesUnordered<_> = (0..groups.len()).map(|at| look(at, first)).collect();
-        let mut found = vec![None; groups.len()];
-        let mut end = None;
-        loop {
-            let next = match end {
-                Some(end) => tokio::time::timeout_at(end, looks.next()).await.unwrap_or(None),
-                None => looks.next().await,
-            };
-            let Some((at, until, partitions)) = next else { break };
-            if partitions.iter().any(|partition| has_answer(partition) || is_not_led(partition)) {
-                end.get_or_insert_with(|| Instant::now() + GRACE);
-            } else if until < deadline {
-                looks.push(look(at, deadline));
-            }
-            found[at] = Some(partitions);
-            if end.is_some() && found.iter().all(Option::is_some) {
-                break;
-            }
-        }
-        found.into_iter().flatten().flatten().collect()
     }
 
     /// Asks one group, and waits until `deadline` if there is nothing.
@@ -164,7 +179,7 @@ impl Broker {
                 Some(Leader::Here) => {
                     let here =
                         FetchRequest { partitions: group.partitions.clone(), max_bytes, max_wait, ..request.clone() };
-                    self.fetch_replicas(topic, &here).await.map(|found| self.doubt(topic, found)).map_err(Missed::from)
+                    self.fetch_led_or_followed(topic, &here).await.map_err(Missed::from)
                 }
                 Some(Leader::At(node)) => {
                     let frame = fetch_frame(topic.id, &group.partitions, max_bytes, max_wait);
@@ -178,10 +193,19 @@ impl Broker {
                     // A fetch changes nothing: it may be asked again in either case.
                     Missed::NotDone { why, .. } | Missed::Unknown(why) => Error::new(Code::NotLeader, why),
                 };
-                group.partitions.iter().map(|(partition, _)| without_answer(*partition, error.clone())).collect()
+                all_without(&group.partitions, &error)
             })
         }
         .boxed()
+    }
+
+    async fn fetch_led_or_followed(
+        &self,
+        topic: &TopicInfo,
+        request: &FetchRequest,
+    ) -> Result<Vec<FetchedPartition>, Error> {
+        let found = self.fetch_replicas(topic, request).await?;
+        self.confirm_ends(topic, request, self.doubt(topic, found)).await
     }
 
     /// What a replica that does not lead cannot answer, the leader may.
@@ -271,6 +295,14 @@ fn has_answer(partition: &FetchedPartition) -> bool {
 
 fn is_not_led(partition: &FetchedPartition) -> bool {
     partition.result.as_ref().is_err_and(|error| error.code == Code::NotLeader)
+}
+
+fn is_out_of_range(partition: &FetchedPartition) -> bool {
+    partition.result.as_ref().is_err_and(|error| error.code == Code::OffsetOutOfRange)
+}
+
+fn all_without(partitions: &[(PartitionId, Offset)], error: &Error) -> Vec<FetchedPartition> {
+    partitions.iter().map(|(partition, _)| without_answer(*partition, error.clone())).collect()
 }
 
 fn without_answer(partition: PartitionId, error: Error) -> FetchedPartition {

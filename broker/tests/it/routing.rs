@@ -162,3 +162,23 @@ async fn settings_that_two_nodes_change_at_the_same_time_are_both_changed() {
     assert_eq!((config.max_message_bytes, config.retention_bytes), (4321, Some(77)));
     stop(&brokers).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_cut_off_does_not_say_that_an_offset_is_out_of_range() {
+    let nodes = three();
+    let brokers = cluster_of(&nodes).await;
+    brokers[0].create_topic("t", 1, TopicConfig::default()).await.unwrap();
+    let beyond = || FetchRequest { partitions: vec![(P0, Offset(7))], ..from("t", 0) };
+    for broker in &brokers {
+        let fetched = fetch_one(broker, beyond()).await;
+        assert_eq!(code(fetched.result), Code::OffsetOutOfRange, "a majority confirms it");
+    }
+    let shard = brokers[0].partitions("t").await.unwrap()[0].shard;
+    let status = brokers[0].cluster_status().await.unwrap();
+    let leader = status.shards.iter().find(|one| one.shard == shard).unwrap().leader.unwrap();
+    let (cut_off, gone): (Vec<_>, Vec<_>) = (1..).zip(&brokers).partition(|(node, _)| *node == leader.0);
+    join_all(gone.iter().map(|(_, broker)| broker.stop())).await;
+    let fetched = fetch_one(cut_off[0].1, beyond()).await;
+    assert_eq!(code(fetched.result), Code::NotLeader, "whoever leads by now may have that offset");
+    cut_off[0].1.stop().await;
+}
