@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::{self, StreamExt};
 use prost::Message;
 use stratalog_proto::internal::fetch_segment::File;
 use stratalog_proto::internal::{self, FetchSegment, HoldSegments};
@@ -15,6 +14,7 @@ use stratalog_transport::{Frame, Method};
 use tokio::sync::mpsc;
 
 use super::Nodes;
+use super::sources::Sources;
 use crate::rows::{SegmentBytes, SegmentCopies};
 use crate::shards::Shards;
 
@@ -29,6 +29,7 @@ const RELEASE_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct NodeCopies {
     nodes: Arc<Nodes>,
     shards: Arc<Shards>,
+    sources: Sources,
 }
 
 /// The other replicas of a shard.
@@ -42,7 +43,7 @@ struct Others {
 
 impl NodeCopies {
     pub(crate) fn new(nodes: Arc<Nodes>, shards: Arc<Shards>) -> Self {
-        Self { nodes, shards }
+        Self { sources: Sources::new(Arc::clone(&nodes)), nodes, shards }
     }
 
     /// Where replicas are is what the metadata says. Who votes is what the group itself says: the metadata hears of it later.
@@ -139,62 +140,12 @@ impl SegmentCopies for NodeCopies {
     ) -> Result<SegmentBytes, Error> {
         let file = File::Column(segment.into());
         let request = FetchSegment { shard: shard.0, file: Some(file), offset };
-        fetch_file(&self.nodes, shard, &request, source).await
+        self.sources.fetch(shard, &request, source).await
     }
 
     fn may_have(&self, shard: ShardId) -> bool {
         !self.others(shard).nodes.is_empty()
     }
-}
-
-/// The bytes of a segment's file: from `source`, or from the first of the shard's other replicas that has it, its leader
-/// before the others.
-///
-/// # Errors
-/// [`Code::Unavailable`] if nobody has it, with what each said.
-pub(crate) async fn fetch_file(
-    nodes: &Nodes,
-    shard: ShardId,
-    request: &FetchSegment,
-    source: Option<NodeId>,
-) -> Result<SegmentBytes, Error> {
-    let frame = Frame::head(request.encode_to_vec());
-    let mut problems = Vec::new();
-    for node in sources(nodes, shard, source) {
-        let mut frames = nodes.stream(node, Method::FetchSegment, stream::iter([Ok(frame.clone())]).boxed());
-        let bytes = |frame: Frame| stream::iter(frame.parts.into_iter().map(Ok));
-        match frames.next().await {
-            Some(Ok(first)) => {
-                let rest = frames.map(move |frame| match frame {
-                    Ok(frame) => bytes(frame).boxed(),
-                    Err(error) => stream::iter([Err(broken(node, &error.to_string()))]).boxed(),
-                });
-                return Ok(bytes(first).chain(rest.flatten()).boxed());
-            }
-            // Nothing is left behind the offset.
-            None => return Ok(stream::empty().boxed()),
-            Some(Err(error)) => problems.push(format!("node {node}: {error}")),
-        }
-    }
-    let message = format!("no other replica of shard {shard} gave a segment: {}", problems.join("; "));
-    Err(Error::new(Code::Unavailable, message))
-}
-
-/// Whom to ask, in this order.
-fn sources(nodes: &Nodes, shard: ShardId, source: Option<NodeId>) -> Vec<NodeId> {
-    if let Some(source) = source {
-        return vec![source];
-    }
-    let (view, leader) = (nodes.view(), nodes.leader_of(shard));
-    let replicas = view.shards.get(&shard).into_iter().flat_map(|placement| placement.replicas.values());
-    let mut others: Vec<NodeId> = replicas.map(|replica| replica.node).filter(|node| *node != nodes.me()).collect();
-    others.sort_by_key(|node| (Some(*node) != leader, *node));
-    others.dedup();
-    others
-}
-
-fn broken(node: NodeId, why: &str) -> Error {
-    Error::new(Code::Unavailable, format!("a segment from node {node} broke off: {why}"))
 }
 
 fn not_held(shard: ShardId, segments: usize, problems: &[String]) -> Error {

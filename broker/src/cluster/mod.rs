@@ -20,12 +20,13 @@ mod readiness;
 mod recs;
 pub(crate) mod route;
 mod serve;
+mod sources;
 mod states;
 mod workers;
 
 pub(crate) use announce::node_message;
 pub(crate) use book::{Book, read as read_book};
-pub(crate) use copies::{NodeCopies, fetch_file};
+pub(crate) use copies::NodeCopies;
 pub(crate) use forming::Ground;
 pub(crate) use loops::run_loops;
 pub(crate) use nodes::Nodes;

@@ -8,18 +8,22 @@ use stratalog_proto::internal::fetch_segment::File;
 use stratalog_proto::{Error, ShardId};
 use stratalog_storage::RecMeta;
 
-use super::{Nodes, fetch_file};
+use super::Nodes;
+use super::sources::Sources;
 use crate::replay::{PeerSegments, SegmentBytes};
 
 /// The lowest id of a replica that is not the first of a group.
 const FIRST_FURTHER_REPLICA: u64 = 2;
 
 /// Gets them from the nodes that have a replica of the shard.
-pub(crate) struct NodeSegments(Arc<Nodes>);
+pub(crate) struct NodeSegments {
+    nodes: Arc<Nodes>,
+    sources: Sources,
+}
 
 impl NodeSegments {
     pub(crate) fn new(nodes: Arc<Nodes>) -> Self {
-        Self(nodes)
+        Self { sources: Sources::new(Arc::clone(&nodes)), nodes }
     }
 }
 
@@ -27,11 +31,11 @@ impl NodeSegments {
 impl PeerSegments for NodeSegments {
     async fn fetch(&self, shard: ShardId, meta: &RecMeta) -> Result<SegmentBytes, Error> {
         let request = FetchSegment { shard: shard.0, file: Some(File::Replay(meta.into())), offset: 0 };
-        fetch_file(&self.0, shard, &request, None).await
+        self.sources.fetch(shard, &request, None).await
     }
 
     fn may_have(&self, _shard: ShardId) -> bool {
-        let view = self.0.view();
+        let view = self.nodes.view();
         view.nodes.len() > 1 || view.next_replica > FIRST_FURTHER_REPLICA
     }
 }

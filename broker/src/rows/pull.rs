@@ -4,12 +4,13 @@
 //! What has come stays when a fetch breaks off, and the next one goes on behind it. A file gets its name only once it is
 //! whole, is what the leader says by its hash, and is durable (L5, X1).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use stratalog_proto::{Code, Error, NodeId};
+use stratalog_proto::{Code, Error, NodeId, SegmentId};
 use stratalog_storage::SegmentMeta;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,8 @@ const AT_ONCE: usize = 4;
 const CHUNKS_AHEAD: usize = 4;
 /// A fetch from which nothing has come for so long is given up.
 const SILENCE: Duration = Duration::from_secs(10);
+/// Segments that may fail before the others wait for another time, too: perhaps nobody can be reached.
+const MAX_FAILURES: usize = 4;
 /// How often it is looked whether somebody else has fetched a segment.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -51,6 +54,44 @@ impl Way {
     }
 }
 
+/// What a replica could not fetch.
+#[derive(Default)]
+struct Troubles {
+    all: Trouble,
+    /// How often each segment that is still missing has failed.
+    failures: HashMap<SegmentId, u32>,
+}
+
+impl Troubles {
+    /// What of all that is missing is to be tried now, those last that failed most often. After a failure those that failed
+    /// wait for a while, and the others do not.
+    fn due(&mut self, mut missing: Vec<Arc<SegmentMeta>>) -> Vec<Arc<SegmentMeta>> {
+        let mut failures = std::mem::take(&mut self.failures);
+        self.failures = missing.iter().filter_map(|meta| failures.remove_entry(&meta.id)).collect();
+        let failed = |meta: &Arc<SegmentMeta>| self.failures.get(&meta.id).copied().unwrap_or(0);
+        if self.all.is_waiting() {
+            missing.retain(|meta| failed(meta) == 0);
+        }
+        missing.sort_by_key(failed);
+        missing
+    }
+
+    /// What failed in one round; the first of it if that is news.
+    fn note<'a>(&mut self, failed: &'a [(SegmentId, Error)]) -> Option<&'a (SegmentId, Error)> {
+        for (segment, _) in failed {
+            *self.failures.entry(*segment).or_default() += 1;
+        }
+        match failed.first() {
+            Some(first) => self.all.failed(&first.1).then_some(first),
+            None if self.all.is_waiting() => None,
+            None => {
+                self.all.is_over();
+                None
+            }
+        }
+    }
+}
+
 impl Puller {
     pub(super) fn new(copies: Arc<dyn SegmentCopies>, bytes_per_second: u64, stop: CancellationToken) -> Self {
         Self { copies, background: Way::new(bytes_per_second, stop.clone()), urgent: Way::new(0, stop) }
@@ -58,7 +99,7 @@ impl Puller {
 
     /// Gets what a replica misses, until it is stopped.
     pub(super) async fn run(self: Arc<Self>, replica: Arc<Replica>) {
-        let (mut trouble, mut whole_at) = (Trouble::default(), None);
+        let (mut trouble, mut whole_at) = (Troubles::default(), None);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
@@ -66,12 +107,16 @@ impl Puller {
                 () = replica.stop.cancelled() => return,
             }
             let version = replica.log.manifest().version();
-            if whole_at == Some(version) || trouble.is_waiting() || !self.copies.may_have(replica.log.id()) {
+            if whole_at == Some(version) || !self.copies.may_have(replica.log.id()) {
                 continue;
             }
             let missing = replica.missing();
             if missing.is_empty() {
-                whole_at = Some(version);
+                (trouble, whole_at) = (Troubles::default(), Some(version));
+            }
+            let missing = trouble.due(missing);
+            if missing.is_empty() {
+                continue;
             }
             tokio::select! {
                 () = self.pull(&replica, missing, &mut trouble) => {}
@@ -80,23 +125,24 @@ impl Puller {
         }
     }
 
-    /// Fetches segments one after the other, up to the first that fails.
-    async fn pull(&self, replica: &Arc<Replica>, missing: Vec<Arc<SegmentMeta>>, trouble: &mut Trouble) {
+    /// Fetches segments one after the other: one that nobody has whole does not hold up the others.
+    async fn pull(&self, replica: &Arc<Replica>, missing: Vec<Arc<SegmentMeta>>, trouble: &mut Troubles) {
         let (shard, count) = (replica.log.id(), missing.len());
+        let mut failed = Vec::new();
         for meta in missing {
             match self.fetch(replica, &meta, None, &self.background).await {
-                Ok(()) => _ = trouble.is_over(),
-                Err(error) => {
-                    if trouble.failed(&error) {
-                        tracing::warn!(%shard, segment = %meta.id, missing = count, code = %error.code, %error,
-                            "a column segment was not fetched from another replica; trying again, ever more seldom");
-                    }
-                    return;
-                }
+                Ok(()) => self.let_go_if_gone(replica, &meta).await,
+                Err(error) => failed.push((meta.id, error)),
             }
-            self.let_go_if_gone(replica, &meta).await;
+            if failed.len() >= MAX_FAILURES {
+                break;
+            }
         }
-        if count > 0 {
+        if let Some((segment, error)) = trouble.note(&failed) {
+            tracing::warn!(%shard, %segment, missing = count, code = %error.code, %error,
+                "a column segment was not fetched from another replica; trying again, ever more seldom");
+        }
+        if failed.is_empty() {
             tracing::info!(%shard, count, "fetched column segments from other replicas");
         }
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use stratalog_proto::config::TopicConfig;
-use stratalog_proto::{Code, Error, NodeId, ShardId, Term};
+use stratalog_proto::{Code, Error, NodeId, SegmentId, ShardId, Term};
 use stratalog_query::{Catalog, TopicInfo};
 use stratalog_storage::SegmentMeta;
 use stratalog_storage::col::segment_file_name;
@@ -128,6 +128,26 @@ async fn x1_bytes_that_are_not_what_the_manifest_means_are_not_kept() {
         assert!(setup.has_same_files() && setup.copies.offsets.lock().iter().all(|offset| *offset == 0));
         setup.rows.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l5_a_segment_that_nobody_has_whole_does_not_hold_up_the_others() {
+    let setup = Setup::new(6).await;
+    let bad: Vec<SegmentId> = setup.segments().iter().take(5).map(|meta| meta.id).collect();
+    setup.copies.bad.lock().extend(&bad);
+    eventually("the only good one is here", || {
+        setup.look_again();
+        setup.rows.missing(SHARD).len() == 5
+    })
+    .await;
+    setup.copies.bad.lock().clear();
+    eventually("all are here", || {
+        setup.look_again();
+        !setup.is_missing()
+    })
+    .await;
+    assert!(setup.has_same_files());
+    setup.rows.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

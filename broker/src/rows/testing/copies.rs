@@ -1,5 +1,6 @@
 //! Other replicas, as tests have them.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,6 +53,8 @@ pub(in crate::rows) struct FakeCopies {
     pub(in crate::rows) released: Mutex<Vec<SegmentId>>,
     /// From where each fetch began.
     pub(in crate::rows) offsets: Mutex<Vec<u64>>,
+    /// Segments of which every copy is damaged.
+    pub(in crate::rows) bad: Mutex<HashSet<SegmentId>>,
     /// What becomes of a file on its way.
     pub(in crate::rows) fetched: Mutex<OnItsWay>,
 }
@@ -67,6 +70,7 @@ impl FakeCopies {
             held: Mutex::default(),
             released: Mutex::default(),
             offsets: Mutex::default(),
+            bad: Mutex::default(),
             fetched: Mutex::new(|bytes| bytes.chunks(100).map(|part| Ok(Bytes::copy_from_slice(part))).collect()),
         })
     }
@@ -92,7 +96,10 @@ impl SegmentCopies for FakeCopies {
     ) -> Result<SegmentBytes, Error> {
         self.offsets.lock().push(offset);
         let read = std::fs::read(self.dir.join(segment_file_name(segment.id)));
-        let bytes = read.map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
+        let mut bytes = read.map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
+        if self.bad.lock().contains(&segment.id) {
+            bytes[0] ^= 1;
+        }
         let chunks = (self.fetched.lock())(bytes[offset as usize..].to_vec());
         Ok(futures::stream::iter(chunks).boxed())
     }
