@@ -110,6 +110,7 @@ struct RowsCounters {
     merges: Counter,
     merge_failures: Counter,
     merged_bytes: Counter,
+    segments_damaged: Counter,
     offsets: Family<KindLabel, Gauge<i64, AtomicI64>>,
     last: Mutex<RowsStats>,
 }
@@ -266,6 +267,8 @@ impl RowsCounters {
         registry.register("merge_failures", "Merges that did not apply", self.merge_failures.clone());
         let what = "Column segments that were read to be merged";
         registry.register_with_unit("merged", what, Unit::Bytes, self.merged_bytes.clone());
+        let what = "Column segments that were found damaged, and are fetched from another replica";
+        registry.register("segments_damaged", what, self.segments_damaged.clone());
         let what = "Sealed offsets without a row in a live segment, by what became of them";
         registry.register("offsets_without_row", what, self.offsets.clone());
     }
@@ -286,6 +289,7 @@ impl RowsCounters {
         self.merges.inc_by(now.merges.saturating_sub(last.merges));
         self.merge_failures.inc_by(now.merge_failures.saturating_sub(last.merge_failures));
         self.merged_bytes.inc_by(now.bytes_merged.saturating_sub(last.bytes_merged));
+        self.segments_damaged.inc_by(now.segments_damaged.saturating_sub(last.segments_damaged));
         let RowCounts { rowless, dropped, trimmed, erased } = now.counts;
         for (kind, count) in [("rowless", rowless), ("dropped", dropped), ("trimmed", trimmed), ("erased", erased)] {
             self.offsets.get_or_create(&KindLabel { kind }).set(count as i64);

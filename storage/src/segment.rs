@@ -4,12 +4,13 @@
 use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, Offset, PartitionId, SegmentId, ShardId, TimeBucket, TopicId, internal};
 
 use crate::col::{ColError, ColReader, segment_file_name};
+use crate::container::FileError;
 use crate::io::Io;
 
 /// How the rows of a segment lie in time.
@@ -211,7 +212,13 @@ impl SegmentHandle {
         if let Some(reader) = &*slot {
             return Ok(reader.clone());
         }
-        let reader = Arc::new(ColReader::open_leased(self.lease.clone(), &self.meta)?);
+        let opened = ColReader::open_leased(self.lease.clone(), &self.meta);
+        // Also where the file is whole, and another one.
+        let opened = opened.inspect_err(|error| match error {
+            ColError::Corrupt { what, .. } => self.lease.note(what.clone()),
+            _ => {}
+        });
+        let reader = Arc::new(opened?);
         *slot = Some(reader.clone());
         Ok(reader)
     }
@@ -248,6 +255,11 @@ impl SegmentHandle {
         self.reader()?.verify_against(&self.meta.blake3)
     }
 
+    /// What was found wrong with the file since this was made: bytes that are not what was written, or cannot be read (L5).
+    pub fn damage(&self) -> Option<&str> {
+        self.lease.damage.get().map(String::as_str)
+    }
+
     /// Tells later whether somebody still keeps the file in place.
     pub fn file_in_use(&self) -> FileInUse {
         FileInUse(Arc::downgrade(&self.lease))
@@ -276,11 +288,23 @@ pub(crate) struct Lease {
     pub(crate) io: Arc<dyn Io>,
     pub(crate) path: PathBuf,
     condemned: AtomicBool,
+    /// What was found wrong with the file first.
+    damage: OnceLock<String>,
 }
 
 impl Lease {
     pub(crate) fn new(io: Arc<dyn Io>, path: PathBuf) -> Self {
-        Self { io, path, condemned: AtomicBool::new(false) }
+        Self { io, path, condemned: AtomicBool::new(false), damage: OnceLock::new() }
+    }
+
+    /// Remembers that the file is damaged, if that is what came of reading it.
+    pub(crate) fn noted<T>(&self, read: Result<T, FileError>) -> Result<T, FileError> {
+        read.inspect_err(|error| error.damage().into_iter().for_each(|what| self.note(what)))
+    }
+
+    fn note(&self, what: String) {
+        // Of many damaged places the first is enough.
+        let _ = self.damage.set(what);
     }
 
     /// Has the file unlinked when the last who keeps it in place lets go.

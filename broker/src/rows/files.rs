@@ -85,6 +85,47 @@ impl SegmentFiles {
         live.filter(|meta| !state.here.contains(&meta.id)).cloned().collect()
     }
 
+    /// How many of the segments are here, and were found damaged.
+    pub(super) fn damaged<'a>(&self, live: impl Iterator<Item = &'a Arc<SegmentMeta>>) -> usize {
+        let state = self.state.lock();
+        live.filter(|meta| state.handles.get(&meta.id).is_some_and(|handle| handle.damage().is_some())).count()
+    }
+
+    /// Whether there is a file that was found damaged.
+    pub(super) fn has_damaged(&self) -> bool {
+        self.state.lock().handles.values().any(|handle| handle.damage().is_some())
+    }
+
+    /// Puts the files of segments aside that were found damaged since they were opened, so that they are missing; each with
+    /// what is wrong. Blocks on the disk.
+    pub(super) fn put_aside_damaged(&self) -> Vec<(Arc<SegmentMeta>, String)> {
+        let found: Vec<Arc<SegmentHandle>> = {
+            let state = self.state.lock();
+            state.handles.values().filter(|handle| handle.damage().is_some()).cloned().collect()
+        };
+        let put_aside = found.iter().map(|handle| {
+            let (id, what) = (handle.meta.id, handle.damage().unwrap_or_default().to_owned());
+            if let Err(error) = self.io.rename(handle.path(), &self.dir.join(damaged_file_name(id))) {
+                // It is replaced where it is.
+                tracing::debug!(path = %handle.path().display(), %error, "a damaged segment was not put aside");
+            }
+            let mut state = self.state.lock();
+            state.handles.remove(&id);
+            state.here.remove(&id);
+            (handle.meta.clone(), what)
+        });
+        put_aside.collect()
+    }
+
+    /// Removes what was put aside of a segment, now that a whole copy is here. Blocks on the disk.
+    pub(super) fn remove_damaged(&self, id: SegmentId) {
+        let path = self.dir.join(damaged_file_name(id));
+        if self.io.exists(&path).unwrap_or(false) {
+            // One that stays behind is garbage.
+            let _ = self.io.remove(&path);
+        }
+    }
+
     /// Begins to fetch a segment; `None` if its file is here, or being fetched.
     pub(super) fn expect(self: &Arc<Self>, id: SegmentId) -> Option<Arrival> {
         let mut state = self.state.lock();
@@ -166,6 +207,9 @@ impl SegmentFiles {
         for id in kept.chain(manifest().segment_ids()) {
             listed.remove(&segment_file_name(id));
             listed.remove(&partial_file_name(id));
+            if !state.here.contains(&id) {
+                listed.remove(&damaged_file_name(id));
+            }
         }
         Ok(listed)
     }
@@ -219,7 +263,7 @@ impl SegmentFiles {
     }
 }
 
-/// Whether a file is ours to remove: a column segment, or one that was never finished.
+/// Whether a file is ours to remove: a column segment, one that was never finished, or one that is damaged.
 fn is_segment_file(name: &str) -> bool {
     name.ends_with(".col") || name.contains(".col.")
 }
@@ -227,6 +271,11 @@ fn is_segment_file(name: &str) -> bool {
 /// The file of a segment while it is fetched.
 pub(super) fn partial_file_name(id: SegmentId) -> String {
     format!("{}.part", segment_file_name(id))
+}
+
+/// The file of a segment that was found damaged, until a whole copy is here.
+pub(super) fn damaged_file_name(id: SegmentId) -> String {
+    format!("{}.damaged", segment_file_name(id))
 }
 
 /// The segment whose file this is, finished or not.

@@ -1,11 +1,12 @@
-//! Getting column segments from other replicas: those that the manifest names and that are not here, in the background, and
-//! those that a leader is about to name, at once.
+//! Getting column segments from other replicas: those that the manifest names and that are not here, or were found damaged
+//! here, in the background, and those that a leader is about to name, at once.
 //!
 //! What has come stays when a fetch breaks off, and the next one goes on behind it. A file gets its name only once it is
 //! whole, is what the leader says by its hash, and is durable (L5, X1).
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +41,8 @@ pub(super) struct Puller {
     background: Way,
     /// For what a leader waits for.
     urgent: Way,
+    /// Files that were found damaged, and put aside.
+    pub(super) damaged: AtomicU64,
 }
 
 /// How files are fetched: within a rate, and so many at once.
@@ -94,7 +97,8 @@ impl Troubles {
 
 impl Puller {
     pub(super) fn new(copies: Arc<dyn SegmentCopies>, bytes_per_second: u64, stop: CancellationToken) -> Self {
-        Self { copies, background: Way::new(bytes_per_second, stop.clone()), urgent: Way::new(0, stop) }
+        let background = Way::new(bytes_per_second, stop.clone());
+        Self { copies, background, urgent: Way::new(0, stop), damaged: AtomicU64::new(0) }
     }
 
     /// Gets what a replica misses, until it is stopped.
@@ -106,8 +110,12 @@ impl Puller {
                 () = replica.wanted.notified() => {}
                 () = replica.stop.cancelled() => return,
             }
+            if !self.copies.may_have(replica.log.id()) {
+                continue;
+            }
             let version = replica.log.manifest().version();
-            if whole_at == Some(version) || !self.copies.may_have(replica.log.id()) {
+            let put_aside = self.put_aside_damaged(&replica).await;
+            if whole_at == Some(version) && put_aside == 0 {
                 continue;
             }
             let missing = replica.missing();
@@ -123,6 +131,21 @@ impl Puller {
                 () = replica.stop.cancelled() => return,
             }
         }
+    }
+
+    /// Has segments be missing whose files were found damaged; how many there were.
+    async fn put_aside_damaged(&self, replica: &Arc<Replica>) -> usize {
+        let (files, shard) = (replica.files.clone(), replica.log.id());
+        if !files.has_damaged() {
+            return 0;
+        }
+        let put_aside = blocking(move || Ok(files.put_aside_damaged())).await.unwrap_or_default();
+        for (meta, what) in &put_aside {
+            tracing::error!(%shard, segment = %meta.id, topic = %meta.topic, what,
+                "L5: a column segment is damaged; it is put aside, and fetched from another replica");
+        }
+        self.damaged.fetch_add(put_aside.len() as u64, Ordering::Relaxed);
+        put_aside.len()
     }
 
     /// Fetches segments one after the other: one that nobody has whole does not hold up the others.

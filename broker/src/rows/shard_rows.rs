@@ -111,22 +111,23 @@ impl ShardRows {
         (extent, chunks)
     }
 
-    /// Waits until the files of all live segments of a topic are here. Where nobody else could have them, nothing is waited
+    /// Waits until the files of all live segments of a topic are here, and none is known to be damaged. Where nobody else could have them, nothing is waited
     /// for: who reads one says what is wrong with it.
     ///
     /// # Errors
     /// [`Code::Unavailable`] at the deadline, saying how many are missing.
     pub(super) async fn wait_for_files(&self, topic: TopicId, deadline: Instant) -> Result<(), Error> {
         loop {
-            let missing = self.files.missing(self.segments(topic).iter()).len();
+            let live = self.segments(topic);
+            let missing = self.files.missing(live.iter()).len() + self.files.damaged(live.iter());
             if missing == 0 || !self.copies.may_have(self.log.id()) {
                 return Ok(());
             }
             if Instant::now() >= deadline {
                 let shard = self.log.id();
                 let message = format!(
-                    "{missing} column segments of topic {topic} in shard {shard} are not on this node yet, and are \
-                     fetched from other replicas; ask again in a moment"
+                    "{missing} column segments of topic {topic} in shard {shard} are not on this node yet, or damaged \
+                     here, and are fetched from other replicas; ask again in a moment"
                 );
                 return Err(Error::new(Code::Unavailable, message));
             }

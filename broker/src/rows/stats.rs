@@ -30,6 +30,8 @@ pub(crate) struct RowsStats {
     pub(crate) merge_failures: u64,
     pub(crate) bytes_merged: u64,
     pub(crate) bytes_written_by_merges: u64,
+    /// Column segments of any replica that were found damaged, and put aside to be fetched again.
+    pub(crate) segments_damaged: u64,
     /// Offsets without a row in a live segment, of all topics, by what became of them (S1).
     pub(crate) counts: RowCounts,
 }
@@ -56,6 +58,7 @@ impl Rows {
             merge_failures: self.merger.failures.load(Ordering::Relaxed),
             bytes_merged: self.merger.bytes_read.load(Ordering::Relaxed),
             bytes_written_by_merges: self.merger.bytes_written.load(Ordering::Relaxed),
+            segments_damaged: self.puller.damaged.load(Ordering::Relaxed),
             counts: self.counts(),
         }
     }

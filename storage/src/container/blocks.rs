@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::error::FileError;
-use crate::io::File;
+use crate::io::{File, named};
 use crate::segment::Lease;
 
 /// Bytes under one checksum.
@@ -43,14 +43,18 @@ impl Blocks {
         &self.lease.path
     }
 
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
     /// The bytes of a range: one view of the file, widened to whole blocks if any of them is not verified yet.
     pub(super) fn view(&self, range: Range<u64>) -> Result<Bytes, FileError> {
-        self.view_unless(range, |block| self.is_verified(block))
+        self.lease.noted(self.view_unless(range, |block| self.is_verified(block)))
     }
 
     /// The same, with every block verified again.
     pub(super) fn view_again(&self, range: Range<u64>) -> Result<Bytes, FileError> {
-        self.view_unless(range, |_| false)
+        self.lease.noted(self.view_unless(range, |_| false))
     }
 
     fn view_unless(&self, range: Range<u64>, known: impl Fn(u64) -> bool) -> Result<Bytes, FileError> {
@@ -128,8 +132,8 @@ pub(super) fn view(file: &dyn File, path: &Path, range: Range<u64>) -> Result<By
     let bytes = file.view(range.clone()).map_err(|error| match error.kind() {
         std::io::ErrorKind::UnexpectedEof => FileError::corrupt(path, range.clone(), "the file ends before them"),
         _ => {
-            let what = format!("block {} (bytes {}..{}): {error}", range.start / BLOCK_BYTES, range.start, range.end);
-            FileError::io("read", path, std::io::Error::new(error.kind(), what))
+            let what = format!("block {} (bytes {}..{})", range.start / BLOCK_BYTES, range.start, range.end);
+            FileError::io("read", path, named(error, || what))
         }
     })?;
     if bytes.len() as u64 != range.end - range.start {

@@ -4,6 +4,8 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::io::is_of_the_medium;
+
 /// An error of a file; each kind of segment turns it into its own.
 #[derive(Debug)]
 pub(crate) enum FileError {
@@ -18,6 +20,17 @@ pub(crate) enum FileError {
 impl FileError {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         FileError::Io { action, path: path.to_owned(), source }
+    }
+
+    /// What of the file is damaged, or gone, so that a copy of it has to take its place; `None` where the file may be whole.
+    pub(crate) fn damage(&self) -> Option<String> {
+        match self {
+            FileError::Corrupt { range, what, .. } => Some(format!("bytes {}..{}: {what}", range.start, range.end)),
+            FileError::Io { source, .. } if is_of_the_medium(source) || source.kind() == io::ErrorKind::NotFound => {
+                Some(source.to_string())
+            }
+            FileError::Io { .. } | FileError::NewerVersion { .. } => None,
+        }
     }
 
     /// Damage somewhere in `range`.

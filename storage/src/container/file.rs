@@ -29,6 +29,15 @@ impl BlockFile {
         kind: &'static FileKind,
         decode: impl FnOnce(&[u8], u64) -> Result<T, Malformed>,
     ) -> Result<(Self, T), FileError> {
+        let of = Arc::clone(&lease);
+        of.noted(Self::open_leased(lease, kind, decode))
+    }
+
+    fn open_leased<T>(
+        lease: Arc<Lease>,
+        kind: &'static FileKind,
+        decode: impl FnOnce(&[u8], u64) -> Result<T, Malformed>,
+    ) -> Result<(Self, T), FileError> {
         let path = &lease.path;
         let file = lease.io.open(path, OpenMode::Read).map_err(|error| FileError::io("open", path, error))?;
         let len = file.len().map_err(|error| FileError::io("open", path, error))?;
@@ -75,6 +84,10 @@ impl BlockFile {
     /// Reads the whole file again and compares it with the checksum of each block and the BLAKE3 in its trailer; gives
     /// the BLAKE3 of the whole file, trailer included.
     pub(crate) fn verify(&self) -> Result<[u8; 32], FileError> {
+        self.blocks.lease().noted(self.hashed())
+    }
+
+    fn hashed(&self) -> Result<[u8; 32], FileError> {
         let (end, len) = (self.footer().end, self.len());
         let mut hasher = self.blocks.hash(end)?;
         if *hasher.finalize().as_bytes() != self.trailer.blake3 {
@@ -93,7 +106,7 @@ impl BlockFile {
     pub(crate) fn verify_against(&self, blake3: &[u8; 32]) -> Result<(), FileError> {
         if self.verify()? != *blake3 {
             let what = "the file's BLAKE3 is not the one in the manifest: it is another file";
-            return Err(FileError::corrupt(self.path(), 0..self.len(), what));
+            return self.blocks.lease().noted(Err(FileError::corrupt(self.path(), 0..self.len(), what)));
         }
         Ok(())
     }

@@ -4,16 +4,25 @@ use std::fmt;
 use std::io;
 
 /// The same kind of error, with a sentence in front.
-pub(super) fn named(error: io::Error, what: impl FnOnce() -> String) -> io::Error {
+pub(crate) fn named(error: io::Error, what: impl FnOnce() -> String) -> io::Error {
     io::Error::new(error.kind(), Named { what: what(), error })
 }
 
 /// Whether the process, or the whole system, had no file descriptor left (EMFILE, ENFILE). No [`io::ErrorKind`] tells.
 pub(crate) fn lacks_descriptor(error: &io::Error) -> bool {
+    is_of_the_system(error, |code| matches!(code, libc::EMFILE | libc::ENFILE))
+}
+
+/// Whether the medium did not give back what was written to it (EIO). No [`io::ErrorKind`] tells.
+pub(crate) fn is_of_the_medium(error: &io::Error) -> bool {
+    is_of_the_system(error, |code| code == libc::EIO)
+}
+
+fn is_of_the_system(error: &io::Error, is_it: impl Fn(i32) -> bool + Copy) -> bool {
     let inner = || Some(&error.get_ref()?.downcast_ref::<Named>()?.error);
     match error.raw_os_error() {
-        Some(code) => matches!(code, libc::EMFILE | libc::ENFILE),
-        None => inner().is_some_and(lacks_descriptor),
+        Some(code) => is_it(code),
+        None => inner().is_some_and(|inner| is_of_the_system(inner, is_it)),
     }
 }
 
@@ -51,5 +60,12 @@ mod tests {
         }
         assert!(!lacks_descriptor(&named(io::Error::from_raw_os_error(libc::ENOSPC), String::new)));
         assert!(!lacks_descriptor(&io::Error::other("too many open files")));
+    }
+
+    #[test]
+    fn a_medium_error_is_known_behind_any_sentence() {
+        let error = named(io::Error::from_raw_os_error(libc::EIO), || "cannot read a".to_owned());
+        assert!(is_of_the_medium(&error) && !lacks_descriptor(&error));
+        assert!(!is_of_the_medium(&io::Error::from_raw_os_error(libc::EMFILE)));
     }
 }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 pub use durable::write_durably;
 pub(crate) use durable::{remove_quietly, temporary_name, write_synced};
-pub(crate) use error::{is_full, lacks_descriptor};
+pub(crate) use error::{is_full, is_of_the_medium, lacks_descriptor, named};
 pub use pool::PooledDisk;
 pub use real::RealDisk;
 

@@ -1,3 +1,4 @@
+use std::io;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampNanosecondArray};
@@ -114,6 +115,36 @@ fn all_users_share_one_reader() {
     let handle = handle(dir.path(), &sealed(dir.path(), 0));
     assert!(Arc::ptr_eq(&handle.reader().unwrap(), &handle.reader().unwrap()));
     handle.verify().unwrap();
+}
+
+#[test]
+fn l5_a_handle_remembers_that_its_file_was_found_damaged() {
+    let disk = SimDisk::new(7);
+    let dir = Path::new("segments");
+    disk.create_dir_all(dir).unwrap();
+    let on_disk = |meta: &Arc<SegmentMeta>| SegmentHandle::new(Arc::new(disk.clone()), dir, ShardId(0), meta.clone());
+    let meta = sealed_on(&disk, dir, 0);
+    let handle = on_disk(&meta);
+    let reader = handle.reader().unwrap();
+    disk.set_fault(|_, _| Err(io::Error::from_raw_os_error(libc::EMFILE)));
+    assert!(handle.verify().is_err() && handle.damage().is_none(), "the file may be whole");
+    disk.set_fault(|_, _| Ok(()));
+    disk.edit(handle.path(), |file| file[20] ^= 1);
+    reader.verify().unwrap_err();
+    assert!(handle.damage().unwrap().contains("checksum"), "{:?}", handle.damage());
+
+    let last = |file: &mut Vec<u8>| _ = file.pop();
+    let faults: [&dyn Fn(&SegmentHandle); 3] = [
+        &|handle| disk.edit(handle.path(), last),
+        &|handle| disk.remove(handle.path()).unwrap(),
+        &|_| disk.set_fault(|_, _| Err(io::Error::from_raw_os_error(libc::EIO))),
+    ];
+    for fault in faults {
+        let handle = on_disk(&sealed_on(&disk, dir, 1));
+        fault(&handle);
+        handle.reader().unwrap_err();
+        assert!(handle.damage().is_some());
+    }
 }
 
 #[test]

@@ -13,7 +13,8 @@ use stratalog_storage::col::segment_file_name;
 
 use crate::rows::Rows;
 use crate::rows::copies::SegmentCopies;
-use crate::rows::files::partial_file_name;
+use crate::rows::files::{damaged_file_name, partial_file_name};
+use crate::rows::garbage;
 use crate::rows::log::RowLog;
 use crate::rows::testing::{FakeCopies, FixedTopics, MemLog, rows_over, rows_with, topic, visible};
 use crate::rows::tests::{at_hour, eventually, quiet, soon};
@@ -147,6 +148,39 @@ async fn l5_a_segment_that_nobody_has_whole_does_not_hold_up_the_others() {
     })
     .await;
     assert!(setup.has_same_files());
+    setup.rows.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l5_a_file_that_is_found_damaged_is_fetched_again() {
+    let setup = Setup::new(2).await;
+    setup.log.lead(2, true);
+    eventually("it leads", || setup.rows.leads(SHARD)).await;
+    let snapshot = setup.rows.snapshot(&setup.logs, &[], soon()).await.unwrap();
+    let segment = snapshot.shards[0].segments[0].clone();
+    let good = std::fs::read(segment.path()).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 3] ^= 1;
+    std::fs::write(segment.path(), bad).unwrap();
+    segment.verify().unwrap_err();
+    *setup.copies.fetched.lock() = |_| vec![Err(Error::new(Code::Unavailable, "nobody has it"))];
+    let refused = setup.rows.snapshot(&setup.logs, &[], Instant::now()).await.unwrap_err();
+    assert_eq!(refused.code, Code::Unavailable, "{refused}");
+    let aside = setup.dirs[1].path().join(damaged_file_name(segment.meta.id));
+    eventually("it is put aside", || aside.exists() && setup.is_missing()).await;
+    assert_eq!(setup.rows.stats().segments_damaged, 1);
+
+    garbage::collect(&setup.rows.replicas.led()[0]).await.unwrap();
+    assert!(aside.exists(), "nothing has taken its place");
+    *setup.copies.fetched.lock() = all;
+    eventually("a whole copy is here", || {
+        setup.look_again();
+        !setup.is_missing()
+    })
+    .await;
+    let snapshot = setup.rows.snapshot(&setup.logs, &[], soon()).await.unwrap();
+    assert_eq!(visible(&snapshot.shards[0]), [(0, 0), (0, 1)]);
+    assert!(setup.has_same_files() && !aside.exists());
     setup.rows.stop().await;
 }
 
