@@ -62,11 +62,9 @@ impl Broker {
         // With one node there is nobody else to append it, and its buffer goes as soon as it is in the log.
         let again = (!self.router.is_alone()).then(|| batch.clone());
         let flight = self.outboxes.fly(id);
-        let appended = self.append_here(&shard, topic, batch).await;
-        drop(flight);
-        match (appended, again) {
+        match (self.append_here(&shard, topic, batch).await, again) {
             (Err(error), Some(batch)) if matches!(error.code, Code::NotLeader) => {
-                self.outboxes.send(ticket, batch).await
+                self.outboxes.send_on(ticket, batch, flight).await
             }
             (appended, _) => appended,
         }

@@ -112,20 +112,47 @@ impl Outboxes {
     /// The refusal of the batch; [`Code::Overloaded`]: there was no room; [`Code::NotLeader`], [`Code::Unavailable`]: it
     /// was not sent; [`Code::Timeout`]: its outcome is unknown.
     pub(crate) async fn send(&self, ticket: u64, batch: Batch) -> Result<(RaftIndex, Offset), Error> {
-        let shard = batch.shard;
-        let outbox = self.outbox(shard)?;
+        let outbox = self.outbox(batch.shard)?;
         // From the first moment on, so that no later batch finds the box empty.
         let counted = outbox.count();
         let turn = self.order.turn(TopicPartition { topic: batch.topic, partition: batch.partition });
         let turn = tokio::time::timeout(self.options.wait, turn).await.map_err(|_| self.overloaded())?;
         let room = self.room_for(batch.bytes.len()).await?;
         let (answer, receiver) = oneshot::channel();
-        outbox.put(ticket, Parcel { batch, answer, room, counted });
+        outbox.put(ticket, Parcel { batch, answer, room: Some(room), counted });
         drop(turn);
+        self.answered(&outbox, ticket, receiver).await
+    }
+
+    /// Sends a batch that this node could not append itself, since it leads the shard no longer. It had its turn and its
+    /// room when it came: it is put in its place at once, and only then does its flight end, so that nothing that came
+    /// behind it is sent before it.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub(crate) async fn send_on(
+        &self,
+        ticket: u64,
+        batch: Batch,
+        flight: Flight<'_>,
+    ) -> Result<(RaftIndex, Offset), Error> {
+        let outbox = self.outbox(batch.shard)?;
+        let (answer, receiver) = oneshot::channel();
+        outbox.put(ticket, Parcel { batch, answer, room: None, counted: outbox.count() });
+        drop(flight);
+        self.answered(&outbox, ticket, receiver).await
+    }
+
+    async fn answered(
+        &self,
+        outbox: &Outbox,
+        ticket: u64,
+        receiver: oneshot::Receiver<parcels::Answer>,
+    ) -> Result<(RaftIndex, Offset), Error> {
         match tokio::time::timeout(self.options.timeout, receiver).await {
-            Ok(Ok(answer)) => answer.map_err(|missed| missed.into_error(shard)),
-            Ok(Err(_)) => Err(Missed::Unknown("the node is stopping".to_owned()).into_error(shard)),
-            Err(_) => Err(self.late(&outbox, ticket).into_error(shard)),
+            Ok(Ok(answer)) => answer.map_err(|missed| missed.into_error(outbox.shard)),
+            Ok(Err(_)) => Err(Missed::Unknown("the node is stopping".to_owned()).into_error(outbox.shard)),
+            Err(_) => Err(self.late(outbox, ticket).into_error(outbox.shard)),
         }
     }
 

@@ -18,7 +18,8 @@ pub(super) type Answer = Result<(RaftIndex, Offset), Missed>;
 pub(super) struct Parcel {
     pub(super) batch: Batch,
     pub(super) answer: oneshot::Sender<Answer>,
-    pub(super) room: OwnedSemaphorePermit,
+    /// Of the bytes that may wait; `None` for one that was on its way here already.
+    pub(super) room: Option<OwnedSemaphorePermit>,
     pub(super) counted: Counted,
 }
 

@@ -148,6 +148,29 @@ async fn a_node_that_becomes_the_leader_appends_what_lies_in_its_box() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn l2_what_this_node_could_not_append_itself_goes_before_what_came_behind_it() {
+    let links = FakeLinks::new(false, Some(NodeId(2)));
+    let log = Log::default();
+    links.stream_with(2, log.serve(usize::MAX, None));
+    let (boxes, topic) = (boxes(&links, &Log::default()), TopicId::new());
+    let batch = |n: u8, bytes| {
+        let bytes = Bytes::from(vec![n; bytes]);
+        Batch { shard: SHARD, topic, partition: PartitionId(0), bytes }
+    };
+    let (first, flight) = (boxes.ticket(), boxes.fly(SHARD));
+    // It takes all the room there is.
+    let behind = boxes.send(boxes.ticket(), batch(1, 1 << 20));
+    let returned = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        boxes.send_on(first, batch(0, 100), flight).await
+    };
+    let (behind, returned) = futures::join!(behind, returned);
+    assert_eq!((returned.unwrap().1, behind.unwrap().1), (Offset(0), Offset(1)));
+    assert_eq!(log.appended(), [0, 1]);
+    assert!(boxes.is_idle(SHARD));
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_leader_a_batch_is_given_back_as_not_written() {
     let links = FakeLinks::new(false, None);
     let boxes = boxes(&links, &Log::default());
