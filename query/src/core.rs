@@ -141,7 +141,7 @@ impl Core {
         let concerns = |token: &&Token| topic.shards.contains(&token.shard);
         let tokens: Vec<Token> = tokens.iter().filter(concerns).copied().collect();
         let rows = parts::gather(self, topic, &tokens, query).await?;
-        assert_visible(&rows, &tokens);
+        check_visible(&rows, &tokens)?;
         query.meter.fence(&rows);
         Ok(rows)
     }
@@ -159,9 +159,21 @@ fn spill_space(options: &EngineOptions) -> Option<Arc<SpillSpace>> {
     opened.inspect_err(|error| tracing::error!(%error, "queries have to do with memory alone")).ok()
 }
 
-fn assert_visible(rows: &TopicRows, tokens: &[Token]) {
-    for token in tokens {
-        let fence = rows.fences().find(|fence| fence.shard == token.shard.0);
-        assert!(fence.is_some_and(|fence| fence.index >= token.index.0), "Q1: a snapshot includes every token");
+/// Whether a snapshot includes every token (Q1). That of another node is what that one says (X1).
+///
+/// # Errors
+/// [`Code::Internal`].
+fn check_visible(rows: &TopicRows, tokens: &[Token]) -> Result<(), Error> {
+    for Token { shard, index } in tokens {
+        let fence = rows.fences().find(|fence| fence.shard == shard.0).map(|fence| fence.index);
+        if fence.is_none_or(|fence| fence < index.0) {
+            let has = fence.map_or("nothing".to_owned(), |fence| format!("entry {fence}"));
+            let message = format!(
+                "Q1: the rows of shard {shard} were to be shown up to entry {index}, and whoever leads it shows {has}; \
+                 nothing was answered, ask again"
+            );
+            return Err(Error::new(Code::Internal, message));
+        }
     }
+    Ok(())
 }

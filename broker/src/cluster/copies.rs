@@ -96,15 +96,17 @@ impl SegmentCopies for NodeCopies {
             return Err(Error::new(Code::Unavailable, message));
         };
         let bytes: u64 = segments.iter().map(|meta| meta.bytes).sum();
+        let wait = HOLD_WAIT + Duration::from_secs(bytes / SLOWEST);
         let request = HoldSegments {
             shard: shard.0,
             from_node: self.nodes.me().0,
+            wait_ms: wait.as_millis() as u64,
             segments: segments.iter().map(internal::SegmentMeta::from).collect(),
             term: term.0,
             release: Vec::new(),
         };
         let frame = Frame::head(request.encode_to_vec());
-        let mut answers = self.ask_all(&others.nodes, &frame, HOLD_WAIT + Duration::from_secs(bytes / SLOWEST));
+        let mut answers = self.ask_all(&others.nodes, &frame, wait);
         let mut problems = Vec::new();
         while missing > 0 {
             match answers.recv().await {
@@ -124,6 +126,7 @@ impl SegmentCopies for NodeCopies {
         let request = HoldSegments {
             shard: shard.0,
             from_node: self.nodes.me().0,
+            wait_ms: RELEASE_WAIT.as_millis() as u64,
             segments: Vec::new(),
             term: term.0,
             release: segments.iter().map(|meta| meta.id.to_bytes()).collect(),

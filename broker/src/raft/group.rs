@@ -9,7 +9,7 @@ use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::{Config, RaftMetrics, ServerState};
 use parking_lot::Mutex;
-use stratalog_proto::{Code, Error, RaftIndex, ShardId};
+use stratalog_proto::{Code, Error, RaftIndex, ShardId, Term};
 use stratalog_storage::StateFiles;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -112,15 +112,15 @@ impl Group {
         self.role.clone()
     }
 
-    /// Proposes an entry, which keeps what its commands were promised once it is in the log. Entries are appended in the
-    /// order of these calls.
+    /// Proposes an entry as the leader of `term`, which keeps what its commands were promised once it is in the log. Entries
+    /// are appended in the order of these calls; one of another term than the present one is not appended.
     ///
     /// # Errors
     /// [`Code::Unavailable`]: the group has stopped; the entry was not proposed.
-    pub(crate) async fn submit(&self, entry: Bytes, promises: Vec<Promise>) -> Result<Submitted, Error> {
+    pub(crate) async fn submit(&self, entry: Bytes, promises: Vec<Promise>, term: Term) -> Result<Submitted, Error> {
         let (responder, answer) = ProgressResponder::complete_only();
         let entry = EntryBytes { bytes: entry, promises: promises.into() };
-        let sent = self.raft.client_write_ff(entry, Some(responder)).await;
+        let sent = self.raft.write(entry).responder(responder).with_leader(term.0).await;
         sent.map_err(|error| stopped(self.log.shard(), &error))?;
         Ok(Submitted { shard: self.log.shard(), answer })
     }

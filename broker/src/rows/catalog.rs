@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use futures::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, SegmentId, ShardId, Token, TopicId};
 use stratalog_query::{Catalog, PartitionInfo, ShardSnapshot, TopicInfo, TopicSnapshot, merge_schemas};
@@ -122,14 +123,11 @@ impl Catalog for Rows {
         deadline: Instant,
     ) -> Result<TopicSnapshot, Error> {
         let led: Vec<_> = shards.iter().map(|id| self.replicas.led_in(*id)).collect::<Result<_, _>>()?;
-        self.wait_until_whole(&led, topic, deadline).await?;
-        for shard in &led {
-            let awaited = tokens.iter().filter(|token| token.shard == shard.log.id()).max_by_key(|token| token.index);
-            if let Some(token) = awaited {
-                wait_for(shard, *token, topic, deadline).await?;
-            }
+        tokio::select! {
+            shown = self.wait_until_shown(&led, topic, tokens, deadline) => shown?,
+            // Nothing more becomes visible here.
+            ended = no_longer(&led) => return Err(ended),
         }
-        wait_for_applied(&led, deadline).await;
         let shards: Vec<_> = led.iter().map(|shard| shard.snapshot(topic.id)).collect::<Result<_, _>>()?;
         let (schemas, info) = (self.schemas.clone(), Arc::new(topic.clone()));
         let of = info.clone();
@@ -138,6 +136,7 @@ impl Catalog for Rows {
             Err(Error::new(Code::Internal, format!("cannot read the schema of topic `{}`: {panic}", topic.name)))
         });
         let (schema, shards) = merged?;
+        led.iter().try_for_each(|shard| shard.check_leads())?;
         Ok(TopicSnapshot { topic: info, schema, version: self.version(), shards })
     }
 }
@@ -146,6 +145,28 @@ impl Rows {
     /// Whether this node has the rows of a shard: it leads it.
     pub(crate) fn leads(&self, shard: ShardId) -> bool {
         self.replicas.led_in(shard).is_ok()
+    }
+
+    /// Waits until a topic shows what a query has to see.
+    ///
+    /// # Errors
+    /// Those of [`wait_until_whole`](Self::wait_until_whole); [`Code::QueryDeadline`] for a token.
+    async fn wait_until_shown(
+        &self,
+        led: &[Arc<ShardRows>],
+        topic: &TopicInfo,
+        tokens: &[Token],
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        self.wait_until_whole(led, topic, deadline).await?;
+        for shard in led {
+            let awaited = tokens.iter().filter(|token| token.shard == shard.log.id()).max_by_key(|token| token.index);
+            if let Some(token) = awaited {
+                wait_for(shard, *token, topic, deadline).await?;
+            }
+        }
+        wait_for_applied(led, deadline).await;
+        Ok(())
     }
 
     /// Waits until a topic shows what was applied when this node began to lead its shards, and until all of its files are
@@ -167,6 +188,18 @@ impl Rows {
             shard.wait_for_files(topic.id, deadline).await?;
         }
         Ok(())
+    }
+}
+
+/// Returns when one of the shards is led here no longer.
+async fn no_longer(led: &[Arc<ShardRows>]) -> Error {
+    let ends = led.iter().map(|shard| async {
+        shard.stop.cancelled().await;
+        shard.no_longer()
+    });
+    match ends.collect::<FuturesUnordered<_>>().next().await {
+        Some(ended) => ended,
+        None => std::future::pending().await,
     }
 }
 

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, SegmentId, ShardId, Term};
 use stratalog_storage::col::segment_file_name;
 use stratalog_storage::{FileInUse, Io, Manifest, SegmentHandle, SegmentMeta};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Handles of live segments. The lock is held while the manifest is read, so that no handle is made of a segment whose
@@ -26,8 +27,8 @@ struct State {
     condemned: HashMap<SegmentId, FileInUse>,
     /// Segments whose files are here, whole and durable.
     here: HashSet<SegmentId>,
-    /// Segments that are being fetched.
-    arriving: HashSet<SegmentId>,
+    /// Segments that are being fetched, each with what ends that.
+    arriving: HashMap<SegmentId, CancellationToken>,
     /// Of segments that no manifest named when they were seen first: the term of the last leader that may name them.
     unclaimed: HashMap<SegmentId, Term>,
 }
@@ -36,6 +37,14 @@ struct State {
 pub(super) struct Arrival {
     files: Arc<SegmentFiles>,
     id: SegmentId,
+    given_up: CancellationToken,
+}
+
+impl Arrival {
+    /// Cancelled when nobody needs the segment any more.
+    pub(super) fn given_up(&self) -> &CancellationToken {
+        &self.given_up
+    }
 }
 
 impl Drop for Arrival {
@@ -129,8 +138,19 @@ impl SegmentFiles {
     /// Begins to fetch a segment; `None` if its file is here, or being fetched.
     pub(super) fn expect(self: &Arc<Self>, id: SegmentId) -> Option<Arrival> {
         let mut state = self.state.lock();
-        let is_new = !state.here.contains(&id) && state.arriving.insert(id);
-        is_new.then(|| Arrival { files: Arc::clone(self), id })
+        if state.here.contains(&id) || state.arriving.contains_key(&id) {
+            return None;
+        }
+        let given_up = CancellationToken::new();
+        state.arriving.insert(id, given_up.clone());
+        Some(Arrival { files: Arc::clone(self), id, given_up })
+    }
+
+    /// Ends the fetches of segments that the leader of this term wanted held, and does not want any more.
+    pub(super) fn give_up(&self, term: Term, ids: &[SegmentId]) {
+        let state = self.state.lock();
+        let claimed = ids.iter().filter(|id| state.unclaimed.get(id) == Some(&term));
+        claimed.filter_map(|id| state.arriving.get(id)).for_each(CancellationToken::cancel);
     }
 
     /// A leader of this term is about to name these segments.
@@ -170,7 +190,7 @@ impl SegmentFiles {
             let handle = state.handles.remove(&meta.id);
             if !state.here.remove(&meta.id) {
                 // What comes of a fetch that is under way is looked after by that.
-                begun.extend((!state.arriving.contains(&meta.id)).then(|| partial_file_name(meta.id)));
+                begun.extend((!state.arriving.contains_key(&meta.id)).then(|| partial_file_name(meta.id)));
                 continue;
             }
             let handle = handle.unwrap_or_else(|| self.handle(meta.clone()));
@@ -203,7 +223,7 @@ impl SegmentFiles {
         let mut listed: BTreeSet<String> = self.list()?.into_iter().filter(|name| is_segment_file(name)).collect();
         let mut state = self.state.lock();
         state.condemned.retain(|_, file| file.is_kept());
-        let kept = state.handles.keys().chain(state.condemned.keys()).chain(&state.arriving).copied();
+        let kept = state.handles.keys().chain(state.condemned.keys()).chain(state.arriving.keys()).copied();
         for id in kept.chain(manifest().segment_ids()) {
             listed.remove(&segment_file_name(id));
             listed.remove(&partial_file_name(id));
@@ -217,7 +237,8 @@ impl SegmentFiles {
     /// Files of segments that the leader of this term wanted held, and that nobody fetches any more, finished or not.
     pub(super) fn claimed_by(&self, term: Term, ids: &[SegmentId]) -> BTreeSet<String> {
         let state = self.state.lock();
-        let claimed = ids.iter().filter(|id| state.unclaimed.get(id) == Some(&term) && !state.arriving.contains(id));
+        let claimed =
+            ids.iter().filter(|id| state.unclaimed.get(id) == Some(&term) && !state.arriving.contains_key(id));
         claimed.flat_map(|id| [segment_file_name(*id), partial_file_name(*id)]).collect()
     }
 
@@ -228,7 +249,7 @@ impl SegmentFiles {
             names.iter().filter_map(|name| Some((segment_of(name)?, name))).collect();
         let mut state = self.state.lock();
         let State { unclaimed, arriving, .. } = &mut *state;
-        unclaimed.retain(|id, _| ids.contains_key(id) || arriving.contains(id));
+        unclaimed.retain(|id, _| ids.contains_key(id) || arriving.contains_key(id));
         let mut is_abandoned = |id: SegmentId| *unclaimed.entry(id).or_insert(current) < applied;
         ids.iter().filter(|(id, _)| is_abandoned(**id)).map(|(_, name)| (*name).clone()).collect()
     }
@@ -241,15 +262,14 @@ impl SegmentFiles {
 
     /// Unlinks files; how many. One that stays behind is only reported. Blocks on the disk.
     pub(super) fn remove<'a>(&self, names: impl Iterator<Item = &'a String>) -> usize {
-        let removed = names.filter(|name| match self.io.remove(&self.dir.join(name)) {
-            Ok(()) => {
-                whole_segment(name).map(|id| self.state.lock().here.remove(&id));
-                true
-            }
-            Err(error) => {
+        let removed = names.filter(|name| {
+            // Before the file goes, so that nobody believes in it.
+            whole_segment(name).map(|id| self.state.lock().here.remove(&id));
+            let removed = self.io.remove(&self.dir.join(name));
+            if let Err(error) = &removed {
                 tracing::warn!(dir = %self.dir.display(), name, %error, "cannot unlink a garbage segment");
-                false
             }
+            removed.is_ok()
         });
         removed.count()
     }

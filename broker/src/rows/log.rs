@@ -78,6 +78,9 @@ pub(crate) trait RowLog: Send + Sync + 'static {
     /// proposed is applied by then, or never will be. `None` while another may lead.
     fn watch_leading(&self) -> watch::Receiver<Option<Term>>;
 
+    /// Whether this replica leads in a term, as far as it knows.
+    fn leads_in(&self, term: Term) -> bool;
+
     /// The highest term that this replica knows.
     fn current_term(&self) -> Term;
 
@@ -120,6 +123,9 @@ pub(crate) trait RowLog: Send + Sync + 'static {
     /// As [`Shard::propose`].
     async fn propose(&self, command: Command) -> Result<CommandResult, Error>;
 
+    /// As [`Shard::propose_in`].
+    async fn propose_in(&self, term: Term, command: Command) -> Result<CommandResult, Error>;
+
     /// From now on, `listener` hears of removed segments.
     fn on_segments_removed(&self, listener: RemovedListener);
 
@@ -154,6 +160,11 @@ impl RowLog for Shard {
 
     fn watch_leading(&self) -> watch::Receiver<Option<Term>> {
         leading(self.group().watch_role())
+    }
+
+    fn leads_in(&self, term: Term) -> bool {
+        let role = *self.group().watch_role().borrow();
+        role.leads && role.term == term
     }
 
     fn current_term(&self) -> Term {
@@ -218,6 +229,10 @@ impl RowLog for Shard {
 
     async fn propose(&self, command: Command) -> Result<CommandResult, Error> {
         Shard::propose(self, command).await
+    }
+
+    async fn propose_in(&self, term: Term, command: Command) -> Result<CommandResult, Error> {
+        Shard::propose_in(self, term, command).await
     }
 
     fn on_segments_removed(&self, listener: RemovedListener) {

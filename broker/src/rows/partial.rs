@@ -13,14 +13,22 @@ use super::files::{Arrival, SegmentFiles, partial_file_name};
 /// What is read at once of what came before.
 const READ_BYTES: u64 = 1 << 20;
 
-/// What has come of a file. Dropped before it is whole, it stays on disk for the next try. All of it blocks.
+/// What has come of a file. Dropped before it is whole, it stays on disk for the next try, unless nobody needs it any more. All of it blocks.
 pub(super) struct Partial {
     files: Arc<SegmentFiles>,
     meta: Arc<SegmentMeta>,
     file: Arc<dyn File>,
     len: u64,
     hash: blake3::Hasher,
-    _arrival: Arrival,
+    arrival: Arrival,
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if self.arrival.given_up().is_cancelled() {
+            self.remove();
+        }
+    }
 }
 
 impl Partial {
@@ -44,7 +52,7 @@ impl Partial {
             Ok((file, len, hash))
         })();
         let (file, len, hash) = opened.map_err(|error| failed(&meta, &error))?;
-        Ok(Self { files, meta, file, len, hash, _arrival: arrival })
+        Ok(Self { files, meta, file, len, hash, arrival })
     }
 
     /// Bytes that are here.

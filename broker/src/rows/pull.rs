@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::copies::{SegmentBytes, SegmentCopies};
+use super::files::Arrival;
 use super::pace::Pace;
 use super::partial::Partial;
 use super::replica::Replica;
@@ -114,8 +115,10 @@ impl Puller {
                 continue;
             }
             let version = replica.log.manifest().version();
-            let put_aside = self.put_aside_damaged(&replica).await;
-            if whole_at == Some(version) && put_aside == 0 {
+            if self.put_aside_damaged(&replica).await > 0 {
+                whole_at = None;
+            }
+            if whole_at == Some(version) {
                 continue;
             }
             let missing = replica.missing();
@@ -215,6 +218,23 @@ impl Puller {
                 None => tokio::time::sleep(LOOK).await,
             }
         };
+        let given_up = arrival.given_up().clone();
+        tokio::select! {
+            fetched = self.fetch_arriving(replica, meta, source, way, arrival) => fetched,
+            () = given_up.cancelled() => {
+                Err(Error::new(Code::Unavailable, format!("column segment {} is not needed any more", meta.id)))
+            }
+        }
+    }
+
+    async fn fetch_arriving(
+        &self,
+        replica: &Arc<Replica>,
+        meta: &Arc<SegmentMeta>,
+        source: Option<NodeId>,
+        way: &Way,
+        arrival: Arrival,
+    ) -> Result<(), Error> {
         let stopping = |_| Error::new(Code::Unavailable, "the node is stopping");
         let permit = way.at_once.acquire().await.map_err(stopping)?;
         let (files, wanted) = (replica.files.clone(), meta.clone());

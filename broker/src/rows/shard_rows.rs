@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use stratalog_proto::entry::Command;
 use stratalog_proto::{Code, Error, Offset, PartitionId, Term, TopicId};
 use stratalog_query::{RawRecords, ShardSnapshot, TailChunk};
 use stratalog_storage::SegmentMeta;
@@ -22,6 +23,7 @@ use super::rebuild::Rebuild;
 use super::replica::Replica;
 use super::tail::Tail;
 use super::usage::Usage;
+use crate::outcome::CommandResult;
 
 /// How often it is looked whether a file that is waited for is here.
 const LOOK: Duration = Duration::from_millis(20);
@@ -141,10 +143,24 @@ impl ShardRows {
     /// # Errors
     /// [`Code::NotLeader`].
     pub(super) fn check_leads(&self) -> Result<(), Error> {
-        match self.stop.is_cancelled() {
-            true => Err(Error::new(Code::NotLeader, format!("this node leads shard {} no longer", self.log.id()))),
+        match self.stop.is_cancelled() || !self.log.leads_in(self.term) {
+            true => Err(self.no_longer()),
             false => Ok(()),
         }
+    }
+
+    /// That this leadership has ended.
+    pub(super) fn no_longer(&self) -> Error {
+        Error::new(Code::NotLeader, format!("this node leads shard {} no longer", self.log.id()))
+    }
+
+    /// Proposes a command that names files of this leadership, in its term alone: other replicas have let go of them once
+    /// an entry of a later one is applied.
+    ///
+    /// # Errors
+    /// As [`Shard::propose_in`](crate::shard::Shard::propose_in).
+    pub(super) async fn propose(&self, command: Command) -> Result<CommandResult, Error> {
+        self.log.propose_in(self.term, command).await
     }
 
     /// Has a majority of the replicas have the files of segments that were just built here, before they are proposed.
@@ -158,7 +174,7 @@ impl ShardRows {
         }
         tokio::select! {
             held = self.copies.hold(self.log.id(), self.term, segments) => held,
-            () = self.stop.cancelled() => self.check_leads(),
+            () = self.stop.cancelled() => Err(self.no_longer()),
         }
     }
 

@@ -248,6 +248,10 @@ impl RowLog for MemLog {
         self.leading.subscribe()
     }
 
+    fn leads_in(&self, term: Term) -> bool {
+        *self.leading.borrow() == Some(term)
+    }
+
     fn current_term(&self) -> Term {
         *self.term.lock()
     }
@@ -361,6 +365,13 @@ impl RowLog for MemLog {
                 Err(lost())
             }
             SealFate::Refused => Err(Error::new(Code::Conflict, "refused")),
+        }
+    }
+
+    async fn propose_in(&self, term: Term, command: Command) -> Result<CommandResult, Error> {
+        match self.leads_in(term) {
+            true => self.propose(command).await,
+            false => Err(Error::new(Code::NotLeader, format!("it was built in term {term}"))),
         }
     }
 

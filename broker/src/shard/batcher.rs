@@ -90,7 +90,7 @@ impl Batcher {
         let turn = self.admission.turn(&self.order, tp, bytes, log).await?;
         gate.await?;
         let admitted = self.admission.admit(bytes, log).await?;
-        let answer = self.queue.push(command, since, Some(admitted))?;
+        let answer = self.queue.push(command, since, None, Some(admitted))?;
         drop(turn);
         self.wait(answer).await
     }
@@ -100,8 +100,20 @@ impl Batcher {
     /// # Errors
     /// See [`Shard::propose`](super::Shard::propose).
     pub(crate) async fn propose(&self, command: Command) -> Answer {
+        self.propose_if(command, None).await
+    }
+
+    /// The same for a command that stands on what was built in a term: in a later one, also of this replica, it is refused.
+    ///
+    /// # Errors
+    /// As [`propose`](Self::propose).
+    pub(crate) async fn propose_in(&self, term: Term, command: Command) -> Answer {
+        self.propose_if(command, Some(term)).await
+    }
+
+    async fn propose_if(&self, command: Command, term: Option<Term>) -> Answer {
         self.check(command.encoded_len())?;
-        self.wait(self.queue.push(command, Instant::now(), None)?).await
+        self.wait(self.queue.push(command, Instant::now(), term, None)?).await
     }
 
     async fn wait(&self, answer: oneshot::Receiver<Answer>) -> Answer {
@@ -210,15 +222,19 @@ impl Pump {
     }
 
     async fn propose(&mut self) {
-        while self.has_room() {
-            let commands = self.queue.take(self.entry_bytes);
+        while let Some(term) = self.leading.filter(|_| self.has_room()) {
+            let mut commands = self.queue.take(self.entry_bytes);
             if commands.is_empty() {
                 break;
+            }
+            refuse_of_other_terms(&mut commands, term, &self.group);
+            if commands.is_empty() {
+                continue;
             }
             let (entry, promises, answers) = self.build(commands);
             let bytes = entry.len();
             self.bytes_in_flight += bytes;
-            let submitted = self.group.submit(entry, promises).await;
+            let submitted = self.group.submit(entry, promises, term).await;
             self.in_flight.push(Box::pin(answer_all(submitted, answers, bytes)));
         }
     }
@@ -235,6 +251,17 @@ impl Pump {
             answers.push(waiting.answering);
         }
         (entry.finish(self.time_ns), promises, answers)
+    }
+}
+
+/// Refuses the commands that may be proposed in another term alone.
+fn refuse_of_other_terms(commands: &mut Vec<Waiting>, term: Term, group: &Group) {
+    let is_late = |waiting: &mut Waiting| waiting.term.is_some_and(|of| of != term);
+    for late in commands.extract_if(.., is_late) {
+        let (shard, of) = (group.log().shard(), late.term.unwrap_or_default());
+        let message =
+            format!("a command of term {of} comes too late for shard {shard}, which is in term {term} by now");
+        late.answering.send(Err(Error::new(Code::NotLeader, message)));
     }
 }
 

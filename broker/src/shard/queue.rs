@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use stratalog_proto::entry::{Command, MAX_COMMANDS};
-use stratalog_proto::{Code, Error, RaftIndex};
+use stratalog_proto::{Code, Error, RaftIndex, Term};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use super::admission::Admitted;
@@ -22,6 +22,8 @@ pub(super) struct Waiting {
     pub(super) bytes: usize,
     /// When it came.
     pub(super) since: Instant,
+    /// The only term in which it may be proposed; `None` for any.
+    pub(super) term: Option<Term>,
     /// Its room in the log, if it had to be admitted.
     pub(super) promise: Option<Promise>,
     pub(super) answering: Answering,
@@ -53,7 +55,7 @@ impl Queue {
         Self { waiting: Mutex::new(Some(VecDeque::new())), arrived: Notify::new() }
     }
 
-    /// Adds a command that came at `since`.
+    /// Adds a command that came at `since`, and may be proposed in this term alone if there is one.
     ///
     /// # Errors
     /// [`Code::Unavailable`]: the queue is closed.
@@ -61,12 +63,13 @@ impl Queue {
         &self,
         command: Command,
         since: Instant,
+        term: Option<Term>,
         admitted: Option<Admitted>,
     ) -> Result<oneshot::Receiver<Answer>, Error> {
         let (answer, receiver) = oneshot::channel();
         let (permit, promise) = admitted.map(|admitted| (admitted.permit, admitted.promise)).unzip();
         let (bytes, answering) = (command.encoded_len(), Answering { answer, permit });
-        let waiting = Waiting { command, bytes, since, promise, answering };
+        let waiting = Waiting { command, bytes, since, term, promise, answering };
         self.waiting.lock().as_mut().ok_or_else(closing)?.push_back(waiting);
         self.arrived.notify_one();
         Ok(receiver)
@@ -118,7 +121,7 @@ mod tests {
     fn an_entry_takes_what_fits_and_at_least_one_command() {
         let queue = Queue::open();
         let _answers: Vec<_> =
-            [500, 100, 100, 100].map(|bytes| queue.push(append(bytes), Instant::now(), None).unwrap()).into();
+            [500, 100, 100, 100].map(|bytes| queue.push(append(bytes), Instant::now(), None, None).unwrap()).into();
         let lengths = |taken: Vec<Waiting>| taken.len();
         assert_eq!([100, 256, 256, 256].map(|max| lengths(queue.take(max))), [1, 2, 1, 0]);
     }
@@ -126,9 +129,9 @@ mod tests {
     #[test]
     fn a_closed_queue_refuses_and_gives_back_what_waited() {
         let queue = Queue::open();
-        let _answer = queue.push(append(1), Instant::now(), None).unwrap();
+        let _answer = queue.push(append(1), Instant::now(), None, None).unwrap();
         assert_eq!(queue.close().len(), 1);
-        assert_eq!(queue.push(append(1), Instant::now(), None).unwrap_err().code, Code::Unavailable);
+        assert_eq!(queue.push(append(1), Instant::now(), None, None).unwrap_err().code, Code::Unavailable);
         assert!(queue.take(100).is_empty() && queue.close().is_empty());
     }
 }

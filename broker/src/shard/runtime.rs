@@ -131,6 +131,14 @@ impl Shard {
         self.batcher.propose(command).await.map(|(_, result)| result)
     }
 
+    /// As [`propose`](Self::propose), but in this term of this replica's leadership alone: in a later one it is refused.
+    ///
+    /// # Errors
+    /// As [`propose`](Self::propose); [`NotLeader`](stratalog_proto::Code::NotLeader) in another term: it did not happen.
+    pub(crate) async fn propose_in(&self, term: Term, command: Command) -> Result<CommandResult, Error> {
+        self.batcher.propose_in(term, command).await.map(|(_, result)| result)
+    }
+
     /// As [`propose`](Self::propose), and at which index it was applied.
     ///
     /// # Errors

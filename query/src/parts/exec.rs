@@ -168,9 +168,12 @@ impl Arriving {
                 self.has_ended = true;
             }
             self.bytes_received.add(body.len());
+            // Batches are slices of what arrived, and keep all of it; what was compressed, or is of other width, is beside it.
+            let arrived = body.len();
+            self.memory.try_resize(arrived)?;
             self.ready = self.decoder.batches(body)?;
             self.ready.reverse();
-            self.memory.try_resize(self.ready.iter().map(ipc::bytes).sum())?;
+            self.memory.try_resize(arrived.max(self.ready.iter().map(ipc::bytes).sum()))?;
         }
     }
 

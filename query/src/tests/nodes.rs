@@ -46,6 +46,8 @@ pub(super) enum Fault {
     BreaksOffAfter(usize),
     /// It opens parts, and has forgotten them when they are to run.
     Forgets,
+    /// It opens a part over less than it was asked for, and says so.
+    IsBehind,
 }
 
 /// The other nodes.
@@ -147,7 +149,10 @@ impl Workers for From {
         if nodes.fault(node, |fault| fault == Fault::Down).is_some() {
             return Err(down(node));
         }
-        let opened = nodes.engine(node.0).open_part(request).await?;
+        let mut opened = nodes.engine(node.0).open_part(request).await?;
+        if nodes.fault(node, |fault| fault == Fault::IsBehind).is_some() {
+            opened.fences.iter_mut().for_each(|fence| fence.index = 7);
+        }
         if nodes.fault(node, |fault| fault == Fault::Forgets).is_some() {
             nodes.engine(node.0).close_part(opened.part);
         }

@@ -186,6 +186,19 @@ async fn q1_an_answer_says_the_fence_of_every_shard_and_includes_every_token() {
 }
 
 #[tokio::test]
+async fn x1_a_node_that_shows_less_than_a_token_asks_for_is_an_error() {
+    let fixture = fixture(Spread::Two, EngineOptions::default());
+    let tokens = vec![Token { shard: ShardId(0), index: RaftIndex(90) }];
+    let request = SqlRequest { sql: "SELECT count(*) FROM logs".into(), tokens, ..SqlRequest::default() };
+    fixture.nodes.fail(2, [Fault::IsBehind]);
+    let error = fixture.engine.sql(request.clone()).await.err().expect("Q1: the token is not visible");
+    assert_eq!(error.code, Code::Internal, "{error}");
+    assert!(error.message.contains("shard 0") && error.message.contains("entry 90"), "{error}");
+    fixture.engine.sql(request).await.unwrap().collect().await.unwrap();
+    fixture.nodes.closed().await;
+}
+
+#[tokio::test]
 async fn a_query_whose_part_is_lost_runs_again_before_its_first_row() {
     let fixture = fixture(Spread::Three, EngineOptions::default());
     let sql = "SELECT k, count(*) FROM logs GROUP BY k ORDER BY k";

@@ -134,11 +134,10 @@ fn l5_a_handle_remembers_that_its_file_was_found_damaged() {
     assert!(handle.damage().unwrap().contains("checksum"), "{:?}", handle.damage());
 
     let last = |file: &mut Vec<u8>| _ = file.pop();
-    let faults: [&dyn Fn(&SegmentHandle); 3] = [
-        &|handle| disk.edit(handle.path(), last),
-        &|handle| disk.remove(handle.path()).unwrap(),
-        &|_| disk.set_fault(|_, _| Err(io::Error::from_raw_os_error(libc::EIO))),
-    ];
+    let faults: [&dyn Fn(&SegmentHandle); 3] =
+        [&|handle| disk.edit(handle.path(), last), &|handle| disk.remove(handle.path()).unwrap(), &|_| {
+            disk.set_fault(|_, _| Err(io::Error::from_raw_os_error(libc::EIO)))
+        }];
     for fault in faults {
         let handle = on_disk(&sealed_on(&disk, dir, 1));
         fault(&handle);

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
@@ -18,6 +19,8 @@ use crate::broker::Broker;
 
 /// What is read at once of a file.
 const CHUNK_BYTES: u64 = 1 << 20;
+/// The longest that files are fetched for one request.
+const LONGEST_HOLD: Duration = Duration::from_secs(3_600);
 /// The most segments of one request.
 const MAX_SEGMENTS: usize = 4_096;
 
@@ -36,7 +39,8 @@ pub(super) async fn hold(broker: &Arc<Broker>, frame: Frame) -> Result<Frame, Er
         broker.rows().release(shard, term, released).await?;
     }
     if !segments.is_empty() {
-        broker.rows().hold(shard, term, NodeId(asked.from_node), segments).await?;
+        let wait = Duration::from_millis(asked.wait_ms).min(LONGEST_HOLD);
+        broker.rows().hold(shard, term, NodeId(asked.from_node), segments, wait).await?;
     }
     Ok(Frame::default())
 }

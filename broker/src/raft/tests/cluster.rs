@@ -184,7 +184,9 @@ impl Cluster {
     pub(super) async fn propose_at(&self, id: u64, command: &Command) -> Result<CommandResult, Error> {
         let mut entry = EntryBuilder::with_capacity(64);
         entry.push(command);
-        let submitted = self.at(id).group.submit(entry.finish(1), vec![]).await?;
+        let group = &self.at(id).group;
+        let term = group.watch_role().borrow().term;
+        let submitted = group.submit(entry.finish(1), vec![], term).await?;
         let (_, mut results) = submitted.outcome().await?;
         results.remove(0)
     }

@@ -83,7 +83,8 @@ fn a1_a_new_leader_with_a_slow_clock_writes_nothing_older_than_what_is_there() {
         let ahead = i64::MAX / 2;
         let mut entry = stratalog_proto::entry::EntryBuilder::with_capacity(64);
         entry.push(&append(&cluster.batch()));
-        let written = cluster.at(leader).group.submit(entry.finish(ahead), vec![]).await.unwrap();
+        let term = cluster.at(leader).group.watch_role().borrow().term;
+        let written = cluster.at(leader).group.submit(entry.finish(ahead), vec![], term).await.unwrap();
         written.outcome().await.unwrap();
         let batchers = ALL.map(|id| (id, batcher(&cluster, id)));
         let next = ALL.into_iter().find(|id| *id != leader).unwrap();
@@ -113,5 +114,35 @@ fn a_batcher_goes_on_when_its_replica_leads_again() {
         }
         cluster.settle().await;
         cluster.check();
+    });
+}
+
+#[test]
+fn s2_what_was_built_in_a_term_is_not_proposed_in_a_later_one_of_the_same_replica() {
+    simulate(async {
+        let mut cluster = Cluster::start(55).await;
+        let leader = cluster.new_leader(0).await;
+        let at_leader = batcher(&cluster, leader);
+        let term = cluster.at(leader).group.watch_role().borrow().term;
+        let batch = cluster.batch();
+        let answer = at_leader.propose_in(term, append(&batch)).await.map(|(_, result)| result);
+        cluster.note(&batch, answer).unwrap();
+
+        let other = ALL.into_iter().find(|id| *id != leader).unwrap();
+        for (from, to) in [(leader, other), (other, leader)] {
+            cluster.at(from).group.transfer_leader(stratalog_proto::ReplicaId(to)).await.unwrap();
+            while !cluster.at(to).group.watch_role().borrow().leads {
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+        let late = cluster.batch();
+        let refused = at_leader.propose_in(term, append(&late)).await.unwrap_err();
+        assert_eq!(refused.code, Code::NotLeader, "{refused}");
+        let batch = cluster.batch();
+        let answer = write(&at_leader, &batch).await;
+        cluster.note(&batch, answer).expect("what stands on no term goes on");
+        cluster.settle().await;
+        cluster.check();
+        assert!(ALL.iter().all(|id| cluster.at(*id).machine.batches().values().all(|held| *held != late)));
     });
 }

@@ -31,7 +31,7 @@ pub(super) async fn commit(
         shard.discard(built.segments).await;
         return Err(error);
     }
-    let proposed = shard.log.propose(Command::Merge(command(topic, inputs, log_starts, &built))).await;
+    let proposed = shard.propose(Command::Merge(command(topic, inputs, log_starts, &built))).await;
     let outcome = match proposed {
         Ok(_) => Ok(()),
         Err(error) if is_unknown(error.code) && applied(shard, topic, inputs, &built) => {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use stratalog_proto::config::TopicConfig;
@@ -20,6 +20,7 @@ use crate::rows::testing::{FakeCopies, FixedTopics, MemLog, rows_over, rows_with
 use crate::rows::tests::{at_hour, eventually, quiet, soon};
 
 const SHARD: ShardId = ShardId(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A leader with sealed segments, and another replica without their files.
 struct Setup {
@@ -118,7 +119,7 @@ async fn x1_bytes_that_are_not_what_the_manifest_means_are_not_kept() {
         *setup.copies.fetched.lock() = damage;
         setup.look_again();
         eventually("it was tried", || !setup.copies.offsets.lock().is_empty()).await;
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(setup.is_missing());
         *setup.copies.fetched.lock() = all;
         eventually("it is fetched from the beginning", || {
@@ -168,7 +169,7 @@ async fn l5_a_file_that_is_found_damaged_is_fetched_again() {
     assert_eq!(refused.code, Code::Unavailable, "{refused}");
     let aside = setup.dirs[1].path().join(damaged_file_name(segment.meta.id));
     eventually("it is put aside", || aside.exists() && setup.is_missing()).await;
-    assert_eq!(setup.rows.stats().segments_damaged, 1);
+    eventually("it is counted", || setup.rows.stats().segments_damaged == 1).await;
 
     garbage::collect(&setup.rows.replicas.led()[0]).await.unwrap();
     assert!(aside.exists(), "nothing has taken its place");
@@ -213,15 +214,15 @@ async fn s2_what_is_held_for_a_leader_stays_until_a_later_term_or_its_release() 
         built = building.segments(&setup.logs).into_iter().map(|(_, meta)| (*meta).clone()).collect();
     }
     // The follower has not applied any of the seals.
-    setup.rows.hold(SHARD, Term(1), NodeId(1), built.clone()).await.unwrap();
+    setup.rows.hold(SHARD, Term(1), NodeId(1), built.clone(), PATIENCE).await.unwrap();
     let is_here = |n: usize| setup.dirs[1].path().join(segment_file_name(built[n].id)).exists();
     assert!((0..3).all(is_here));
     setup.rows.release(SHARD, Term(1), vec![built[0].id]).await.unwrap();
     assert!(!is_here(0) && is_here(1) && is_here(2));
-    tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
     assert!(is_here(1) && is_here(2), "no entry of a later term is applied");
 
-    let old = setup.rows.hold(SHARD, Term(0), NodeId(1), vec![built[0].clone()]).await.unwrap_err();
+    let old = setup.rows.hold(SHARD, Term(0), NodeId(1), vec![built[0].clone()], PATIENCE).await.unwrap_err();
     assert_eq!(old.code, Code::NotLeader);
     setup.log.lead(2, false);
     eventually("they are collected", || !is_here(1) && !is_here(2)).await;
@@ -229,6 +230,31 @@ async fn s2_what_is_held_for_a_leader_stays_until_a_later_term_or_its_release() 
     assert_eq!(setup.rows.missing(SHARD).len(), 3, "they were named after all, and are fetched again");
     setup.look_again();
     eventually("all is here", || !setup.is_missing()).await;
+    building.stop().await;
+    setup.rows.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_leader_gives_up_is_not_fetched_any_more() {
+    let setup = Setup::new(0).await;
+    let topics = Arc::new(FixedTopics(vec![setup.logs.clone()]));
+    let building = rows_with([setup.leader.clone()], setup.copies.clone(), topics, quiet()).await;
+    setup.leader.produce(&setup.logs, 0, &[&at_hour(0)]);
+    building.seal_now(&setup.logs).await.unwrap();
+    let built: Vec<SegmentMeta> = building.segments(&setup.logs).into_iter().map(|(_, meta)| (*meta).clone()).collect();
+    *setup.copies.hangs.lock() = true;
+    let wait = Duration::from_millis(50);
+    let late = setup.rows.hold(SHARD, Term(1), NodeId(1), built.clone(), wait).await.unwrap_err();
+    assert_eq!(late.code, Code::Timeout, "{late}");
+    let before = setup.copies.offsets.lock().len();
+
+    let (rows, wanted) = (setup.rows.clone(), built.clone());
+    let holding = tokio::spawn(async move { rows.hold(SHARD, Term(1), NodeId(1), wanted, PATIENCE).await });
+    eventually("it is fetched again", || setup.copies.offsets.lock().len() > before).await;
+    setup.rows.release(SHARD, Term(1), vec![built[0].id]).await.unwrap();
+    assert_eq!(holding.await.unwrap().unwrap_err().code, Code::Unavailable);
+    let part = setup.dirs[1].path().join(partial_file_name(built[0].id));
+    eventually("nothing of it is left", || !part.exists()).await;
     building.stop().await;
     setup.rows.stop().await;
 }

@@ -109,7 +109,7 @@ impl Sealer {
             shard.discard(segments).await;
             return Err(error);
         }
-        let proposed = shard.log.propose(Command::Seal(command(topic, &captured, &segments))).await;
+        let proposed = shard.propose(Command::Seal(command(topic, &captured, &segments))).await;
         let applied = frontier(shard, topic).is_some_and(|frontier| frontier >= captured.next);
         match proposed {
             Ok(_) => self.sealed(shard, topic, &captured, &segments),

@@ -55,6 +55,8 @@ pub(in crate::rows) struct FakeCopies {
     pub(in crate::rows) offsets: Mutex<Vec<u64>>,
     /// Segments of which every copy is damaged.
     pub(in crate::rows) bad: Mutex<HashSet<SegmentId>>,
+    /// Whether a file never comes to its end.
+    pub(in crate::rows) hangs: Mutex<bool>,
     /// What becomes of a file on its way.
     pub(in crate::rows) fetched: Mutex<OnItsWay>,
 }
@@ -71,6 +73,7 @@ impl FakeCopies {
             released: Mutex::default(),
             offsets: Mutex::default(),
             bad: Mutex::default(),
+            hangs: Mutex::default(),
             fetched: Mutex::new(|bytes| bytes.chunks(100).map(|part| Ok(Bytes::copy_from_slice(part))).collect()),
         })
     }
@@ -101,7 +104,8 @@ impl SegmentCopies for FakeCopies {
             bytes[0] ^= 1;
         }
         let chunks = (self.fetched.lock())(bytes[offset as usize..].to_vec());
-        Ok(futures::stream::iter(chunks).boxed())
+        let chunks = futures::stream::iter(chunks);
+        Ok(if *self.hangs.lock() { chunks.chain(futures::stream::pending()).boxed() } else { chunks.boxed() })
     }
 
     fn may_have(&self, _: ShardId) -> bool {

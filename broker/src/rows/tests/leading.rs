@@ -126,3 +126,34 @@ async fn nothing_is_proposed_that_no_majority_holds() {
     assert_eq!(rows_of(&rows, &logs).await, [(0, 0), (0, 1), (0, 2)]);
     rows.stop().await;
 }
+
+#[tokio::test]
+async fn q1_a_query_that_waits_for_a_token_hears_that_this_node_leads_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, logs) = (MemLog::new(dir.path()), topic("logs", 1, TopicConfig::default()));
+    log.create(&logs);
+    let rows = start(&log, std::slice::from_ref(&logs), quiet()).await;
+    let (waiting, of) = (rows.clone(), logs.clone());
+    let token = Token { shard: ShardId(1), index: RaftIndex(1_000) };
+    let snapshot = tokio::spawn(async move { waiting.snapshot(&of, &[token], soon()).await.map(drop) });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!snapshot.is_finished(), "the token is not there yet");
+    log.lead(2, false);
+    assert_eq!(snapshot.await.unwrap().unwrap_err().code, Code::NotLeader);
+    rows.stop().await;
+}
+
+#[tokio::test]
+async fn s2_a_leadership_that_has_ended_proposes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, logs) = (MemLog::new(dir.path()), topic("logs", 1, TopicConfig::default()));
+    log.create(&logs);
+    let rows = start(&log, std::slice::from_ref(&logs), quiet()).await;
+    let before = rows.shards_of(&logs).next().unwrap();
+    before.check_leads().unwrap();
+    log.lead(2, true);
+    assert_eq!(before.check_leads().unwrap_err().code, Code::NotLeader, "before anybody has told it");
+    let barrier = Command::Barrier(stratalog_proto::internal::Barrier {});
+    assert_eq!(before.propose(barrier).await.unwrap_err().code, Code::NotLeader);
+    rows.stop().await;
+}
