@@ -16,11 +16,11 @@ use tokio::time::Instant;
 
 use super::Broker;
 use super::read::shard_of;
-use gather::gather;
 use crate::cluster::route::{Leader, Missed, fetch_frame, fetched};
 use crate::fetch::{
     FetchRequest, FetchedBatches, FetchedPartition, MAX_FETCH_BYTES, MAX_FETCH_WAIT, fetch, refuse_repeated,
 };
+use gather::gather;
 
 /// How long a fetch looks for a leader, if it would not wait as long for records.
 const LEADER_WAIT: Duration = Duration::from_secs(1);
@@ -153,7 +153,8 @@ impl Broker {
             let groups = self.groups(topic, request, &only_leader).await;
             let ask = |at: usize, until| self.fetch_of(topic, request, &groups[at], until);
             let found = gather(groups.len(), deadline, ask).await;
-            let found = found.into_iter().zip(&groups).flat_map(|(found, group)| found.unwrap_or_else(|| group.silent()));
+            let found =
+                found.into_iter().zip(&groups).flat_map(|(found, group)| found.unwrap_or_else(|| group.silent()));
             let found: Vec<_> = found.collect();
             let failed = self.note_failures(topic, request, &found, &mut only_leader);
             if found.iter().any(has_answer) || !failed || Instant::now() >= patience {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use prost::Message;
 use stratalog_proto::internal::fetch_segment::File;
-use stratalog_proto::internal::{self, FetchSegment, HoldSegments};
+use stratalog_proto::internal::{self, FetchSegment, HoldSegments, ReplicaStateRequest, ReplicaStates};
 use stratalog_proto::{Code, Error, NodeId, ReplicaId, ShardId, Term};
 use stratalog_storage::SegmentMeta;
 use stratalog_transport::{Frame, Method};
@@ -15,13 +16,15 @@ use tokio::sync::mpsc;
 
 use super::Nodes;
 use super::sources::Sources;
-use crate::rows::{SegmentBytes, SegmentCopies};
+use crate::rows::{SegmentBytes, SegmentCopies, clock_ns};
 use crate::shards::Shards;
 
 /// How long others may take to get files, beside what their bytes need.
 const HOLD_WAIT: Duration = Duration::from_secs(30);
 /// Bytes of files that others get in a second, at the least.
 const SLOWEST: u64 = 4 << 20;
+/// How long a node may take to tell its clock.
+const CLOCK_WAIT: Duration = Duration::from_secs(2);
 /// How long nodes may take to hear what they need not hold any more.
 const RELEASE_WAIT: Duration = Duration::from_secs(5);
 
@@ -146,9 +149,28 @@ impl SegmentCopies for NodeCopies {
         self.sources.fetch(shard, &request, source).await
     }
 
+    async fn clock_ns(&self, shard: ShardId) -> Option<i64> {
+        let others = self.others(shard);
+        let wanted = others.wanted?;
+        let frame = Frame::head(ReplicaStateRequest { shards: vec![shard.0] }.encode_to_vec());
+        let asked = others.nodes.iter().filter(|(_, votes)| **votes).map(|(node, _)| {
+            let asked = self.nodes.call(*node, Method::ReplicaState, frame.clone(), CLOCK_WAIT);
+            async move { ReplicaStates::decode(asked.await.ok()?.head).ok().map(|told| told.clock_ns) }
+        });
+        let mut clocks: Vec<i64> = join_all(asked).await.into_iter().flatten().collect();
+        clocks.push(clock_ns());
+        lowest_of_majority(clocks, wanted + 1)
+    }
+
     fn may_have(&self, shard: ShardId) -> bool {
         !self.others(shard).nodes.is_empty()
     }
+}
+
+/// The highest time that so many clocks have come to.
+fn lowest_of_majority(mut clocks: Vec<i64>, majority: usize) -> Option<i64> {
+    clocks.sort_unstable_by(|one, other| other.cmp(one));
+    clocks.get(majority.checked_sub(1)?).copied()
 }
 
 fn not_held(shard: ShardId, segments: usize, problems: &[String]) -> Error {
@@ -157,4 +179,18 @@ fn not_held(shard: ShardId, segments: usize, problems: &[String]) -> Error {
         problems.join("; ")
     );
     Error::new(Code::Unavailable, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retention_goes_by_a_clock_that_a_majority_has_come_to() {
+        assert_eq!(lowest_of_majority(vec![7], 1), Some(7), "a single node");
+        assert_eq!(lowest_of_majority(vec![100, 5, 6], 2), Some(6), "one is fast");
+        assert_eq!(lowest_of_majority(vec![0, 5, 6], 2), Some(5), "one is slow");
+        assert_eq!(lowest_of_majority(vec![100, 5], 2), Some(5), "one does not answer");
+        assert_eq!(lowest_of_majority(vec![100], 2), None, "too few answer");
+    }
 }

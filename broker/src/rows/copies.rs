@@ -36,6 +36,11 @@ pub(crate) trait SegmentCopies: Send + Sync + 'static {
         offset: u64,
     ) -> Result<SegmentBytes, Error>;
 
+    /// The present by which rows of a shard are too old, in nanoseconds since the epoch: the lowest clock of a majority of
+    /// its voters, of the majority that is furthest ahead. So no single clock that is fast drops anything early, and none
+    /// that is slow keeps it for ever. `None` if no majority tells.
+    async fn clock_ns(&self, shard: ShardId) -> Option<i64>;
+
     /// Whether the shard has another replica.
     fn may_have(&self, shard: ShardId) -> bool;
 }

@@ -67,6 +67,6 @@ pub use figures::TopicRows;
 pub use merge::Merged;
 pub use options::RowsOptions;
 pub(crate) use parse::{check_pattern, declared_schema};
-pub(crate) use retention::Gone;
+pub(crate) use retention::{Gone, clock_ns};
 pub(crate) use runtime::Rows;
 pub(crate) use stats::RowsStats;

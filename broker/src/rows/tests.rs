@@ -287,10 +287,10 @@ async fn retention_drops_what_is_old_by_bucket_and_by_ingest() {
     log.produce(&logs, 0, &[&at_hour(-100), &at_hour(0), &at_hour(100)]);
     caught_up(&rows).await;
     rows.seal_now(&logs).await.unwrap();
-    assert_eq!(rows.drop_due(&logs, NOW_NS + HOUR).await.segments.len(), 0, "old events that came just now stay");
-    assert_eq!(rows.drop_due(&logs, NOW_NS + 3 * HOUR).await.segments.len(), 2);
+    assert_eq!(rows.drop_due_at(&logs, NOW_NS + HOUR).await.segments.len(), 0, "old events that came just now stay");
+    assert_eq!(rows.drop_due_at(&logs, NOW_NS + 3 * HOUR).await.segments.len(), 2);
     assert_eq!(rows_of(&rows, &logs).await, [(0, 2)]);
-    let gone = rows.drop_due(&logs, NOW_NS + 4 * HOUR).await;
+    let gone = rows.drop_due_at(&logs, NOW_NS + 4 * HOUR).await;
     assert_eq!(gone.segments.len(), 1, "an event from the future is as old as its arrival, but for a bucket");
     assert_eq!(rows_of(&rows, &logs).await, []);
     rows.stop().await;

@@ -97,7 +97,7 @@ impl FakeLinks {
             leads: leader == Some(to),
             ..ReplicaState::default()
         };
-        Frame::head(ReplicaStates { replicas: asked.shards.iter().map(state).collect() }.encode_to_vec())
+        Frame::head(ReplicaStates { replicas: asked.shards.iter().map(state).collect(), clock_ns: 0 }.encode_to_vec())
     }
 }
 

@@ -11,12 +11,13 @@ use stratalog_transport::{Frame, Method};
 use super::{decode, encode};
 use crate::broker::Broker;
 use crate::raft::Group;
+use crate::rows::clock_ns;
 use crate::shard::{Shard, ShardState};
 
 /// Answers for the shards that are named, or for all.
 pub(super) fn replicas(broker: &Broker, frame: Frame) -> Result<Frame, Error> {
     let asked: ReplicaStateRequest = decode(Method::ReplicaState, frame.head)?;
-    Ok(encode(&ReplicaStates { replicas: broker.replica_states(&asked.shards) }))
+    Ok(encode(&ReplicaStates { replicas: broker.replica_states(&asked.shards), clock_ns: clock_ns() }))
 }
 
 impl Broker {

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
 use arrow::datatypes::TimestampNanosecondType;
-use stratalog_proto::{Error, Offset, PartitionId, SegmentId, ShardId, TimeBucket};
+use stratalog_proto::{Code, Error, Offset, PartitionId, SegmentId, ShardId, TimeBucket};
 use stratalog_query::{TailChunk, TopicInfo};
 use stratalog_storage::SegmentMeta;
 use stratalog_storage::col::system;
 
-use super::now_ns;
 use super::plan::{Plan, due, ends_before};
 use crate::outcome::CommandResult;
 use crate::rows::extent::Extent;
@@ -64,8 +63,8 @@ impl Rows {
     /// Drops what the settings of a topic say in a shard, now. A dry run drops nothing.
     ///
     /// # Errors
-    /// What proposing reports; some of it may be gone already. [`Code::NotLeader`](stratalog_proto::Code::NotLeader) if the
-    /// shard is not led here.
+    /// What proposing reports; some of it may be gone already. [`Code::NotLeader`] if the shard is not led here;
+    /// [`Code::Unavailable`] if no majority of its voters tells what time it is: nothing is dropped.
     pub(crate) async fn apply_retention_in(
         &self,
         shard: ShardId,
@@ -73,7 +72,11 @@ impl Rows {
         dry_run: bool,
     ) -> Result<Gone, Error> {
         let (shard, mut gone) = (self.replicas.led_in(shard)?, Gone::default());
-        let plan = due(topic, shard.log.id(), &shard.log.extent(topic.id), now_ns());
+        let clock_ns = match topic.config.retention_ns {
+            Some(_) => shard.copies.clock_ns(shard.log.id()).await.ok_or_else(|| no_clock(shard.log.id()))?,
+            None => i64::MIN,
+        };
+        let plan = due(topic, shard.log.id(), &shard.log.extent(topic.id), clock_ns);
         match dry_run {
             true => gone.rehearse(&shard, topic, &plan)?,
             false => gone.carry_out(&shard, topic, &plan).await?,
@@ -135,6 +138,14 @@ impl Gone {
         let is_left = |id: SegmentId| after.recs.iter().any(|meta| meta.id == id);
         self.log_bytes += before.recs.iter().filter(|meta| !is_left(meta.id)).map(|meta| meta.bytes).sum::<u64>();
     }
+}
+
+fn no_clock(shard: ShardId) -> Error {
+    let message = format!(
+        "no majority of the voters of shard {shard} told what time it is, and by the clock of one node nothing is dropped; \
+         try again when the others answer"
+    );
+    Error::new(Code::Unavailable, message)
 }
 
 /// The rows of a topic's tail whose bucket ends at or before a time.

@@ -15,11 +15,13 @@ mod tests;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) use carry_out::Gone;
+#[cfg(test)]
+pub(in crate::rows) use sweep::Clocks;
 pub(super) use sweep::retain;
 
-/// The present, in nanoseconds since the epoch, by which everything is too old or not: the clock of this node, which is
-/// the lowest that a quorum of one reports.
-pub(super) fn now_ns() -> i64 {
+/// The present by this node's clock, in nanoseconds since the epoch. What is too old is not decided by one clock, but by
+/// [`SegmentCopies::clock_ns`](super::copies::SegmentCopies::clock_ns).
+pub(crate) fn clock_ns() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -12,6 +12,7 @@ use stratalog_proto::{Code, Error, NodeId, SegmentId, ShardId, Term};
 use stratalog_storage::SegmentMeta;
 use stratalog_storage::col::segment_file_name;
 
+use crate::rows::clock_ns;
 use crate::rows::copies::{SegmentBytes, SegmentCopies};
 
 /// No other replicas: a cluster of one.
@@ -37,6 +38,10 @@ impl SegmentCopies for AloneCopies {
         Err(Error::new(Code::Unavailable, message))
     }
 
+    async fn clock_ns(&self, _: ShardId) -> Option<i64> {
+        Some(clock_ns())
+    }
+
     fn may_have(&self, _: ShardId) -> bool {
         false
     }
@@ -55,6 +60,8 @@ pub(in crate::rows) struct FakeCopies {
     pub(in crate::rows) offsets: Mutex<Vec<u64>>,
     /// Segments of which every copy is damaged.
     pub(in crate::rows) bad: Mutex<HashSet<SegmentId>>,
+    /// What the voters' clocks say.
+    pub(in crate::rows) clock: Mutex<Option<i64>>,
     /// Whether a file never comes to its end.
     pub(in crate::rows) hangs: Mutex<bool>,
     /// What becomes of a file on its way.
@@ -73,6 +80,7 @@ impl FakeCopies {
             released: Mutex::default(),
             offsets: Mutex::default(),
             bad: Mutex::default(),
+            clock: Mutex::default(),
             hangs: Mutex::default(),
             fetched: Mutex::new(|bytes| bytes.chunks(100).map(|part| Ok(Bytes::copy_from_slice(part))).collect()),
         })
@@ -106,6 +114,10 @@ impl SegmentCopies for FakeCopies {
         let chunks = (self.fetched.lock())(bytes[offset as usize..].to_vec());
         let chunks = futures::stream::iter(chunks);
         Ok(if *self.hangs.lock() { chunks.chain(futures::stream::pending()).boxed() } else { chunks.boxed() })
+    }
+
+    async fn clock_ns(&self, _: ShardId) -> Option<i64> {
+        *self.clock.lock()
     }
 
     fn may_have(&self, _: ShardId) -> bool {

@@ -11,7 +11,7 @@ use crate::rows::copies::SegmentCopies;
 use crate::rows::dead_letters::Retried;
 use crate::rows::merge::Merged;
 use crate::rows::options::RowsOptions;
-use crate::rows::retention::Gone;
+use crate::rows::retention::{Clocks, Gone};
 use crate::rows::runtime::Rows;
 
 /// The rows of these logs, as of a cluster of one.
@@ -70,6 +70,11 @@ impl Rows {
             gone.add(self.drop_before_in(shard, topic, before_ns, dry_run).await?);
         }
         Ok(gone)
+    }
+
+    /// Drops what is due at a time.
+    pub(in crate::rows) async fn drop_due_at(&self, topic: &TopicInfo, now_ns: i64) -> Gone {
+        self.drop_due(topic, &Clocks::all(shards(topic), now_ns)).await
     }
 
     pub(in crate::rows) async fn apply_retention(&self, topic: &TopicInfo, dry_run: bool) -> Result<Gone, Error> {

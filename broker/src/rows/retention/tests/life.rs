@@ -7,13 +7,13 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use stratalog_proto::config::{Format, TopicConfig};
 use stratalog_proto::entry::Command;
-use stratalog_proto::{Offset, PartitionId, internal};
+use stratalog_proto::{Code, Offset, PartitionId, internal};
 use stratalog_query::{Catalog, TopicInfo};
 
 use crate::rows::log::RowLog;
 use crate::rows::retention::Gone;
 use crate::rows::runtime::Rows;
-use crate::rows::testing::{MemLog, NOW_NS, topic, visible};
+use crate::rows::testing::{FakeCopies, FixedTopics, MemLog, NOW_NS, rows_with, topic, visible};
 use crate::rows::tests::{HOUR, at_hour, caught_up, eventually, quiet, rows_of, segment_files, soon, start, timed};
 
 fn delete_records(log: &MemLog, topic: &TopicInfo, before: &[(u32, u64)]) {
@@ -127,11 +127,11 @@ async fn a_topic_without_any_row_left_begins_at_its_end_and_goes_on() {
     caught_up(&rows).await;
     rows.seal_now(&logs).await.unwrap();
     log.roll();
-    let gone = rows.drop_due(&logs, NOW_NS + 3 * HOUR).await;
+    let gone = rows.drop_due_at(&logs, NOW_NS + 3 * HOUR).await;
     assert_eq!(gone.segments.iter().map(|(_, meta)| meta.dead_rows).sum::<u64>(), 1, "dead rows go like others");
     assert_eq!(gone.log_starts, BTreeMap::from([(PartitionId(0), Offset(4))]));
     assert!(gone.log_bytes > 0, "its replay segment goes, too");
-    assert!(rows_of(&rows, &logs).await.is_empty() && rows.drop_due(&logs, i64::MAX).await.segments.is_empty());
+    assert!(rows_of(&rows, &logs).await.is_empty() && rows.drop_due_at(&logs, i64::MAX).await.segments.is_empty());
     produce_hours(&log, &logs, 0, 0..1);
     caught_up(&rows).await;
     assert_eq!(rows_of(&rows, &logs).await, [(0, 4)]);
@@ -167,19 +167,19 @@ async fn records_of_a_raw_topic_go_with_their_replay_segments() {
     log.produce(&blobs, 0, &["x", "y"]);
     caught_up(&rows).await;
     assert_eq!(
-        rows.drop_due(&blobs, i64::MAX).await.log_starts.len(),
+        rows.drop_due_at(&blobs, i64::MAX).await.log_starts.len(),
         0,
         "what is only in the log stays until it is rolled"
     );
     log.roll();
     log.produce(&blobs, 0, &["z"]);
-    assert_eq!(rows.drop_due(&blobs, NOW_NS + HOUR / 2).await.log_starts.len(), 0);
+    assert_eq!(rows.drop_due_at(&blobs, NOW_NS + HOUR / 2).await.log_starts.len(), 0);
     let told = log.applied();
-    let gone = rows.drop_due(&blobs, NOW_NS + 2 * HOUR).await;
+    let gone = rows.drop_due_at(&blobs, NOW_NS + 2 * HOUR).await;
     assert_eq!(gone.log_starts, BTreeMap::from([(PartitionId(0), Offset(2))]));
     assert!(gone.log_bytes > 0 && log.manifest().recs().is_empty() && log.applied() > told);
     let applied = log.applied();
-    assert!(rows.drop_due(&blobs, NOW_NS + 2 * HOUR).await.log_starts.is_empty());
+    assert!(rows.drop_due_at(&blobs, NOW_NS + 2 * HOUR).await.log_starts.is_empty());
     assert_eq!(log.applied(), applied, "nothing is proposed where nothing is to go");
     rows.stop().await;
 }
@@ -264,4 +264,22 @@ proptest! {
     fn s1_every_record_above_log_start_is_a_row_exactly_once(steps in steps()) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(live(steps));
     }
+}
+
+#[tokio::test]
+async fn retention_goes_by_the_clocks_of_a_majority_and_not_by_that_of_the_leader() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = timed(TopicConfig { retention_ns: Some(HOUR as u64), ..TopicConfig::default() });
+    let (log, logs) = (MemLog::new(dir.path()), topic("logs", 1, config));
+    log.create(&logs);
+    let copies = FakeCopies::of(dir.path());
+    let rows = rows_with([log.clone()], copies.clone(), Arc::new(FixedTopics(vec![logs.clone()])), quiet()).await;
+    log.produce(&logs, 0, &[&at_hour(0)]);
+    rows.seal_now(&logs).await.unwrap();
+    assert_eq!(rows.apply_retention(&logs, false).await.unwrap_err().code, Code::Unavailable, "nobody tells the time");
+    *copies.clock.lock() = Some(NOW_NS);
+    assert_eq!(rows.apply_retention(&logs, false).await.unwrap().segments.len(), 0);
+    *copies.clock.lock() = Some(NOW_NS + 48 * HOUR);
+    assert_eq!(rows.apply_retention(&logs, false).await.unwrap().segments.len(), 1);
+    rows.stop().await;
 }
