@@ -52,7 +52,7 @@ impl GroupLog {
     async fn room_for(&self, bytes: u64) -> Result<Promise, Error> {
         let file = self.max_entry_bytes() as u64;
         let reserve = RESERVE_BYTES.min(file / RESERVE_PART);
-        // The next file is made once this one is half full: more than half of one could be waited for without end.
+        // Batches that wait here leave so much of a whole file, and of more room than that one cannot be sure.
         let asked = bytes.min((file / 2).saturating_sub(reserve));
         let promised = async {
             loop {

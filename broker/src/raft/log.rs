@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::codec::encode_vote;
 use super::index::{Located, LogIndex, Slot};
-use super::promise::{Promise, Promises};
+use super::promise::{NoPromise, Promise, Promises};
 use super::types::Vote;
 use super::uncommitted::Uncommitted;
 use crate::fatal::halt;
@@ -130,12 +130,26 @@ impl GroupLog {
         self.0.lane.room_bytes()
     }
 
-    /// Promises `bytes` of the lane's room, if as many and `reserve` more are neither taken nor promised.
+    /// Has the lane's next file made now, if it is not there.
+    pub(super) fn prepare_room(&self) {
+        self.0.lane.prepare();
+    }
+
+    /// Promises `bytes` of the lane's room to entries that are appended next, if as many and `reserve` more are neither taken
+    /// nor promised.
     ///
     /// # Errors
-    /// The bytes that could still be promised.
-    pub(crate) fn promise(&self, bytes: u64, reserve: u64) -> Result<Promise, u64> {
+    /// [`NoPromise::Room`].
+    pub(super) fn promise(&self, bytes: u64, reserve: u64) -> Result<Promise, NoPromise> {
         self.0.promises.make(bytes, reserve, self)
+    }
+
+    /// As [`promise`](Self::promise), to a record batch that is going to wait for its entry.
+    ///
+    /// # Errors
+    /// [`NoPromise`].
+    pub(crate) fn promise_waiting(&self, bytes: u64, reserve: u64) -> Result<Promise, NoPromise> {
+        self.0.promises.make_waiting(bytes, reserve, self)
     }
 
     /// The largest entry.

@@ -64,7 +64,7 @@ pub(crate) use members::Members;
 #[cfg(test)]
 pub(crate) use peers::NoPeers;
 pub(crate) use peers::{Message, NoAnswer, Peers, Route};
-pub(crate) use promise::Promise;
+pub(crate) use promise::{NoPromise, Promise};
 pub(crate) use recover::Known;
 pub(crate) use role::RoleNow;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::order::{Order, Turn};
 use super::queue::closing;
-use crate::raft::{GroupLog, Promise};
+use crate::raft::{GroupLog, NoPromise, Promise};
 
 /// Room in the log that record batches leave to Seal, Drop and changes of topics: a large one of them, and as much for
 /// the end of a file that is left empty because an entry does not fit it.
@@ -88,16 +88,16 @@ impl Admission {
         tokio::time::timeout(self.wait, order.turn(tp)).await.map_err(|_| self.refusal(bytes, log))
     }
 
-    fn promise(&self, bytes: usize, log: &GroupLog) -> Result<Promise, u64> {
+    fn promise(&self, bytes: usize, log: &GroupLog) -> Result<Promise, NoPromise> {
         let reserve = RESERVE_BYTES.min(log.max_entry_bytes() as u64 / RESERVE_PART);
-        log.promise(bytes as u64 + OVERHEAD_BYTES, reserve)
+        log.promise_waiting(bytes as u64 + OVERHEAD_BYTES, reserve)
     }
 
     /// Why a batch was not admitted.
     fn refusal(&self, bytes: usize, log: &GroupLog) -> Error {
         match self.promise(bytes, log) {
-            Ok(_) => self.overloaded(),
-            Err(left) => {
+            Ok(_) | Err(NoPromise::Waiting) => self.overloaded(),
+            Err(NoPromise::Room(left)) => {
                 let message = format!(
                     "the log has room for {left} more bytes of records and its device for no further file; nothing was \
                      written, drop what is not needed and send it again"
@@ -109,7 +109,8 @@ impl Admission {
 
     fn overloaded(&self) -> Error {
         let message = format!(
-            "there was no room in the produce buffer ({} bytes) for {:?}; nothing was written, send it again later",
+            "there was no room among the batches that wait for the log (the produce buffer has {} bytes) for {:?}; nothing \
+             was written, send it again later",
             self.capacity, self.wait
         );
         Error::new(Code::Overloaded, message)

@@ -199,6 +199,12 @@ impl Lane {
         self.spare.room_bytes(number, left)
     }
 
+    /// Has the next file made now, if it is not there. By itself that begins once half of the last one is written.
+    pub fn prepare(&self) {
+        let (number, _) = self.shared.room();
+        self.spare.is_ready_after(number);
+    }
+
     /// Gives up all files below `first_needed` (L4): nothing is read of them from here on, and their space is used again,
     /// or given back, once that is durable and the reads that are under way have ended. Never blocks on the disk.
     ///

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use openraft::entry::RaftEntry;
+use openraft::raft::AppendEntriesRequest;
 use openraft::storage::{
     EntryResponder, IOFlushed, RaftLogReader, RaftLogStorage, RaftSnapshotBuilder, RaftStateMachine,
 };
@@ -22,7 +23,7 @@ use tempfile::TempDir;
 
 use crate::raft::log::{GroupLog, NewEntry};
 use crate::raft::types::{Answers, Entry, EntryBytes, LogId, StoredMembership, TypeConfig, Vote, log_id};
-use crate::raft::{Known, Logs, LogsOptions};
+use crate::raft::{Known, Logs, LogsOptions, NoPromise};
 
 const SHARD: ShardId = ShardId(3);
 
@@ -336,4 +337,30 @@ impl RaftStateMachine<TypeConfig> for MemoryMachine {
         let meta = self.0.lock().snapshot.clone();
         Ok(meta.map(|meta| SnapshotOf::<TypeConfig, ()> { meta, snapshot: () }))
     }
+}
+
+/// Else two nodes that lead and follow each other would wait for each other for ever.
+#[tokio::test]
+async fn batches_that_wait_for_their_entry_leave_room_for_what_another_leader_sends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_lane, log) = open(&dir, 0);
+    let waiting: Vec<_> = std::iter::from_fn(|| log.promise_waiting(10_000, 0).ok()).collect();
+    assert!(!waiting.is_empty());
+    assert_eq!(log.promise_waiting(10_000, 0).err(), Some(NoPromise::Waiting));
+    let (vote, entries) = (Vote::new(1, 2), vec![entry(1, 1, &[0; 400 << 10])]);
+    let mut append = AppendEntriesRequest { vote, prev_log_id: None, entries, leader_commit: None };
+    log.make_room(&mut append).await.unwrap();
+    drop(waiting);
+    log.promise_waiting(500_000, 0).expect("a large batch may wait, if it is the only one");
+}
+
+#[test]
+fn the_next_file_is_made_once_room_is_lacking() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_lane, log) = open(&dir, 0);
+    let first = log.promise(700_000, 0).unwrap_or_else(|_| panic!("an empty file has room"));
+    while let Err(NoPromise::Room(_)) = log.promise(700_000, 0).map(drop) {
+        std::thread::yield_now();
+    }
+    drop(first);
 }
