@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::ledger::Ledger;
+use super::machine::system;
 use super::network::Network;
-use super::nodes::{Cluster, system};
+use super::nodes::Cluster;
 use super::{alone, rounds};
 
 /// Large enough for the log's files and its reserve, small enough to be filled.

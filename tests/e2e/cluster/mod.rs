@@ -7,8 +7,10 @@
 
 mod changes;
 mod disks;
+mod failure;
 mod kills;
 mod ledger;
+mod machine;
 mod network;
 mod nodes;
 mod partitions;

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::nodes::{free_ports, system};
+use super::machine::{free_ports, system};
 
 /// Tells the networks of one run apart.
 static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -1,9 +1,9 @@
 //! Clusters of real processes on this machine.
 
+use std::cell::RefCell;
 use std::fs::OpenOptions;
-use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Stdio};
 use std::thread::{panicking, sleep};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,8 @@ use stratalog_proto::v1::{ClusterShard, ClusterStatus};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use super::failure::{WORKERS, remember_panics, seen, troubles, what_failed};
+use super::machine::ended_within;
 use super::network::Network;
 use crate::harness::{BINARY, Ran, run};
 
@@ -43,7 +45,7 @@ pub(super) struct Member {
     pub(super) data: PathBuf,
     config: PathBuf,
     log: PathBuf,
-    child: Option<Child>,
+    child: Option<RefCell<Child>>,
 }
 
 impl Cluster {
@@ -58,7 +60,9 @@ impl Cluster {
 
     /// As `start_on`; `prepare` sees each node before it is started.
     pub(super) fn start_prepared(network: Network, count: u64, mut prepare: impl FnMut(&Member)) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        remember_panics();
+        let mut threads = tokio::runtime::Builder::new_multi_thread();
+        let runtime = threads.worker_threads(2).thread_name(WORKERS).enable_all().build().unwrap();
         let home = tempfile::tempdir().expect("a temporary directory can be made");
         let mut cluster = Self { runtime, network, members: Vec::new(), home: Some(home) };
         for number in 1..=count {
@@ -113,7 +117,7 @@ impl Cluster {
         let log = OpenOptions::new().create(true).append(true).open(&member.log).unwrap();
         command.arg("serve").arg("--config").arg(&member.config).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        member.child = Some(command.spawn().expect("the binary starts"));
+        member.child = Some(RefCell::new(command.spawn().expect("the binary starts")));
     }
 
     /// `kill -9`.
@@ -127,14 +131,23 @@ impl Cluster {
     pub(super) fn stop(&mut self, number: u64) {
         self.signal(number, libc::SIGTERM);
         let mut child = self.take(number);
-        let status = ended(&mut child, STOP_WITHIN).unwrap_or_else(|| panic!("node {number} did not stop"));
+        let status = ended_within(&mut child, STOP_WITHIN).unwrap_or_else(|| panic!("node {number} did not stop"));
         assert!(status.success(), "node {number} ended with {status}");
     }
 
     /// Suspends a node's process for a while; other nodes go on.
     pub(super) fn pause(&self, number: u64, time: Duration) {
-        self.signal(number, libc::SIGSTOP);
+        self.halt(number);
         sleep(time);
+        self.resume(number);
+    }
+
+    /// Suspends a node's process.
+    pub(super) fn halt(&self, number: u64) {
+        self.signal(number, libc::SIGSTOP);
+    }
+
+    pub(super) fn resume(&self, number: u64) {
         self.signal(number, libc::SIGCONT);
     }
 
@@ -144,13 +157,14 @@ impl Cluster {
 
     fn signal(&self, number: u64, signal: libc::c_int) {
         let child = self.member(number).child.as_ref().unwrap_or_else(|| panic!("node {number} does not run"));
-        let id = libc::pid_t::try_from(child.id()).expect("process ids fit");
+        let id = libc::pid_t::try_from(child.borrow().id()).expect("process ids fit");
         // SAFETY: the call reads its arguments only. The child was not waited for yet, so the id is still its own.
         assert_eq!(unsafe { libc::kill(id, signal) }, 0, "node {number} cannot be signalled");
     }
 
     fn take(&mut self, number: u64) -> Child {
-        self.member_mut(number).child.take().unwrap_or_else(|| panic!("node {number} does not run"))
+        let child = self.member_mut(number).child.take();
+        child.unwrap_or_else(|| panic!("node {number} does not run")).into_inner()
     }
 
     pub(super) fn member(&self, number: u64) -> &Member {
@@ -241,16 +255,31 @@ impl Cluster {
         status.shards.iter().try_for_each(|shard| whole(shard, nodes).map_err(|why| format!("node {number}: {why}")))
     }
 
-    /// Looks again and again until `whether` says yes, or fails the test with what it said last.
+    /// Looks again and again until `whether` says yes, or fails the test with what it said last: at once, if a node that is to
+    /// run has ended by itself.
     pub(super) fn wait(&self, what: &str, mut whether: impl FnMut(&Self) -> Result<(), String>) {
         let deadline = Instant::now() + WHOLE_WITHIN;
         loop {
+            // Looked for first: what a node told before it ended is what may be waited for.
+            let ended = self.ended();
             match whether(self) {
                 Ok(()) => return,
-                Err(why) if Instant::now() > deadline => panic!("waited {WHOLE_WITHIN:?} until {what}: {why}"),
-                Err(_) => sleep(LOOK_EVERY),
+                Err(why) => {
+                    assert_eq!(ended, None, "a node ended by itself while it was waited until {what}: {why}");
+                    assert!(Instant::now() < deadline, "waited {WHOLE_WITHIN:?} until {what}: {why}");
+                }
             }
+            sleep(LOOK_EVERY);
         }
+    }
+
+    /// A node that ended though nobody asked it to, and its last words.
+    fn ended(&self) -> Option<String> {
+        self.members.iter().find_map(|member| {
+            let status = member.child.as_ref()?.borrow_mut().try_wait().expect("the child can be waited for")?;
+            let told = self.told(member.number);
+            Some(format!("node {}, {status}: {}", member.number, told.lines().last().unwrap_or_default()))
+        })
     }
 }
 
@@ -271,20 +300,10 @@ fn whole(shard: &ClusterShard, nodes: usize) -> Result<(), String> {
     }
 }
 
-fn ended(child: &mut Child, within: Duration) -> Option<ExitStatus> {
-    let deadline = Instant::now() + within;
-    while Instant::now() < deadline {
-        if let Some(status) = child.try_wait().expect("the child can be waited for") {
-            return Some(status);
-        }
-        sleep(Duration::from_millis(10));
-    }
-    None
-}
-
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for child in self.members.iter_mut().filter_map(|member| member.child.as_mut()) {
+        let seen = if panicking() { seen(self) } else { String::new() };
+        for child in self.members.iter_mut().filter_map(|member| Some(member.child.as_mut()?.get_mut())) {
             // It may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();
@@ -292,29 +311,11 @@ impl Drop for Cluster {
         if panicking()
             && let Some(home) = self.home.take()
         {
-            eprintln!("data and logs of the nodes are kept in {}", home.keep().display());
-        }
-    }
-}
-
-/// Ports of this machine that nobody listens on, below those that the system gives to connections: one of these may be taken
-/// before the node listens on it.
-pub(super) fn free_ports() -> [u16; 3] {
-    [(); 3].map(|()| {
-        loop {
-            let port = fastrand::u16(10_000..32_000);
-            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-                return port;
+            for number in self.numbers() {
+                eprintln!("node {number} told of trouble, last:\n{}", troubles(&self.told(number)));
             }
+            eprintln!("{seen}data and logs of the nodes are kept in {}", home.keep().display());
+            eprintln!("what failed:\n{}", what_failed());
         }
-    })
-}
-
-/// A command of the system, for what a test needs root for.
-pub(super) fn system(program: &str, arguments: &[&str]) -> Result<(), String> {
-    let ran = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
-    if ran.status.success() {
-        return Ok(());
     }
-    Err(format!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&ran.stderr).trim()))
 }
