@@ -1,10 +1,12 @@
-//! Clusters of real processes, and faults: after each of them every acknowledged record is on every replica at its offset, and
-//! SQL and search agree with the log.
+//! Clusters of real processes, and faults: after each of them every acknowledged record is on every replica at its offset, byte
+//! for byte, files of segments are the same everywhere, and SQL and search agree with the log.
 //!
 //! `cargo test` runs each fault once or twice. More of it, with E2E_FAULTS rounds of each:
 //! `E2E_FAULTS=20 cargo test --release --test e2e cluster:: -- --test-threads 1`. Faults of the network need root, and are
 //! skipped, with a message, where network namespaces are not to be had.
 
+mod agreement;
+mod aimed;
 mod changes;
 mod disks;
 mod failure;
@@ -15,6 +17,8 @@ mod network;
 mod nodes;
 mod partitions;
 mod pauses;
+mod segments;
+mod stale;
 mod strangers;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
