@@ -214,9 +214,10 @@ impl SegmentHandle {
         }
         let opened = ColReader::open_leased(self.lease.clone(), &self.meta);
         // Also where the file is whole, and another one.
-        let opened = opened.inspect_err(|error| match error {
-            ColError::Corrupt { what, .. } => self.lease.note(what.clone()),
-            _ => {}
+        let opened = opened.inspect_err(|error| {
+            if let ColError::Corrupt { what, .. } = error {
+                self.lease.note(what.clone());
+            }
         });
         let reader = Arc::new(opened?);
         *slot = Some(reader.clone());

@@ -191,7 +191,7 @@ async fn x1_a_node_that_shows_less_than_a_token_asks_for_is_an_error() {
     let tokens = vec![Token { shard: ShardId(0), index: RaftIndex(90) }];
     let request = SqlRequest { sql: "SELECT count(*) FROM logs".into(), tokens, ..SqlRequest::default() };
     fixture.nodes.fail(2, [Fault::IsBehind]);
-    let error = fixture.engine.sql(request.clone()).await.err().expect("Q1: the token is not visible");
+    let error = fixture.engine.sql(request.clone()).await.expect_err("Q1: the token is not visible");
     assert_eq!(error.code, Code::Internal, "{error}");
     assert!(error.message.contains("shard 0") && error.message.contains("entry 90"), "{error}");
     fixture.engine.sql(request).await.unwrap().collect().await.unwrap();
