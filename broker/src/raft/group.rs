@@ -40,6 +40,8 @@ pub(crate) struct Group {
     pub(super) changing_state: Arc<tokio::sync::Mutex<()>>,
     /// Who leads; see [`watch_role`](Self::watch_role).
     pub(super) role: watch::Receiver<RoleNow>,
+    /// Its start is over: from now on an error of its own stops the process.
+    pub(super) serves: watch::Sender<bool>,
     /// When a leader was heard of last.
     pub(super) heard: Arc<Mutex<Option<Instant>>>,
     pub(super) doubt: Arc<Doubt>,
@@ -85,8 +87,10 @@ impl Group {
         let raft = raft.map_err(|error| stopped(log.shard(), &error))?;
         show_members(&raft).await.map_err(|error| stopped(log.shard(), &error))?;
         let tasks = CancellationToken::new();
+        let serves = watch::Sender::new(false);
         let group = Self {
-            role: follow(&raft, &log, &timing),
+            role: follow(&raft, &log, &timing, serves.subscribe()),
+            serves,
             raft,
             log,
             snapshots,

@@ -27,14 +27,20 @@ impl Group {
     }
 
     /// Makes this replica, if it is the only voter, the leader at once, and waits until all of its log is applied. The
-    /// blank entry of the new term commits what earlier terms left behind. Returns at once where others vote, too.
+    /// blank entry of the new term commits what earlier terms left behind. Returns at once where others vote, too. From then
+    /// on the group serves.
     ///
     /// # Errors
     /// [`Code::Timeout`] if that takes longer than `timeout`; [`Code::CorruptData`] if its log is gone.
     pub(crate) async fn lead(&self, timeout: Duration) -> Result<(), Error> {
-        if !self.is_alone() {
-            return Ok(());
+        if self.is_alone() {
+            self.lead_alone(timeout).await?;
         }
+        self.serves.send_replace(true);
+        Ok(())
+    }
+
+    async fn lead_alone(&self, timeout: Duration) -> Result<(), Error> {
         self.check_log()?;
         self.raft.trigger().elect(false).await.map_err(|error| self.stopped(&error))?;
         let led_or_failed = |metrics: &RaftMetrics<TypeConfig>| {

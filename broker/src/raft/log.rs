@@ -47,8 +47,8 @@ pub(super) struct Inner {
     pub(super) kept: Mutex<Kept>,
     /// What all groups of the lane promised of its room.
     pub(super) promises: Promises,
-    /// The group is being stopped: nothing more is waited for.
-    pub(super) stopping: AtomicBool,
+    /// The group is being stopped, or was: nothing more is waited for.
+    pub(super) stopping: Arc<AtomicBool>,
     /// Raft is starting: it looks at entries for their terms and memberships only.
     pub(super) starting: AtomicBool,
     /// What was discarded at the end of the lane may have been acknowledged by this replica; see [`super::doubt`].
@@ -352,7 +352,7 @@ impl GroupLog {
                     if !std::mem::replace(&mut told, true) {
                         tracing::warn!(shard = %self.0.shard, %error, "a vote waits for room to be saved");
                     }
-                    if self.is_stopping() {
+                    if self.0.stopping.load(Ordering::Acquire) {
                         return Err(io::Error::other(error));
                     }
                     tokio::time::sleep(FULL_WAIT).await;
@@ -378,9 +378,9 @@ impl GroupLog {
         self.0.stopping.store(stopping, Ordering::Release);
     }
 
-    /// Whether the group is being stopped, or was.
-    pub(super) fn is_stopping(&self) -> bool {
-        self.0.stopping.load(Ordering::Acquire)
+    /// Whether the group is being stopped, or was; for somebody who does not hold the log.
+    pub(super) fn stopping(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0.stopping)
     }
 
     /// Writes a frame without a payload, while `appends` is held: where it lies.

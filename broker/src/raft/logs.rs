@@ -102,7 +102,7 @@ impl Logs {
             flushed: watch::Sender::new(0),
             kept: Mutex::new(begun.kept),
             promises: self.promises.clone(),
-            stopping: AtomicBool::new(false),
+            stopping: Arc::default(),
             starting: AtomicBool::new(false),
             doubted: AtomicBool::new(self.torn),
             cache_bytes: self.options.cache_bytes,

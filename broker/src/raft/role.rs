@@ -1,5 +1,6 @@
 //! What a replica is in its group at the moment, for those who act on it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -55,21 +56,27 @@ fn is_cut_off(metrics: &RaftMetrics<TypeConfig>, patience: Duration) -> bool {
     !is_alone && metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() > patience)
 }
 
-/// Stops the process if the group ended by an error. Others go on to count on this replica, which would never answer again;
-/// a restart reads what is durable, and says what is damaged.
-fn check_end(log: &GroupLog, last: &RaftMetrics<TypeConfig>) {
-    let why = match &last.running_state {
-        _ if log.is_stopping() => return,
-        Err(Fatal::Stopped) => return,
-        Err(error) => error.to_string(),
-        Ok(()) => "it panicked".to_owned(),
-    };
-    halt(&format!("the Raft group of shard {} ended by itself: {why}", log.shard()));
+/// Why a group has ended, unless it was told to.
+fn error_of(last: &RaftMetrics<TypeConfig>, stopping: &AtomicBool) -> Option<String> {
+    match &last.running_state {
+        _ if stopping.load(Ordering::Acquire) => None,
+        Err(Fatal::Stopped) => None,
+        Err(error) => Some(error.to_string()),
+        Ok(()) => Some("it panicked".to_owned()),
+    }
 }
 
-/// Follows a group until it has stopped: then nobody leads. A group that stopped by itself stops the process.
-pub(super) fn follow(raft: &Raft, log: &GroupLog, timing: &Timing) -> watch::Receiver<RoleNow> {
-    let log = log.clone();
+/// Follows a group until it has ended: then nobody leads. One that ends by an error stops the process: others would go on
+/// to count on a replica that never answers again, and a restart reads what is durable, and says what is damaged.
+///
+/// As long as the group does not serve, whoever starts it hears of the error, and tells it.
+pub(super) fn follow(
+    raft: &Raft,
+    log: &GroupLog,
+    timing: &Timing,
+    mut serves: watch::Receiver<bool>,
+) -> watch::Receiver<RoleNow> {
+    let (shard, stopping) = (log.shard(), log.stopping());
     let (all, mut server, mut data) = (raft.metrics(), raft.server_metrics(), raft.data_metrics());
     let (own, patience) = (ReplicaId(*raft.node_id()), timing.election.end * LOST_LEASES);
     let (role, receiver) = watch::channel(RoleNow::of(&all.borrow_watched(), patience));
@@ -87,8 +94,13 @@ pub(super) fn follow(raft: &Raft, log: &GroupLog, timing: &Timing) -> watch::Rec
             };
             if ended {
                 role.send_modify(|role| (role.leader, role.leads) = (None, false));
-                tokio::time::sleep(END_WAIT).await;
-                check_end(&log, &all.borrow_watched());
+                let why = error_of(&all.borrow_watched(), &stopping);
+                if let Some(why) = why
+                    && serves.wait_for(|serves| *serves).await.is_ok()
+                {
+                    tokio::time::sleep(END_WAIT).await;
+                    halt(&format!("the Raft group of shard {shard} ended by itself: {why}"));
+                }
                 return;
             }
         }
