@@ -37,6 +37,9 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// How long an answer may take.
 const ANSWER_WAIT: Duration = Duration::from_millis(400);
 
+/// Leaders that are remembered to be asked. A group has one at a time; who makes up more does no harm (X1).
+const MAX_LEADERS: usize = 32;
+
 /// What a replica knows of what it may have forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Doubt(Mutex<Known>);
@@ -49,8 +52,21 @@ struct Known {
     bound: Option<Option<LogId>>,
     /// What a leader said to be committed, in its term.
     committed: Option<LogId>,
-    /// Those who sent entries as leaders.
+    /// Those who sent entries as leaders, at most [`MAX_LEADERS`].
     leaders: BTreeSet<u64>,
+}
+
+impl Known {
+    /// Remembers a leader, in the place of another one if there are too many: who really leads is heard of again.
+    fn note_leader(&mut self, leader: u64) {
+        if self.leaders.len() >= MAX_LEADERS
+            && !self.leaders.contains(&leader)
+            && let Some(other) = self.leaders.pop_first()
+        {
+            self.ends.remove(&other);
+        }
+        self.leaders.insert(leader);
+    }
 }
 
 impl Doubt {
@@ -63,7 +79,7 @@ impl Doubt {
     pub(super) fn is_known_to(&self, leader: &Vote) -> bool {
         let mut known = self.0.lock();
         let leader = leader.leader_id.voted_for;
-        known.leaders.insert(leader);
+        known.note_leader(leader);
         known.ends.contains_key(&leader)
     }
 
@@ -183,5 +199,23 @@ async fn end_of(log: &GroupLog, peers: &dyn Peers, other: ReplicaId) -> Option<(
     match Answer::decode(answer).ok()? {
         Answer::Vote(answer) => Some((other.0, answer.last_log_id)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn x1_leaders_that_are_made_up_take_no_room_and_do_not_hide_the_real_one() {
+        let doubt = Doubt::default();
+        for made_up in 0..10_000 {
+            assert!(!doubt.is_known_to(&Vote::new(9, made_up)));
+        }
+        assert_eq!(doubt.leaders().len(), MAX_LEADERS);
+        doubt.is_known_to(&Vote::new(9, 3));
+        assert!(doubt.leaders().contains(&3));
+        doubt.answered(vec![(3, Some(log_id(2, 7)))], &BTreeSet::from([1, 2, 3]), None);
+        assert!(doubt.is_known_to(&Vote::new(9, 3)));
     }
 }
