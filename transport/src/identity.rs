@@ -33,4 +33,7 @@ pub trait AddressBook: Send + Sync + 'static {
 
     /// The incarnation that the node has to have, as far as it is known.
     fn incarnation(&self, node: NodeId) -> Option<Uuid>;
+
+    /// Whether the node was taken out of the cluster. One that is not known may just have joined.
+    fn is_removed(&self, node: NodeId) -> bool;
 }

@@ -9,6 +9,7 @@ mod frame;
 mod handshake;
 mod http;
 mod identity;
+mod intake;
 mod method;
 mod options;
 mod quiet;

@@ -89,6 +89,13 @@ pub struct TransportOptions {
     pub max_connections: usize,
     /// Of these, how many may be in their handshake.
     pub max_handshakes: usize,
+    /// Of these, how many may come from one address, or one network of IPv6.
+    pub max_handshakes_of_one: usize,
+    /// Bytes of frames that are being received, or worked on for those who sent them, on all connections together. Small
+    /// frames do not count; the largest one always fits.
+    pub max_intake_bytes: usize,
+    /// How long a frame may wait for that, and then for each of its pieces.
+    pub intake_wait: Duration,
 }
 
 impl Default for TransportOptions {
@@ -106,6 +113,9 @@ impl Default for TransportOptions {
             max_streams: 1024,
             max_connections: 1024,
             max_handshakes: 64,
+            max_handshakes_of_one: 16,
+            max_intake_bytes: 256 << 20,
+            intake_wait: Duration::from_secs(10),
         }
     }
 }

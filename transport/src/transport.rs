@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::dial::{DialError, Dialer, Links};
 use crate::handshake::Expected;
+use crate::intake::Intake;
 use crate::serve::Server;
 use crate::tls::Sockets;
 use crate::{AddressBook, CallError, Frame, Frames, Identity, Method, Peer, PeerService, TransportOptions};
@@ -31,7 +32,8 @@ impl Transport {
     /// # Errors
     /// `InvalidConfig` for certificates or a key that cannot be used.
     pub fn new(identity: Identity, book: Arc<dyn AddressBook>, options: TransportOptions) -> Result<Arc<Self>, Error> {
-        let dialer = Dialer { sockets: Sockets::new(options.tls.as_ref())?, options };
+        let (sockets, intake) = (Sockets::new(options.tls.as_ref())?, Intake::new(&options));
+        let dialer = Dialer { sockets, intake, options };
         Ok(Arc::new(Self { links: Links::new(identity, dialer, book.clone()), book }))
     }
 
@@ -103,6 +105,11 @@ impl Transport {
             let answer = connection.call(method, frame, deadline.duration_since(Instant::now())).await?;
             Ok((connection.peer().clone(), answer))
         })
+    }
+
+    /// Looks in the address book who was removed from the cluster, and ends the connections from and to it.
+    pub fn recheck(&self) {
+        self.links.recheck();
     }
 
     /// Why a node was not reached last. `None`: it was, or was never tried.

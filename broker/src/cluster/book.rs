@@ -94,6 +94,10 @@ impl AddressBook for Book {
     fn incarnation(&self, node: NodeId) -> Option<Uuid> {
         self.view.borrow().nodes.get(&node).map(|view| view.incarnation)
     }
+
+    fn is_removed(&self, node: NodeId) -> bool {
+        self.view.borrow().removed_nodes.contains(&node)
+    }
 }
 
 /// The cluster as the file of a data directory has it; `None` without a file that can be read. Blocks.
@@ -216,6 +220,15 @@ mod tests {
         known.nodes[1].peer_address = "elsewhere:1".to_owned();
         book.set_view(view_of(known).unwrap());
         assert_eq!(book.address(NodeId(2)).as_deref(), Some("elsewhere:1"));
+    }
+
+    #[test]
+    fn a_node_that_was_removed_is_told_from_one_that_is_not_known_yet() {
+        let book = Book::new();
+        let removed = internal::Cluster { next_node: 9, removed_nodes: vec![7], ..cluster() };
+        book.set_view(view_of(removed).unwrap());
+        assert!(book.is_removed(NodeId(7)));
+        assert!(!book.is_removed(NodeId(2)) && !book.is_removed(NodeId(8)));
     }
 
     #[test]

@@ -38,6 +38,9 @@ async fn follow_metadata(broker: Weak<Broker>, stop: CancellationToken) {
         let Some(node) = broker.upgrade() else { return };
         let view = views.borrow_and_update().clone();
         node.nodes().book().set_view(view);
+        if let Some(transport) = node.nodes().transport() {
+            transport.recheck();
+        }
         let written = write_book(&node).await;
         drop(node);
         if let Err(error) = written {

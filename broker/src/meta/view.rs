@@ -1,6 +1,6 @@
 //! The cluster as the metadata knows it: what the rest of a node acts on. Pure data, of one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stratalog_proto::{NodeId, ReplicaId, ShardId};
 use uuid::Uuid;
@@ -17,6 +17,8 @@ pub(crate) struct ClusterView {
     /// Every replica id below it was given, and means one replica for ever: one that no shard names is gone.
     pub(crate) next_replica: u64,
     pub(crate) nodes: BTreeMap<NodeId, NodeView>,
+    /// Ids of nodes that were taken out. They never come back.
+    pub(crate) removed_nodes: BTreeSet<NodeId>,
     /// The metadata group is shard 0.
     pub(crate) shards: BTreeMap<ShardId, Placement>,
 }

@@ -108,6 +108,12 @@ async fn l1_a_cluster_grows_spreads_drains_and_loses_a_node_while_it_is_written_
     })
     .await;
     brokers[1].remove_node(NodeId(3), false).await.unwrap();
+    until("a node that nobody answers any more", || async {
+        let status = brokers[2].cluster_status().await.map_err(|error| error.to_string())?;
+        let is_told = status.warnings.iter().any(|warning| warning.contains("node 3 was removed from the cluster"));
+        check(is_told, status.warnings)
+    })
+    .await;
     brokers[2].stop().await;
     let status = until_settled(&fourth).await;
     assert_eq!(status.nodes.iter().map(|node| node.node.0).collect::<Vec<_>>(), [1, 2, 4]);

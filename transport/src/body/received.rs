@@ -5,11 +5,15 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame as BodyFrame, Incoming};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::intake::{FREE_BYTES, Intake, Room};
 use crate::wire::{Decoder, Malformed, Message};
 use crate::{CallError, Frame, Frames};
+
+type Piece = Result<BodyFrame<Bytes>, hyper::Error>;
 
 /// Why there is no further message.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +24,12 @@ pub(crate) enum BodyError {
     /// The connection or the stream broke.
     #[error("the connection was lost: {0}")]
     Lost(hyper::Error),
+    /// Too much of others is on its way in.
+    #[error("there was no room for a message of {0} bytes: too many large ones come in at the same time")]
+    NoRoom(usize),
+    /// The other side fell silent.
+    #[error("the other side stopped in the middle of a message")]
+    Stopped,
 }
 
 /// What comes in. Read no further than it is asked for, so that the sender is held back.
@@ -30,16 +40,31 @@ pub(crate) struct Received {
     rest: Bytes,
     /// Closes the connection, if its other end sends what is no frame (X1).
     close: CancellationToken,
+    intake: Intake,
+    /// For the frame that is being received; for the one that was given out last, if that is `worked_on`.
+    room: Option<Room>,
+    /// Frames count until the next one is asked for: requests do. Of answers, the one who asked bounds how many it keeps.
+    worked_on: bool,
 }
 
 impl Received {
-    pub(crate) fn new(body: Incoming, close: CancellationToken) -> Self {
-        Self { body, decoder: Decoder::new(), rest: Bytes::new(), close }
+    /// What another node asks.
+    pub(crate) fn request(body: Incoming, close: CancellationToken, intake: Intake) -> Self {
+        Self { body, decoder: Decoder::new(), rest: Bytes::new(), close, intake, room: None, worked_on: true }
+    }
+
+    /// What another node answers.
+    pub(crate) fn answer(body: Incoming, close: CancellationToken, intake: Intake) -> Self {
+        Self { worked_on: false, ..Self::request(body, close, intake) }
     }
 
     /// The next message; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Message>, BodyError> {
+        self.room = None;
         let next = self.read().await;
+        if !self.worked_on {
+            self.room = None;
+        }
         if matches!(next, Err(BodyError::Malformed(_))) {
             self.close.cancel();
         }
@@ -51,11 +76,31 @@ impl Received {
             if let Some(message) = self.decoder.take(&mut self.rest)? {
                 return Ok(Some(message));
             }
-            match poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await {
+            self.make_room().await?;
+            match self.piece().await? {
                 None => return Ok(self.decoder.finish().map(|()| None)?),
                 Some(Err(error)) => return Err(BodyError::Lost(error)),
                 Some(Ok(piece)) => self.rest = piece.into_data().unwrap_or_default(),
             }
+        }
+    }
+
+    /// Waits until the frame that is being received has room (X1).
+    async fn make_room(&mut self) -> Result<(), BodyError> {
+        let large = self.decoder.announced().filter(|bytes| self.room.is_none() && *bytes > FREE_BYTES);
+        if let Some(bytes) = large {
+            self.room = Some(self.intake.room_for(bytes).await.ok_or(BodyError::NoRoom(bytes))?);
+        }
+        Ok(())
+    }
+
+    /// The next piece of the body. A frame that has room, which others wait for, has to go on.
+    async fn piece(&mut self) -> Result<Option<Piece>, BodyError> {
+        let patience = self.room.as_ref().map(|_| self.intake.patience());
+        let piece = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx));
+        match patience {
+            Some(patience) => timeout(patience, piece).await.map_err(|_| BodyError::Stopped),
+            None => Ok(piece.await),
         }
     }
 
@@ -73,10 +118,10 @@ impl Received {
         stream::unfold(Some(self), next).boxed()
     }
 
-    /// The only frame of a call.
-    pub(crate) async fn into_frame(mut self) -> Result<Frame, CallError> {
+    /// The only frame of a call, and what it takes of the room.
+    pub(crate) async fn into_frame(mut self) -> Result<(Frame, Option<Room>), CallError> {
         match self.next().await {
-            Ok(Some(Message::Frame(frame))) => Ok(frame),
+            Ok(Some(Message::Frame(frame))) => Ok((frame, self.room)),
             Ok(Some(Message::Error(error))) => Err(CallError::Refused(error)),
             Ok(None) => Err(CallError::Unknown("the answer is empty".into())),
             Err(error) => Err(CallError::Unknown(error.to_string())),

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::Connection;
 use crate::handshake::{Expected, HandshakeError, offer};
 use crate::http;
+use crate::intake::Intake;
 use crate::tls::Sockets;
 use crate::{Identity, Peer, TransportOptions};
 
@@ -37,6 +38,8 @@ impl DialError {
 pub(crate) struct Dialer {
     pub(crate) options: TransportOptions,
     pub(crate) sockets: Sockets,
+    /// Of all connections.
+    pub(crate) intake: Intake,
 }
 
 impl Dialer {
@@ -64,7 +67,7 @@ impl Dialer {
             .handshake(TokioIo::new(socket))
             .await
             .map_err(|error| DialError::Unreachable(format!("{address} was not reached: {error}")))?;
-        Ok(Connection::start(Peer { identity }, address, sender, driver))
+        Ok(Connection::start(Peer { identity }, address, sender, driver, self.intake.clone()))
     }
 
     /// The first of the addresses of a name that takes a connection.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::body::{Outgoing, Received};
 use crate::http::{Shape, request};
+use crate::intake::Intake;
 use crate::tls::Socket;
 use crate::wire::{Message, check};
 use crate::{CallError, Frame, Frames, Method, Peer};
@@ -31,14 +32,21 @@ pub(crate) struct Connection {
     sender: SendRequest<Outgoing>,
     close: CancellationToken,
     ended: Arc<OnceLock<String>>,
+    intake: Intake,
 }
 
 impl Connection {
     /// Takes over a connection whose other end is `peer`.
-    pub(super) fn start(peer: Peer, address: &str, sender: SendRequest<Outgoing>, driver: Driving) -> Self {
+    pub(super) fn start(
+        peer: Peer,
+        address: &str,
+        sender: SendRequest<Outgoing>,
+        driver: Driving,
+        intake: Intake,
+    ) -> Self {
         let (close, ended) = (CancellationToken::new(), Arc::new(OnceLock::new()));
         tokio::spawn(drive(driver, close.clone(), ended.clone()));
-        Self { peer, address: address.to_owned(), sender, close, ended }
+        Self { peer, address: address.to_owned(), sender, close, ended, intake }
     }
 
     pub(crate) fn peer(&self) -> &Peer {
@@ -61,7 +69,7 @@ impl Connection {
         let handed_over = body.handed_over();
         let answer = async {
             let answer = self.send(method, Shape::Call, body).await?;
-            Received::new(answer.into_body(), self.close.clone()).into_frame().await
+            self.received(answer).into_frame().await.map(|(frame, _)| frame)
         };
         timeout(within, answer).await.unwrap_or_else(|_| {
             let words = format!("{} to {} had no answer within {} ms", method.name(), self.address, within.as_millis());
@@ -75,7 +83,7 @@ impl Connection {
         let body = Outgoing::many(frames).while_wanted(dropped);
         match self.send(method, Shape::Stream, body).await {
             Ok(answer) => {
-                let answers = Received::new(answer.into_body(), self.close.clone()).into_frames();
+                let answers = self.received(answer).into_frames();
                 // The stream of answers owns the sender: with it the request ends.
                 stream::unfold((answers, wanted), |(mut answers, wanted)| async move {
                     let next = answers.next().await?;
@@ -85,6 +93,10 @@ impl Connection {
             }
             Err(error) => stream::iter([Err(error)]).boxed(),
         }
+    }
+
+    fn received(&self, answer: Response<Incoming>) -> Received {
+        Received::answer(answer.into_body(), self.close.clone(), self.intake.clone())
     }
 
     async fn send(&self, method: Method, shape: Shape, body: Outgoing) -> Result<Response<Incoming>, CallError> {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures::future::{BoxFuture, FutureExt, Shared};
 use parking_lot::Mutex;
 use stratalog_proto::NodeId;
+use tokio::sync::watch;
 
 use super::{Connection, DialError, Dialer};
 use crate::handshake::Expected;
@@ -22,6 +23,8 @@ pub(crate) struct Links {
     dialer: Dialer,
     book: Arc<dyn AddressBook>,
     state: Mutex<State>,
+    /// Changes when the book is to be looked at again for who was removed.
+    rechecks: watch::Sender<()>,
     quiet: Quiet,
 }
 
@@ -63,7 +66,8 @@ enum Next {
 impl Links {
     pub(crate) fn new(me: Identity, dialer: Dialer, book: Arc<dyn AddressBook>) -> Arc<Self> {
         let state = State { me: Arc::new(me), links: HashMap::new(), problems: HashMap::new(), attempts: 0 };
-        Arc::new(Self { dialer, book, state: Mutex::new(state), quiet: Quiet::default() })
+        let rechecks = watch::Sender::new(());
+        Arc::new(Self { dialer, book, state: Mutex::new(state), rechecks, quiet: Quiet::default() })
     }
 
     pub(crate) fn me(&self) -> Arc<Identity> {
@@ -81,6 +85,23 @@ impl Links {
         let old = mem::take(&mut state.links);
         drop(state);
         drop(old);
+    }
+
+    /// Gives up the connections of nodes that were removed: those that this node made, and, by the watch, those that they
+    /// made.
+    pub(crate) fn recheck(&self) {
+        let mut state = self.state.lock();
+        let gone: Vec<_> = state.links.extract_if(|(node, _), _| self.book.is_removed(*node)).collect();
+        state.problems.retain(|node, _| !self.book.is_removed(*node));
+        drop(state);
+        // Closed outside of the lock, once whoever uses them is done.
+        drop(gone);
+        self.rechecks.send_replace(());
+    }
+
+    /// Changes with every [`recheck`](Self::recheck).
+    pub(crate) fn rechecks(&self) -> watch::Receiver<()> {
+        self.rechecks.subscribe()
     }
 
     pub(crate) fn problem(&self, node: NodeId) -> Option<String> {

@@ -61,7 +61,19 @@ pub(super) fn check_connecting(
         let words = format!("two nodes say that they are node {}; each needs an id of its own", me.node);
         return Err(Error::new(Code::Unauthenticated, words));
     }
+    if book.is_removed(it.node) {
+        return Err(removed(it.node));
+    }
     check_incarnation(it, book.incarnation(it.node))
+}
+
+/// It knows the secret, and is no member any more.
+fn removed(node: NodeId) -> Error {
+    let words = format!(
+        "node {node} was removed from the cluster, and its id is never used again. Stop it; with an empty data directory it \
+         joins as a new node"
+    );
+    Error::new(Code::UnknownNode, words)
 }
 
 fn check_cluster(me: &Identity, it: &Identity, who: &str) -> Result<(), Error> {

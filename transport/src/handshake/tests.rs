@@ -11,7 +11,10 @@ use crate::{AddressBook, Identity, Secret};
 const CLUSTER: Uuid = Uuid::from_u128(1);
 
 #[derive(Default)]
-struct Book(HashMap<NodeId, Uuid>);
+struct Book {
+    incarnations: HashMap<NodeId, Uuid>,
+    removed: Option<NodeId>,
+}
 
 impl AddressBook for Book {
     fn address(&self, _node: NodeId) -> Option<String> {
@@ -19,7 +22,11 @@ impl AddressBook for Book {
     }
 
     fn incarnation(&self, node: NodeId) -> Option<Uuid> {
-        self.0.get(&node).copied()
+        self.incarnations.get(&node).copied()
+    }
+
+    fn is_removed(&self, node: NodeId) -> bool {
+        self.removed == Some(node)
     }
 }
 
@@ -136,12 +143,23 @@ async fn two_nodes_with_one_id_do_not_talk() {
 
 #[tokio::test]
 async fn a_wiped_node_is_refused_by_both_sides() {
-    let book = Book([(NodeId(1), Uuid::from_u128(55))].into());
+    let book = Book { incarnations: [(NodeId(1), Uuid::from_u128(55))].into(), removed: None };
     let refused = Meeting { book, ..Meeting::new() }.refusal().await;
     assert!(refused.message.contains("wiped"), "{}", refused.message);
     let expected = Expected::Node { node: NodeId(2), incarnation: Some(Uuid::from_u128(55)) };
     let refused = Meeting { expected, ..Meeting::new() }.refusal().await;
     assert!(refused.message.contains("wiped"), "{}", refused.message);
+}
+
+#[tokio::test]
+async fn a_node_that_was_removed_is_refused_and_may_ask_to_join_again() {
+    let book = || Book { removed: Some(NodeId(1)), ..Book::default() };
+    let refused = Meeting { book: book(), ..Meeting::new() }.refusal().await;
+    assert_eq!(refused.code, Code::UnknownNode);
+    assert!(refused.message.contains("node 1 was removed"), "{}", refused.message);
+    let (there, here) = Meeting { book: book(), expected: Expected::Anyone, ..Meeting::new() }.hold().await;
+    there.unwrap();
+    assert!(here.unwrap().open_only);
 }
 
 #[tokio::test]

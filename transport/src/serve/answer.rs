@@ -40,10 +40,10 @@ impl Caller {
             return Err(Error::new(Code::NotBuilt, words));
         };
         self.permit(method)?;
-        let received = Received::new(request.into_body(), self.close.clone());
+        let received = Received::request(request.into_body(), self.close.clone(), self.links.dialer().intake.clone());
         match shape {
             Shape::Call => {
-                let frame = received.into_frame().await.map_err(error_of)?;
+                let (frame, _until_answered) = received.into_frame().await.map_err(error_of)?;
                 let answer = self.service.call(self.peer.clone(), method, frame).await?;
                 check(&answer)?;
                 Ok(Outgoing::one(Message::Frame(answer)))

@@ -1,34 +1,35 @@
 //! A connection of another node.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use stratalog_proto::Code;
+use stratalog_proto::{Code, NodeId};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Server;
 use super::answer::Caller;
+use super::door::Entered;
 use crate::Peer;
 use crate::handshake::{Accepted, HandshakeError, accept};
 use crate::http;
 use crate::tls::Socket;
 
 impl Server {
-    /// From the handshake, which `handshake` permits, to the end.
-    pub(super) async fn connection(self: Arc<Self>, tcp: TcpStream, from: SocketAddr, handshake: OwnedSemaphorePermit) {
+    /// From the handshake, which `entered` permits, to the end.
+    pub(super) async fn connection(self: Arc<Self>, tcp: TcpStream, from: SocketAddr, entered: Entered) {
         let within = self.links.dialer().options.connect_timeout;
         let greeted = tokio::select! {
             greeted = timeout(within, self.greet(tcp)) => greeted,
             () = self.stopping.cancelled() => return,
         };
-        drop(handshake);
+        drop(entered);
         match greeted {
             Ok(Ok((socket, accepted))) => self.talk(socket, accepted).await,
             // One of the two is about to join the cluster.
@@ -47,9 +48,21 @@ impl Server {
         Ok((socket, accepted))
     }
 
-    /// Answers until the other side goes, the server stops, or what comes is no frame.
+    /// Returns once the node at the other end is removed from the cluster; never for one that came without being a member.
+    async fn removed(&self, member: Option<NodeId>) {
+        let Some(node) = member else { return pending().await };
+        let mut rechecks = self.links.rechecks();
+        while !self.book.is_removed(node) {
+            if rechecks.changed().await.is_err() {
+                return pending().await;
+            }
+        }
+    }
+
+    /// Answers until the other side goes or is removed from the cluster, the server stops, or what comes is no frame.
     async fn talk(&self, socket: Box<dyn Socket>, accepted: Accepted) {
         let close = CancellationToken::new();
+        let member = (!accepted.open_only).then_some(accepted.identity.node);
         let caller = Arc::new(Caller {
             peer: Peer { identity: accepted.identity },
             open_only: accepted.open_only,
@@ -67,6 +80,7 @@ impl Server {
             _ = &mut talk => return,
             () = self.stopping.cancelled() => {}
             () = close.cancelled() => {}
+            () = self.removed(member) => {}
         }
         talk.as_mut().graceful_shutdown();
         let _ = timeout(http::CLOSE_WITHIN, talk).await;

@@ -2,6 +2,7 @@
 
 mod answer;
 mod connection;
+mod door;
 
 use std::future::Future;
 use std::io;
@@ -10,13 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::dial::{Links, unguarded};
 use crate::quiet::Quiet;
 use crate::{AddressBook, PeerService};
+use door::Door;
 
 /// After the system refused a connection, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -26,16 +27,17 @@ pub(crate) struct Server {
     links: Arc<Links>,
     book: Arc<dyn AddressBook>,
     service: Arc<dyn PeerService>,
-    /// How many may be in their handshake: strangers cannot take the place of nodes.
-    handshakes: Arc<Semaphore>,
+    /// Who is in the handshake: strangers cannot take the place of nodes.
+    door: Arc<Door>,
     stopping: CancellationToken,
     quiet: Quiet,
 }
 
 impl Server {
     pub(crate) fn new(links: Arc<Links>, book: Arc<dyn AddressBook>, service: Arc<dyn PeerService>) -> Arc<Self> {
-        let handshakes = Arc::new(Semaphore::new(links.dialer().options.max_handshakes));
-        Arc::new(Self { links, book, service, handshakes, stopping: CancellationToken::new(), quiet: Quiet::default() })
+        let options = &links.dialer().options;
+        let door = Door::new(options.max_handshakes, options.max_handshakes_of_one);
+        Arc::new(Self { links, book, service, door, stopping: CancellationToken::new(), quiet: Quiet::default() })
     }
 
     pub(crate) async fn serve(
@@ -72,11 +74,10 @@ impl Server {
             self.tell(from, &format!("there are {most} connections already"));
             return;
         }
-        let Ok(handshake) = self.handshakes.clone().try_acquire_owned() else {
-            self.tell(from, "too many connections are in their handshake");
-            return;
-        };
-        connections.spawn(self.clone().connection(tcp, from, handshake));
+        match self.door.enter(from.ip()) {
+            Ok(entered) => drop(connections.spawn(self.clone().connection(tcp, from, entered))),
+            Err(why) => self.tell(from, why),
+        }
     }
 
     async fn refused_by_system(&self, error: &io::Error) {

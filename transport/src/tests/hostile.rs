@@ -36,6 +36,52 @@ async fn silent_strangers_do_not_keep_nodes_away() {
     }
 }
 
+/// Starts a call of so many bytes that node 2 does not answer before it is told to.
+fn wait_with(one: &Node, bytes: usize) -> JoinHandle<Result<Frame, CallError>> {
+    let call = one.transport.call(NodeId(2), Method::Propose, frame("wait", &[bytes]), LONG);
+    tokio::spawn(call)
+}
+
+async fn until_heard(two: &Node, calls: usize) {
+    while two.service.heard.lock().len() < calls {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn x1_large_frames_come_in_only_as_far_as_there_is_room() {
+    let options = TransportOptions { max_intake_bytes: 0, intake_wait: LONG, ..TransportOptions::default() };
+    let (one, two) = pair_with(options).await;
+    let most_of_it = Frame::MAX_BYTES / 4 * 3;
+    let first = wait_with(&one, most_of_it);
+    until_heard(&two, 1).await;
+    let second = wait_with(&one, most_of_it);
+    for _ in 0..20 {
+        one.transport.call(NodeId(2), Method::Propose, frame("small", &[]), LONG).await.unwrap();
+    }
+    assert_eq!(two.service.heard.lock().len(), 21, "what is small does not wait, and what is large does");
+    two.service.go.notify_one();
+    first.await.unwrap().unwrap();
+    until_heard(&two, 22).await;
+    two.service.go.notify_one();
+    second.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn x1_a_frame_that_finds_no_room_is_refused_and_was_not_heard() {
+    let intake_wait = Duration::from_millis(100);
+    let options = TransportOptions { max_intake_bytes: 0, intake_wait, ..TransportOptions::default() };
+    let (one, two) = pair_with(options).await;
+    let first = wait_with(&one, Frame::MAX_BYTES / 4 * 3);
+    until_heard(&two, 1).await;
+    let refused = wait_with(&one, Frame::MAX_BYTES / 4 * 3).await.unwrap();
+    let Err(CallError::Refused(error)) = refused else { panic!("{:?}", refused.map(|_| ())) };
+    assert!(error.code.is_retriable() && error.message.contains("no room"), "{error}");
+    assert_eq!(two.service.heard.lock().len(), 1);
+    two.service.go.notify_one();
+    first.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn connections_are_bounded() {
     let options = TransportOptions { max_connections: 2, ..TransportOptions::default() };

@@ -30,6 +30,7 @@ pub(super) const CLUSTER: Uuid = Uuid::from_u128(42);
 pub(super) struct Book {
     pub(super) addresses: Mutex<HashMap<NodeId, String>>,
     pub(super) incarnations: Mutex<HashMap<NodeId, Uuid>>,
+    pub(super) removed: Mutex<HashSet<NodeId>>,
 }
 
 impl AddressBook for Book {
@@ -39,6 +40,10 @@ impl AddressBook for Book {
 
     fn incarnation(&self, node: NodeId) -> Option<Uuid> {
         self.incarnations.lock().get(&node).copied()
+    }
+
+    fn is_removed(&self, node: NodeId) -> bool {
+        self.removed.lock().contains(&node)
     }
 }
 

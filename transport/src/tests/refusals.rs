@@ -78,6 +78,30 @@ async fn another_cluster_another_node_and_a_wiped_node() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_removed_loses_its_connections_and_gets_no_new_ones() {
+    let (one, two) = pair().await;
+    let other = Node::start(identity(3), TransportOptions::default()).await;
+    other.knows(2, &two.address);
+    let frames = stream::iter([Ok(frame("first", &[]))]).chain(stream::pending()).boxed();
+    let mut answers = one.transport.stream(NodeId(2), Method::RaftReplicate, frames);
+    answers.next().await.unwrap().unwrap();
+    two.book.removed.lock().insert(NodeId(1));
+    two.transport.recheck();
+    let ended = tokio::time::timeout(LONG, answers.next()).await.unwrap();
+    assert!(!matches!(ended, Some(Ok(_))), "{ended:?}");
+    let refused = loop {
+        match one.transport.call(NodeId(2), Method::Propose, frame("", &[]), LONG).await {
+            Err(CallError::NotSent(words)) if words.contains("removed") => break words,
+            Ok(_) => panic!("it was answered"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    assert!(refused.contains("node 1 was removed from the cluster"), "{refused}");
+    one.transport.call_address(&two.address, Method::Join, frame("", &[]), LONG).await.expect("it may join again");
+    eventually(&other, 2, Method::Propose).await;
+}
+
+#[tokio::test]
 async fn an_address_that_leads_back() {
     let one = Node::start(identity(1), TransportOptions::default()).await;
     one.knows(2, &one.address);

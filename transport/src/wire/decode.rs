@@ -78,6 +78,14 @@ impl Decoder {
         }
     }
 
+    /// The bytes of the frame that is being taken, once it has said how many they are.
+    pub(crate) fn announced(&self) -> Option<usize> {
+        match &self.stage {
+            Stage::Body { bytes, .. } => Some(*bytes),
+            Stage::Prefix | Stage::Lengths { .. } => None,
+        }
+    }
+
     /// Whether nothing of a further frame was taken yet.
     ///
     /// # Errors

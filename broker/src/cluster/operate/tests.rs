@@ -35,6 +35,7 @@ fn view(nodes: u64, shards: &[&[(u64, Role)]]) -> ClusterView {
         next_replica: 100,
         nodes: (1..=nodes).map(|id| (NodeId(id), node(id))).collect(),
         shards: (0..).map(ShardId).zip(shards.iter().map(placement)).collect(),
+        ..ClusterView::default()
     }
 }
 

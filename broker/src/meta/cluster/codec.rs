@@ -23,7 +23,7 @@ impl Cluster {
             feature_level: self.view.feature_level,
             nodes: self.view.nodes.iter().map(|(node, view)| node_message(*node, view)).collect(),
             placements: self.view.shards.iter().map(placement_message).collect(),
-            removed_nodes: self.removed_nodes.iter().map(|node| node.0).collect(),
+            removed_nodes: self.view.removed_nodes.iter().map(|node| node.0).collect(),
         })
     }
 
@@ -38,18 +38,18 @@ impl Cluster {
             return Err(corrupt(&format!("it has {nodes} nodes, {shards} shards and {removed} removed nodes")));
         }
         let nodes = raw.nodes.iter().map(|node| node_view(Some(node))).collect::<Result<Vec<_>, _>>();
-        let removed = raw.removed_nodes.into_iter().map(NodeId);
+        let removed = raw.removed_nodes.into_iter().map(|node| (NodeId(node), ()));
         let view = ClusterView {
             cluster: Some(uuid(&raw.cluster, "cluster id").map_err(damaged)?),
             replication: raw.replication,
             feature_level: raw.feature_level,
             next_replica: raw.next_replica,
             nodes: ascending(nodes.map_err(damaged)?, "nodes")?,
+            removed_nodes: ascending(removed.collect(), "removed nodes")?.into_keys().collect(),
             shards: ascending(placements(raw.placements)?, "shards")?,
         };
         let next_node = raw.next_node;
-        let removed_nodes = ascending(removed.map(|node| (node, ())).collect(), "removed nodes")?.into_keys().collect();
-        let cluster = Self { view: Arc::new(view), next_node, removed_nodes };
+        let cluster = Self { view: Arc::new(view), next_node };
         cluster.check().map(|()| cluster)
     }
 
@@ -58,7 +58,7 @@ impl Cluster {
         check_replication(self.view.replication).map_err(damaged)?;
         for node in self.view.nodes.keys() {
             check_node_id(*node).map_err(damaged)?;
-            if node.0 >= self.next_node || self.removed_nodes.contains(node) {
+            if node.0 >= self.next_node || self.view.removed_nodes.contains(node) {
                 return Err(corrupt(&format!("node {node} was removed, or is to be given out yet")));
             }
         }

@@ -10,7 +10,6 @@ mod replicas;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use stratalog_proto::{Code, Error, NodeId, ReplicaId, ShardId, internal};
@@ -37,7 +36,6 @@ pub(super) const META: ShardId = ShardId(0);
 pub(super) struct Cluster {
     view: Arc<ClusterView>,
     next_node: u64,
-    removed_nodes: BTreeSet<NodeId>,
 }
 
 /// The cluster of a message that another node sent, or of a file.
@@ -63,7 +61,7 @@ impl Cluster {
     fn check_node(&self, node: NodeId) -> Result<(), Error> {
         match self.view.nodes.contains_key(&node) {
             true => Ok(()),
-            false if self.removed_nodes.contains(&node) => {
+            false if self.view.removed_nodes.contains(&node) => {
                 Err(Error::new(Code::UnknownNode, format!("node {node} was removed from the cluster")))
             }
             false => Err(Error::new(Code::UnknownNode, format!("there is no node {node} in the cluster"))),

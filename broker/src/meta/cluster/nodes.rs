@@ -1,6 +1,6 @@
 //! Commands about nodes: the beginning of a cluster, a node that joins, drains, and goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stratalog_proto::config::REPLICATION;
@@ -44,6 +44,7 @@ impl Cluster {
             feature_level: view.feature_level,
             next_replica: FIRST_REPLICA.0 + 1,
             nodes: BTreeMap::from([(node, view)]),
+            removed_nodes: BTreeSet::new(),
             shards: std::iter::once((META, placement(META_VOTERS))).chain(shards).collect(),
         });
         self.next_node = node.0 + 1;
@@ -80,7 +81,7 @@ impl Cluster {
                 view.version, view.feature_level, self.view.feature_level
             )));
         }
-        if self.removed_nodes.contains(&asked) {
+        if self.view.removed_nodes.contains(&asked) {
             let message = format!(
                 "node {asked} was removed from the cluster, and its id is never used again: empty its data directory, \
                  take `node_id` out of its settings, and it joins as a new node"
@@ -140,13 +141,13 @@ impl Cluster {
                 named(&shards)
             ));
         }
-        if self.removed_nodes.len() >= MAX_REMOVED {
+        if self.view.removed_nodes.len() >= MAX_REMOVED {
             return Err(conflict(format!("{MAX_REMOVED} nodes were removed already, and no more can be remembered")));
         }
         let view = Arc::make_mut(&mut self.view);
         view.nodes.remove(&node);
         view.shards.values_mut().for_each(|placement| placement.replicas.retain(|_, replica| replica.node != node));
-        self.removed_nodes.insert(node);
+        view.removed_nodes.insert(node);
         Ok(CommandResult::Done)
     }
 

@@ -39,7 +39,15 @@ pub(crate) fn cluster(nodes: BTreeMap<NodeId, NodeView>, shards: &[&[u64]]) -> C
         placed.insert(shard, Placement { replication: 3, replicas });
     }
     let cluster = Some(Uuid::from_u128(9));
-    ClusterView { cluster, replication: 3, feature_level: 1, next_replica: 1_000, nodes, shards: placed }
+    ClusterView {
+        cluster,
+        replication: 3,
+        feature_level: 1,
+        next_replica: 1_000,
+        nodes,
+        shards: placed,
+        ..ClusterView::default()
+    }
 }
 
 /// Makes a change, as if it had come to its end.
