@@ -1,7 +1,9 @@
 //! Nodes in processes of their own that are one cluster.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use stratalog_bench_log::{Failure, Node};
@@ -96,6 +98,17 @@ impl Cluster {
         self.nodes().map(Node::cpu).sum()
     }
 
+    /// The same by the names of threads.
+    pub(crate) fn cpu_by_thread(&self) -> Result<BTreeMap<String, Duration>, Failure> {
+        let mut times = BTreeMap::new();
+        for node in self.nodes() {
+            for (name, time) in node.cpu_by_thread()? {
+                *times.entry(name).or_default() += time;
+            }
+        }
+        Ok(times)
+    }
+
     /// Waits until every node is reached, and every shard has a leader and its voters.
     pub(crate) async fn wait_whole(&self) -> Result<(), Failure> {
         let nodes = self.places.len();
@@ -134,12 +147,23 @@ impl Cluster {
     }
 }
 
-/// Nobody listens on it, and it lies below the ports that the system gives to connections.
+/// Ports that were given out: a node listens on its own a while after it was given them.
+static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+
+/// Nobody listens on it, nobody else gets it from here, and it lies below the ports that the system gives to connections.
 fn free_address() -> String {
+    let mut given = GIVEN.lock().expect("nobody panics with it");
     loop {
-        let address = format!("127.0.0.1:{}", fastrand::u16(10_000..32_000));
-        if TcpListener::bind(&address).is_ok() {
+        let port = fastrand::u16(10_000..32_000);
+        let address = format!("127.0.0.1:{port}");
+        if !given.contains(&port) && TcpListener::bind(&address).is_ok() {
+            given.push(port);
             return address;
         }
     }
+}
+
+/// As in "1 node", "3 nodes".
+pub(crate) fn nodes(count: usize) -> String {
+    format!("{count} node{}", if count == 1 { "" } else { "s" })
 }

@@ -48,9 +48,9 @@ enum Benchmark {
     Produce,
     /// Acknowledgements at an even 10 MB/s.
     Latency,
-    /// 10,000 partitions against 16, under the same load.
+    /// 10,000 partitions against 16, under the same load, on one node and on three.
     Partitions,
-    /// What a cluster takes that nobody asks anything.
+    /// What nodes take that nobody asks anything, one and three of them.
     Idle,
     /// How long nobody is acknowledged after the leader is killed.
     Failover,
@@ -76,26 +76,22 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let length = Duration::from_secs(arguments.seconds);
     let bytes = arguments.megabytes * 1_000_000;
     let wanted = |benchmark| arguments.benchmarks.is_empty() || arguments.benchmarks.contains(&benchmark);
-    if wanted(Benchmark::Produce) {
-        produce::run(&site, bytes).await?;
+    let mut failed = Vec::new();
+    for benchmark in Benchmark::value_variants().iter().copied().filter(|benchmark| wanted(*benchmark)) {
+        let ran = match benchmark {
+            Benchmark::Produce => produce::run(&site, bytes).await,
+            Benchmark::Latency => latency::run(&site, length).await,
+            Benchmark::Partitions => partitions::run(&site, length).await,
+            Benchmark::Idle => idle::run(&site, length).await,
+            Benchmark::Failover => failover::run(&site, arguments.kills).await,
+            Benchmark::CatchUp => catch_up::run(&site, bytes, length).await,
+            Benchmark::Query => query::run(&site).await,
+        };
+        // The others are measured all the same.
+        if let Err(failure) = ran {
+            eprintln!("  failed: {failure}");
+            failed.push(failure.to_string());
+        }
     }
-    if wanted(Benchmark::Latency) {
-        latency::run(&site, length).await?;
-    }
-    if wanted(Benchmark::Partitions) {
-        partitions::run(&site, length).await?;
-    }
-    if wanted(Benchmark::Idle) {
-        idle::run(&site, length).await?;
-    }
-    if wanted(Benchmark::Failover) {
-        failover::run(&site, arguments.kills).await?;
-    }
-    if wanted(Benchmark::CatchUp) {
-        catch_up::run(&site, bytes, length).await?;
-    }
-    if wanted(Benchmark::Query) {
-        query::run(&site).await?;
-    }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(Failure(failed.join("; "))) }
 }

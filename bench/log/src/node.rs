@@ -1,5 +1,6 @@
 //! A node in a process of its own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -114,6 +115,24 @@ impl Node {
         cpu_of(self.child.id())
     }
 
+    /// Processor time of the threads that there are now, by their name: what each stage of the work takes.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn cpu_by_thread(&self) -> Result<BTreeMap<String, Duration>, Failure> {
+        let mut times = BTreeMap::new();
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let task = task?.path();
+            // A thread that ends meanwhile is not counted.
+            let (Ok(name), Ok(stat)) = (fs::read_to_string(task.join("comm")), fs::read_to_string(task.join("stat")))
+            else {
+                continue;
+            };
+            *times.entry(name.trim().to_owned()).or_default() += cpu_in(&stat);
+        }
+        Ok(times)
+    }
+
     /// Waits until the process has written nothing for a second: what it does in the background is done.
     ///
     /// # Errors
@@ -160,10 +179,14 @@ impl Drop for Node {
 
 /// Processor time of a process, in user and in system mode.
 pub(crate) fn cpu_of(process: u32) -> Result<Duration, Failure> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    Ok(cpu_in(&fs::read_to_string(format!("/proc/{process}/stat"))?))
+}
+
+/// The same, of the text of a `stat` file.
+fn cpu_in(stat: &str) -> Duration {
     // The name of the program, in parentheses, may hold blanks; the times are the 12th and 13th fields after it.
     let fields = stat.rsplit(')').next().unwrap_or_default();
     let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     // Linux counts in hundredths of a second for every program.
-    Ok(Duration::from_millis(ticks * 10))
+    Duration::from_millis(ticks * 10)
 }
