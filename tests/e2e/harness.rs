@@ -30,7 +30,12 @@ impl Node {
 
     /// Starts a node with further arguments.
     pub(crate) fn start_with(data: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(BINARY)
+        Self::start_of(Path::new(BINARY), data, arguments)
+    }
+
+    /// Starts a node of another binary.
+    pub(crate) fn start_of(binary: &Path, data: &Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(binary)
             .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(arguments)
@@ -166,7 +171,12 @@ impl Ran {
 
 /// Runs the binary to its end.
 pub(crate) fn run(arguments: &[&str], input: &[u8]) -> Ran {
-    let mut child = Command::new(BINARY)
+    run_of(Path::new(BINARY), arguments, input)
+}
+
+/// Runs another binary to its end.
+pub(crate) fn run_of(binary: &Path, arguments: &[&str], input: &[u8]) -> Ran {
+    let mut child = Command::new(binary)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -20,6 +20,7 @@ mod pauses;
 mod segments;
 mod stale;
 mod strangers;
+mod upgrade;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
