@@ -119,7 +119,7 @@ fn all_users_share_one_reader() {
 
 #[test]
 fn l5_a_handle_remembers_that_its_file_was_found_damaged() {
-    let disk = SimDisk::new(7);
+    let disk = SimDisk::new();
     let dir = Path::new("segments");
     disk.create_dir_all(dir).unwrap();
     let on_disk = |meta: &Arc<SegmentMeta>| SegmentHandle::new(Arc::new(disk.clone()), dir, ShardId(0), meta.clone());

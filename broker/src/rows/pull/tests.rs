@@ -243,6 +243,7 @@ async fn what_a_leader_gives_up_is_not_fetched_any_more() {
     building.seal_now(&setup.logs).await.unwrap();
     let built: Vec<SegmentMeta> = building.segments(&setup.logs).into_iter().map(|(_, meta)| (*meta).clone()).collect();
     *setup.copies.hangs.lock() = true;
+    *setup.copies.fetched.lock() = |bytes| vec![Ok(Bytes::copy_from_slice(&bytes[..bytes.len() / 2]))];
     let wait = Duration::from_millis(50);
     let late = setup.rows.hold(SHARD, Term(1), NodeId(1), built.clone(), wait).await.unwrap_err();
     assert_eq!(late.code, Code::Timeout, "{late}");
