@@ -40,10 +40,7 @@ impl Compared {
         let read: Vec<(&PathBuf, Vec<u8>)> = copies.iter().filter_map(|path| Some((path, contents(path)?))).collect();
         let Some(((first, bytes), others)) = read.split_first() else { return };
         for (other, theirs) in others {
-            let (name, other) = (first.display(), other.display());
-            let differs = bytes.iter().zip(theirs).position(|(one, another)| one != another);
-            let lengths = (bytes.len(), theirs.len());
-            assert!(bytes == theirs, "L2: {name} and {other} differ from byte {differs:?} on, of {lengths:?}");
+            assert!(bytes == theirs, "L2: {}", difference(first, bytes, other, theirs));
         }
         if !others.is_empty() {
             let extension = first.extension().unwrap_or_default().to_string_lossy().into_owned();
@@ -51,6 +48,13 @@ impl Compared {
             self.bytes += bytes.len();
         }
     }
+}
+
+/// Where two copies of a file differ.
+fn difference(one: &Path, bytes: &[u8], other: &Path, theirs: &[u8]) -> String {
+    let at = bytes.iter().zip(theirs).position(|(one, another)| one != another);
+    let lengths = (bytes.len(), theirs.len());
+    format!("{} and {} differ from byte {at:?} on, of {lengths:?} bytes", one.display(), other.display())
 }
 
 /// The live column segments may change between two looks: those count that are live in both.
