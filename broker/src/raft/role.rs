@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
+use openraft::metrics::{RaftDataMetrics, RaftServerMetrics};
 use openraft::{Instant, RaftMetrics, ServerState};
 use stratalog_proto::{ReplicaId, Term};
 use tokio::sync::watch;
@@ -35,12 +36,19 @@ pub(crate) struct RoleNow {
 }
 
 impl RoleNow {
-    fn of(metrics: &RaftMetrics<TypeConfig>, patience: Duration) -> Self {
-        let term = metrics.vote.leader_id.term;
-        let is_leader = metrics.state == ServerState::Leader;
-        let is_lost = metrics.running_state.is_err() || is_leader && is_cut_off(metrics, patience);
-        let leads = is_leader && metrics.last_applied.is_some_and(|id| id.leader_id.term == term);
-        let leader = metrics.current_leader.filter(|_| !is_lost).map(ReplicaId);
+    /// Of what openraft shows: `data` first, `server` then, and `all` of it last. Whoever was woken by one of the first two
+    /// finds in `all` what was before, and would learn of a new leader with the next change only.
+    fn of(
+        all: &RaftMetrics<TypeConfig>,
+        server: &RaftServerMetrics<TypeConfig>,
+        data: &RaftDataMetrics<TypeConfig>,
+        patience: Duration,
+    ) -> Self {
+        let term = server.vote.leader_id.term;
+        let is_leader = server.state == ServerState::Leader;
+        let is_lost = all.running_state.is_err() || is_leader && is_cut_off(server, data, patience);
+        let leads = is_leader && data.last_applied.is_some_and(|id| id.leader_id.term == term);
+        let leader = server.current_leader.filter(|_| !is_lost).map(ReplicaId);
         Self { term: Term(term), leader, leads: leads && !is_lost }
     }
 
@@ -51,9 +59,9 @@ impl RoleNow {
 }
 
 /// Whether no majority has answered a leader for so long.
-fn is_cut_off(metrics: &RaftMetrics<TypeConfig>, patience: Duration) -> bool {
-    let is_alone = metrics.membership_config.voter_ids().eq([metrics.id]);
-    !is_alone && metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() > patience)
+fn is_cut_off(server: &RaftServerMetrics<TypeConfig>, data: &RaftDataMetrics<TypeConfig>, patience: Duration) -> bool {
+    let is_alone = server.membership_config.voter_ids().eq([server.id]);
+    !is_alone && data.last_quorum_acked.is_some_and(|acked| acked.elapsed() > patience)
 }
 
 /// Why a group has ended, unless it was told to.
@@ -79,12 +87,13 @@ pub(super) fn follow(
     let (shard, stopping) = (log.shard(), log.stopping());
     let (all, mut server, mut data) = (raft.metrics(), raft.server_metrics(), raft.data_metrics());
     let (own, patience) = (ReplicaId(*raft.node_id()), timing.election.end * LOST_LEASES);
-    let (role, receiver) = watch::channel(RoleNow::of(&all.borrow_watched(), patience));
+    let first = RoleNow::of(&all.borrow_watched(), &server.borrow_watched(), &data.borrow_watched(), patience);
+    let (role, receiver) = watch::channel(first);
     tokio::spawn(async move {
         loop {
-            let now = RoleNow::of(&all.borrow_watched(), patience);
+            let now = RoleNow::of(&all.borrow_watched(), &server.borrow_watched(), &data.borrow_watched(), patience);
             role.send_if_modified(|before| std::mem::replace(before, now) != now);
-            let is_leader = all.borrow_watched().state == ServerState::Leader;
+            let is_leader = server.borrow_watched().state == ServerState::Leader;
             let ended = tokio::select! {
                 changed = server.changed() => changed.is_err(),
                 // What is applied matters until the first entry of an own term is.
@@ -106,4 +115,32 @@ pub(super) fn follow(
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::types::{StoredMembership, Vote, log_id};
+    use super::*;
+
+    #[test]
+    fn a_new_leader_is_known_though_all_metrics_show_the_old_one_still() {
+        let before = RaftMetrics::<TypeConfig>::new_initial(1);
+        let members = Arc::new(StoredMembership::default());
+        let of_three = |leader: u64, state| RaftServerMetrics {
+            id: 1,
+            vote: Vote::new_committed(3, leader),
+            state,
+            current_leader: Some(leader),
+            membership_config: Arc::clone(&members),
+            committed_membership_config: Arc::clone(&members),
+        };
+        let applied = RaftDataMetrics { last_applied: Some(log_id(3, 7)), ..RaftDataMetrics::default() };
+        let seen = |leader, state| RoleNow::of(&before, &of_three(leader, state), &applied, Duration::from_secs(1));
+        let follows = RoleNow { term: Term(3), leader: Some(ReplicaId(2)), leads: false };
+        assert_eq!(seen(2, ServerState::Follower), follows);
+        let leads = RoleNow { term: Term(3), leader: Some(ReplicaId(1)), leads: true };
+        assert_eq!(seen(1, ServerState::Leader), leads);
+    }
 }
