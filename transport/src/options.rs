@@ -81,7 +81,8 @@ pub struct TransportOptions {
     pub ping_timeout: Duration,
     /// Bytes in flight on one stream.
     pub stream_window_bytes: u32,
-    /// Bytes in flight on one connection, so that streams which nobody reads cannot stop the others soon.
+    /// Bytes in flight on one connection: those of `max_streams` streams at least. Frames that wait for room are not read, and must
+    /// not keep the bytes of those that have it from coming.
     pub connection_window_bytes: u32,
     /// Calls and streams at once on one connection.
     pub max_streams: u32,
@@ -108,8 +109,8 @@ impl Default for TransportOptions {
             backoff_max: Duration::from_secs(1),
             ping_interval: Duration::from_secs(2),
             ping_timeout: Duration::from_secs(3),
-            stream_window_bytes: 4 << 20,
-            connection_window_bytes: 128 << 20,
+            stream_window_bytes: 256 << 10,
+            connection_window_bytes: 256 << 20,
             max_streams: 1024,
             max_connections: 1024,
             max_handshakes: 64,
@@ -124,5 +125,18 @@ impl TransportOptions {
     /// Whether strangers are kept away, so that addresses other than loopback may be used.
     pub fn guards(&self) -> bool {
         self.secret.is_some() || self.tls.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else frames that wait for room and those that have it could wait for each other.
+    #[test]
+    fn streams_that_are_not_read_leave_the_others_their_bytes() {
+        let options = TransportOptions::default();
+        let unread = u64::from(options.max_streams) * u64::from(options.stream_window_bytes);
+        assert!(unread <= u64::from(options.connection_window_bytes));
     }
 }

@@ -60,6 +60,6 @@ fn is_news(view: &ClusterView, node: NodeId, me: &Identity) -> bool {
 }
 
 async fn put(broker: &Broker, me: &Identity) -> Result<(), Error> {
-    let put = PutNode { node: Some(node_message(broker.nodes().me(), me)) };
+    let put = PutNode { node: Some(node_message(broker.nodes().me(), me)), ..PutNode::default() };
     broker.propose(META, Command::PutNode(put)).await.map(|_| ())
 }

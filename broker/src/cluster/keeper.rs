@@ -58,7 +58,8 @@ pub(crate) async fn keep(broker: Weak<Broker>, stop: CancellationToken) {
         let overdue = turns.overdue(&view, Instant::now());
         let (mut failed, mut started) = (false, false);
         for step in steps(&view, node.nodes().me(), &node.marks(), &running(&node), &overdue) {
-            match take(&node, step).await {
+            let Some(taken) = stop.run_until_cancelled(take(&node, step)).await else { return };
+            match taken {
                 Ok(()) => started |= matches!(step, Step::Start { .. }),
                 // Another replica was the first to ask: the view will say so.
                 Err(error) if error.code == Code::Conflict => {

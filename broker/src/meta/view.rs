@@ -95,6 +95,12 @@ impl Placement {
         self.replicas.iter().filter(move |(_, view)| pending(view)).map(|(replica, view)| (*replica, view.role))
     }
 
+    /// Where replicas are that have a vote.
+    pub(crate) fn voter_nodes(&self) -> impl Iterator<Item = NodeId> {
+        let votes = |view: &&ReplicaView| matches!(view.role, Role::Voter | Role::Leaving);
+        self.replicas.values().filter(votes).map(|view| view.node)
+    }
+
     /// Replicas beside `this` one that have, or had, a vote.
     pub(crate) fn other_voters(&self, this: ReplicaId) -> Vec<u64> {
         let votes = |view: &ReplicaView| matches!(view.role, Role::Voter | Role::Leaving);

@@ -103,6 +103,8 @@ pub(super) fn follow(
             };
             if ended {
                 role.send_modify(|role| (role.leader, role.leads) = (None, false));
+                // Whoever waits for this replica to lead waits no more.
+                drop(role);
                 let why = error_of(&all.borrow_watched(), &stopping);
                 if let Some(why) = why
                     && serves.wait_for(|serves| *serves).await.is_ok()

@@ -17,6 +17,8 @@ use super::types::{Entry, EntryBytes, LogId, TypeConfig, Vote, log_id};
 pub(super) const ENTRY_HEADER_BYTES: usize = 32;
 /// The most entries of one message; openraft's own limit is lower.
 const MAX_ENTRIES: u32 = 1 << 16;
+/// The highest term that is believed. Terms grow by one an election.
+const MAX_TERM: u64 = 1 << 62;
 
 /// What a message is; its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,6 +299,7 @@ pub(super) fn take_log_id(bytes: &mut Bytes) -> io::Result<Option<LogId>> {
         return Err(cut());
     }
     let id = log_id(bytes.get_u64_le(), bytes.get_u64_le());
+    check_term(id.leader_id.term)?;
     // Every index has a next one.
     if id.index == u64::MAX { Err(invalid("a log id")) } else { Ok(present.then_some(id)) }
 }
@@ -305,7 +308,14 @@ pub(super) fn take_vote(bytes: &mut Bytes) -> io::Result<Vote> {
     if bytes.remaining() < VOTE_BYTES {
         return Err(cut());
     }
-    decode_vote(bytes.split_to(VOTE_BYTES))
+    let vote = decode_vote(bytes.split_to(VOTE_BYTES))?;
+    check_term(vote.leader_id.term)?;
+    Ok(vote)
+}
+
+/// Every term has a next one: whoever believed a last one could never stand for election again, nor start.
+fn check_term(term: u64) -> io::Result<()> {
+    if term > MAX_TERM { Err(invalid("a term")) } else { Ok(()) }
 }
 
 /// The vote of somebody who leads by it.

@@ -25,12 +25,23 @@ struct State {
     handles: HashMap<SegmentId, Arc<SegmentHandle>>,
     /// Files of segments that are no longer in the manifest, while somebody reads them.
     condemned: HashMap<SegmentId, FileInUse>,
-    /// Segments whose files are here, whole and durable.
+    /// Segments whose files are here; they were whole and durable when they came.
     here: HashSet<SegmentId>,
+    /// Those of them that are damaged: each stays where it is, and serves what it has, until a whole copy takes its place.
+    replaced: HashMap<SegmentId, Replacing>,
     /// Segments that are being fetched, each with what ends that.
     arriving: HashMap<SegmentId, CancellationToken>,
     /// Of segments that no manifest named when they were seen first: the term of the last leader that may name them.
     unclaimed: HashMap<SegmentId, Term>,
+}
+
+/// What becomes of a damaged file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Replacing {
+    /// A whole copy is wanted.
+    Wanted,
+    /// It has a copy's bytes already. If it is found damaged again, they are not what is wrong, and no other copy helps.
+    Done,
 }
 
 /// A segment that is being fetched, as long as this is held.
@@ -50,6 +61,16 @@ impl Arrival {
 impl Drop for Arrival {
     fn drop(&mut self) {
         self.files.state.lock().arriving.remove(&self.id);
+    }
+}
+
+impl State {
+    fn has(&self, id: SegmentId) -> bool {
+        self.here.contains(&id) && self.replaced.get(&id) != Some(&Replacing::Wanted)
+    }
+
+    fn suspects(&self, handle: &SegmentHandle) -> bool {
+        handle.damage().is_some() && !self.replaced.contains_key(&handle.meta.id)
     }
 }
 
@@ -80,65 +101,79 @@ impl SegmentFiles {
 
     /// The files of these segments are here, whole and durable.
     pub(super) fn arrived(&self, ids: impl Iterator<Item = SegmentId>) {
-        self.state.lock().here.extend(ids);
-    }
-
-    /// Whether the file of a segment is here.
-    pub(super) fn has(&self, id: SegmentId) -> bool {
-        self.state.lock().here.contains(&id)
-    }
-
-    /// Those of the segments whose files are not here.
-    pub(super) fn missing<'a>(&self, live: impl Iterator<Item = &'a Arc<SegmentMeta>>) -> Vec<Arc<SegmentMeta>> {
-        let state = self.state.lock();
-        live.filter(|meta| !state.here.contains(&meta.id)).cloned().collect()
-    }
-
-    /// How many of the segments are here, and were found damaged.
-    pub(super) fn damaged<'a>(&self, live: impl Iterator<Item = &'a Arc<SegmentMeta>>) -> usize {
-        let state = self.state.lock();
-        live.filter(|meta| state.handles.get(&meta.id).is_some_and(|handle| handle.damage().is_some())).count()
-    }
-
-    /// Whether there is a file that was found damaged.
-    pub(super) fn has_damaged(&self) -> bool {
-        self.state.lock().handles.values().any(|handle| handle.damage().is_some())
-    }
-
-    /// Puts the files of segments aside that were found damaged since they were opened, so that they are missing; each with
-    /// what is wrong. Blocks on the disk.
-    pub(super) fn put_aside_damaged(&self) -> Vec<(Arc<SegmentMeta>, String)> {
-        let found: Vec<Arc<SegmentHandle>> = {
-            let state = self.state.lock();
-            state.handles.values().filter(|handle| handle.damage().is_some()).cloned().collect()
-        };
-        let put_aside = found.iter().map(|handle| {
-            let (id, what) = (handle.meta.id, handle.damage().unwrap_or_default().to_owned());
-            if let Err(error) = self.io.rename(handle.path(), &self.dir.join(damaged_file_name(id))) {
-                // It is replaced where it is.
-                tracing::debug!(path = %handle.path().display(), %error, "a damaged segment was not put aside");
+        let mut state = self.state.lock();
+        for id in ids {
+            if let Some(replacing) = state.replaced.get_mut(&id) {
+                *replacing = Replacing::Done;
             }
-            let mut state = self.state.lock();
-            state.handles.remove(&id);
-            state.here.remove(&id);
-            (handle.meta.clone(), what)
-        });
-        put_aside.collect()
-    }
-
-    /// Removes what was put aside of a segment, now that a whole copy is here. Blocks on the disk.
-    pub(super) fn remove_damaged(&self, id: SegmentId) {
-        let path = self.dir.join(damaged_file_name(id));
-        if self.io.exists(&path).unwrap_or(false) {
-            // One that stays behind is garbage.
-            let _ = self.io.remove(&path);
+            // What was found of the file before says nothing of this one.
+            if state.handles.get(&id).is_some_and(|handle| handle.damage().is_some()) {
+                state.handles.remove(&id);
+            }
+            state.here.insert(id);
         }
     }
 
-    /// Begins to fetch a segment; `None` if its file is here, or being fetched.
+    /// Whether the file of a segment is here, and not known to be damaged.
+    pub(super) fn has(&self, id: SegmentId) -> bool {
+        self.state.lock().has(id)
+    }
+
+    /// Those of the segments of which a whole file is wanted: first those whose file is here, and damaged.
+    pub(super) fn missing<'a>(&self, live: impl Iterator<Item = &'a Arc<SegmentMeta>>) -> Vec<Arc<SegmentMeta>> {
+        let state = self.state.lock();
+        let wanted = live.filter(|meta| !state.has(meta.id)).cloned();
+        let (mut damaged, absent): (Vec<_>, Vec<_>) = wanted.partition(|meta| state.here.contains(&meta.id));
+        damaged.extend(absent);
+        damaged
+    }
+
+    /// How many of the segments have no file here, damaged or not.
+    pub(super) fn absent<'a>(&self, live: impl Iterator<Item = &'a Arc<SegmentMeta>>) -> usize {
+        let state = self.state.lock();
+        live.filter(|meta| !state.here.contains(&meta.id)).count()
+    }
+
+    /// Whether reading a file has failed in a way that nobody has looked into.
+    pub(super) fn has_suspects(&self) -> bool {
+        let state = self.state.lock();
+        state.handles.values().any(|handle| state.suspects(handle))
+    }
+
+    /// Reads files again of which reading failed, all of each: those that are damaged are missing from now on, each with what
+    /// is wrong. Blocks on the disk.
+    pub(super) fn look_into_suspects(&self) -> Vec<(Arc<SegmentMeta>, String)> {
+        let suspects: Vec<Arc<SegmentHandle>> = {
+            let state = self.state.lock();
+            state.handles.values().filter(|handle| state.suspects(handle)).cloned().collect()
+        };
+        suspects.iter().filter_map(|handle| self.look_into(handle)).collect()
+    }
+
+    fn look_into(&self, suspect: &Arc<SegmentHandle>) -> Option<(Arc<SegmentMeta>, String)> {
+        let meta = &suspect.meta;
+        // It has found nothing yet.
+        let again = self.handle(meta.clone());
+        let is_whole = again.verify().is_ok();
+        let mut state = self.state.lock();
+        let is_missing = !state.here.contains(&meta.id);
+        if is_missing || is_whole {
+            // It was not there yet when it was read, or the device has come to itself.
+            if state.handles.get(&meta.id).is_some_and(|handle| Arc::ptr_eq(handle, suspect)) {
+                state.handles.insert(meta.id, again);
+            }
+            return None;
+        }
+        // Where too many files are open, say, it cannot be told now.
+        let what = again.damage()?.to_owned();
+        state.replaced.insert(meta.id, Replacing::Wanted);
+        Some((meta.clone(), what))
+    }
+
+    /// Begins to fetch a segment; `None` if its file is here and not known to be damaged, or being fetched.
     pub(super) fn expect(self: &Arc<Self>, id: SegmentId) -> Option<Arrival> {
         let mut state = self.state.lock();
-        if state.here.contains(&id) || state.arriving.contains_key(&id) {
+        if state.has(id) || state.arriving.contains_key(&id) {
             return None;
         }
         let given_up = CancellationToken::new();
@@ -188,6 +223,7 @@ impl SegmentFiles {
         let (mut condemned, mut begun) = (Vec::with_capacity(removed.len()), Vec::new());
         for meta in removed {
             let handle = state.handles.remove(&meta.id);
+            state.replaced.remove(&meta.id);
             if !state.here.remove(&meta.id) {
                 // What comes of a fetch that is under way is looked after by that.
                 begun.extend((!state.arriving.contains_key(&meta.id)).then(|| partial_file_name(meta.id)));
@@ -227,9 +263,6 @@ impl SegmentFiles {
         for id in kept.chain(manifest().segment_ids()) {
             listed.remove(&segment_file_name(id));
             listed.remove(&partial_file_name(id));
-            if !state.here.contains(&id) {
-                listed.remove(&damaged_file_name(id));
-            }
         }
         Ok(listed)
     }
@@ -283,7 +316,7 @@ impl SegmentFiles {
     }
 }
 
-/// Whether a file is ours to remove: a column segment, one that was never finished, or one that is damaged.
+/// Whether a file is ours to remove: a column segment, or one that was never finished.
 fn is_segment_file(name: &str) -> bool {
     name.ends_with(".col") || name.contains(".col.")
 }
@@ -291,11 +324,6 @@ fn is_segment_file(name: &str) -> bool {
 /// The file of a segment while it is fetched.
 pub(super) fn partial_file_name(id: SegmentId) -> String {
     format!("{}.part", segment_file_name(id))
-}
-
-/// The file of a segment that was found damaged, until a whole copy is here.
-pub(super) fn damaged_file_name(id: SegmentId) -> String {
-    format!("{}.damaged", segment_file_name(id))
 }
 
 /// The segment whose file this is, finished or not.

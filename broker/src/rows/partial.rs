@@ -103,7 +103,6 @@ impl Partial {
         // After a failed sync nothing that was written may be trusted: the next try begins anew.
         named.map_err(|error| failed(meta, &error)).inspect_err(|_| self.remove())?;
         files.arrived(std::iter::once(meta.id));
-        files.remove_damaged(meta.id);
         Ok(())
     }
 

@@ -42,7 +42,7 @@ pub(super) struct Puller {
     background: Way,
     /// For what a leader waits for.
     urgent: Way,
-    /// Files that were found damaged, and put aside.
+    /// Files that were found damaged.
     pub(super) damaged: AtomicU64,
 }
 
@@ -115,7 +115,7 @@ impl Puller {
                 continue;
             }
             let version = replica.log.manifest().version();
-            if self.put_aside_damaged(&replica).await > 0 {
+            if self.look_into_suspects(&replica).await > 0 {
                 whole_at = None;
             }
             if whole_at == Some(version) {
@@ -136,19 +136,19 @@ impl Puller {
         }
     }
 
-    /// Has segments be missing whose files were found damaged; how many there were.
-    async fn put_aside_damaged(&self, replica: &Arc<Replica>) -> usize {
+    /// Has segments be missing whose files are damaged; how many are newly so.
+    async fn look_into_suspects(&self, replica: &Arc<Replica>) -> usize {
         let (files, shard) = (replica.files.clone(), replica.log.id());
-        if !files.has_damaged() {
+        if !files.has_suspects() {
             return 0;
         }
-        let put_aside = blocking(move || Ok(files.put_aside_damaged())).await.unwrap_or_default();
-        for (meta, what) in &put_aside {
+        let damaged = blocking(move || Ok(files.look_into_suspects())).await.unwrap_or_default();
+        for (meta, what) in &damaged {
             tracing::error!(%shard, segment = %meta.id, topic = %meta.topic, what,
-                "L5: a column segment is damaged; it is put aside, and fetched from another replica");
+                "L5: a column segment is damaged; a whole copy is fetched from another replica");
         }
-        self.damaged.fetch_add(put_aside.len() as u64, Ordering::Relaxed);
-        put_aside.len()
+        self.damaged.fetch_add(damaged.len() as u64, Ordering::Relaxed);
+        damaged.len()
     }
 
     /// Fetches segments one after the other: one that nobody has whole does not hold up the others.
@@ -160,7 +160,8 @@ impl Puller {
                 Ok(()) => self.let_go_if_gone(replica, &meta).await,
                 Err(error) => failed.push((meta.id, error)),
             }
-            if failed.len() >= MAX_FAILURES {
+            // Whoever reads a damaged file waits for the next round.
+            if failed.len() >= MAX_FAILURES || replica.files.has_suspects() {
                 break;
             }
         }

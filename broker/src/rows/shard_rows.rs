@@ -27,6 +27,8 @@ use crate::outcome::CommandResult;
 
 /// How often it is looked whether a file that is waited for is here.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a query waits for a whole copy of a damaged file.
+const REPLACED_WAIT: Duration = Duration::from_secs(2);
 
 /// One shard's rows, of one term of leadership.
 pub(super) struct ShardRows {
@@ -113,28 +115,32 @@ impl ShardRows {
         (extent, chunks)
     }
 
-    /// Waits until the files of all live segments of a topic are here, and none is known to be damaged. Where nobody else could have them, nothing is waited
-    /// for: who reads one says what is wrong with it.
+    /// Waits until the files of all live segments of a topic are here, and a moment for whole copies of those that are damaged:
+    /// most of what is asked for may not need them, and what does says what is wrong. Where nobody else could have them, nothing
+    /// is waited for.
     ///
     /// # Errors
     /// [`Code::Unavailable`] at the deadline, saying how many are missing.
     pub(super) async fn wait_for_files(&self, topic: TopicId, deadline: Instant) -> Result<(), Error> {
+        let replaced = Instant::now() + REPLACED_WAIT;
         loop {
             let live = self.segments(topic);
-            let missing = self.files.missing(live.iter()).len() + self.files.damaged(live.iter());
-            if missing == 0 || !self.copies.may_have(self.log.id()) {
+            let (missing, absent) = (self.files.missing(live.iter()).len(), self.files.absent(live.iter()));
+            let is_whole = missing == 0 && !self.files.has_suspects();
+            let now = Instant::now();
+            if is_whole || absent == 0 && now >= replaced.min(deadline) || !self.copies.may_have(self.log.id()) {
                 return Ok(());
             }
-            if Instant::now() >= deadline {
+            if now >= deadline {
                 let shard = self.log.id();
                 let message = format!(
-                    "{missing} column segments of topic {topic} in shard {shard} are not on this node yet, or damaged \
-                     here, and are fetched from other replicas; ask again in a moment"
+                    "{absent} column segments of topic {topic} in shard {shard} are not on this node yet; they are fetched \
+                     from other replicas, ask again in a moment"
                 );
                 return Err(Error::new(Code::Unavailable, message));
             }
             self.wanted.notify_one();
-            tokio::time::sleep(LOOK.min(deadline.saturating_duration_since(Instant::now()))).await;
+            tokio::time::sleep(LOOK.min(deadline.saturating_duration_since(now))).await;
         }
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct RowsStats {
     pub(crate) merge_failures: u64,
     pub(crate) bytes_merged: u64,
     pub(crate) bytes_written_by_merges: u64,
-    /// Column segments of any replica that were found damaged, and put aside to be fetched again.
+    /// Column segments of any replica that were found damaged, and are fetched again.
     pub(crate) segments_damaged: u64,
     /// Offsets without a row in a live segment, of all topics, by what became of them (S1).
     pub(crate) counts: RowCounts,

@@ -121,8 +121,14 @@ async fn open(
         query: query.id.clone(),
         text: query.text.clone(),
     };
-    let opened = core.workers.open(node, request).await?;
-    let part = Part::new(node, shards, opened, query, &core.workers)?;
+    let (workers, of) = (core.workers.clone(), query.clone());
+    // A query that ends meanwhile leaves the call to its end, so that what it opened is closed.
+    let opening = tokio::spawn(async move {
+        let opened = workers.open(node, request).await?;
+        Part::new(node, shards, opened, &of, &workers)
+    });
+    let failed = |error| Error::new(Code::Internal, format!("opening a part at node {node} failed: {error}"));
+    let part = opening.await.map_err(failed)??;
     query.has_part_elsewhere();
     Ok(Arc::new(part))
 }

@@ -57,10 +57,6 @@ fn segment(io: &Arc<dyn Io>, path: &Path, depth: Depth, named: Option<&Named>, r
             report.counts.replay_segments += 1;
             report.counts.replay_bytes += bytes;
         }),
-        Some("damaged") => {
-            let what = "it was found damaged and put aside: the node gets a whole copy from another replica";
-            return report.note(path, None, what);
-        }
         _ => {
             return report.note(
                 path,

@@ -34,11 +34,12 @@ pub(super) async fn join(broker: &Arc<Broker>, one: &Mutex<()>, from: &Peer, fra
         );
         return Err(Error::new(Code::WrongCluster, message));
     }
-    let _one = one.lock().await;
     check_reached(broker, who).await?;
+    let _one = one.lock().await;
     broker.catch_up_with_meta().await?;
-    check_known(broker, who).await?;
-    let put = PutNode { node: Some(Node { node: asked.node, ..node_message(NodeId(asked.node), who) }) };
+    let known_address = check_known(broker, who).await?;
+    let node = Node { node: asked.node, ..node_message(NodeId(asked.node), who) };
+    let put = PutNode { node: Some(node), joins: true, known_address };
     let (_, result) = broker.propose(META, Command::PutNode(put)).await?;
     let CommandResult::Node(node) = result else {
         return Err(Error::new(Code::Internal, format!("a new node was answered with {result:?}")));
@@ -71,15 +72,17 @@ async fn check_reached(broker: &Broker, who: &Identity) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is known of this incarnation already has to be what a first answer, which was lost, has made of it.
-async fn check_known(broker: &Broker, who: &Identity) -> Result<(), Error> {
+/// What is known of this incarnation already has to be what a first answer, which was lost, has made of it. The address at which
+/// it is known; empty if it is not.
+async fn check_known(broker: &Broker, who: &Identity) -> Result<String, Error> {
     let view = broker.meta().view();
     match view.nodes.iter().find(|(_, known)| known.incarnation == who.incarnation) {
         Some((node, known)) => {
             check_not_begun(broker, *node)?;
-            check_no_copy(broker, *node, known, who).await
+            check_no_copy(broker, *node, known, who).await?;
+            Ok(known.peer_address.clone())
         }
-        None => Ok(()),
+        None => Ok(String::new()),
     }
 }
 

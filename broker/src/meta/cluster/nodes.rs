@@ -55,6 +55,11 @@ impl Cluster {
         self.check_begun()?;
         let (asked, view) = node_view(put.node.as_ref())?;
         let known = self.view.nodes.iter().find(|(_, known)| known.incarnation == view.incarnation);
+        let address = known.map_or("", |(_, known)| &known.peer_address);
+        if put.joins && address != put.known_address {
+            // Two that are let in by different nodes would be one node twice (L1).
+            return Err(conflict("a copy of this data directory joins at the same time".to_owned()));
+        }
         let known = known.map(|(node, _)| *node);
         self.check_put(asked, known, &view)?;
         if let Some(node) = known {

@@ -41,7 +41,7 @@ fn grown(nodes: u64, shards: u32) -> Cluster {
 }
 
 fn put(cluster: &mut Cluster, node: internal::Node) -> Outcome {
-    coded(cluster.put_node(&internal::PutNode { node: Some(node) }))
+    coded(cluster.put_node(&internal::PutNode { node: Some(node), ..internal::PutNode::default() }))
 }
 
 fn change(cluster: &mut Cluster, shard: u32, add: &[u64], remove: &[u64]) -> Outcome {
@@ -127,11 +127,25 @@ fn what_is_known_of_a_node_is_renewed_and_it_goes_on_draining() {
 #[test]
 fn a_wiped_node_under_its_old_id_is_refused_with_the_words_that_help() {
     let mut cluster = grown(3, 1);
-    let wiped = internal::PutNode { node: Some(node(3, 33)) };
+    let wiped = internal::PutNode { node: Some(node(3, 33)), ..internal::PutNode::default() };
     let error = cluster.put_node(&wiped).unwrap_err();
     assert_eq!(error.code, Code::InvalidRequest);
     assert!(error.message.contains("wiped") && error.message.contains("new id"), "{error}");
     assert_eq!(put(&mut cluster, node(2, 3)), Err(Code::InvalidRequest), "one directory is one node");
+}
+
+/// L1: two that two nodes let in at the same time would be one node twice.
+#[test]
+fn l1_of_two_copies_of_a_directory_that_join_at_the_same_time_one_is_refused() {
+    let mut cluster = grown(2, 1);
+    let mut join = |address: &str, known_address: &str| {
+        let node = internal::Node { peer_address: address.to_owned(), ..node(0, 77) };
+        let put = internal::PutNode { node: Some(node), joins: true, known_address: known_address.to_owned() };
+        coded(cluster.put_node(&put))
+    };
+    assert_eq!(join("a:7071", ""), Ok(CommandResult::Node(NodeId(3))));
+    assert_eq!(join("b:7071", ""), Err(Code::Conflict));
+    assert_eq!(join("b:7071", "a:7071"), Ok(CommandResult::Node(NodeId(3))), "it has moved, and nobody is at a");
 }
 
 #[test]
@@ -160,7 +174,7 @@ fn a_node_that_others_cannot_reach_or_that_is_too_old_is_refused() {
     assert_eq!(put(&mut cluster, internal::Node { zone: "z".repeat(200), ..node(0, 2) }), Err(Code::InvalidRequest));
     assert_eq!(put(&mut cluster, node(u64::MAX, 2)), Err(Code::InvalidRequest));
     assert_eq!(put(&mut cluster, internal::Node { state: 9, ..node(0, 2) }), Err(Code::InvalidRequest));
-    assert_eq!(coded(cluster.put_node(&internal::PutNode { node: None })), Err(Code::InvalidRequest));
+    assert_eq!(coded(cluster.put_node(&internal::PutNode::default())), Err(Code::InvalidRequest));
     assert_eq!(cluster.view.nodes.len(), 1);
 }
 

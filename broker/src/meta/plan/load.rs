@@ -11,10 +11,12 @@ pub(super) const MAX_JOINING: usize = 4;
 
 /// The joining replicas whose turn it is: the first few of each node, shard by shard. The others have not begun to copy, and
 /// begin when one of those has joined; so however much was asked for at once, no node gets more than it can take. A
-/// replica of the metadata is complete already, and waits for nobody.
+/// replica of the metadata is complete already, and waits for nobody. A shard in which nobody votes any more keeps no other
+/// one waiting.
 pub(crate) fn joining_now(view: &ClusterView) -> BTreeSet<ReplicaId> {
     let mut of_node: BTreeMap<NodeId, usize> = BTreeMap::new();
-    let joining = view.shards.iter().flat_map(|(shard, placement)| {
+    let votes = |(_, placement): &(&ShardId, &Placement)| placement.voter_nodes().next().is_some();
+    let joining = view.shards.iter().filter(votes).flat_map(|(shard, placement)| {
         let joining = placement.replicas.iter().filter(|(_, replica)| replica.role == Role::Joining);
         joining.map(|(replica, state)| (*shard, *replica, state.node))
     });

@@ -31,8 +31,13 @@ fn repair(
     if placement.is_new() {
         return place_anew(view, loads, lost, shard, placement);
     }
+    // While all who vote are lost, nobody lets another one join.
+    let goes_on = placement.voter_nodes().any(|node| !lost.contains(&node));
     if placement.pending().next().is_some() {
-        return take_back(lost, shard, placement);
+        return take_back(lost, shard, placement, goes_on);
+    }
+    if !goes_on {
+        return None;
     }
     let wanted = voters(placement.replication, loads.active().filter(|node| !lost.contains(node)).count());
     let mut nodes = taken(placement);
@@ -110,12 +115,13 @@ fn place_anew(
     (!change.is_empty()).then_some(change)
 }
 
-/// Takes back what cannot come to its end: a replica that joins on a node that is lost. Whoever was to leave for it stays.
-fn take_back(lost: &BTreeSet<NodeId>, shard: ShardId, placement: &Placement) -> Option<Change> {
+/// Takes back what cannot come to its end: a replica that joins on a node that is lost, or a shard that does not go on, so that
+/// it keeps no other one waiting for its turn. Whoever was to leave for it stays.
+fn take_back(lost: &BTreeSet<NodeId>, shard: ShardId, placement: &Placement, goes_on: bool) -> Option<Change> {
     let mut change = Change::of(shard, placement, "it cannot join there");
     for (replica, state) in &placement.replicas {
         match (state.role, lost.contains(&state.node)) {
-            (Role::Joining, true) => change.remove.push((*replica, state.node)),
+            (Role::Joining, is_lost) if is_lost || !goes_on => change.remove.push((*replica, state.node)),
             (Role::Leaving, false) => change.add.push(state.node),
             _ => {}
         }
@@ -241,6 +247,22 @@ mod tests {
         assert_eq!((back.add.as_slice(), back.remove[0].1), ([NodeId(3)].as_slice(), NodeId(4)));
         done(&mut view, &back);
         assert_eq!(voters(&view, 1), [1, 2, 3]);
+    }
+
+    #[test]
+    fn l1_what_joins_a_shard_whose_voters_are_lost_keeps_nobody_waiting() {
+        let mut view = cluster(nodes(3, |_| ""), &[&[1], &[2]]);
+        for shard in [1, 2] {
+            let mut change = Change::of(ShardId(shard), &view.shards[&ShardId(shard)], "test");
+            change.add.push(NodeId(3));
+            begun(&mut view, &change);
+        }
+        let plan = plan_repair(&view, &BTreeSet::from([NodeId(1)]));
+        let back = plan.iter().find(|change| change.shard == ShardId(1)).expect("nobody lets it join");
+        assert_eq!((back.add.len(), back.remove.len()), (0, 1));
+        done(&mut view, back);
+        let again = plan_repair(&view, &BTreeSet::from([NodeId(1)]));
+        assert!(again.iter().all(|change| change.shard != ShardId(1)), "{again:?}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use stratalog_storage::col::segment_file_name;
 
 use crate::rows::Rows;
 use crate::rows::copies::SegmentCopies;
-use crate::rows::files::{damaged_file_name, partial_file_name};
+use crate::rows::files::partial_file_name;
 use crate::rows::garbage;
 use crate::rows::log::RowLog;
 use crate::rows::testing::{FakeCopies, FixedTopics, MemLog, rows_over, rows_with, topic, visible};
@@ -165,14 +165,11 @@ async fn l5_a_file_that_is_found_damaged_is_fetched_again() {
     std::fs::write(segment.path(), bad).unwrap();
     segment.verify().unwrap_err();
     *setup.copies.fetched.lock() = |_| vec![Err(Error::new(Code::Unavailable, "nobody has it"))];
-    let refused = setup.rows.snapshot(&setup.logs, &[], Instant::now()).await.unwrap_err();
-    assert_eq!(refused.code, Code::Unavailable, "{refused}");
-    let aside = setup.dirs[1].path().join(damaged_file_name(segment.meta.id));
-    eventually("it is put aside", || aside.exists() && setup.is_missing()).await;
-    eventually("it is counted", || setup.rows.stats().segments_damaged == 1).await;
-
+    eventually("it is counted", || setup.is_missing() && setup.rows.stats().segments_damaged == 1).await;
     garbage::collect(&setup.rows.replicas.led()[0]).await.unwrap();
-    assert!(aside.exists(), "nothing has taken its place");
+    setup.rows.snapshot(&setup.logs, &[], soon()).await.expect("what is whole of it is read meanwhile");
+    assert!(!setup.has_same_files() && segment.path().exists(), "nothing has taken its place");
+
     *setup.copies.fetched.lock() = all;
     eventually("a whole copy is here", || {
         setup.look_again();
@@ -181,7 +178,25 @@ async fn l5_a_file_that_is_found_damaged_is_fetched_again() {
     .await;
     let snapshot = setup.rows.snapshot(&setup.logs, &[], soon()).await.unwrap();
     assert_eq!(visible(&snapshot.shards[0]), [(0, 0), (0, 1)]);
-    assert!(setup.has_same_files() && !aside.exists());
+    assert!(setup.has_same_files());
+    setup.rows.stop().await;
+}
+
+/// A file that could not be read once, or was not there yet when somebody wanted to read it, is not damaged.
+#[tokio::test(flavor = "multi_thread")]
+async fn l5_a_file_that_is_whole_when_it_is_looked_into_stays() {
+    let setup = Setup::new(2).await;
+    setup.log.lead(2, true);
+    eventually("it leads", || setup.rows.leads(SHARD)).await;
+    let first = async || setup.rows.snapshot(&setup.logs, &[], soon()).await.unwrap().shards[0].segments[0].clone();
+    let segment = first().await;
+    let good = std::fs::read(segment.path()).unwrap();
+    std::fs::write(segment.path(), &good[..good.len() / 2]).unwrap();
+    segment.verify().unwrap_err();
+    std::fs::write(segment.path(), good).unwrap();
+    eventually("it was looked into", || !setup.rows.replicas.led()[0].files.has_suspects()).await;
+    assert_eq!((setup.is_missing(), setup.rows.stats().segments_damaged), (false, 0));
+    assert!(first().await.damage().is_none() && setup.has_same_files());
     setup.rows.stop().await;
 }
 
