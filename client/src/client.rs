@@ -26,7 +26,8 @@ pub struct Client {
 impl Client {
     /// Connects to the first node that answers of `endpoints`, as in `http://127.0.0.1:7070`; the scheme may be left out.
     /// Several are set apart by commas. Any node answers anything, so it does not matter which one is first. A client that
-    /// lives for a while learns of the cluster's other nodes from the one that answers, and goes on with them, too.
+    /// lives for a while learns of the cluster's other nodes from the one that answers, and goes on with those, too, that it
+    /// finds where they say that they are.
     ///
     /// # Errors
     /// [`Code::InvalidRequest`](stratalog_proto::Code::InvalidRequest) if one is no address;

@@ -49,7 +49,8 @@ const ONE_OF_SEVERAL: Vigilance = Vigilance {
 #[derive(Debug)]
 pub(crate) struct Nodes {
     given: Vec<Node>,
-    learned: OnceLock<Vec<Node>>,
+    /// Room for [`MAX_NODES`] in all, filled from the front and never emptied: who knows the number of one finds it.
+    learned: Box<[OnceLock<Node>]>,
     /// The last one that answered: asked until it does not.
     current: AtomicUsize,
 }
@@ -89,41 +90,42 @@ impl Nodes {
             nodes.push(Node { at, address: address.into(), channel });
         }
         match current {
-            Some(current) => Ok(Self { given: nodes, learned: OnceLock::new(), current: AtomicUsize::new(current) }),
+            Some(current) => Ok(Self::of(nodes, current)),
             None => Err(nobody(&unreachable)),
         }
     }
 
+    fn of(given: Vec<Node>, current: usize) -> Self {
+        let learned = (given.len()..MAX_NODES).map(|_| OnceLock::new()).collect();
+        Self { given, learned, current: AtomicUsize::new(current) }
+    }
+
     /// The one to ask now.
     pub(crate) fn current(&self) -> &Node {
-        self.at(self.current.load(Ordering::Relaxed))
+        let at = self.current.load(Ordering::Relaxed);
+        self.iter().nth(at).unwrap_or(&self.given[0])
     }
 
-    fn at(&self, at: usize) -> &Node {
-        self.given.get(at).unwrap_or_else(|| &self.learned()[at - self.given.len()])
+    fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.given.iter().chain(self.learned.iter().map_while(OnceLock::get))
     }
 
-    fn learned(&self) -> &[Node] {
-        self.learned.get().map_or(&[], Vec::as_slice)
+    /// Whether the node at `address`, host:port, is among them.
+    pub(crate) fn knows(&self, address: &str) -> bool {
+        self.iter().any(|node| node.address().strip_prefix("http://") == Some(address))
     }
 
-    /// Adds the nodes of a cluster that were not given, once. Whether it is known by now which there are: a cluster of one
-    /// may yet grow.
-    pub(crate) fn learn(&self, addresses: &[String]) -> bool {
-        if addresses.len() < 2 {
-            return false;
+    /// How many more there may be.
+    pub(crate) fn room(&self) -> usize {
+        self.learned.iter().filter(|place| place.get().is_none()).count()
+    }
+
+    /// Adds a node behind the others, as long as there is room. For one task at a time.
+    pub(crate) fn add(&self, node: Node) {
+        if let Some(free) = self.learned.iter().position(|place| place.get().is_none()) {
+            let at = self.given.len() + free;
+            self.learned[free].get_or_init(|| Node { at, ..node });
         }
-        let is_new = |address: &&String| {
-            let known = |node: &Node| node.address().strip_prefix("http://") == Some(address.as_str());
-            !address.is_empty() && !self.given.iter().any(known)
-        };
-        let new = addresses.iter().filter(is_new).take(MAX_NODES.saturating_sub(self.given.len()));
-        let nodes = (self.given.len()..).zip(new.filter_map(|address| configured_at(address))).map(|(at, found)| {
-            let (address, endpoint) = found;
-            Node { at, address: address.into(), channel: endpoint.connect_lazy() }
-        });
-        self.learned.get_or_init(|| nodes.collect());
-        true
     }
 
     /// `node` did not answer as it should: the next one is asked from now on. Whoever has left it already is not followed,
@@ -132,17 +134,25 @@ impl Nodes {
         let next = (node.at + 1) % self.count();
         let left = self.current.compare_exchange(node.at, next, Ordering::Relaxed, Ordering::Relaxed);
         if left.is_ok() && next != node.at {
-            tracing::debug!(from = %node.address, to = %self.at(next).address, "asking another node");
+            tracing::debug!(from = %node.address, to = %self.current().address, "asking another node");
         }
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.given.len() + self.learned().len()
+        self.iter().count()
     }
 }
 
 impl Node {
+    /// Connects to the node at `address`, host:port, to be added. `None`: that is no address, or nobody is there.
+    pub(crate) async fn at(address: &str) -> Option<Self> {
+        let address = format!("http://{address}");
+        let endpoint = configured(Endpoint::from_shared(address.clone()).ok()?, &ONE_OF_SEVERAL);
+        let channel = endpoint.connect().await.ok()?;
+        Some(Self { at: 0, address: address.into(), channel })
+    }
+
     /// As in `http://127.0.0.1:7070`.
     pub(crate) fn address(&self) -> &str {
         &self.address
@@ -189,13 +199,6 @@ fn parse(endpoints: &[&str]) -> Result<Vec<(String, Endpoint)>, ClientError> {
     endpoints.iter().map(one).collect()
 }
 
-/// An address that a node tells, which may be no address.
-fn configured_at(address: &str) -> Option<(String, Endpoint)> {
-    let address = format!("http://{address}");
-    let endpoint = Endpoint::from_shared(address.clone()).ok()?;
-    Some((address, configured(endpoint, &ONE_OF_SEVERAL)))
-}
-
 fn nobody(unreachable: &[String]) -> ClientError {
     let (nodes, port) = match unreachable.len() {
         1 => ("", "a node running there, and is this its gRPC port?"),
@@ -221,15 +224,17 @@ fn configured(endpoint: Endpoint, vigilance: &Vigilance) -> Endpoint {
 mod tests {
     use super::*;
 
+    fn node(address: &'static str) -> Node {
+        Node { at: 0, address: address.into(), channel: Endpoint::from_static(address).connect_lazy() }
+    }
+
     #[tokio::test]
-    async fn what_the_cluster_tells_comes_behind_what_was_given() {
-        let channel = Endpoint::from_static("http://a:1").connect_lazy();
-        let given = vec![Node { at: 0, address: "http://a:1".into(), channel }];
-        let nodes = Nodes { given, learned: OnceLock::new(), current: AtomicUsize::new(0) };
-        let learn = |addresses: &[&str]| nodes.learn(&addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
-        assert!(!learn(&["a:1"]) && !learn(&[]), "it may grow");
-        assert_eq!(nodes.count(), 1);
-        assert!(learn(&["a:1", "b:1", "", "no address", "c:1"]));
+    async fn what_is_learned_comes_behind_what_was_given() {
+        let nodes = Nodes::of(vec![node("http://a:1")], 0);
+        assert!(nodes.knows("a:1") && !nodes.knows("b:1"));
+        nodes.add(node("http://b:1"));
+        nodes.add(node("http://c:1"));
+        assert!(nodes.knows("b:1") && nodes.count() == 3);
         let asked: Vec<String> = (0..4)
             .map(|_| {
                 let node = nodes.current().clone();
@@ -238,5 +243,12 @@ mod tests {
             })
             .collect();
         assert_eq!(asked, ["http://a:1", "http://b:1", "http://c:1", "http://a:1"]);
+    }
+
+    #[tokio::test]
+    async fn x1_the_nodes_that_are_learned_are_bounded() {
+        let nodes = Nodes::of(vec![node("http://a:1")], 0);
+        (0..2 * MAX_NODES).for_each(|_| nodes.add(node("http://b:1")));
+        assert_eq!((nodes.count(), nodes.room()), (MAX_NODES, 0));
     }
 }
