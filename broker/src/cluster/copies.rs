@@ -155,7 +155,7 @@ impl SegmentCopies for NodeCopies {
         let frame = Frame::head(ReplicaStateRequest { shards: vec![shard.0] }.encode_to_vec());
         let asked = others.nodes.iter().filter(|(_, votes)| **votes).map(|(node, _)| {
             let asked = self.nodes.call(*node, Method::ReplicaState, frame.clone(), CLOCK_WAIT);
-            async move { ReplicaStates::decode(asked.await.ok()?.head).ok().map(|told| told.clock_ns) }
+            async move { told_clock(&ReplicaStates::decode(asked.await.ok()?.head).ok()?) }
         });
         let mut clocks: Vec<i64> = join_all(asked).await.into_iter().flatten().collect();
         clocks.push(clock_ns());
@@ -165,6 +165,11 @@ impl SegmentCopies for NodeCopies {
     fn may_have(&self, shard: ShardId) -> bool {
         !self.others(shard).nodes.is_empty()
     }
+}
+
+/// The clock of the node that answered. A node of an older version says nothing of it, which is not the year 1970.
+fn told_clock(states: &ReplicaStates) -> Option<i64> {
+    Some(states.clock_ns).filter(|told| *told != 0)
 }
 
 /// The highest time that so many clocks have come to.
@@ -184,6 +189,12 @@ fn not_held(shard: ShardId, segments: usize, problems: &[String]) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_does_not_tell_its_clock_has_not_stopped_in_1970() {
+        assert_eq!(told_clock(&ReplicaStates::default()), None);
+        assert_eq!(told_clock(&ReplicaStates { clock_ns: 7, ..ReplicaStates::default() }), Some(7));
+    }
 
     #[test]
     fn retention_goes_by_a_clock_that_a_majority_has_come_to() {

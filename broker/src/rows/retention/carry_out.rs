@@ -140,7 +140,7 @@ impl Gone {
     }
 }
 
-fn no_clock(shard: ShardId) -> Error {
+pub(super) fn no_clock(shard: ShardId) -> Error {
     let message = format!(
         "no majority of the voters of shard {shard} told what time it is, and by the clock of one node nothing is dropped; \
          try again when the others answer"

@@ -5,13 +5,14 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use futures::future::join_all;
-use stratalog_proto::ShardId;
+use stratalog_proto::{Error, ShardId};
 use stratalog_query::TopicInfo;
 use tokio_util::sync::CancellationToken;
 
-use super::carry_out::Gone;
+use super::carry_out::{Gone, no_clock};
 use super::plan::due;
 use crate::rows::runtime::Rows;
+use crate::rows::trouble::Trouble;
 
 /// The present by which rows of each shard are too old.
 pub(in crate::rows) struct Clocks(BTreeMap<ShardId, i64>);
@@ -29,8 +30,34 @@ impl Clocks {
     }
 }
 
+/// Shards that this node leads, of which it is not known what time it is.
+#[derive(Default)]
+struct Timeless(BTreeMap<ShardId, Trouble>);
+
+impl Timeless {
+    /// What is new since the last time: a shard without a clock is an error once, and fine once when that is over. What is
+    /// not led here any more is forgotten.
+    fn news(&mut self, led: &BTreeMap<ShardId, Option<i64>>) -> Vec<(ShardId, Result<(), Error>)> {
+        self.0.retain(|shard, _| led.contains_key(shard));
+        let mut news = Vec::new();
+        for (shard, clock) in led {
+            let trouble = self.0.entry(*shard).or_default();
+            let now = clock.map(drop).ok_or_else(|| no_clock(*shard));
+            let is_news = match &now {
+                Ok(()) => trouble.is_over(),
+                Err(error) => trouble.failed(error),
+            };
+            if is_news {
+                news.push((*shard, now));
+            }
+        }
+        news
+    }
+}
+
 /// Applies retention, and checks S1, from time to time.
 pub(in crate::rows) async fn retain(rows: Weak<Rows>, interval: Duration, stop: CancellationToken) {
+    let mut timeless = Timeless::default();
     loop {
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
@@ -41,7 +68,7 @@ pub(in crate::rows) async fn retain(rows: Weak<Rows>, interval: Duration, stop: 
         let topics = rows.directory.topics();
         rows.schemas.retain(&topics.iter().map(|topic| topic.id).collect());
         let clocks = match topics.iter().any(|topic| topic.config.retention_ns.is_some()) {
-            true => rows.clocks().await,
+            true => rows.clocks(&mut timeless).await,
             false => Clocks(BTreeMap::new()),
         };
         for topic in topics {
@@ -62,12 +89,21 @@ pub(in crate::rows) async fn retain(rows: Weak<Rows>, interval: Duration, stop: 
 
 impl Rows {
     /// What time it is for each shard that this node leads.
-    async fn clocks(&self) -> Clocks {
+    async fn clocks(&self, timeless: &mut Timeless) -> Clocks {
         let asked = self.replicas.led().into_iter().map(|shard| async move {
             let id = shard.log.id();
-            Some((id, shard.copies.clock_ns(id).await?))
+            (id, shard.copies.clock_ns(id).await)
         });
-        Clocks(join_all(asked).await.into_iter().flatten().collect())
+        let told: BTreeMap<ShardId, Option<i64>> = join_all(asked).await.into_iter().collect();
+        for (shard, now) in timeless.news(&told) {
+            match now {
+                Ok(()) => {
+                    tracing::info!(%shard, "it is known again what time it is; rows are dropped by their time again")
+                }
+                Err(error) => tracing::warn!(%shard, %error, "nothing is dropped by its time; trying again"),
+            }
+        }
+        Clocks(told.into_iter().filter_map(|(shard, clock)| Some((shard, clock?))).collect())
     }
 
     /// Drops what is due by the settings of a topic, in every shard that this node leads. What fails is tried again.
@@ -84,5 +120,27 @@ impl Rows {
             }
         }
         gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_shard_without_a_clock_is_told_of_once_until_that_is_over() {
+        let (shard, other) = (ShardId(1), ShardId(2));
+        let mut timeless = Timeless::default();
+        let mut news = |clocks: &[(ShardId, Option<i64>)]| {
+            let news = timeless.news(&clocks.iter().copied().collect());
+            news.into_iter().map(|(shard, now)| (shard, now.is_ok())).collect::<Vec<_>>()
+        };
+        assert_eq!(news(&[(shard, Some(5)), (other, Some(5))]), []);
+        assert_eq!(news(&[(shard, None), (other, Some(5))]), [(shard, false)]);
+        assert_eq!(news(&[(shard, None), (other, Some(5))]), []);
+        assert_eq!(news(&[(shard, Some(6)), (other, Some(6))]), [(shard, true)]);
+        assert_eq!(news(&[(shard, None)]), [(shard, false)]);
+        assert_eq!(news(&[]), [], "it is led elsewhere");
+        assert_eq!(news(&[(shard, Some(7))]), []);
     }
 }
