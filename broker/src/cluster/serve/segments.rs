@@ -39,10 +39,18 @@ pub(super) async fn hold(broker: &Arc<Broker>, frame: Frame) -> Result<Frame, Er
         broker.rows().release(shard, term, released).await?;
     }
     if !segments.is_empty() {
-        let wait = Duration::from_millis(asked.wait_ms).min(LONGEST_HOLD);
-        broker.rows().hold(shard, term, NodeId(asked.from_node), segments, wait).await?;
+        let from = NodeId(asked.from_node);
+        broker.rows().hold(shard, term, from, segments, hold_wait(asked.wait_ms)).await?;
     }
     Ok(Frame::default())
+}
+
+/// How long files are fetched for a leader that waits for so many milliseconds; one of an older version does not say.
+fn hold_wait(wait_ms: u64) -> Duration {
+    match wait_ms {
+        0 => LONGEST_HOLD,
+        told => Duration::from_millis(told).min(LONGEST_HOLD),
+    }
 }
 
 /// Sends the bytes of a segment's file, from an offset on.
@@ -129,4 +137,16 @@ fn malformed(what: String) -> Error {
 async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R, Error> + Send + 'static) -> Result<R, Error> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|panic| Err(Error::new(Code::Internal, format!("reading a segment failed: {panic}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_that_does_not_say_how_long_it_waits_is_served_as_long_as_any() {
+        assert_eq!(hold_wait(0), LONGEST_HOLD);
+        assert_eq!(hold_wait(30_000), Duration::from_secs(30));
+        assert_eq!(hold_wait(u64::MAX), LONGEST_HOLD, "X1");
+    }
 }
