@@ -17,9 +17,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Between looks as long as not all nodes are found, or there is but one: the first, and the longest.
 const PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(900);
-/// How long a node may take to be connected to, and to answer.
+/// How long a node may take to be connected to.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(1);
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How long it may take to answer: it asks the others itself, and waits two seconds for one that is silent.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Looks until all nodes are known, or nobody needs them any more.
 pub(crate) async fn learn(nodes: Weak<Nodes>) {
