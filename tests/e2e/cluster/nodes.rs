@@ -76,7 +76,8 @@ impl Cluster {
 
     /// A further node with an empty directory, not started.
     pub(super) fn add(&mut self, number: u64) {
-        self.add_with(number, "");
+        // Two that join at the same time get the ids in whatever order they come.
+        self.add_with(number, &format!("node_id = {number}"));
     }
 
     /// As `add`, with further settings of `[cluster]`.
