@@ -85,8 +85,10 @@ fn write_until_refused(
         let body: String = ids.iter().map(|id| format!("{{\"id\":\"{id}\",\"padding\":\"{padding}\"}}\n")).collect();
         let request = client.post(format!("{http}/v1/topics/t/records")).header(CONTENT_TYPE, "application/x-ndjson");
         match request.body(body).send() {
-            Ok(answer) if answer.status().is_success() && !is_cut.load(Ordering::SeqCst) => {
-                acknowledged.lock().unwrap().extend(ids)
+            Ok(answer) if answer.status().is_success() => {
+                if !is_cut.load(Ordering::SeqCst) {
+                    acknowledged.lock().unwrap().extend(ids);
+                }
             }
             _ => return,
         }
