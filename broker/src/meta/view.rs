@@ -95,17 +95,20 @@ impl Placement {
         self.replicas.iter().filter(move |(_, view)| pending(view)).map(|(replica, view)| (*replica, view.role))
     }
 
-    /// Where replicas are that have a vote.
+    /// Replicas that have, or had, a vote.
+    fn voters(&self) -> impl Iterator<Item = (ReplicaId, NodeId)> {
+        let votes = |view: &ReplicaView| matches!(view.role, Role::Voter | Role::Leaving);
+        self.replicas.iter().filter(move |(_, view)| votes(view)).map(|(replica, view)| (*replica, view.node))
+    }
+
+    /// Where replicas are that have, or had, a vote.
     pub(crate) fn voter_nodes(&self) -> impl Iterator<Item = NodeId> {
-        let votes = |view: &&ReplicaView| matches!(view.role, Role::Voter | Role::Leaving);
-        self.replicas.values().filter(votes).map(|view| view.node)
+        self.voters().map(|(_, node)| node)
     }
 
     /// Replicas beside `this` one that have, or had, a vote.
     pub(crate) fn other_voters(&self, this: ReplicaId) -> Vec<u64> {
-        let votes = |view: &ReplicaView| matches!(view.role, Role::Voter | Role::Leaving);
-        let others = self.replicas.iter().filter(|(replica, view)| **replica != this && votes(view));
-        others.map(|(replica, _)| replica.0).collect()
+        self.voters().filter(|(replica, _)| *replica != this).map(|(replica, _)| replica.0).collect()
     }
 
     /// Replicas that have a vote and keep it, or are to get one.
