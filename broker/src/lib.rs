@@ -16,6 +16,7 @@ mod events;
 mod fatal;
 mod fetch;
 mod identity;
+mod idle;
 mod lines;
 mod meta;
 #[cfg(test)]

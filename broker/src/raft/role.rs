@@ -15,6 +15,7 @@ use super::log::GroupLog;
 use super::timing::Timing;
 use super::types::TypeConfig;
 use crate::fatal::halt;
+use crate::idle::tick;
 
 /// How often a leader looks whether a majority still answers it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -60,8 +61,12 @@ impl RoleNow {
 
 /// Whether no majority has answered a leader for so long.
 fn is_cut_off(server: &RaftServerMetrics<TypeConfig>, data: &RaftDataMetrics<TypeConfig>, patience: Duration) -> bool {
-    let is_alone = server.membership_config.voter_ids().eq([server.id]);
-    !is_alone && data.last_quorum_acked.is_some_and(|acked| acked.elapsed() > patience)
+    !is_alone(server) && data.last_quorum_acked.is_some_and(|acked| acked.elapsed() > patience)
+}
+
+/// Whether nobody else has a vote.
+fn is_alone(server: &RaftServerMetrics<TypeConfig>) -> bool {
+    server.membership_config.voter_ids().eq([server.id])
 }
 
 /// Why a group has ended, unless it was told to.
@@ -93,12 +98,15 @@ pub(super) fn follow(
         loop {
             let now = RoleNow::of(&all.borrow_watched(), &server.borrow_watched(), &data.borrow_watched(), patience);
             role.send_if_modified(|before| std::mem::replace(before, now) != now);
-            let is_leader = server.borrow_watched().state == ServerState::Leader;
+            let needs_answers = {
+                let server = server.borrow_watched();
+                server.state == ServerState::Leader && !is_alone(&server)
+            };
             let ended = tokio::select! {
                 changed = server.changed() => changed.is_err(),
                 // What is applied matters until the first entry of an own term is.
                 changed = data.changed(), if now.is_about_to_lead(own) => changed.is_err(),
-                () = tokio::time::sleep(LOOK_EVERY), if is_leader => false,
+                () = tick(LOOK_EVERY), if needs_answers => false,
                 () = role.closed() => return,
             };
             if ended {

@@ -3,10 +3,11 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::group::Group;
+use crate::idle::tick;
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// stop, or the group is gone.
 pub(crate) async fn leave_stalled(group: Weak<Group>, stop: CancellationToken) {
     let mut waiting: Option<(u64, Instant)> = None;
-    while stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
+    while stop.run_until_cancelled(tick(LOOK_EVERY)).await.is_some() {
         let Some(group) = group.upgrade() else { return };
         let unflushed = group.log().unflushed();
         waiting = unflushed.map(|append| match waiting {

@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::replica::Replica;
 use super::shard_rows::ShardRows;
+use crate::idle::tick;
 
 /// How often it is looked whether there is something to collect.
 const TICK: Duration = Duration::from_secs(1);
-/// How long to wait after it failed.
+/// How long to wait at the most after it failed.
 const BACKOFF: Duration = Duration::from_secs(30);
 
 /// Whether a shard may have files that no manifest names.
@@ -46,7 +47,7 @@ pub(super) async fn run(shard: Arc<ShardRows>, stop: CancellationToken) {
     let (mut pause, mut announced) = (Duration::ZERO, !shard.copies.may_have(shard.log.id()));
     loop {
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tick(pause) => {}
             () = stop.cancelled() => return,
         }
         pause = TICK;
@@ -69,7 +70,7 @@ pub(super) async fn tidy(replica: Arc<Replica>) {
     let mut applied = Term(0);
     loop {
         tokio::select! {
-            () = tokio::time::sleep(TICK) => {}
+            () = tick(TICK) => {}
             () = replica.stop.cancelled() => return,
         }
         let now = replica.log.applied_term();

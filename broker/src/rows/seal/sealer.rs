@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::passed::count_passed;
 use super::troubles::Troubles;
 use super::{Job, build, due};
+use crate::idle::tick;
 use crate::rows::merge::is_unknown;
 use crate::rows::options::RowsOptions;
 use crate::rows::shard_rows::ShardRows;
@@ -52,11 +53,19 @@ impl Sealer {
 
     /// Seals what is due in one shard, until it is led no longer.
     pub(in crate::rows) async fn run(self: Arc<Self>, shard: Arc<ShardRows>, stop: CancellationToken) {
-        let mut troubles = Troubles::default();
+        let (mut troubles, mut changes) = (Troubles::default(), self.usage.watch());
         loop {
             tokio::select! {
-                () = tokio::time::sleep(TICK) => {}
+                () = tick(TICK) => {}
                 () = stop.cancelled() => return,
+            }
+            changes.mark_unchanged();
+            if shard.tail.fill().is_empty() {
+                // Nothing becomes due before something comes.
+                tokio::select! {
+                    _ = changes.changed() => continue,
+                    () = stop.cancelled() => return,
+                }
             }
             let due = self.due(&shard);
             troubles.retain(&due);
