@@ -12,6 +12,7 @@ mod disks;
 mod failure;
 mod kills;
 mod ledger;
+mod local;
 mod machine;
 mod network;
 mod nodes;
