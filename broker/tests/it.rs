@@ -295,6 +295,35 @@ fn an_io_error_in_the_log_stops_the_process() {
     assert!(!out.contains("L1 BROKEN"), "{out}");
 }
 
+/// The child of the next test: a broker whose disk fails while nobody writes.
+#[test]
+#[ignore = "run by l1_a_disk_that_fails_under_an_idle_node_stops_the_process, in a process of its own"]
+fn child_that_is_idle_when_its_disk_fails() {
+    let Some(dir) = std::env::var_os("STRATALOG_IT_DIR") else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let disk = Arc::new(FailingDisk::default());
+        // Long enough that the disk fails before the lane, which is idle then, syncs for the last time.
+        let lane = LaneOptions { mark_after: Duration::from_secs(1), ..LaneOptions::default() };
+        let options = BrokerOptions { disk: disk.clone(), lane, ..BrokerOptions::new(dir) };
+        let broker = Broker::start(options).await.unwrap();
+        broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
+        broker.produce("t", P0, batch(0, 1, None)).await.unwrap();
+        disk.fail_from_now_on();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        println!("it goes on without a disk");
+    });
+}
+
+#[test]
+fn l1_a_disk_that_fails_under_an_idle_node_stops_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let child = child("child_that_is_idle_when_its_disk_fails", &dir).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.status), Some(6), "it aborts\n{out}\n{err}");
+    assert!(err.contains("the log of this node cannot be made durable") && err.contains("injected"), "{err}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_full_disk_records_are_refused_and_segments_can_be_dropped() {
     let dir = tempfile::tempdir().unwrap();

@@ -14,6 +14,7 @@ use super::log::{GroupLog, Inner, Kept};
 use super::promise::Promises;
 use super::types::Vote;
 use super::uncommitted::Uncommitted;
+use crate::fatal::halt;
 
 /// What the logs of a node are opened over.
 pub(crate) struct LogsOptions {
@@ -43,7 +44,11 @@ pub(super) struct Begun {
 }
 
 impl Logs {
+    /// From now on a failure of the lane stops the process, whether a log waits for the disk or not.
     pub(super) fn new(options: LogsOptions, torn: bool) -> Self {
+        options
+            .lane
+            .on_failure(Box::new(|error| halt(&format!("the log of this node cannot be made durable: {error}"))));
         Self { options, promises: Promises::default(), open: Mutex::default(), torn }
     }
 

@@ -1,4 +1,4 @@
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -82,6 +82,12 @@ impl LaneError {
     /// Whether the same may succeed later, with nothing repaired: the device had no room, or the process no descriptor.
     pub(super) fn may_pass(&self) -> bool {
         self.is_full() || matches!(self, LaneError::Io(error) if lacks_descriptor(error))
+    }
+
+    /// Whether this says that the device fails, and not that one name in a directory cannot be had.
+    pub(super) fn is_of_the_device(&self) -> bool {
+        let of_a_name = |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied);
+        !self.may_pass() && !matches!(self, LaneError::Io(error) if of_a_name(error))
     }
 
     fn code(&self) -> Code {

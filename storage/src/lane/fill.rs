@@ -90,7 +90,7 @@ mod tests {
             recycled: AtomicU64::new(0),
         };
         let next = maker.start(2, 1, None).unwrap();
-        let spare = Spare::new(maker, 2, None, 1, Vec::new());
+        let spare = Spare::new(maker, State::new(2, None, 1, Vec::new()), Box::new(|error| panic!("{error}")));
         let shared = spare.shared().clone();
         prepared(&spare);
         disk.set_fault(move |op, _| {

@@ -11,7 +11,7 @@ use super::format::{GroupHeader, Place};
 use super::queue::Group;
 use super::shared::{Shared, Work};
 use super::spare::Spare;
-use super::{Done, GroupTimes, LaneError, LaneObserver};
+use super::{Done, Failed, GroupTimes, LaneError, LaneObserver};
 use crate::sabotage::{Bug, planted};
 
 pub(super) struct Flusher {
@@ -66,6 +66,7 @@ impl Flusher {
         let result = reached.and_then(|()| match &work {
             Work::Group(group) => self.write(group),
             Work::Floor => self.write_floor_alone(),
+            Work::Fail(error) => Err(error.clone()),
         });
         let dones = if let Work::Group(group) = work { group.dones } else { Vec::new() };
         let Err(error) = result else {
@@ -73,8 +74,9 @@ impl Flusher {
             return true;
         };
         tracing::error!(%error, "the lane stops: its disk failed");
-        let waiting = self.shared.stop(LaneError::Dead(Arc::new(error.clone())));
-        call_all(dones.into_iter().chain(waiting), &Err(error));
+        let (waiting, watching) = self.shared.stop(LaneError::Dead(Arc::new(error.clone())));
+        call_all(dones.into_iter().chain(waiting), &Err(error.clone()));
+        tell_all(watching, &error);
         false
     }
 
@@ -173,14 +175,23 @@ fn call_all(dones: impl IntoIterator<Item = Done>, result: &Result<(), LaneError
     }
 }
 
+fn tell_all(watching: Vec<Failed>, error: &LaneError) {
+    for failed in watching {
+        if catch_unwind(AssertUnwindSafe(|| failed(error.clone()))).is_err() {
+            tracing::error!("who watches for failures of the lane panicked");
+        }
+    }
+}
+
 /// Fails all waiters if the flush thread unwinds.
 struct Alarm<'a>(&'a Shared);
 
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            let waiting = self.0.stop(LaneError::Defect);
+            let (waiting, watching) = self.0.stop(LaneError::Defect);
             call_all(waiting, &Err(LaneError::Defect));
+            tell_all(watching, &LaneError::Defect);
         }
     }
 }

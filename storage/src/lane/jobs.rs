@@ -49,7 +49,8 @@ pub(super) enum Job {
 }
 
 impl State {
-    /// See [`super::spare::Spare::new`].
+    /// `number` is the next file, and `ready` that file, if it is there; `unneeded` are files below `floor`, which a
+    /// durable header says.
     pub(super) fn new(number: u64, ready: Option<LogWriter>, floor: u64, unneeded: Vec<LogFile>) -> Self {
         Self {
             number,

@@ -49,12 +49,10 @@ impl Maker {
         }
     }
 
-    /// Removes files that nobody needs.
-    pub(super) fn remove(&self, files: &[Arc<LogFile>]) {
-        let removed = files.iter().try_for_each(|log| self.io.remove(&log.path));
-        if let Err(error) = removed.and_then(|()| self.io.sync_dir(&self.dir)) {
-            tracing::warn!(%error, "cannot remove a lane file that nobody needs; it stays until the next start");
-        }
+    /// Removes files that nobody needs, durably.
+    pub(super) fn remove(&self, files: &[Arc<LogFile>]) -> io::Result<()> {
+        files.iter().try_for_each(|log| self.io.remove(&log.path))?;
+        self.io.sync_dir(&self.dir)
     }
 
     /// `None` where the file system cannot make zeroes of written space without writing it.

@@ -59,6 +59,9 @@ pub use votes::Votes;
 /// Called once, on the flush thread, when the frames of an append are durable, or cannot be known to be.
 pub type Done = Box<dyn FnOnce(Result<(), LaneError>) + Send>;
 
+/// Called once, when the lane stops at an error; see [`Lane::on_failure`].
+pub type Failed = Box<dyn FnOnce(LaneError) + Send>;
+
 /// One write-ahead log, shared by all shards that are mapped to it. Dropping it closes it.
 ///
 /// ```
@@ -165,6 +168,17 @@ impl Lane {
             });
         }
         self.shared.push(frames.into_iter().map(Summed::from).collect(), done)
+    }
+
+    /// Has `failed` be called once the lane stops because its disk failed, or at a defect: with what was wrong, and also
+    /// while nobody waits for an append. Not called for a lane that is closed without an error.
+    ///
+    /// It is called on the flush thread, behind the `done`s of what waited, and under the same terms; here, before this
+    /// returns, if the lane has failed already.
+    pub fn on_failure(&self, failed: Failed) {
+        if let Some((failed, error)) = self.shared.watch(failed) {
+            failed(error);
+        }
     }
 
     /// The payload of a durable frame, verified. Blocks on the disk.

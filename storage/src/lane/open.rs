@@ -8,6 +8,7 @@ use super::encode::Encoder;
 use super::files::{self, Files, LogFile, LogWriter};
 use super::flush::Flusher;
 use super::format::Place;
+use super::jobs::State;
 use super::maker::Maker;
 use super::queue::Queue;
 use super::recovery::recover;
@@ -46,9 +47,13 @@ pub(super) fn open(
     let spare = split_spare(&maker, &mut needed, found.end.file)?;
     let tail = needed.last().expect("there is at least one").writer(&*maker.io)?;
     let queue = Queue::new(found.end, tail.log.header.file_bytes, options.file_bytes, options.group_bytes);
+    let shared = Arc::new(Shared::new(queue, found.end, floor, needed));
+    let alarm = Arc::clone(&shared);
+    let failed = Box::new(move |error| alarm.fail(error));
+    let state = State::new(found.end.file + 1, spare, floor, unneeded);
     let flusher = Flusher {
-        shared: Arc::new(Shared::new(queue, found.end, floor, needed)),
-        spare: Spare::new(maker, found.end.file + 1, spare, floor, unneeded),
+        shared,
+        spare: Spare::new(maker, state, failed),
         encoder: Encoder::default(),
         tail,
         durable: found.end,

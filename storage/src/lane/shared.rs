@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use super::files::LogFile;
 use super::format::Place;
 use super::queue::{Group, Queue, Summed};
-use super::{Done, LaneError, LanePos, LaneStats, LaneUsage};
+use super::{Done, Failed, LaneError, LanePos, LaneStats, LaneUsage};
 
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -32,6 +32,9 @@ struct State {
     closing: bool,
     /// Set once, when no frame will ever be accepted again.
     stopped: Option<LaneError>,
+    /// An error that another thread met: the flush thread is to stop the lane.
+    failed: Option<LaneError>,
+    watchers: Vec<Failed>,
 }
 
 /// What there is to do for the flush thread.
@@ -40,13 +43,24 @@ pub(super) enum Work {
     Group(Group),
     /// Make it durable that files below are not needed.
     Floor,
+    /// Stop: the disk failed elsewhere.
+    Fail(LaneError),
 }
 
 impl Shared {
     /// Of a log that ends at `durable`; `files` are those that are needed, as a durable header says.
     pub(super) fn new(queue: Queue, durable: Place, floor: u64, files: Vec<LogFile>) -> Self {
-        let stats = LaneStats::default();
-        let state = State { queue, durable, needed: floor, floor, stats, closing: false, stopped: None };
+        let state = State {
+            queue,
+            durable,
+            needed: floor,
+            floor,
+            stats: LaneStats::default(),
+            closing: false,
+            stopped: None,
+            failed: None,
+            watchers: Vec::new(),
+        };
         let files = files.into_iter().map(|log| (log.header.number, Arc::new(log))).collect();
         Self { state: Mutex::new(state), wake: Condvar::new(), files: RwLock::new(files) }
     }
@@ -129,11 +143,29 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Refuses frames from now on; returns the `done`s of all that waited.
-    pub(super) fn stop(&self, error: LaneError) -> Vec<Done> {
+    /// Refuses frames from now on; returns the `done`s of all that waited, and who watches for failures.
+    pub(super) fn stop(&self, error: LaneError) -> (Vec<Done>, Vec<Failed>) {
         let mut state = self.state.lock();
         state.stopped.get_or_insert(error);
-        std::iter::from_fn(|| state.queue.pop()).flat_map(|group| group.dones).collect()
+        let dones = std::iter::from_fn(|| state.queue.pop()).flat_map(|group| group.dones).collect();
+        (dones, mem::take(&mut state.watchers))
+    }
+
+    /// Has the flush thread stop the lane, as if it had met this error itself.
+    pub(super) fn fail(&self, error: LaneError) {
+        self.state.lock().failed.get_or_insert(error);
+        self.wake.notify_one();
+    }
+
+    /// Keeps `failed` until the lane fails; gives it back, with the error, if it has.
+    pub(super) fn watch(&self, failed: Failed) -> Option<(Failed, LaneError)> {
+        let state = &mut *self.state.lock();
+        match &state.stopped {
+            None => state.watchers.push(failed),
+            Some(LaneError::Closed) => {}
+            Some(error) => return Some((failed, error.clone())),
+        }
+        None
     }
 
     pub(super) fn add_file(&self, log: LogFile) {
@@ -203,6 +235,9 @@ impl Shared {
 
 impl State {
     fn work(&mut self) -> Option<Work> {
+        if let Some(error) = self.failed.take() {
+            return Some(Work::Fail(error));
+        }
         let group = self.queue.pop().map(Work::Group);
         group.or_else(|| (self.needed > self.floor).then_some(Work::Floor))
     }

@@ -25,10 +25,15 @@ pub(super) struct Spare {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Tells of an error of the disk that does not pass by itself.
+pub(super) type Tell = Box<dyn Fn(LaneError) + Send + Sync>;
+
 pub(super) struct Shared {
     pub(super) maker: Maker,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
+    /// The lane may be idle, and would learn of a failed disk only when it needs the next file.
+    failed: Tell,
     /// Bytes that the log wrote so far.
     pub(super) logged: AtomicU64,
     /// Zeroes that were written into files ahead of the log.
@@ -36,12 +41,10 @@ pub(super) struct Shared {
 }
 
 impl Spare {
-    /// Watches over the file `number` and those after it. `ready` is that file, if it is there; `unneeded` are files below
-    /// `floor`, which a durable header says.
-    pub(super) fn new(maker: Maker, number: u64, ready: Option<LogWriter>, floor: u64, unneeded: Vec<LogFile>) -> Self {
-        let state = State::new(number, ready, floor, unneeded);
+    /// Watches over the next file and those after it, from this state on. `failed` is told of a disk that fails.
+    pub(super) fn new(maker: Maker, state: State, failed: Tell) -> Self {
         let (logged, zeroed) = (AtomicU64::new(0), AtomicU64::new(0));
-        let shared = Shared { maker, state: Mutex::new(state), changed: Condvar::new(), logged, zeroed };
+        let shared = Shared { maker, state: Mutex::new(state), changed: Condvar::new(), failed, logged, zeroed };
         Self { shared: Arc::new(shared), thread: None }
     }
 
@@ -248,7 +251,12 @@ impl Shared {
 
     fn work(&self, job: Job, fill: bool) {
         match job {
-            Job::Remove(files) => self.maker.remove(&files),
+            Job::Remove(files) => {
+                if let Err(error) = self.maker.remove(&files) {
+                    tracing::warn!(%error, "cannot remove a lane file that nobody needs; it stays until the next start");
+                    self.tell(&error.into());
+                }
+            }
             Job::Make { number, floor, old } => {
                 let made = self.make(number, floor, old.as_deref(), fill);
                 self.made(number, made);
@@ -275,8 +283,20 @@ impl Shared {
             tracing::warn!(%error, "cannot make the next lane file; trying again");
         }
         state.told &= made.is_err();
-        state.step = made.map_or_else(|error| Step::Failed(error.into()), Step::Ready);
+        let made = made.map_err(LaneError::from);
+        let failed = made.as_ref().err().cloned();
+        state.step = made.map_or_else(Step::Failed, Step::Ready);
         drop(state);
         self.changed.notify_all();
+        if let Some(error) = failed {
+            self.tell(&error);
+        }
+    }
+
+    /// Tells of an error if it says that the disk fails.
+    fn tell(&self, error: &LaneError) {
+        if error.is_of_the_device() {
+            (self.failed)(error.clone());
+        }
     }
 }

@@ -33,6 +33,51 @@ fn a_failed_sync_kills_the_lane_and_reaches_every_waiter() {
     }
 }
 
+/// Watches a lane: the error that it fails with.
+fn watch(lane: &Lane) -> Receiver<LaneError> {
+    let (sender, receiver) = mpsc::channel();
+    lane.on_failure(Box::new(move |error| sender.send(error).unwrap_or(())));
+    receiver
+}
+
+#[test]
+fn a_disk_that_fails_under_an_idle_lane_is_told_at_once() {
+    // What fails, and after an append of how many bytes: of a whole file's half, the next file is made.
+    for (failing, bytes) in [(Op::Sync, 100), (Op::Write, 100), (Op::Allocate, 5000), (Op::Rename, 5000)] {
+        let disk = SimDisk::new();
+        let options = LaneOptions { mark_after: Duration::from_millis(50), ..options() };
+        let (lane, _) = Lane::open(Arc::new(disk.clone()), Path::new(DIR), options).unwrap();
+        let failed = watch(&lane);
+        let acknowledged = Arc::new(AtomicBool::new(false));
+        let (last, armed) = (acknowledged.clone(), disk.clone());
+        let done = Box::new(move |result: Result<(), LaneError>| {
+            last.store(result.is_ok(), Ordering::SeqCst);
+            // Nobody waits any more, and only the lane's own threads use the disk.
+            armed
+                .set_fault(move |op, _| if op == failing { Err(Error::other("the medium is broken")) } else { Ok(()) });
+        });
+        disk.fail_next(Op::Allocate, "", ErrorKind::StorageFull);
+        lane.append(vec![frame(1, bytes)], done).unwrap();
+        let error = failed.recv().unwrap();
+        assert!(acknowledged.load(Ordering::SeqCst) && error.to_string().contains("the medium is broken"), "{error}");
+        assert!(matches!(lane.append(vec![], Box::new(|_| {})), Err(LaneError::Dead(_))), "{failing:?}");
+        let later = watch(&lane).recv().unwrap().to_string();
+        assert!(later.contains("the medium is broken"), "{later}");
+    }
+}
+
+#[test]
+fn a_device_that_is_full_and_a_lane_that_closes_are_no_failures() {
+    let disk = SimDisk::new();
+    let (lane, _) = open(&disk).unwrap();
+    let failed = watch(&lane);
+    disk.set_fault(|op, _| if op == Op::Allocate { Err(ErrorKind::StorageFull.into()) } else { Ok(()) });
+    append_durably(&lane, vec![frame(1, 5000)]);
+    assert!(failed.recv_timeout(Duration::from_millis(50)).is_err(), "it may get room");
+    lane.close();
+    assert!(watch(&lane).recv().is_err() && failed.recv().is_err(), "nothing was wrong");
+}
+
 #[test]
 fn a_waiter_that_panics_does_not_take_the_others_with_it() {
     let (lane, _) = open(&SimDisk::new()).unwrap();

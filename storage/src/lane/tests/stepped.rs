@@ -220,7 +220,7 @@ fn a_medium_error_at_any_call_kills_the_lane_or_is_none_and_nothing_is_acknowled
             break;
         }
     }
-    assert_eq!(outcomes, BTreeSet::from([false, true]), "some calls are retried with another file, others are fatal");
+    assert_eq!(outcomes, BTreeSet::from([false, true]), "an error that is met is fatal");
 }
 
 #[test]
