@@ -136,6 +136,11 @@ fn has_data(io: &dyn Io, dir: &Path) -> std::io::Result<bool> {
     if io.exists(&dir.join("lanes"))? && !io.exists(&dir.join(INCARNATION_FILE))? {
         return Ok(true);
     }
+    has_files_of_shards(io, dir)
+}
+
+/// Whether there is a segment or a state file.
+fn has_files_of_shards(io: &dyn Io, dir: &Path) -> std::io::Result<bool> {
     let shards = dir.join("shards");
     let names = if io.exists(&shards)? { io.list(&shards)? } else { Vec::new() };
     for within in names.iter().flat_map(|name| ["state", "segments"].map(|within| shards.join(name).join(within))) {
@@ -144,6 +149,25 @@ fn has_data(io: &dyn Io, dir: &Path) -> std::io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// Whether the very first start of a directory was cut short by release 0.1, which made the identity before the log: then
+/// there is a directory of votes, and nothing that it could have acknowledged.
+///
+/// # Errors
+/// [`Code::Io`].
+pub(crate) fn lacks_its_first_log(io: &dyn Io, dir: &Path) -> Result<bool, Error> {
+    // Releases from 0.2 on say it, and have made the log before.
+    let is_of_first_release = |text: String| Identity::parse(&text).is_ok() && value(&text, "replication").is_none();
+    if !read_small(io, &dir.join(IDENTITY_FILE))?.is_some_and(is_of_first_release) {
+        return Ok(false);
+    }
+    let (lane, votes) = (lane_dir(dir), lane_dir(dir).join("votes"));
+    let is_untouched = || -> std::io::Result<bool> {
+        let never_voted = io.exists(&votes)? && io.list(&votes)?.is_empty();
+        Ok(never_voted && !Lane::is_in(io, &lane)? && !has_files_of_shards(io, dir)?)
+    };
+    is_untouched().map_err(|error| failed(&lane, &error))
 }
 
 /// Gives a directory without data its identity, for ever.
@@ -372,6 +396,42 @@ mod tests {
         std::fs::create_dir_all(state_dir(dir.path(), 0)).unwrap();
         std::fs::write(state_dir(dir.path(), 0).join("5.state"), "x").unwrap();
         assert_eq!(load(&RealDisk, dir.path()).unwrap_err().code, Code::CorruptData);
+    }
+
+    /// A directory as release 0.1 left it at its first start, before the log was there.
+    fn cut_short(dir: &Path) {
+        let text = identity(false).to_text();
+        let lines = text.lines().filter(|line| !line.starts_with("replication"));
+        std::fs::write(dir.join(IDENTITY_FILE), lines.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        std::fs::create_dir_all(segments_dir(dir, 1)).unwrap();
+        std::fs::create_dir_all(lane_dir(dir).join("votes")).unwrap();
+    }
+
+    #[test]
+    fn a_first_start_of_release_0_1_that_was_cut_short_has_lost_no_log() {
+        let dir = tempfile::tempdir().unwrap();
+        cut_short(dir.path());
+        assert!(lacks_its_first_log(&RealDisk, dir.path()).unwrap());
+        make_lane(dir.path());
+        assert!(!lacks_its_first_log(&RealDisk, dir.path()).unwrap());
+        assert!(load(&RealDisk, dir.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn l1_a_directory_that_may_have_acknowledged_something_has_lost_its_log() {
+        let spoil: [fn(&Path); 4] = [
+            |dir| std::fs::write(lane_dir(dir).join("votes/0000000001.vote"), "x").unwrap(),
+            |dir| std::fs::write(segments_dir(dir, 1).join("x.col"), "x").unwrap(),
+            |dir| std::fs::remove_dir(lane_dir(dir).join("votes")).unwrap(),
+            |dir| write(&RealDisk, dir, &identity(false)).unwrap(),
+        ];
+        for spoil in spoil {
+            let dir = tempfile::tempdir().unwrap();
+            cut_short(dir.path());
+            spoil(dir.path());
+            assert!(!lacks_its_first_log(&RealDisk, dir.path()).unwrap());
+            assert_eq!(load(&RealDisk, dir.path()).unwrap_err().code, Code::CorruptData);
+        }
     }
 
     #[test]

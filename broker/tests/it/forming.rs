@@ -129,6 +129,20 @@ async fn a_node_that_never_had_its_answer_asks_again_and_is_the_same_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_of_release_0_1_that_was_cut_short_is_made_good() {
+    let node = Node::new(&[]);
+    let (dir, id) = (node.dir.path(), "019a6b1e-0000-7000-8000-000000000002");
+    let identity =
+        format!("format_version = 1\ncluster_id = \"{id}\"\nnode_id = 1\nincarnation = \"{id}\"\nshards = 2\n");
+    std::fs::write(dir.join("node.toml"), identity).unwrap();
+    std::fs::create_dir_all(dir.join("lanes/0/votes")).unwrap();
+    let broker = node.start().await;
+    broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
+    broker.produce("t", P0, batch(0, 1, None)).await.unwrap();
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_copies_of_a_waiting_directory_do_not_become_one_node() {
     let first = Node::new(&[]);
     let broker = first.start().await;

@@ -251,6 +251,9 @@ fn open(options: &BrokerOptions) -> Result<Opened, Error> {
     let failed = |error| Error::new(Code::Io, format!("cannot create the directory {}: {error}", dir.display()));
     io.create_dir_all(dir).map_err(failed)?;
     let lock = identity::lock(dir)?;
+    if identity::lacks_its_first_log(io, dir)? {
+        Lane::make(Arc::clone(&options.disk), &identity::lane_dir(dir), &options.lane)?;
+    }
     if let Some(identity) = identity::load(io, dir)? {
         // A crash may have come in between.
         identity::forget_incarnation(io, dir)?;
