@@ -12,7 +12,7 @@ mod replica;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use stratalog_proto::{Code, Error, NodeId};
+use stratalog_proto::{Code, Error, NodeId, ShardId};
 use stratalog_storage::{Io, Lane, OpenMode, write_durably};
 use uuid::Uuid;
 
@@ -189,12 +189,25 @@ pub(crate) fn write(io: &dyn Io, dir: &Path, identity: &Identity) -> Result<(), 
 /// # Errors
 /// [`Code::Io`].
 pub(crate) fn forget_incarnation(io: &dyn Io, dir: &Path) -> Result<(), Error> {
-    let path = dir.join(INCARNATION_FILE);
-    let forget = || match io.exists(&path)? {
+    remove_durably(io, dir, INCARNATION_FILE)
+}
+
+/// Removes a file, if it is there.
+fn remove_durably(io: &dyn Io, dir: &Path, name: &str) -> Result<(), Error> {
+    let path = dir.join(name);
+    let remove = || match io.exists(&path)? {
         true => io.remove(&path).and_then(|()| io.sync_dir(dir)),
         false => Ok(()),
     };
-    forget().map_err(|error| failed(&path, &error))
+    remove().map_err(|error| failed(&path, &error))
+}
+
+/// Forgets which replica of a shard a directory without an identity was about to hold.
+///
+/// # Errors
+/// [`Code::Io`].
+pub(crate) fn forget_mark(io: &dyn Io, dir: &Path, shard: ShardId) -> Result<(), Error> {
+    remove_durably(io, &shard_dir(dir, shard.0), replica::MARK_FILE)
 }
 
 /// The incarnation of a directory that belongs to no cluster yet; made when it is asked for first.

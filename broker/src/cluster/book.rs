@@ -131,6 +131,19 @@ pub(crate) fn write(io: &dyn Io, dir: &Path, cluster: &internal::Cluster) -> Res
     write_durably(io, &path, &[&header, &body]).map_err(failed)
 }
 
+/// Removes the file, if it is there. Blocks.
+///
+/// # Errors
+/// [`Code::Io`].
+pub(crate) fn remove(io: &dyn Io, dir: &Path) -> Result<(), Error> {
+    let path = path(dir);
+    let remove = || match io.exists(&path)? {
+        true => io.remove(&path).and_then(|()| io.sync_dir(dir)),
+        false => Ok(()),
+    };
+    remove().map_err(|error: std::io::Error| Error::new(Code::Io, format!("{}: {error}", path.display())))
+}
+
 fn path(dir: &Path) -> PathBuf {
     dir.join(BOOK_FILE)
 }

@@ -8,7 +8,7 @@ use stratalog_storage::{Io, write_durably};
 
 use super::{Identity, failed, malformed, read_small, shard_dir, value, within};
 
-const MARK_FILE: &str = "replica";
+pub(super) const MARK_FILE: &str = "replica";
 /// The replica of a group in the directory in which its cluster began.
 const FIRST: ReplicaId = ReplicaId(1);
 

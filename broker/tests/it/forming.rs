@@ -129,6 +129,29 @@ async fn a_node_that_never_had_its_answer_asks_again_and_is_the_same_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_that_was_cut_short_leaves_a_directory_in_which_a_cluster_can_begin() {
+    let first = Node::new(&[]);
+    let broker = first.start().await;
+    let second = Node::new(&[&first]);
+    second.start().await.stop().await;
+    broker.stop().await;
+    // What is durable before the identity: the answer of the cluster, and which replica of the metadata is here.
+    let cut_short = Node::new(&[]);
+    let (from, to) = (second.dir.path(), cut_short.dir.path());
+    std::fs::create_dir_all(to.join("shards/0000")).unwrap();
+    for name in ["peers", "shards/0000/replica"] {
+        std::fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+    incarnate(&cut_short, &incarnation_of(&second));
+    let broker = cut_short.start().await;
+    let status = broker.cluster_status().await.unwrap();
+    assert_eq!(status.nodes.iter().map(|node| node.node.0).collect::<Vec<_>>(), [1]);
+    broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
+    broker.produce("t", P0, batch(0, 1, None)).await.unwrap();
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_start_of_release_0_1_that_was_cut_short_is_made_good() {
     let node = Node::new(&[]);
     let (dir, id) = (node.dir.path(), "019a6b1e-0000-7000-8000-000000000002");

@@ -275,6 +275,11 @@ fn open(options: &BrokerOptions) -> Result<Opened, Error> {
 fn become_node(options: &BrokerOptions, identity: &Identity) -> Result<(), Error> {
     let (io, dir) = (&*options.disk, &*options.data_dir);
     Lane::make(Arc::clone(&options.disk), &identity::lane_dir(dir), &options.lane)?;
+    if !identity.joined {
+        // A join that was cut short has left who would have let it in, and which replica it would have had.
+        book::remove(io, dir)?;
+        identity::forget_mark(io, dir, META)?;
+    }
     identity::write(io, dir, identity)?;
     identity::forget_incarnation(io, dir)
 }
