@@ -6,7 +6,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft::metrics::{RaftDataMetrics, RaftServerMetrics};
-use openraft::{Instant, RaftMetrics, ServerState};
+use openraft::{Instant, RaftMetrics, ServerState, TokioInstant};
 use stratalog_proto::{ReplicaId, Term};
 use tokio::sync::watch;
 
@@ -43,11 +43,11 @@ impl RoleNow {
         all: &RaftMetrics<TypeConfig>,
         server: &RaftServerMetrics<TypeConfig>,
         data: &RaftDataMetrics<TypeConfig>,
-        patience: Duration,
+        leading: &mut Leading,
     ) -> Self {
         let term = server.vote.leader_id.term;
         let is_leader = server.state == ServerState::Leader;
-        let is_lost = all.running_state.is_err() || is_leader && is_cut_off(server, data, patience);
+        let is_lost = all.running_state.is_err() || leading.is_cut_off(server, data);
         let leads = is_leader && data.last_applied.is_some_and(|id| id.leader_id.term == term);
         let leader = server.current_leader.filter(|_| !is_lost).map(ReplicaId);
         Self { term: Term(term), leader, leads: leads && !is_lost }
@@ -59,9 +59,33 @@ impl RoleNow {
     }
 }
 
-/// Whether no majority has answered a leader for so long.
-fn is_cut_off(server: &RaftServerMetrics<TypeConfig>, data: &RaftDataMetrics<TypeConfig>, patience: Duration) -> bool {
-    !is_alone(server) && data.last_quorum_acked.is_some_and(|acked| acked.elapsed() > patience)
+/// How long a replica leads.
+struct Leading {
+    /// The term in which it does, and since when.
+    since: Option<(u64, TokioInstant)>,
+    /// How long it waits for the answer of a majority.
+    patience: Duration,
+}
+
+impl Leading {
+    fn new(patience: Duration) -> Self {
+        Self { since: None, patience }
+    }
+
+    /// Whether this replica leads and is out of patience, counted from the last answer of a majority. To a leader that
+    /// nobody ever answered it is counted from when it began to lead.
+    fn is_cut_off(&mut self, server: &RaftServerMetrics<TypeConfig>, data: &RaftDataMetrics<TypeConfig>) -> bool {
+        if server.state != ServerState::Leader {
+            self.since = None;
+            return false;
+        }
+        let term = server.vote.leader_id.term;
+        let (_, since) = self.since.filter(|(of, _)| *of == term).unwrap_or_else(|| (term, TokioInstant::now()));
+        self.since = Some((term, since));
+        // Answers to an earlier term of this replica may still be shown.
+        let answered = data.last_quorum_acked.map_or(since, |acked| acked.into_inner().max(since));
+        !is_alone(server) && answered.elapsed() > self.patience
+    }
 }
 
 /// Whether nobody else has a vote.
@@ -92,11 +116,13 @@ pub(super) fn follow(
     let (shard, stopping) = (log.shard(), log.stopping());
     let (all, mut server, mut data) = (raft.metrics(), raft.server_metrics(), raft.data_metrics());
     let (own, patience) = (ReplicaId(*raft.node_id()), timing.election.end * LOST_LEASES);
-    let first = RoleNow::of(&all.borrow_watched(), &server.borrow_watched(), &data.borrow_watched(), patience);
+    let mut leading = Leading::new(patience);
+    let first = RoleNow::of(&all.borrow_watched(), &server.borrow_watched(), &data.borrow_watched(), &mut leading);
     let (role, receiver) = watch::channel(first);
     tokio::spawn(async move {
         loop {
-            let now = RoleNow::of(&all.borrow_watched(), &server.borrow_watched(), &data.borrow_watched(), patience);
+            let now =
+                RoleNow::of(&all.borrow_watched(), &server.borrow_watched(), &data.borrow_watched(), &mut leading);
             role.send_if_modified(|before| std::mem::replace(before, now) != now);
             let needs_answers = {
                 let server = server.borrow_watched();
@@ -131,26 +157,53 @@ pub(super) fn follow(
 mod tests {
     use std::sync::Arc;
 
+    use openraft::metrics::SerdeInstant;
+
     use super::super::types::{StoredMembership, Vote, log_id};
     use super::*;
 
-    #[test]
-    fn a_new_leader_is_known_though_all_metrics_show_the_old_one_still() {
-        let before = RaftMetrics::<TypeConfig>::new_initial(1);
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    /// What a replica of several shows in the third term.
+    fn of_three(leader: u64, state: ServerState) -> RaftServerMetrics<TypeConfig> {
         let members = Arc::new(StoredMembership::default());
-        let of_three = |leader: u64, state| RaftServerMetrics {
+        RaftServerMetrics {
             id: 1,
             vote: Vote::new_committed(3, leader),
             state,
             current_leader: Some(leader),
             membership_config: Arc::clone(&members),
-            committed_membership_config: Arc::clone(&members),
-        };
+            committed_membership_config: members,
+        }
+    }
+
+    #[test]
+    fn a_new_leader_is_known_though_all_metrics_show_the_old_one_still() {
+        let before = RaftMetrics::<TypeConfig>::new_initial(1);
         let applied = RaftDataMetrics { last_applied: Some(log_id(3, 7)), ..RaftDataMetrics::default() };
-        let seen = |leader, state| RoleNow::of(&before, &of_three(leader, state), &applied, Duration::from_secs(1));
+        let seen =
+            |leader, state| RoleNow::of(&before, &of_three(leader, state), &applied, &mut Leading::new(PATIENCE));
         let follows = RoleNow { term: Term(3), leader: Some(ReplicaId(2)), leads: false };
         assert_eq!(seen(2, ServerState::Follower), follows);
         let leads = RoleNow { term: Term(3), leader: Some(ReplicaId(1)), leads: true };
         assert_eq!(seen(1, ServerState::Leader), leads);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_nobody_ever_answered_is_cut_off_too() {
+        let mut leading = Leading::new(PATIENCE);
+        let (leads, follows) = (of_three(1, ServerState::Leader), of_three(2, ServerState::Follower));
+        let unanswered = RaftDataMetrics::default();
+        let past = PATIENCE + Duration::from_millis(1);
+        assert!(!leading.is_cut_off(&leads, &unanswered), "it has only begun");
+        tokio::time::advance(past).await;
+        assert!(leading.is_cut_off(&leads, &unanswered));
+        let answered =
+            RaftDataMetrics { last_quorum_acked: Some(SerdeInstant::new(TokioInstant::now())), ..unanswered };
+        assert!(!leading.is_cut_off(&leads, &answered));
+        tokio::time::advance(past).await;
+        assert!(leading.is_cut_off(&leads, &answered));
+        assert!(!leading.is_cut_off(&follows, &answered));
+        assert!(!leading.is_cut_off(&leads, &answered), "it leads anew: the answer was to its earlier term");
     }
 }
