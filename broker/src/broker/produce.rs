@@ -1,17 +1,18 @@
 //! Produce: what is checked before a record batch is proposed.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use stratalog_proto::batch::{Batch as RecordBatch, BatchHeader};
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::entry::Append;
-use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, Token};
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ShardId, Term, Token};
 use stratalog_query::TopicInfo;
 
 use super::Broker;
 use super::read::shard_of;
-use crate::cluster::route::Batch;
+use crate::cluster::route::{Batch, Flight};
 use crate::outcome::CommandResult;
 use crate::shard::Shard;
 
@@ -56,13 +57,11 @@ impl Broker {
 
     /// Appends a checked batch where its shard is led. None overtakes an earlier one of its partition.
     async fn append_anywhere(&self, topic: &TopicInfo, batch: Batch) -> Result<(RaftIndex, Offset), Error> {
-        let (ticket, id) = (self.outboxes.ticket(), batch.shard);
-        let led = self.shard(id).filter(|shard| shard.watch_role().borrow().leads && self.outboxes.is_idle(id));
-        let Some(shard) = led else { return self.outboxes.send(ticket, batch).await };
+        let ticket = self.outboxes.ticket();
+        let Some((shard, flight)) = self.board(batch.shard) else { return self.outboxes.send(ticket, batch).await };
         // With one node there is nobody else to append it, and its buffer goes as soon as it is in the log.
         let again = (!self.router.is_alone()).then(|| batch.clone());
-        let flight = self.outboxes.fly(id);
-        match (self.append_here(&shard, topic, batch).await, again) {
+        match (self.append_here(&shard, topic, batch, flight.term()).await, again) {
             (Err(error), Some(batch)) if matches!(error.code, Code::NotLeader) => {
                 self.outboxes.send_on(ticket, batch, flight).await
             }
@@ -70,11 +69,25 @@ impl Broker {
         }
     }
 
-    /// Appends a batch that another node passed on. It is checked as if a client had sent it: a peer may lie (X1).
+    /// The shard, if this node leads it and appends what comes now itself.
+    fn board(&self, id: ShardId) -> Option<(Arc<Shard>, Flight<'_>)> {
+        let shard = self.shard(id)?;
+        let role = *shard.watch_role().borrow();
+        let flight = if role.leads { self.outboxes.fly(id, role.term) } else { None };
+        flight.map(|flight| (shard, flight))
+    }
+
+    /// Appends a batch that another node passed on, as the leader of `term`. It is checked as if a client had sent it: a peer
+    /// may lie (X1).
     ///
     /// # Errors
     /// As [`Broker::produce`], without looking for another leader.
-    pub(crate) async fn append_routed(&self, topic: &TopicInfo, batch: Batch) -> Result<(RaftIndex, Offset), Error> {
+    pub(crate) async fn append_routed(
+        &self,
+        topic: &TopicInfo,
+        batch: Batch,
+        term: Term,
+    ) -> Result<(RaftIndex, Offset), Error> {
         if shard_of(topic, batch.partition)? != batch.shard {
             let message =
                 format!("partition {} of topic `{}` is not in shard {}", batch.partition, topic.name, batch.shard);
@@ -83,12 +96,18 @@ impl Broker {
         let bytes = check(batch.bytes, &topic.config)?.bytes().clone();
         let missing = || Error::new(Code::NotLeader, format!("shard {} has no replica on this node", batch.shard));
         let shard = self.shard(batch.shard).ok_or_else(missing)?;
-        self.append_here(&shard, topic, Batch { bytes, ..batch }).await
+        self.append_here(&shard, topic, Batch { bytes, ..batch }, term).await
     }
 
-    async fn append_here(&self, shard: &Shard, topic: &TopicInfo, batch: Batch) -> Result<(RaftIndex, Offset), Error> {
+    async fn append_here(
+        &self,
+        shard: &Shard,
+        topic: &TopicInfo,
+        batch: Batch,
+        term: Term,
+    ) -> Result<(RaftIndex, Offset), Error> {
         let append = Append { topic: topic.id, partition: batch.partition, batch: batch.bytes };
-        match shard.append(append, self.rows.admit(shard.id(), topic.id)).await {
+        match shard.append(append, term, self.rows.admit(shard.id(), topic.id)).await {
             Ok((index, CommandResult::Appended { base_offset, .. })) => Ok((index, base_offset)),
             Ok((_, other)) => Err(Error::new(Code::Internal, format!("an append was answered with {other:?}"))),
             // The shard hears of a new topic a moment after the metadata.

@@ -76,23 +76,46 @@ impl Batcher {
         Self { role: group.watch_role(), group, admission, order: Order::default(), queue, stop, task }
     }
 
-    /// Proposes a record batch, behind all earlier ones of its partition, once `gate` lets it pass and there is room.
+    /// Proposes a record batch, behind all earlier ones of its partition, once `gate` lets it pass and there is room. In
+    /// another term than the one in which it was taken it is refused: one before it may have been, and is to come again.
     ///
     /// # Errors
     /// Those of `gate`; else see [`Shard::append`](super::Shard::append).
-    pub(crate) async fn append(&self, append: Append, gate: impl Future<Output = Result<(), Error>>) -> Answer {
+    pub(crate) async fn append(
+        &self,
+        append: Append,
+        term: Term,
+        gate: impl Future<Output = Result<(), Error>>,
+    ) -> Answer {
         let since = Instant::now();
         let tp = TopicPartition { topic: append.topic, partition: append.partition };
         let command = Command::Append(append);
         let bytes = command.encoded_len();
         self.check(bytes)?;
-        let log = self.group.log();
-        let turn = self.admission.turn(&self.order, tp, bytes, log).await?;
-        gate.await?;
-        let admitted = self.admission.admit(bytes, log).await?;
-        let answer = self.queue.push(command, since, None, Some(admitted))?;
-        drop(turn);
+        let queued = async {
+            let log = self.group.log();
+            let _turn = self.admission.turn(&self.order, tp, bytes, log).await?;
+            gate.await?;
+            let admitted = self.admission.admit(bytes, log).await?;
+            self.queue.push(command, since, Some(term), Some(admitted))
+        };
+        let answer = tokio::select! {
+            biased;
+            queued = queued => queued?,
+            // Who comes in the next term waits for those that come back from this one.
+            () = self.term_is_over(term) => return Err(self.group.not_leader()),
+        };
         self.wait(answer).await
+    }
+
+    /// Returns when this replica does not lead in a term any more.
+    async fn term_is_over(&self, term: Term) {
+        let mut role = self.role.clone();
+        let has_stopped = role.wait_for(|role| role.term != term || !may_wait(*role, &self.group)).await.is_err();
+        if has_stopped {
+            // The queue says so.
+            std::future::pending().await
+        }
     }
 
     /// Proposes a command other than a record batch. It never waits for room: Seal and Drop are what makes room.

@@ -148,17 +148,19 @@ impl Shard {
     }
 
     /// Proposes a record batch, once `gate` lets it pass and there is room, and waits until it is applied here: the
-    /// index at which it was, and its answer. Batches of a partition keep the order of these calls.
+    /// index at which it was, and its answer. Batches of a partition keep the order of these calls, since none is proposed
+    /// in another term than `term`, in which it was taken.
     ///
     /// # Errors
-    /// As [`propose`](Self::propose); those of `gate`; [`Overloaded`](stratalog_proto::Code::Overloaded) and
+    /// As [`propose_in`](Self::propose_in); those of `gate`; [`Overloaded`](stratalog_proto::Code::Overloaded) and
     /// [`StorageFull`](stratalog_proto::Code::StorageFull) if it was not admitted: it did not happen.
     pub(crate) async fn append(
         &self,
         append: Append,
+        term: Term,
         gate: impl Future<Output = Result<(), Error>>,
     ) -> Result<(RaftIndex, CommandResult), Error> {
-        self.batcher.append(append, gate).await
+        self.batcher.append(append, term, gate).await
     }
 
     /// Calls `listener` with the segments that an applied command removed from the manifest, outside of all locks.

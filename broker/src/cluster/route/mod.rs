@@ -28,7 +28,7 @@ use crate::meta::ClusterView;
 use crate::raft::{Group, RoleNow};
 use crate::shards::Shards;
 
-pub(crate) use outbox::{AppendHere, OutboxOptions, Outboxes};
+pub(crate) use outbox::{AppendHere, Flight, OutboxOptions, Outboxes};
 pub(crate) use tries::{Leader, Missed, Tries};
 pub(crate) use wire::{
     Asked, Batch, Done, Found, Question, Task, batch_answer, fetch_answer, fetch_frame, fetched, proposal,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use stratalog_proto::Code;
+use stratalog_proto::entry::Command;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::{ALL, Cluster, append, simulate};
@@ -118,7 +119,7 @@ fn a_batcher_goes_on_when_its_replica_leads_again() {
 }
 
 #[test]
-fn s2_what_was_built_in_a_term_is_not_proposed_in_a_later_one_of_the_same_replica() {
+fn s2_l2_what_was_built_or_taken_in_a_term_is_not_proposed_in_a_later_one_of_the_same_replica() {
     simulate(async {
         let mut cluster = Cluster::start(55).await;
         let leader = cluster.new_leader(0).await;
@@ -138,11 +139,36 @@ fn s2_what_was_built_in_a_term_is_not_proposed_in_a_later_one_of_the_same_replic
         let late = cluster.batch();
         let refused = at_leader.propose_in(term, append(&late)).await.unwrap_err();
         assert_eq!(refused.code, Code::NotLeader, "{refused}");
+        let Command::Append(taken) = append(&late) else { panic!("a command that appends") };
+        let refused = at_leader.append(taken, term, std::future::ready(Ok(()))).await.unwrap_err();
+        assert_eq!(refused.code, Code::NotLeader, "L2: one before it may have been refused: {refused}");
         let batch = cluster.batch();
         let answer = write(&at_leader, &batch).await;
         cluster.note(&batch, answer).expect("what stands on no term goes on");
         cluster.settle().await;
         cluster.check();
         assert!(ALL.iter().all(|id| cluster.at(*id).machine.batches().values().all(|held| *held != late)));
+    });
+}
+
+#[test]
+fn l2_a_batch_that_waits_is_refused_when_its_term_ends_so_that_those_behind_it_do_not_pass_it() {
+    simulate(async {
+        let mut cluster = Cluster::start(56).await;
+        let leader = cluster.new_leader(0).await;
+        let at_leader = batcher(&cluster, leader);
+        let term = cluster.at(leader).group.watch_role().borrow().term;
+        let Command::Append(waits) = append(&cluster.batch()) else { panic!("a command that appends") };
+        let waiting = tokio::spawn({
+            let at_leader = Arc::clone(&at_leader);
+            async move { at_leader.append(waits, term, std::future::pending()).await }
+        });
+        sleep(Duration::from_millis(100)).await;
+        assert!(!waiting.is_finished());
+        cluster.at(leader).group.hand_over().await.unwrap();
+        let refused = timeout(Duration::from_secs(1), waiting).await.expect("at once").unwrap().unwrap_err();
+        assert_eq!(refused.code, Code::NotLeader, "{refused}");
+        cluster.settle().await;
+        cluster.check();
     });
 }

@@ -6,6 +6,7 @@
 //! with the first of them. So a retry never overtakes, and nothing overtakes a retry: the sequences of an idempotent
 //! producer stay in order. A batch that may have been written is never sent again: its outcome is unknown.
 
+mod flights;
 mod parcels;
 mod pump;
 
@@ -15,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use stratalog_proto::{Code, Error, Offset, RaftIndex, ShardId, TopicPartition};
+use stratalog_proto::{Code, Error, Offset, RaftIndex, ShardId, Term, TopicPartition};
 use stratalog_transport::Frames;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -23,11 +24,11 @@ use tokio_util::sync::CancellationToken;
 use super::wire::Batch;
 use super::{Missed, Router};
 use crate::shard::Order;
+use flights::Flights;
 use parcels::{Outbox, Parcel};
 use pump::Pump;
 
-/// Counters of batches in flight here; shards share them when there are more.
-const STRIPES: usize = 256;
+pub(crate) use flights::Flight;
 
 /// Bounds of what waits to be sent.
 #[derive(Clone, Copy, Debug)]
@@ -56,13 +57,10 @@ pub(crate) struct Outboxes {
     tickets: AtomicU64,
     /// Batches in all boxes, sent or not. Zero on a node that leads all that it is asked for.
     unanswered: Arc<AtomicUsize>,
-    flights: Arc<[AtomicUsize; STRIPES]>,
+    flights: Arc<Flights>,
     boxes: Mutex<BTreeMap<ShardId, Arc<Outbox>>>,
     stop: CancellationToken,
 }
-
-/// A batch on its way to a group of this node, until it is dropped.
-pub(crate) struct Flight<'a>(&'a AtomicUsize);
 
 impl Outboxes {
     /// Empty boxes.
@@ -77,7 +75,7 @@ impl Outboxes {
             order: Order::default(),
             tickets: AtomicU64::new(0),
             unanswered: Arc::default(),
-            flights: Arc::new(std::array::from_fn(|_| AtomicUsize::new(0))),
+            flights: Arc::new(Flights::new()),
             boxes: Mutex::default(),
         }
     }
@@ -93,17 +91,19 @@ impl Outboxes {
         self.tickets.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether nothing lies in the box of a shard, so that a batch may be appended here without overtaking another.
-    pub(crate) fn is_idle(&self, shard: ShardId) -> bool {
+    /// Whether nothing lies in the box of a shard.
+    fn is_idle(&self, shard: ShardId) -> bool {
         self.unanswered.load(Ordering::Acquire) == 0
             || self.boxes.lock().get(&shard).is_none_or(|outbox| outbox.unanswered() == 0)
     }
 
-    /// Counts a batch that is appended here without a box: those that come after it and are sent elsewhere wait for it.
-    pub(crate) fn fly(&self, shard: ShardId) -> Flight<'_> {
-        let flights = &self.flights[shard.0 as usize % STRIPES];
-        flights.fetch_add(1, Ordering::AcqRel);
-        Flight(flights)
+    /// Counts a batch that this node, which leads the shard in `term`, appends without a box: those that come after it and
+    /// are sent elsewhere, or are taken in a later term, wait for it. `None` if it would overtake another, and has to go
+    /// through the box.
+    pub(crate) fn fly(&self, shard: ShardId, term: Term) -> Option<Flight<'_>> {
+        // In this order: what was refused is put in the box before its flight ends.
+        let flight = self.flights.begin(shard, term)?;
+        self.is_idle(shard).then_some(flight)
     }
 
     /// Sends a batch to whoever leads its shard, behind all with a lower ticket, and waits for its answer: where it is.
@@ -203,12 +203,6 @@ impl Outboxes {
 impl Drop for Outboxes {
     fn drop(&mut self) {
         self.stop.cancel();
-    }
-}
-
-impl Drop for Flight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::future::{pending, poll_fn};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::channel::mpsc;
-use stratalog_proto::Error;
+use stratalog_proto::{Error, Term};
 use stratalog_transport::{CallError, Frame, Frames, Method};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::wire::{batch_frame, read_batch_answer};
 use super::super::{Leader, Missed, Router};
+use super::AppendHere;
+use super::flights::Flights;
 use super::parcels::{Outbox, Parcel};
-use super::{AppendHere, STRIPES};
 use crate::raft::RoleNow;
 
 /// Batches that are sent and not answered.
@@ -26,6 +26,8 @@ const MAX_QUEUED: usize = 4;
 /// How long what is in flight here may hold up what is sent elsewhere.
 const LANDING: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// Every term is an earlier one.
+const LAST_TERM: Term = Term(u64::MAX);
 /// How long a leader that was replaced may take to answer what it got before: one that handed leadership over does so at
 /// once, one that was cut off never.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
@@ -37,7 +39,7 @@ pub(super) struct Pump {
     pub(super) outbox: Arc<Outbox>,
     pub(super) router: Arc<Router>,
     pub(super) here: Arc<dyn AppendHere>,
-    pub(super) flights: Arc<[AtomicUsize; STRIPES]>,
+    pub(super) flights: Arc<Flights>,
     pub(super) stop: CancellationToken,
 }
 
@@ -84,22 +86,24 @@ impl Pump {
         let (frames, outgoing) = mpsc::channel(MAX_QUEUED);
         let answers = match leader {
             Leader::Here => {
+                let role = self.router.role(self.outbox.shard);
+                self.landed(role.map_or(LAST_TERM, |role| role.term)).await;
                 let frames = outgoing.map(|frame: Result<Frame, Error>| frame.map_err(CallError::Refused));
                 self.here.append_here(frames.boxed())
             }
             Leader::At(node) => {
-                self.landed().await;
+                self.landed(LAST_TERM).await;
                 self.router.links.stream(node, Method::Produce, outgoing.boxed())
             }
         };
         Round { frames, answers, sent: BTreeMap::new(), refused: None, went_well: false }
     }
 
-    /// Waits a while for what this node appended itself, as long as it led the shard: it came before what is in the box.
-    async fn landed(&self) {
-        let flights = &self.flights[self.outbox.shard.0 as usize % STRIPES];
+    /// Waits a while for what this node took to append it itself, when it led the shard in an earlier term: it came before
+    /// what is in the box.
+    async fn landed(&self, term: Term) {
         let deadline = Instant::now() + LANDING;
-        while flights.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+        while self.flights.has_before(self.outbox.shard, term) && Instant::now() < deadline {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream;
-use stratalog_proto::{NodeId, PartitionId, TopicId};
+use stratalog_proto::{NodeId, PartitionId, Term, TopicId};
 use stratalog_transport::CallError;
 
 use super::super::Links;
@@ -157,7 +157,7 @@ async fn l2_what_this_node_could_not_append_itself_goes_before_what_came_behind_
         let bytes = Bytes::from(vec![n; bytes]);
         Batch { shard: SHARD, topic, partition: PartitionId(0), bytes }
     };
-    let (first, flight) = (boxes.ticket(), boxes.fly(SHARD));
+    let (first, flight) = (boxes.ticket(), boxes.fly(SHARD, Term(5)).unwrap());
     // It takes all the room there is.
     let behind = boxes.send(boxes.ticket(), batch(1, 1 << 20));
     let returned = async {
@@ -168,6 +168,30 @@ async fn l2_what_this_node_could_not_append_itself_goes_before_what_came_behind_
     assert_eq!((returned.unwrap().1, behind.unwrap().1), (Offset(0), Offset(1)));
     assert_eq!(log.appended(), [0, 1]);
     assert!(boxes.is_idle(SHARD));
+}
+
+#[tokio::test(start_paused = true)]
+async fn l2_what_was_refused_in_an_earlier_term_goes_before_what_comes_in_the_next_one_of_this_node() {
+    let links = FakeLinks::new(true, None);
+    let here = Log::default();
+    let (boxes, topic) = (boxes(&links, &here), TopicId::new());
+    let batch = |n: u8| Batch { shard: SHARD, topic, partition: PartitionId(0), bytes: Bytes::from(vec![n; 100]) };
+    links.set_role(5, Some(ME));
+    let (first, flight) = (boxes.ticket(), boxes.fly(SHARD, Term(5)).unwrap());
+    // Leadership was lost and is back before whoever waits for the first batch has heard anything.
+    links.set_role(7, Some(ME));
+    let second = boxes.ticket();
+    assert!(boxes.fly(SHARD, Term(7)).is_none(), "it would overtake");
+    let behind = boxes.send(second, batch(1));
+    let returned = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        boxes.send_on(first, batch(0), flight).await
+    };
+    let (behind, returned) = futures::join!(behind, returned);
+    assert_eq!((returned.unwrap().1, behind.unwrap().1), (Offset(0), Offset(1)));
+    assert_eq!(here.appended(), [0, 1]);
+    let (one, other) = (boxes.fly(SHARD, Term(7)), boxes.fly(SHARD, Term(7)));
+    assert!(one.is_some() && other.is_some(), "what is taken in one term keeps its order in the group");
 }
 
 #[tokio::test(start_paused = true)]

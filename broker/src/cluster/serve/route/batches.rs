@@ -105,8 +105,8 @@ async fn next(
     led.check(broker, &batch)?;
     // Waited for here, since what comes behind it may not overtake it.
     let topic = broker.find_topic_by_id(batch.topic).await?;
-    let broker = Arc::clone(broker);
-    Ok(async move { broker.append_routed(&topic, batch).await })
+    let (broker, term) = (Arc::clone(broker), led.term);
+    Ok(async move { broker.append_routed(&topic, batch, term).await })
 }
 
 impl Led {
