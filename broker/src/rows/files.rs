@@ -119,6 +119,11 @@ impl SegmentFiles {
         self.state.lock().has(id)
     }
 
+    /// Whether a whole copy has come in the place of a damaged file.
+    pub(super) fn is_replaced(&self, id: SegmentId) -> bool {
+        self.state.lock().replaced.get(&id) == Some(&Replacing::Done)
+    }
+
     /// Those of the segments of which a whole file is wanted: first those whose file is here, and damaged.
     pub(super) fn missing<'a>(&self, live: impl Iterator<Item = &'a Arc<SegmentMeta>>) -> Vec<Arc<SegmentMeta>> {
         let state = self.state.lock();

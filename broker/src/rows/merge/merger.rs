@@ -42,8 +42,7 @@ pub(in crate::rows) struct Merger {
     /// Of work that somebody waits for.
     full_speed: Arc<Pace>,
     pub(super) room: Arc<Room>,
-    /// Segments that were tried and are better left alone.
-    put_aside: Mutex<HashMap<(ShardId, TopicId), HashSet<SegmentId>>>,
+    put_aside: Mutex<HashMap<(ShardId, TopicId), PutAside>>,
     /// Merges that came to count.
     pub(in crate::rows) merges: AtomicU64,
     /// Bytes of their inputs.
@@ -53,6 +52,9 @@ pub(in crate::rows) struct Merger {
     /// Merges that did not come to count.
     pub(in crate::rows) failures: AtomicU64,
 }
+
+/// Segments that were tried and are better left alone, and whether each had a copy's bytes by then.
+type PutAside = HashMap<SegmentId, bool>;
 
 /// What of a topic is to be merged, and how.
 struct Work<'a> {
@@ -200,17 +202,18 @@ impl Merger {
         view.next(to_the_end)
     }
 
-    /// The segments of a topic that are left alone; those that live no longer are forgotten.
+    /// The segments of a topic that are left alone. Those that live no longer are forgotten, and those that got a whole copy
+    /// in the place of a damaged file.
     fn put_aside_of(&self, shard: &ShardRows, topic: TopicId, live: &[Arc<SegmentMeta>]) -> HashSet<SegmentId> {
         let (mut all, key) = (self.put_aside.lock(), (shard.log.id(), topic));
         let Some(known) = all.get_mut(&key) else { return HashSet::new() };
         let live: HashSet<SegmentId> = live.iter().map(|meta| meta.id).collect();
-        known.retain(|id| live.contains(id));
-        let known = known.clone();
-        if known.is_empty() {
+        known.retain(|id, replaced| live.contains(id) && *replaced == shard.files.is_replaced(*id));
+        let left_alone: HashSet<SegmentId> = known.keys().copied().collect();
+        if left_alone.is_empty() {
             all.remove(&key);
         }
-        known
+        left_alone
     }
 
     /// Merges segments. Where they do not go together, those that do are merged none the less, and the others put aside: that
@@ -229,10 +232,11 @@ impl Merger {
                 Ok(rewritten) => merged.add(Merged::of(inputs.len(), &rewritten)),
                 Err(NotMerged { error, blame }) => {
                     let Some(apart) = blame.apart(&inputs) else { return Err(error) };
+                    let put_aside = apart.put_aside.iter().map(|meta| (meta.id, shard.files.is_replaced(meta.id)));
+                    let put_aside: PutAside = put_aside.collect();
                     let (shard, topic, segments) = (shard.log.id(), topic.id, inputs.len());
-                    let left_apart = apart.put_aside.len();
+                    let left_apart = put_aside.len();
                     tracing::info!(%shard, %topic, segments, left_apart, %error, "segments are not merged with each other");
-                    let put_aside = apart.put_aside.iter().map(|meta| meta.id);
                     self.put_aside.lock().entry((shard, topic)).or_default().extend(put_aside);
                     merged.left_apart += left_apart as u64;
                     parts.extend(apart.again);

@@ -1,8 +1,9 @@
 //! Inputs that cannot be read or do not go together: everything else is merged none the less.
 
-use stratalog_proto::ShardId;
+use stratalog_proto::{Error, ShardId};
 
 use super::*;
+use crate::rows::testing::{FakeCopies, rows_with};
 
 /// Damages the first block of a segment's file.
 fn damage(dir: &Path, meta: &SegmentMeta) {
@@ -24,6 +25,40 @@ async fn l5_a_damaged_segment_stays_behind_and_the_others_are_merged() {
     assert_eq!(setup.segments().iter().map(|meta| meta.rows).collect::<Vec<_>>(), [1, 3]);
     setup.check().await;
     setup.rows.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l5_a_segment_that_was_damaged_is_merged_once_a_whole_copy_is_here() {
+    let setup = Setup::new(1).await;
+    for n in 0..3 {
+        setup.seal(0, &[value(0, n, "")]).await;
+    }
+    let (segments, elsewhere) = (setup.segments(), tempfile::tempdir().unwrap());
+    setup.rows.stop().await;
+    for meta in &segments {
+        let name = stratalog_storage::col::segment_file_name(meta.id);
+        std::fs::copy(setup.dir.path().join(&name), elsewhere.path().join(&name)).unwrap();
+    }
+    damage(setup.dir.path(), &segments[1]);
+    let copies = FakeCopies::of(elsewhere.path());
+    *copies.fetched.lock() = |_| vec![Err(Error::new(Code::Unavailable, "nobody has it"))];
+    let topics = Arc::new(FixedTopics(vec![setup.logs.clone()]));
+    let rows = rows_with([setup.log.clone()], copies.clone(), topics, options()).await;
+    let (shard, deadline) = (ShardId(1), Instant::now() + Duration::from_secs(60));
+    rows.caught_up(deadline).await.unwrap();
+    let merged = rows.merge_now(&setup.logs).await.unwrap();
+    assert_eq!((merged.replaced, merged.left_apart), (2, 1));
+
+    eventually("it is found damaged", || !rows.missing(shard).is_empty()).await;
+    *copies.fetched.lock() = |bytes| vec![Ok(bytes.into())];
+    eventually("a whole copy is here", || {
+        rows.replicas.get(shard).unwrap().wanted.notify_one();
+        rows.missing(shard).is_empty()
+    })
+    .await;
+    let merged = rows.merge_now(&setup.logs).await.unwrap();
+    assert_eq!((merged.replaced, merged.made, merged.left_apart), (2, 1, 0));
+    rows.stop().await;
 }
 
 #[tokio::test]
