@@ -258,7 +258,7 @@ impl SegmentHandle {
 
     /// What was found wrong with the file since this was made: bytes that are not what was written, or cannot be read (L5).
     pub fn damage(&self) -> Option<&str> {
-        self.lease.damage.get().map(String::as_str)
+        self.lease.damage()
     }
 
     /// Tells later whether somebody still keeps the file in place.
@@ -303,7 +303,12 @@ impl Lease {
         read.inspect_err(|error| error.damage().into_iter().for_each(|what| self.note(what)))
     }
 
-    fn note(&self, what: String) {
+    /// What was found wrong with the file.
+    pub(crate) fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
+    }
+
+    pub(crate) fn note(&self, what: String) {
         // Of many damaged places the first is enough.
         let _ = self.damage.set(what);
     }

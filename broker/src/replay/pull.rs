@@ -40,6 +40,21 @@ impl Worker {
         blocking(move || build::make(&store, &log, pending)).await
     }
 
+    /// Has segments be fetched again whose files were found damaged by whoever read them, where another replica may have them
+    /// whole (L5).
+    pub(super) async fn look_into_suspects(&self, at: usize) {
+        let Some(shard) = self.shard(at).filter(|shard| shard.recs().has_suspects()) else { return };
+        if !self.peers.may_have(shard.id()) {
+            return;
+        }
+        let store = Arc::clone(shard.recs());
+        let damaged = blocking(move || Ok(store.look_into_suspects())).await.unwrap_or_default();
+        for (meta, what) in damaged {
+            tracing::error!(shard = %shard.id(), segment = %meta.id, what,
+                "L5: a replay segment is damaged; a whole copy is fetched from another replica");
+        }
+    }
+
     /// Asks other replicas for segments that nothing here can make.
     pub(super) async fn fetch_missing(&mut self, at: usize) {
         let Some(shard) = self.shard(at).filter(|shard| !shard.recs().is_waiting()) else { return };

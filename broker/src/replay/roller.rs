@@ -142,6 +142,7 @@ impl Worker {
     pub(super) async fn tend(&mut self) {
         for at in 0..self.cares.len() {
             self.make_expected(at).await;
+            self.look_into_suspects(at).await;
             self.fetch_missing(at).await;
             self.unlink_retired(at).await;
         }

@@ -34,6 +34,9 @@ struct Files {
     local: HashMap<SegmentId, Arc<RecHandle>>,
     /// Named by the manifest and found unusable, with the reason.
     damaged: HashMap<SegmentId, String>,
+    /// Segments that are here and were found damaged while they were in use: each stays, and serves what it has, until a
+    /// whole copy takes the place of its file; whether one has. If it is found damaged again, no further copy helps.
+    replaced: HashMap<SegmentId, bool>,
     /// Rolled or rewritten by an applied command, not here yet, in the order of the commands.
     expected: VecDeque<PendingRec>,
     /// Those that cannot be made any more, with what they were to be made of: it stays until they come from elsewhere.
@@ -47,6 +50,18 @@ struct Files {
 }
 
 impl Files {
+    /// Whether a file is here of which nobody knows that it is damaged.
+    fn is_whole(&self, id: SegmentId) -> bool {
+        self.local.contains_key(&id) && self.replaced.get(&id) != Some(&false)
+    }
+
+    /// Files of which reading failed, and that nobody has looked into.
+    fn suspects(&self) -> impl Iterator<Item = &Arc<RecHandle>> {
+        let is_suspect =
+            |handle: &&Arc<RecHandle>| handle.damage().is_some() && !self.replaced.contains_key(&handle.meta.id);
+        self.local.values().filter(is_suspect)
+    }
+
     /// A segment is not waited for any more. What it would have been made of goes, and is not waited for either: a segment
     /// that was rewritten twice is not made again once its last form is here.
     fn forget_expected(&mut self, id: SegmentId) {
@@ -131,10 +146,41 @@ impl RecStore {
         self.files.lock().local.contains_key(&id)
     }
 
-    /// The segments among `live` whose files are not here, damaged ones included.
+    /// The segments among `live` of which a whole file is wanted: those whose files are not here, and damaged ones.
     pub(crate) fn missing<'a>(&self, live: impl IntoIterator<Item = &'a Arc<RecMeta>>) -> Vec<Arc<RecMeta>> {
         let files = self.files.lock();
-        live.into_iter().filter(|meta| !files.local.contains_key(&meta.id)).cloned().collect()
+        live.into_iter().filter(|meta| !files.is_whole(meta.id)).cloned().collect()
+    }
+
+    /// Whether reading a file has failed in a way that nobody has looked into.
+    pub(crate) fn has_suspects(&self) -> bool {
+        self.files.lock().suspects().next().is_some()
+    }
+
+    /// Reads files again of which reading failed, all of each: those that are damaged are [missing](Self::missing) from now
+    /// on, though what is whole of them is still read; each with what is wrong. Blocks on the disk.
+    pub(crate) fn look_into_suspects(&self) -> Vec<(Arc<RecMeta>, String)> {
+        let suspects: Vec<Arc<RecHandle>> = self.files.lock().suspects().cloned().collect();
+        suspects.iter().filter_map(|suspect| self.look_into(suspect)).collect()
+    }
+
+    fn look_into(&self, suspect: &Arc<RecHandle>) -> Option<(Arc<RecMeta>, String)> {
+        // It has found nothing yet.
+        let again = Arc::new(self.handle(&suspect.meta));
+        let is_whole = again.verify().is_ok();
+        let files = &mut *self.files.lock();
+        let is_here = |known: &Arc<RecHandle>| Arc::ptr_eq(known, suspect);
+        let known = files.local.get_mut(&suspect.meta.id).filter(|known| is_here(known))?;
+        if is_whole {
+            // The device has come to itself.
+            *known = again;
+            return None;
+        }
+        // Where too many files are open, say, it cannot be told now.
+        let what = again.damage()?.to_owned();
+        files.replaced.insert(suspect.meta.id, false);
+        files.changes += 1;
+        Some((Arc::clone(&suspect.meta), what))
     }
 
     /// An applied command brought segments into the manifest. Those that this replica did not build wait for the roller;
@@ -222,7 +268,14 @@ impl RecStore {
         files.damaged.remove(&meta.id);
         files.lost.remove(&meta.id);
         files.forget_expected(meta.id);
-        files.local.entry(meta.id).or_insert(handle);
+        match files.replaced.get_mut(&meta.id) {
+            // What was found of the file before says nothing of this one.
+            Some(is_replaced) => {
+                *is_replaced = true;
+                files.local.insert(meta.id, handle);
+            }
+            None => _ = files.local.entry(meta.id).or_insert(handle),
+        }
         files.changes += 1;
     }
 
@@ -263,6 +316,7 @@ impl RecStore {
         let gone = std::mem::take(&mut files.retired);
         for meta in &gone {
             files.damaged.remove(&meta.id);
+            files.replaced.remove(&meta.id);
             files.lost.remove(&meta.id);
         }
         files.changes += u64::from(!gone.is_empty());

@@ -49,7 +49,7 @@ impl RecHandle {
             return Ok(reader.clone());
         }
         let reader = RecReader::open_leased(self.lease.clone())?;
-        reader.check_is(self.shard, &self.meta)?;
+        self.noted(reader.check_is(self.shard, &self.meta))?;
         Ok(slot.insert(Arc::new(reader)).clone())
     }
 
@@ -66,9 +66,23 @@ impl RecHandle {
         let reader = self.reader()?;
         if reader.verify()?.blake3 != self.meta.blake3 {
             let what = "the file's BLAKE3 is not the one in the manifest: it is another file";
-            return Err(RecError::corrupt(self.path(), 0..self.meta.bytes, what));
+            return self.noted(Err(RecError::corrupt(self.path(), 0..self.meta.bytes, what)));
         }
         Ok(())
+    }
+
+    /// What was found wrong with the file since this was made: bytes that are not what was written, or cannot be read (L5).
+    pub fn damage(&self) -> Option<&str> {
+        self.lease.damage()
+    }
+
+    /// Remembers that the file is whole, and another one.
+    fn noted(&self, checked: Result<(), RecError>) -> Result<(), RecError> {
+        checked.inspect_err(|error| {
+            if let RecError::Corrupt { what, .. } = error {
+                self.lease.note(what.clone());
+            }
+        })
     }
 
     /// Marks the file for unlinking when the last user lets go. Called once the manifest no longer names it.

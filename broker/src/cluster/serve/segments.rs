@@ -96,11 +96,13 @@ impl Source {
         match &asked.file {
             Some(Asked::Column(meta)) => {
                 let handle = broker.rows().segment(shard, SegmentMeta::try_from(meta)?)?;
+                check_whole(shard, handle.meta.id, handle.damage())?;
                 let (path, bytes) = (handle.path().to_owned(), handle.meta.bytes);
                 Self::of(&**replica.io(), &path, asked.offset..bytes, handle)
             }
             Some(Asked::Replay(meta)) => {
                 let handle = replica.recs().get(&Arc::new(RecMeta::try_from(meta)?))?;
+                check_whole(shard, handle.meta.id, handle.damage())?;
                 let (path, bytes) = (handle.path().to_owned(), handle.meta.bytes);
                 Self::of(&**replica.io(), &path, asked.offset..bytes, handle)
             }
@@ -128,6 +130,13 @@ impl Source {
         self.next = range.end;
         Ok(Frame { head: bytes::Bytes::new(), parts: vec![part] })
     }
+}
+
+/// Refuses to send a file of which it is known that it is damaged: another replica may have it whole.
+fn check_whole(shard: ShardId, segment: SegmentId, damage: Option<&str>) -> Result<(), Error> {
+    let Some(what) = damage else { return Ok(()) };
+    let message = format!("segment {segment} of shard {shard} is damaged on this node, too: {what}");
+    Err(Error::new(Code::CorruptData, message))
 }
 
 fn malformed(what: String) -> Error {

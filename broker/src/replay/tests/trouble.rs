@@ -151,6 +151,45 @@ async fn l4_the_log_stays_while_a_segment_that_another_replica_rolled_is_not_her
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l5_a_segment_that_is_found_damaged_while_it_is_read_is_replaced_by_a_whole_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let topic = saved(&dir).await;
+    let copied = tempfile::tempdir().unwrap();
+    for name in files(&dir, ".rec") {
+        std::fs::copy(dir.path().join("segments").join(&name), copied.path().join(&name)).unwrap();
+    }
+    let mut node = Node::start_with(&dir, Arc::new(Directory { dir: copied, damaged: 0.into() })).await;
+    let (store, meta) = (node.shard.recs().clone(), node.recs()[0].clone());
+    flip(&dir);
+    store.get(&meta).unwrap().verify().unwrap_err();
+    let suspect = store.get(&meta).unwrap();
+    assert!(store.has_suspects() && store.missing([&meta]).is_empty(), "nobody has looked into it");
+    let [(damaged, _)] = store.look_into_suspects().try_into().unwrap();
+    assert!(damaged == meta && store.missing([&meta]).len() == 1 && !store.has_suspects());
+    assert!(store.get(&meta).is_ok(), "what is whole of it is read meanwhile");
+    round(&mut node).await;
+    assert!(store.missing([&meta]).is_empty() && !Arc::ptr_eq(&store.get(&meta).unwrap(), &suspect));
+    node.check(topic, 100);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l5_a_damaged_segment_that_nobody_else_can_have_stays_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    saved(&dir).await;
+    let mut node = Node::start(&dir).await;
+    let (store, meta) = (node.shard.recs().clone(), node.recs()[0].clone());
+    flip(&dir);
+    store.get(&meta).unwrap().verify().unwrap_err();
+    round(&mut node).await;
+    assert!(store.missing([&meta]).is_empty() && store.get(&meta).is_ok());
+    flip(&dir);
+    assert!(store.look_into_suspects().is_empty());
+    assert!(store.get(&meta).unwrap().damage().is_none(), "the device has come to itself");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_replica_that_lost_a_segment_for_good_still_lets_go_of_its_log() {
     let dir = tempfile::tempdir().unwrap();
     let topic = saved(&dir).await;
