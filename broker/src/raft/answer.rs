@@ -19,7 +19,7 @@ use super::group::{Group, Raft, stopped};
 use super::log::GroupLog;
 use super::peers::{Incoming, Message};
 use super::receive_state::receive;
-use super::snapshots::{SnapshotData, meta_of};
+use super::snapshots::{SnapshotData, SnapshotMeta, meta_of};
 use super::types::{TypeConfig, Vote};
 use super::wire::{Answer, Request};
 
@@ -95,7 +95,7 @@ impl Group {
     ///
     /// # Errors
     /// [`Code::Overloaded`]: another one is being taken or received. [`Code::StorageFull`]: there is no room for it.
-    /// [`Code::CorruptData`]: it is not a snapshot. Errors of the disk, and of the peer. Nothing was changed then. Who
+    /// [`Code::CorruptData`]: it is not a snapshot, or contradicts what is committed. Errors of the disk, and of the peer. Nothing was changed then. Who
     /// stops waiting does not stop an install that has begun.
     pub(crate) async fn receive_state(&self, messages: Incoming) -> Result<Bytes, Error> {
         check_runs(self.log.shard(), &self.tasks)?;
@@ -103,6 +103,7 @@ impl Group {
         let changing = Arc::clone(&self.changing_state).try_lock_owned().map_err(busy)?;
         let (vote, received) = receive(&self.snapshots, messages, changing).await?;
         let meta = meta_of(&received.image)?;
+        self.check_goes_on(&meta).await?;
         let data = SnapshotData::Received(Box::new(received));
         let snapshot = SnapshotOf::<TypeConfig, SnapshotData> { meta, snapshot: data };
         let installed = self.raft.install_full_snapshot(vote, snapshot).await;
@@ -112,6 +113,22 @@ impl Group {
 }
 
 impl Group {
+    /// Refuses a snapshot that ends in a later term than what is committed here and not behind it: no leader has one (X1).
+    /// openraft would take it for damage of its own, and end the group.
+    async fn check_goes_on(&self, snapshot: &SnapshotMeta) -> Result<(), Error> {
+        let committed = self.raft.with_raft_state(|state| state.local_committed().copied()).await;
+        let committed = committed.map_err(|error| stopped(self.log.shard(), &error))?;
+        let Some((at, committed)) = snapshot.last_log_id.zip(committed) else { return Ok(()) };
+        if at <= committed || at.index > committed.index {
+            return Ok(());
+        }
+        let message = format!(
+            "a snapshot of shard {} from another replica was refused: it ends with {at}, and {committed} is committed here",
+            self.log.shard()
+        );
+        Err(Error::new(Code::CorruptData, message))
+    }
+
     fn hearing(&self) -> Hearing {
         let (heard, doubt) = (Arc::clone(&self.heard), Arc::clone(&self.doubt));
         Hearing { raft: self.raft.clone(), log: self.log.clone(), heard, doubt }

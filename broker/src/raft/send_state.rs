@@ -31,7 +31,8 @@ pub(super) fn messages(vote: Vote, snapshots: Arc<Snapshots>) -> BoxStream<'stat
     stream::once(all).flatten().boxed()
 }
 
-fn head(vote: Vote, image: &StateImage) -> Message {
+/// The first message of a snapshot.
+pub(super) fn head(vote: Vote, image: &StateImage) -> Message {
     let mut head = BytesMut::with_capacity(128);
     head.put_u8(Kind::StateHead as u8);
     head.put_slice(&encode_vote(&vote));

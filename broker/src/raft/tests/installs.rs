@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use stratalog_proto::{Code, RaftIndex};
+use openraft::async_runtime::watch::WatchReceiver;
+use stratalog_proto::{Code, RaftIndex, Term};
+use stratalog_storage::{LogPoint, StateImage};
 use tokio::time::timeout;
 
 use super::cluster::{ALL, Cluster, simulate};
-use crate::raft::peers::NoAnswer;
-use crate::raft::send_state::messages;
+use crate::raft::codec::encode_stored_membership;
+use crate::raft::peers::{Message, NoAnswer};
+use crate::raft::send_state::{head, messages};
+use crate::raft::types::Vote;
+use crate::raft::wire::Kind;
 
 /// Sends the leader's newest state file to a replica, whether it needs it or not.
 pub(super) async fn install(cluster: &Cluster, from: u64, to: u64) {
@@ -127,6 +132,32 @@ fn an_install_that_nobody_waits_for_any_more_is_finished_before_the_next_snapsho
         assert!(cluster.at(behind).log().retained().last > before.last);
         let staged = cluster.at(behind).disk.paths();
         assert!(staged.iter().all(|path| path.extension().is_none_or(|name| name != "tmp")), "{staged:?}");
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
+fn x1_a_snapshot_that_contradicts_what_is_committed_is_refused_and_the_group_goes_on() {
+    simulate(async {
+        let mut cluster = Cluster::start(8).await;
+        cluster.produce_some(4).await;
+        cluster.agree(&ALL).await;
+        let leader = cluster.leader().unwrap();
+        let told = ALL.into_iter().find(|id| *id != leader).unwrap();
+        let vote = cluster.at(told).log().vote().unwrap();
+        let (term, members) = (vote.leader_id.term + 1, cluster.at(told).group.raft.metrics());
+        let membership = encode_stored_membership(&members.borrow_watched().membership_config);
+        for index in 1..=cluster.at(told).machine.applied().0 {
+            let at = LogPoint { term: Term(term), index: RaftIndex(index) };
+            let image = StateImage { at, frontier: at, membership: membership.clone(), state: "a lie".into() };
+            let state = Message { head: vec![Kind::StateBytes as u8].into(), parts: vec![image.state.clone()] };
+            let lie = [head(Vote::new_committed(term, leader), &image), state].map(Ok);
+            let refused = cluster.at(told).group.receive_state(futures::stream::iter(lie).boxed()).await.unwrap_err();
+            assert!(refused.code == Code::CorruptData && refused.message.contains("committed here"), "{refused}");
+        }
+        cluster.produce_some(1).await;
+        assert_eq!(cluster.leader(), Some(leader), "its term is not believed either");
         cluster.settle().await;
         cluster.check();
     });
