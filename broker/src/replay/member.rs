@@ -39,6 +39,8 @@ pub(super) struct Care {
     pub(super) searched: Option<u64>,
     /// Packed segments that could not be rewritten; the others come before they are tried again.
     pub(super) unreadable: HashSet<SegmentId>,
+    /// Missing segments that no other replica gave when they were asked for last.
+    pub(super) not_given: HashSet<SegmentId>,
     looked: Looked,
 }
 
@@ -142,6 +144,7 @@ impl Care {
             doubtful: Vec::new(),
             searched: None,
             unreadable: HashSet::new(),
+            not_given: HashSet::new(),
             looked: Looked::default(),
         }
     }
@@ -172,6 +175,26 @@ impl Care {
     pub(super) fn missing(&mut self) -> Vec<Arc<RecMeta>> {
         self.look();
         self.looked.missing.clone()
+    }
+
+    /// What of all that is missing is to be fetched now: first what was never asked for in vain, and while fetching rests
+    /// after a failure nothing else.
+    pub(super) fn to_fetch(&mut self, now: Instant) -> Vec<Arc<RecMeta>> {
+        let mut missing = self.missing();
+        let ids: HashSet<SegmentId> = missing.iter().map(|meta| meta.id).collect();
+        self.not_given.retain(|id| ids.contains(id));
+        let rests = self.rests(Step::Fetch, now);
+        missing.retain(|meta| !(rests && self.not_given.contains(&meta.id)));
+        missing.sort_by_key(|meta| self.not_given.contains(&meta.id));
+        missing
+    }
+
+    /// How the fetch of a segment ended.
+    pub(super) fn fetched(&mut self, id: SegmentId, fetched: &Result<(), Error>) {
+        match fetched {
+            Ok(()) => _ = self.not_given.remove(&id),
+            Err(_) => _ = self.not_given.insert(id),
+        }
     }
 
     /// Whether every segment of the manifest is here, as far as the log may have to stay for it (L4).

@@ -1,6 +1,7 @@
 //! Segments that came to count and are not here: made again, or fetched from another replica.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use stratalog_proto::{Code, Error};
 
@@ -9,6 +10,9 @@ use super::roller::Worker;
 use super::steps::blocking;
 use super::{build, peers};
 use crate::shard::{PendingRec, Shard};
+
+/// Segments that may fail in one round: perhaps nobody can be reached, and other groups wait.
+const MAX_FAILURES: usize = 4;
 
 impl Worker {
     /// Makes the segments that were rolled elsewhere, or before the last crash, oldest first.
@@ -55,7 +59,7 @@ impl Worker {
         }
     }
 
-    /// Asks other replicas for segments that nothing here can make.
+    /// Asks other replicas for segments that nothing here can make. One that nobody gives does not hold up the others.
     pub(super) async fn fetch_missing(&mut self, at: usize) {
         let Some(shard) = self.shard(at).filter(|shard| !shard.recs().is_waiting()) else { return };
         let missing = self.cares[at].missing();
@@ -64,16 +68,22 @@ impl Worker {
             let first = shard.group().log().retained().first;
             missing.iter().filter(|meta| meta.through < first).for_each(|meta| shard.recs().lose(meta.id));
         }
-        if missing.is_empty() || !self.may(Step::Fetch, at) {
-            return;
-        }
-        for meta in missing {
-            let fetched = peers::fetch(&*self.peers, shard.recs(), &meta).await;
-            self.cares[at].ended(Step::Fetch, &fetched);
-            if fetched.is_err() {
-                return;
+        let mut failures = Vec::new();
+        for meta in self.cares[at].to_fetch(Instant::now()) {
+            if self.is_stopping() || failures.len() >= MAX_FAILURES {
+                break;
             }
-            self.metrics.rec_written(meta.bytes);
+            let fetched = peers::fetch(&*self.peers, shard.recs(), &meta).await;
+            self.cares[at].fetched(meta.id, &fetched);
+            match fetched {
+                Ok(()) => self.metrics.rec_written(meta.bytes),
+                Err(error) => failures.push(error),
+            }
+        }
+        // What failed before, and was left out now, rests on.
+        let care = &mut self.cares[at];
+        if !failures.is_empty() || care.not_given.is_empty() {
+            care.ended(Step::Fetch, &failures.into_iter().next().map_or(Ok(()), Err));
         }
     }
 }

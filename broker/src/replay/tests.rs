@@ -317,6 +317,41 @@ async fn a_replica_that_lost_its_segments_fetches_them_and_checks_what_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_nobody_has_holds_up_no_other_and_is_asked_for_again_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir).await;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 100).await;
+    for _ in 0..3 {
+        node.worker.roll(0).await.unwrap();
+    }
+    node.worker.snapshot(0).await.unwrap();
+    let recs = node.recs();
+    assert_eq!(recs.len(), 3);
+    node.stop().await;
+
+    let (peer, away) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let lost = peer.path().join(rec_file_name(recs[0].id));
+    for meta in &recs {
+        let name = rec_file_name(meta.id);
+        std::fs::rename(dir.path().join("segments").join(&name), peer.path().join(&name)).unwrap();
+    }
+    std::fs::rename(&lost, away.path().join("lost")).unwrap();
+    let mut node = Node::start_with(&dir, Arc::new(Directory { dir: peer, damaged: 0.into() })).await;
+    node.worker.round().await;
+    let here = |node: &Node| recs.iter().map(|meta| node.shard.recs().has(meta.id)).collect::<Vec<_>>();
+    assert_eq!(here(&node), [false, true, true]);
+    std::fs::rename(away.path().join("lost"), &lost).unwrap();
+    node.worker.round().await;
+    assert_eq!(here(&node), [false, true, true], "it rests");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    node.worker.round().await;
+    assert_eq!(here(&node), [true; 3]);
+    node.check(topic, 100);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_roll_of_a_topic_that_is_deleted_meanwhile_is_built_again_without_it() {
     use stratalog_proto::entry::Command;
     use stratalog_proto::internal;
