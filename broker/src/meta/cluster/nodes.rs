@@ -151,9 +151,33 @@ impl Cluster {
         }
         let view = Arc::make_mut(&mut self.view);
         view.nodes.remove(&node);
-        view.shards.values_mut().for_each(|placement| placement.replicas.retain(|_, replica| replica.node != node));
         view.removed_nodes.insert(node);
+        let mut never_begun = Vec::new();
+        for (shard, placement) in &mut view.shards {
+            let was_new = placement.is_new();
+            placement.replicas.retain(|_, replica| replica.node != node);
+            never_begun.extend((was_new && placement.replicas.is_empty()).then_some(*shard));
+        }
+        self.place_anew(&never_begun)?;
         Ok(CommandResult::Done)
+    }
+
+    /// Gives shards that lost all of their replicas before anybody had begun their groups one each on another node, where
+    /// there are the fewest: nothing was in them, and nothing is lost.
+    fn place_anew(&mut self, shards: &[ShardId]) -> Result<(), Error> {
+        let mut replicas: BTreeMap<NodeId, usize> = self.view.nodes.keys().map(|node| (*node, 0)).collect();
+        for replica in self.view.shards.values().flat_map(|placement| placement.replicas.values()) {
+            *replicas.entry(replica.node).or_default() += 1;
+        }
+        for shard in shards {
+            let free = replicas.iter_mut().min_by_key(|(node, count)| (!self.view.is_active(**node), **count, **node));
+            let Some((node, count)) = free else { break };
+            let founding = ReplicaView { node: *node, role: Role::Founding };
+            *count += 1;
+            let replica = self.take_replica();
+            self.placement_mut(*shard)?.replicas.insert(replica, founding);
+        }
+        Ok(())
     }
 
     pub(crate) fn raise_level(&mut self, raise: &internal::RaiseLevel) -> Result<CommandResult, Error> {

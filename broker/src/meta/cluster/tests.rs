@@ -242,6 +242,23 @@ fn who_gives_up_its_vote_in_the_metadata_goes_on_learning() {
 }
 
 #[test]
+fn a_shard_that_never_began_and_lost_all_its_nodes_is_placed_anew() {
+    let mut cluster = grown(4, 1);
+    drain(&mut cluster, 4).unwrap();
+    for _ in 0..3 {
+        create(&mut cluster, &[2]).unwrap();
+    }
+    let begins = replicas(&cluster, 4)[0].0;
+    changed(&mut cluster, 4, begins, Role::Founding.number()).unwrap();
+    let next = cluster.view.next_replica;
+    remove(&mut cluster, 2, true).unwrap();
+    assert_eq!(replicas(&cluster, 2), [(next, 3, Role::Founding)], "where there is the least, and nobody drains");
+    assert_eq!(replicas(&cluster, 3), [(next + 1, 1, Role::Founding)]);
+    assert_eq!(replicas(&cluster, 4), [], "what was in it is lost, and it does not begin once more");
+    changed(&mut cluster, 2, next, Role::Founding.number()).unwrap();
+}
+
+#[test]
 fn a_node_with_replicas_is_removed_only_with_force() {
     let mut cluster = grown(3, 2);
     let error = cluster.remove_node(&internal::RemoveNode { node: 1, force: false }).unwrap_err();
