@@ -41,7 +41,7 @@ pub use cluster::{
 };
 pub use erase::{ErasureInfo, ErasurePhase, ErasureState};
 pub use events::Events;
-pub use fetch::{FetchRequest, FetchedBatches, FetchedPartition};
+pub use fetch::{FetchRequest, FetchedBatches, FetchedPartition, ReadFrom};
 pub use identity::{DirLock, lock_to_inspect};
 pub use lines::{RecordLines, joined_limit};
 pub use multiline::Multiline;

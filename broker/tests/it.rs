@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use bytes::{Bytes, BytesMut};
-use stratalog_broker::{Broker, BrokerOptions, FetchRequest, FetchedPartition, OffsetAt};
+use stratalog_broker::{Broker, BrokerOptions, FetchRequest, FetchedPartition, OffsetAt, ReadFrom};
 use stratalog_proto::batch::{Batch, BatchBuilder, BatchError, Compression};
 use stratalog_proto::config::{Format, TopicConfig};
 use stratalog_proto::{Code, Error, Offset, PartitionId, ProducerId, Token};
@@ -35,6 +35,8 @@ mod retention;
 mod rolling;
 #[path = "it/routing.rs"]
 mod routing;
+#[path = "it/zones.rs"]
+mod zones;
 
 use failing_disk::FailingDisk;
 
@@ -85,7 +87,7 @@ fn from(topic: &str, offset: u64) -> FetchRequest {
         partitions,
         max_bytes: 1 << 20,
         max_wait: Duration::ZERO,
-        from_follower: false,
+        from: ReadFrom::Leader,
     }
 }
 

@@ -57,6 +57,11 @@ impl Client {
         self.nodes.current().clone()
     }
 
+    /// The node at an address, host:port, if it is one of those that are known.
+    pub(crate) fn node_at(&self, address: &str) -> Option<Node> {
+        self.nodes.get(address).cloned()
+    }
+
     /// Asks another node from now on.
     pub(crate) fn leave(&self, node: &Node) {
         self.nodes.leave(node);

@@ -56,7 +56,7 @@ fn unknown<'a>(status: &'a ClusterStatus, nodes: &Nodes) -> Vec<&'a ClusterNode>
 }
 
 /// The node that is told of, if it answers where it is said to be.
-async fn found(told: &ClusterNode, cluster: &str) -> Option<Node> {
+pub(crate) async fn found(told: &ClusterNode, cluster: &str) -> Option<Node> {
     let node = timeout(CONNECTED_WITHIN, Node::at(&told.grpc_address)).await.ok()??;
     let answer = status_of(&node).await?;
     is_that_node(&answer, told, cluster).then_some(node)
@@ -67,7 +67,7 @@ fn is_that_node(answer: &ClusterStatus, told: &ClusterNode, cluster: &str) -> bo
 }
 
 /// The cluster as a node sees it; `None` if it does not say.
-async fn status_of(node: &Node) -> Option<ClusterStatus> {
+pub(crate) async fn status_of(node: &Node) -> Option<ClusterStatus> {
     let mut cluster = node.cluster();
     let answer = timeout(ANSWER_WITHIN, cluster.get_cluster(GetClusterRequest {})).await;
     Some(answer.ok()?.ok()?.into_inner())

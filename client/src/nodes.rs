@@ -93,6 +93,11 @@ impl Nodes {
             Some(current) => Ok(Self::of(nodes, current)),
             None => Err(nobody(&unreachable)),
         }
+    /// The node at `address`, host:port.
+    pub(crate) fn get(&self, address: &str) -> Option<&Node> {
+        self.iter().find(|node| node.is_at(address))
+    }
+
     }
 
     fn of(given: Vec<Node>, current: usize) -> Self {
@@ -141,6 +146,11 @@ impl Nodes {
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.iter().count()
+    /// Whether its address is this one, host:port.
+    pub(crate) fn is_at(&self, address: &str) -> bool {
+        self.address.strip_prefix("http://") == Some(address)
+    }
+
     }
 }
 

@@ -317,7 +317,8 @@ Without --output, each record's value is written as it was produced, followed by
 Examples:
   stratalog consume logs --count 10
   stratalog consume logs --from -1h --follow
-  stratalog consume logs --partition 0 --from 1500 --output ndjson")]
+  stratalog consume logs --partition 0 --from 1500 --output ndjson
+  stratalog consume logs --follow --zone eu-1a")]
 pub(crate) struct Consume {
     /// The topic
     pub(crate) topic: String,
@@ -332,8 +333,11 @@ pub(crate) struct Consume {
     pub(crate) follow: bool,
     /// Read the replica of the node that is asked, if it has one: less travels between nodes, and records come a little
     /// later
-    #[arg(long)]
+    #[arg(long, conflicts_with = "zone")]
     pub(crate) from_follower: bool,
+    /// The zone where this runs: read the replicas of the nodes whose `cluster.zone` it is, as far as they are up to date
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) zone: Option<String>,
     /// End after this many records
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) count: Option<u64>,

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
 use stratalog_bench_log::{Failure, Goal, Noise, RECORD_BYTES, Report};
-use stratalog_broker::{Broker, BrokerOptions, FetchRequest};
+use stratalog_broker::{Broker, BrokerOptions, FetchRequest, ReadFrom};
 use stratalog_client::{Client, Compression, ConsumerOptions, OutRecord, ProducerOptions, Stop};
 use stratalog_gateway::{Gateway, GatewayOptions, serve_grpc};
 use stratalog_proto::config::{Format, TopicConfig};
@@ -184,7 +184,7 @@ async fn fetch(broker: &Broker, topic: &str, records: usize) -> Result<Cost, Fai
             // One batch, of whatever size.
             max_bytes: 1,
             max_wait: std::time::Duration::ZERO,
-            from_follower: false,
+            from: ReadFrom::Leader,
         };
         for fetched in broker.fetch(request).await? {
             next += (fetched.result?.len() * records) as u64;

@@ -4,6 +4,7 @@
 //! there is nothing anywhere do the groups wait, and the first one with something ends it for all.
 
 mod gather;
+mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,9 +19,10 @@ use super::Broker;
 use super::read::shard_of;
 use crate::cluster::route::{Leader, Missed, fetch_frame, fetched};
 use crate::fetch::{
-    FetchRequest, FetchedBatches, FetchedPartition, MAX_FETCH_BYTES, MAX_FETCH_WAIT, fetch, refuse_repeated,
+    FetchRequest, FetchedBatches, FetchedPartition, MAX_FETCH_BYTES, MAX_FETCH_WAIT, ReadFrom, fetch, refuse_repeated,
 };
 use gather::gather;
+use places::{Failures, Group};
 
 /// How long a fetch looks for a leader, if it would not wait as long for records.
 const LEADER_WAIT: Duration = Duration::from_secs(1);
@@ -28,22 +30,8 @@ const LEADER_WAIT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(25);
 /// What another node may take longer than it was asked to wait.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
-
-/// Partitions that are read in one place.
-struct Group {
-    /// `None`: nobody leads their shards, as far as is known.
-    place: Option<Leader>,
-    partitions: Vec<(PartitionId, Offset)>,
-}
-
-impl Group {
-    /// The partitions of a node that did not answer in time. It is not believed to lead them from then on: it may hang, and
-    /// would be asked in vain for ever, as long as the other groups have something.
-    fn silent(&self) -> Vec<FetchedPartition> {
-        let why = "the node that leads the shard of the partition, as far as is known, did not answer in time";
-        all_without(&self.partitions, &Error::new(Code::NotLeader, why))
-    }
-}
+/// The same for one that is asked only because it is near: the leader answers as well.
+const REPLICA_WAIT: Duration = Duration::from_secs(2);
 
 impl Broker {
     /// Reads record batches; waits up to `max_wait` until there is one.
@@ -66,7 +54,8 @@ impl Broker {
         Ok(fetched)
     }
 
-    /// Reads partitions of shards that this node leads; those of others have [`Code::NotLeader`] as their result.
+    /// Reads partitions of shards that this node leads, and those of which it has a replica that may answer, which is one
+    /// that is up to date ([`ReadFrom::Zone`]); the others have [`Code::NotLeader`] as their result.
     ///
     /// # Errors
     /// [`Code::InvalidRequest`] if a partition is named twice.
@@ -75,17 +64,20 @@ impl Broker {
         topic: &TopicInfo,
         request: &FetchRequest,
     ) -> Result<Vec<FetchedPartition>, Error> {
-        let leads: BTreeMap<ShardId, bool> =
-            self.shards.all().iter().map(|shard| (shard.id(), self.router.leads(shard.id()))).collect();
-        let is_led = |partition: PartitionId| {
+        let may_answer = |shard: ShardId| match request.from {
+            ReadFrom::Zone => self.is_fresh(shard),
+            ReadFrom::Leader | ReadFrom::Replica => self.router.leads(shard),
+        };
+        let answering: BTreeMap<ShardId, bool> =
+            self.shards.all().iter().map(|shard| (shard.id(), may_answer(shard.id()))).collect();
+        let is_here = |partition: PartitionId| {
             // A partition that does not exist is refused by whoever is asked.
-            topic.shards.get(partition.0 as usize).is_none_or(|shard| leads.get(shard).copied().unwrap_or(false))
+            topic.shards.get(partition.0 as usize).is_none_or(|shard| answering.get(shard).copied().unwrap_or(false))
         };
         let (here, elsewhere): (Vec<_>, Vec<_>) =
-            request.partitions.iter().partition(|(partition, _)| is_led(*partition));
+            request.partitions.iter().partition(|(partition, _)| is_here(*partition));
         let here = FetchRequest { partitions: here, ..request.clone() };
-        let fetched = self.fetch_replicas(topic, &here).await?;
-        let mut fetched = self.confirm_ends(topic, &here, fetched).await?;
+        let mut fetched = self.fetch_led_or_followed(topic, &here).await?;
         let not_led = Error::new(Code::NotLeader, "this node does not lead the shard of the partition");
         fetched.extend(elsewhere.into_iter().map(|(partition, _)| without_answer(partition, not_led.clone())));
         Ok(fetched)
@@ -156,8 +148,12 @@ impl Broker {
             let found =
                 found.into_iter().zip(&groups).flat_map(|(found, group)| found.unwrap_or_else(|| group.silent()));
             let found: Vec<_> = found.collect();
-            let failed = self.note_failures(topic, request, &found, &mut only_leader);
-            if found.iter().any(has_answer) || !failed || Instant::now() >= patience {
+            let failures = self.note_failures(topic, &groups, &found, &mut only_leader);
+            if failures == Failures::OfReplicas {
+                // Each shard ends up here once.
+                continue;
+            }
+            if found.iter().any(has_answer) || failures == Failures::None || Instant::now() >= patience {
                 return Ok(in_order(&request.partitions, found));
             }
             tokio::time::sleep(PAUSE).await;
@@ -183,13 +179,15 @@ impl Broker {
                     self.fetch_led_or_followed(topic, &here).await.map_err(Missed::from)
                 }
                 Some(Leader::At(node)) => {
-                    let frame = fetch_frame(topic.id, &group.partitions, max_bytes, max_wait);
-                    let asked = self.router.ask(node, Method::Fetch, frame, max_wait + ANSWER_WAIT).await;
-                    asked.and_then(fetched)
+                    let frame = fetch_frame(topic.id, &group.partitions, group.by_replicas, max_bytes, max_wait);
+                    let late = if group.by_replicas { REPLICA_WAIT } else { ANSWER_WAIT };
+                    self.router.ask(node, Method::Fetch, frame, max_wait + late).await.and_then(fetched)
                 }
             };
             answer.unwrap_or_else(|missed| {
                 let error = match missed {
+                    // What a replica refuses, the leader may answer.
+                    Missed::Refused(error) if group.by_replicas => Error::new(Code::NotLeader, error.message),
                     Missed::Refused(error) => error,
                     // A fetch changes nothing: it may be asked again in either case.
                     Missed::NotDone { why, .. } | Missed::Unknown(why) => Error::new(Code::NotLeader, why),
@@ -222,61 +220,6 @@ impl Broker {
             }
         }
         found
-    }
-
-    /// Partitions by who reads them.
-    async fn groups(&self, topic: &TopicInfo, request: &FetchRequest, only_leader: &BTreeSet<ShardId>) -> Vec<Group> {
-        let mut places: BTreeMap<ShardId, Option<Leader>> = BTreeMap::new();
-        let mut groups: BTreeMap<Option<Leader>, Vec<(PartitionId, Offset)>> = BTreeMap::new();
-        for (partition, offset) in &request.partitions {
-            let place = match topic.shards.get(partition.0 as usize) {
-                // It does not exist, which this node can say as well as any other.
-                None => Some(Leader::Here),
-                Some(shard) => match places.get(shard) {
-                    Some(place) => *place,
-                    None => {
-                        let follows = request.from_follower && !only_leader.contains(shard);
-                        let place = self.place_of(*shard, follows).await;
-                        places.insert(*shard, place);
-                        place
-                    }
-                },
-            };
-            groups.entry(place).or_default().push((*partition, *offset));
-        }
-        groups.into_iter().map(|(place, partitions)| Group { place, partitions }).collect()
-    }
-
-    async fn place_of(&self, shard: ShardId, from_follower: bool) -> Option<Leader> {
-        if from_follower && self.shards.get(shard).is_some() {
-            return Some(Leader::Here);
-        }
-        match self.router.known_leader(shard) {
-            Some(leader) => Some(leader),
-            None => self.router.ask_replicas(shard).await.map(Leader::At),
-        }
-    }
-
-    /// Remembers where a partition was not read and may be elsewhere; whether there was one.
-    fn note_failures(
-        &self,
-        topic: &TopicInfo,
-        request: &FetchRequest,
-        found: &[FetchedPartition],
-        only_leader: &mut BTreeSet<ShardId>,
-    ) -> bool {
-        let mut failed = false;
-        for partition in found.iter().filter(|partition| partition.result.is_err()) {
-            let Some(shard) = topic.shards.get(partition.partition.0 as usize) else { continue };
-            let followed = request.from_follower && self.shards.get(*shard).is_some() && !self.router.leads(*shard);
-            if followed && only_leader.insert(*shard) {
-                failed = true;
-            } else if is_not_led(partition) {
-                self.router.forget_leader(*shard);
-                failed = true;
-            }
-        }
-        failed
     }
 }
 

@@ -40,8 +40,20 @@ pub struct FetchRequest {
     pub max_bytes: usize,
     /// How long to wait until there is something.
     pub max_wait: Duration,
-    /// A replica of this node may answer, up to what it has applied (L3), though another node leads.
-    pub from_follower: bool,
+    /// Who answers.
+    pub from: ReadFrom,
+}
+
+/// Who answers a fetch. A replica answers up to what it has applied (L3); what it cannot answer, the leader does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// Whoever leads.
+    #[default]
+    Leader,
+    /// The replica of the node that is asked, if it has one.
+    Replica,
+    /// A replica in the zone of the node that is asked, of that node or of another one, which is up to date but for a moment.
+    Zone,
 }
 
 /// What one partition answers.

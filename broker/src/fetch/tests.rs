@@ -47,7 +47,7 @@ impl Hosted {
 
 fn request(partitions: &[u32], max_bytes: usize) -> FetchRequest {
     let partitions = partitions.iter().map(|partition| (PartitionId(*partition), Offset(0))).collect();
-    FetchRequest { topic: "t".to_owned(), partitions, max_bytes, max_wait: Duration::ZERO, from_follower: false }
+    FetchRequest { topic: "t".to_owned(), partitions, max_bytes, max_wait: Duration::ZERO, from: ReadFrom::Leader }
 }
 
 /// The batches of a partition's answer, checked.

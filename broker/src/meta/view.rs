@@ -145,11 +145,35 @@ impl ClusterView {
         replicas.iter().find(|(_, view)| view.node == node).map(|(replica, _)| *replica)
     }
 
+    /// Other nodes in the zone of a node that have a voter of a shard. A node that names no zone has none.
+    pub(crate) fn neighbours(&self, node: NodeId, shard: ShardId) -> impl Iterator<Item = NodeId> {
+        let zone = |node: NodeId| self.nodes.get(&node).map(|view| &view.zone).filter(|zone| !zone.is_empty());
+        let voters = self.shards.get(&shard).into_iter().flat_map(Placement::voter_nodes);
+        let here = zone(node);
+        voters.filter(move |other| here.is_some() && *other != node && zone(*other) == here)
+    }
+
     /// Every replica that a node has, or is to have.
     pub(crate) fn replicas_on(&self, node: NodeId) -> impl Iterator<Item = (ShardId, ReplicaId, Role)> {
         self.shards.iter().flat_map(move |(shard, placement)| {
             let here = placement.replicas.iter().filter(move |(_, view)| view.node == node);
             here.map(move |(replica, view)| (*shard, *replica, view.role))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::testing::{cluster, nodes};
+    use super::*;
+
+    #[test]
+    fn neighbours_are_in_the_same_zone_and_have_a_voter() {
+        let zones = ["", "a", "b", "a", "a", "", ""];
+        let view = cluster(nodes(6, |node| zones[node as usize]), &[&[1, 2, 3], &[3, 4, 5], &[5, 6]]);
+        let of = |node, shard| view.neighbours(NodeId(node), ShardId(shard)).map(|node| node.0).collect::<Vec<_>>();
+        assert_eq!([of(1, 1), of(2, 1), of(4, 1)], [vec![3], vec![], vec![1, 3]]);
+        assert_eq!([of(1, 2), of(3, 2), of(4, 2)], [vec![3, 4], vec![4], vec![3]]);
+        assert!([of(5, 3), of(1, 9), of(9, 1)].concat().is_empty(), "without a zone every node is far");
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::doubt::{Doubt, no_more, own_end};
 use super::group::{Group, Raft, stopped};
+use super::heard::Heard;
 use super::log::GroupLog;
 use super::peers::{Incoming, Message};
 use super::receive_state::receive;
@@ -150,13 +151,14 @@ impl Group {
 struct Hearing {
     raft: Raft,
     log: GroupLog,
-    heard: Arc<Mutex<Option<Instant>>>,
+    heard: Arc<Mutex<Heard>>,
     doubt: Arc<Doubt>,
 }
 
 impl Hearing {
     /// Takes note of what it says, unless it has yet to hear what this replica may have forgotten.
     fn admit(&self, append: &AppendEntriesRequest<TypeConfig>) -> Result<(), Error> {
+        self.heard.lock().says(append.leader_commit.map_or(0, |id| id.index));
         if !self.log.is_doubted() {
             return Ok(());
         }
@@ -173,7 +175,7 @@ impl Hearing {
         if !matches!(answer, Answer::Appended(_)) {
             return;
         }
-        *self.heard.lock() = Some(Instant::now());
+        self.heard.lock().answered(Instant::now());
         if self.log.is_doubted() && self.doubt.is_reached(own_end(&self.log)) {
             no_more(&self.raft, &self.log, "a leader");
         }

@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, RaftIndex, ShardId, Term};
 use stratalog_storage::StateFiles;
 use tokio::sync::{oneshot, watch};
-use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::doubt::Doubt;
+use super::heard::Heard;
 use super::log::GroupLog;
 use super::machine::Machine;
 use super::members::end_changes;
@@ -42,8 +42,8 @@ pub(crate) struct Group {
     pub(super) role: watch::Receiver<RoleNow>,
     /// Its start is over: from now on an error of its own stops the process.
     pub(super) serves: watch::Sender<bool>,
-    /// When a leader was heard of last.
-    pub(super) heard: Arc<Mutex<Option<Instant>>>,
+    /// What leaders said.
+    pub(super) heard: Arc<Mutex<Heard>>,
     pub(super) doubt: Arc<Doubt>,
     /// Ends with this.
     pub(super) tasks: CancellationToken,

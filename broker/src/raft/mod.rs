@@ -21,6 +21,7 @@ mod doubt;
 mod follow;
 mod group;
 mod group_state;
+mod heard;
 mod index;
 mod install;
 mod lead;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use openraft::LinearizerOption;
 use openraft::errors::{LinearizableReadError, RaftError};
 use stratalog_proto::{Code, Error, RaftIndex};
+use tokio::time::Instant;
 
 use super::group::Group;
 
@@ -32,7 +33,13 @@ impl Group {
 
     /// How long ago a leader was heard of; `None` before the first time. Not of interest on a leader.
     pub(crate) fn last_heard(&self) -> Option<Duration> {
-        self.heard.lock().map(|at| at.elapsed())
+        self.heard.lock().last().map(|at| at.elapsed())
+    }
+
+    /// How long ago nothing was committed that lies above `applied`, by what this replica heard of its leaders; `None` if that
+    /// is longer ago than it remembers. Not of interest on a leader.
+    pub(crate) fn age_of(&self, applied: RaftIndex) -> Option<Duration> {
+        self.heard.lock().age_of(applied.0, Instant::now())
     }
 
     /// That this replica does not lead, and who does as far as it knows.

@@ -98,7 +98,7 @@ pub(super) async fn replica_of(broker: &Broker, partition: u32) -> Vec<Bytes> {
     let (mut batches, mut next) = (Vec::new(), Offset(0));
     loop {
         let partitions = vec![(PartitionId(partition), next)];
-        let request = FetchRequest { partitions, from_follower: true, ..from("t", 0) };
+        let request = FetchRequest { partitions, from: ReadFrom::Replica, ..from("t", 0) };
         let fetched = fetch_one(broker, request).await;
         let more = as_produced(&fetched);
         if more.is_empty() {

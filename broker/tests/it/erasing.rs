@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use stratalog_broker::{Broker, BrokerOptions, ErasureInfo, ErasureState, FetchRequest, ReplayOptions};
+use stratalog_broker::{Broker, BrokerOptions, ErasureInfo, ErasureState, FetchRequest, ReadFrom, ReplayOptions};
 use stratalog_proto::batch::{Batch, BatchBuilder, Compression};
 use stratalog_proto::config::{Format, TopicConfig};
 use stratalog_proto::{Code, JobId, Offset, PartitionId};
@@ -61,7 +61,7 @@ async fn consume(broker: &Broker, topic: &str, partition: u32) -> Vec<(u64, Byte
             partitions,
             max_bytes: 1 << 20,
             max_wait: Duration::ZERO,
-            from_follower: false,
+            from: ReadFrom::Leader,
         };
         let fetched = broker.fetch(request).await.unwrap().remove(0);
         if next < fetched.log_start {

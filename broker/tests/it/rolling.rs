@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use stratalog_broker::{Broker, BrokerOptions, FetchRequest, ReplayOptions};
+use stratalog_broker::{Broker, BrokerOptions, FetchRequest, ReadFrom, ReplayOptions};
 use stratalog_proto::batch::{Batch, BatchBuilder, Compression};
 use stratalog_proto::config::{Format, TopicConfig};
 use stratalog_proto::{Code, Offset, PartitionId};
@@ -90,7 +90,7 @@ async fn read_all(broker: &Broker, topic: &str, partition: PartitionId) -> Vec<B
             partitions: vec![(partition, next)],
             max_bytes: 300_000,
             max_wait: Duration::ZERO,
-            from_follower: false,
+            from: ReadFrom::Leader,
         };
         let fetched = broker.fetch(request).await.unwrap().remove(0);
         let batches: Vec<Bytes> =

@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 
 use super::decode::{Extent, decode};
 use super::positions::{Position, Positions};
+use super::source::{Source, Sources};
 use super::{ConsumedRecord, ConsumerOptions};
-use crate::nodes::{MAX_MESSAGE_BYTES, Node};
+use crate::nodes::MAX_MESSAGE_BYTES;
 use crate::retry::backoff;
 use crate::{Client, ClientError};
 
@@ -24,6 +25,7 @@ const LATE_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct Fetcher {
     client: Client,
+    sources: Sources,
     topic: String,
     options: ConsumerOptions,
     positions: Positions,
@@ -33,12 +35,13 @@ pub(super) struct Fetcher {
 impl Fetcher {
     pub(super) fn new(
         client: Client,
+        sources: Sources,
         topic: &str,
         options: ConsumerOptions,
         positions: Positions,
         answers: mpsc::Sender<Result<Vec<ConsumedRecord>, ClientError>>,
     ) -> Self {
-        Self { client, topic: topic.to_owned(), options, positions, answers }
+        Self { client, sources, topic: topic.to_owned(), options, positions, answers }
     }
 
     /// Fetches until everything asked for was read, an error is final, or nobody reads any more. The node is asked for the
@@ -52,8 +55,8 @@ impl Fetcher {
                 self.deliver(pieces).await;
                 return;
             }
-            let node = self.client.node();
-            let (fetched, go_on) = tokio::join!(self.fetch(&node, wanted), self.deliver(std::mem::take(&mut pieces)));
+            let source = self.sources.choose(Instant::now());
+            let (fetched, go_on) = tokio::join!(self.fetch(&source, wanted), self.deliver(std::mem::take(&mut pieces)));
             if !go_on {
                 return;
             }
@@ -70,14 +73,14 @@ impl Fetcher {
                 return self.fail(error).await;
             }
             failing = Some((since, failures));
-            self.client.leave(&node);
+            self.sources.leave(&source, Instant::now());
             tokio::time::sleep(backoff(failures.div_ceil(self.client.node_count() as u32))).await;
         }
     }
 
     async fn fetch(
         &self,
-        node: &Node,
+        source: &Source,
         partitions: Vec<v1::FetchPartition>,
     ) -> Result<Vec<v1::FetchedPartition>, ClientError> {
         let request = v1::FetchRequest {
@@ -86,14 +89,16 @@ impl Fetcher {
             max_bytes: self.options.max_bytes.min(MAX_FETCH_BYTES),
             max_wait_ms: self.options.max_wait.as_millis().try_into().unwrap_or(u32::MAX),
             from_follower: self.options.from_follower,
+            from_zone: source.is_near,
         };
-        let mut log = node.log();
+        let mut log = source.node.log();
         let fetched = log.fetch(request);
-        if self.client.node_count() == 1 {
+        if self.client.node_count() == 1 && !source.is_near {
             return Ok(fetched.await?.into_inner().partitions);
         }
         let within = self.options.max_wait + LATE_AFTER;
-        let late = |_| ClientError::new(Code::Unavailable, format!("{} did not answer in {within:?}", node.address()));
+        let late =
+            |_| ClientError::new(Code::Unavailable, format!("{} did not answer in {within:?}", source.node.address()));
         Ok(tokio::time::timeout(within, fetched).await.map_err(late)??.into_inner().partitions)
     }
 

@@ -4,6 +4,7 @@ mod decode;
 mod fetcher;
 mod options;
 mod positions;
+mod source;
 
 use bytes::Bytes;
 use stratalog_proto::{Offset, PartitionId};
@@ -15,6 +16,7 @@ pub use options::{ConsumerOptions, Start, Stop};
 use crate::{Client, ClientError};
 use fetcher::Fetcher;
 use positions::Positions;
+use source::Sources;
 
 /// A record as it was produced, with the place that the log gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +67,8 @@ impl Client {
     pub async fn consumer(&self, topic: &str, options: ConsumerOptions) -> Result<Consumer, ClientError> {
         let positions = Positions::resolve(self, topic, &options).await?;
         let (sender, answers) = mpsc::channel(options.prefetch.max(1));
-        let fetcher = Fetcher::new(self.clone(), topic, options, positions, sender);
+        let sources = Sources::find(self.clone(), options.zone.as_deref()).await;
+        let fetcher = Fetcher::new(self.clone(), sources, topic, options, positions, sender);
         let task = tokio::spawn(fetcher.run());
         Ok(Consumer { answers, fetcher: task.abort_handle() })
     }

@@ -48,6 +48,10 @@ pub struct ConsumerOptions {
     /// The asked node answers from its own replica, if it has one, though another node leads: less travels between the
     /// nodes, and records come a little later.
     pub from_follower: bool,
+    /// The zone (`cluster.zone`) that the reader is in. A node of that zone is asked, and answers from replicas of the zone as
+    /// far as they are up to date: less travels between zones, and records come a little later. Where there is none, and for
+    /// what they cannot answer, it is as without a zone. Empty counts as none.
+    pub zone: Option<String>,
 }
 
 impl Default for ConsumerOptions {
@@ -61,6 +65,7 @@ impl Default for ConsumerOptions {
             stop: Stop::default(),
             patience: Duration::from_secs(30),
             from_follower: false,
+            zone: None,
         }
     }
 }

@@ -6,3 +6,4 @@ mod failover;
 mod node;
 mod producer;
 mod query;
+mod zone;

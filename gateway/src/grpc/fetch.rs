@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request as HttpRequest;
 use axum::routing::post;
-use stratalog_broker::FetchedPartition;
+use stratalog_broker::{FetchedPartition, ReadFrom};
 use stratalog_proto::config::check_topic_name;
 use stratalog_proto::v1::{FetchRequest, FetchResponse};
 use stratalog_proto::{Code, Error, Offset, PartitionId};
@@ -68,10 +68,14 @@ impl Service {
         let partitions = request.partitions.iter().map(|from| (PartitionId(from.partition), Offset(from.offset)));
         let fetch = self.shared.broker.fetch(stratalog_broker::FetchRequest {
             partitions: partitions.collect(),
-            topic: request.topic,
+            topic: request.topic.clone(),
             max_bytes: if request.max_bytes == 0 { DEFAULT_BYTES } else { MAX_BYTES.min(request.max_bytes as usize) },
             max_wait: MAX_WAIT.min(Duration::from_millis(request.max_wait_ms.into())),
-            from_follower: request.from_follower,
+            from: match request {
+                FetchRequest { from_zone: true, .. } => ReadFrom::Zone,
+                FetchRequest { from_follower: true, .. } => ReadFrom::Replica,
+                _ => ReadFrom::Leader,
+            },
         });
         tokio::select! {
             fetched = fetch => fetched,

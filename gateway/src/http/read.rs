@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stratalog_broker::{FetchRequest, FetchedPartition, OffsetAt};
+use stratalog_broker::{FetchRequest, FetchedPartition, OffsetAt, ReadFrom};
 use stratalog_proto::config::Format;
 use stratalog_proto::{Code, Error, Offset, PartitionId};
 use stratalog_query::TopicInfo;
@@ -53,7 +53,7 @@ pub(super) async fn read(
         partitions: vec![(partition, offset)],
         max_bytes: FETCH_BYTES,
         max_wait: params.wait()?,
-        from_follower: params.from_follower.unwrap_or(false),
+        from: if params.from_follower == Some(true) { ReadFrom::Replica } else { ReadFrom::Leader },
     };
     let fetched = fetch(&app, request).await?;
     let (log_start, high_watermark) = (fetched.log_start, fetched.high_watermark);

@@ -40,8 +40,7 @@ async fn produce(log: &mut LogClient<Channel>, requests: Vec<ProduceRequest>) ->
 
 async fn fetch(log: &mut LogClient<Channel>, partition: u32, offset: u64) -> Vec<Bytes> {
     let partitions = vec![FetchPartition { partition, offset }];
-    let request =
-        FetchRequest { topic: "events".into(), partitions, max_bytes: 1 << 20, max_wait_ms: 0, from_follower: false };
+    let request = FetchRequest { topic: "events".into(), partitions, max_bytes: 1 << 20, ..FetchRequest::default() };
     let mut answer = log.fetch(request).await.unwrap().into_inner();
     assert_eq!(answer.partitions[0].code, 0, "{}", answer.partitions[0].message);
     answer.partitions.remove(0).batches
@@ -133,8 +132,7 @@ async fn fetch_reports_each_partition_and_waits() {
     let node = Node::with_topic("events").await;
     let mut log = LogClient::new(node.channel().await);
     let partitions = [(1, 7), (5, 0)].map(|(partition, offset)| FetchPartition { partition, offset }).to_vec();
-    let request =
-        FetchRequest { topic: "events".into(), partitions, max_bytes: 0, max_wait_ms: 0, from_follower: false };
+    let request = FetchRequest { topic: "events".into(), partitions, ..FetchRequest::default() };
     let answer = log.fetch(request.clone()).await.unwrap().into_inner();
     let codes: Vec<_> = answer.partitions.iter().map(|partition| Code::from_number(partition.code)).collect();
     assert_eq!(codes, [Some(Code::OffsetOutOfRange), Some(Code::UnknownPartition)]);

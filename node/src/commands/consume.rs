@@ -22,6 +22,7 @@ pub(super) async fn run(global: &Global, command: &Consume) -> Result<(), Failur
         partitions: command.partition.map(|p| vec![PartitionId(p)]),
         stop: if command.follow { Stop::Never } else { Stop::AtEnd },
         from_follower: command.from_follower,
+        zone: command.zone.clone(),
         ..ConsumerOptions::default()
     };
     let mut consumer = global.client().await?.consumer(&command.topic, options).await?;

@@ -12,7 +12,7 @@ use crate::broker::Broker;
 use crate::cluster::route::{
     Found, Leader, fetch_answer, proposal_answer, read_fetch, read_maintain, read_proposal, read_question, refusal,
 };
-use crate::fetch::FetchRequest;
+use crate::fetch::{FetchRequest, ReadFrom};
 
 pub(crate) use batches::Intake;
 pub(super) use batches::produce;
@@ -36,7 +36,7 @@ pub(super) async fn fetch(broker: &Arc<Broker>, frame: Frame) -> Result<Frame, E
         partitions: asked.partitions,
         max_bytes: asked.max_bytes,
         max_wait: asked.max_wait,
-        from_follower: false,
+        from: if asked.by_replicas { ReadFrom::Zone } else { ReadFrom::Leader },
     };
     Ok(broker.fetch_here(&topic, &request).await.map_or_else(|error| refusal(error, None), fetch_answer))
 }

@@ -16,7 +16,7 @@ mod moves;
 mod place;
 mod repair;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 
 pub(crate) use change::Change;
 pub(crate) use leaders::{Handover, plan_leaders};

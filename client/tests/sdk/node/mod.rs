@@ -1,5 +1,6 @@
 //! A node in memory: one topic, a log with Kafka's rules for idempotent producers, and a script of failures.
 
+mod cluster;
 mod log;
 mod service;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use stratalog_client::Client;
 use stratalog_proto::config::MAX_PRODUCE_REQUEST_BYTES;
+use stratalog_proto::v1::cluster_server::ClusterServer;
 use stratalog_proto::v1::log_server::LogServer;
 use stratalog_proto::v1::query_server::QueryServer;
 use stratalog_proto::v1::topics_server::TopicsServer;
@@ -52,6 +54,10 @@ pub(crate) struct State {
     pub(crate) produce_requests: usize,
     pub(crate) fetch_failures: VecDeque<Code>,
     pub(crate) fetches: usize,
+    /// Of each fetch the node, and whether replicas of its zone were asked for.
+    pub(crate) fetched_at: Vec<(u64, bool)>,
+    /// The nodes, as each of them tells.
+    pub(crate) nodes: Vec<v1::ClusterNode>,
     pub(crate) next_producer: i64,
     /// Of the queries to come.
     pub(crate) answers: VecDeque<Vec<Result<v1::QueryChunk, Status>>>,
@@ -64,6 +70,8 @@ pub(crate) struct State {
 /// The services share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
+    /// Its id: 1 for the first node, more for those beside it.
+    pub(crate) node: u64,
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) partitions: u32,
     pub(crate) max_message_bytes: u32,
@@ -84,12 +92,12 @@ impl Node {
     }
 
     pub(crate) fn with_max_message_bytes(partitions: u32, max_message_bytes: u32) -> Self {
-        Self::serving(Shared { state: Arc::default(), partitions, max_message_bytes, joins_batches: false })
+        Self::serving(Shared { node: 1, state: Arc::default(), partitions, max_message_bytes, joins_batches: false })
     }
 
     pub(crate) fn that_joins_batches(partitions: u32) -> Self {
         let max_message_bytes = 1 << 20;
-        Self::serving(Shared { state: Arc::default(), partitions, max_message_bytes, joins_batches: true })
+        Self::serving(Shared { node: 1, state: Arc::default(), partitions, max_message_bytes, joins_batches: true })
     }
 
     fn serving(shared: Shared) -> Self {
@@ -100,7 +108,7 @@ impl Node {
 
     /// Another node with the same log.
     pub(crate) fn beside(other: &Node) -> Self {
-        Self::serving(other.shared.clone())
+        Self::serving(Shared { node: other.shared.node + 1, ..other.shared.clone() })
     }
 
     pub(crate) fn kill(&mut self) {
@@ -132,6 +140,13 @@ impl Node {
         self.shared.state.lock().hold = hold;
     }
 
+    /// Tells where this node is, and in which zone.
+    pub(crate) fn is_in_zone(&self, zone: &str) {
+        let (node, grpc_address, zone) = (self.shared.node, self.address(), zone.to_owned());
+        let told = v1::ClusterNode { node, grpc_address, zone, reachable: true, ..v1::ClusterNode::default() };
+        self.shared.state.lock().nodes.push(told);
+    }
+
     /// The values in a partition of the log, in order.
     pub(crate) fn values(&self, partition: u32) -> Vec<String> {
         self.shared.state.lock().log.values(partition)
@@ -154,6 +169,7 @@ fn serve(shared: &Shared, address: SocketAddr) -> (SocketAddr, Runtime) {
         tonic::transport::Server::builder()
             .add_service(TopicsServer::new(shared.clone()))
             .add_service(LogServer::new(shared.clone()).max_decoding_message_size(MAX_PRODUCE_REQUEST_BYTES))
+            .add_service(ClusterServer::new(shared.clone()))
             .add_service(QueryServer::new(shared))
             .serve_with_incoming(TcpListenerStream::new(listener))
             .await

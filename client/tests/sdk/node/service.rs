@@ -210,6 +210,7 @@ impl Log for Shared {
         {
             let mut state = self.state.lock();
             state.fetches += 1;
+            state.fetched_at.push((self.node, request.from_zone));
             if let Some(code) = state.fetch_failures.pop_front() {
                 return Err(Error::new(code, format!("refused with {code}")).into());
             }

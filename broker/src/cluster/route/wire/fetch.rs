@@ -20,10 +20,12 @@ const MAX_PARTITIONS: usize = 10_000;
 /// Batches below this are copied together: a buffer of its own for each would be more than a frame may have.
 const COPY_BELOW_BYTES: usize = 4 << 10;
 
-/// The frame of a request for one topic: partitions with the first offset wanted, bytes of the answer, longest wait.
+/// The frame of a request for one topic: partitions with the first offset wanted, whether replicas may answer, bytes of the
+/// answer, longest wait.
 pub(crate) fn fetch_frame(
     topic: TopicId,
     partitions: &[(PartitionId, Offset)],
+    by_replicas: bool,
     max_bytes: usize,
     max_wait: Duration,
 ) -> Frame {
@@ -33,6 +35,7 @@ pub(crate) fn fetch_frame(
         partitions: partitions.iter().map(from).collect(),
         max_bytes: max_bytes.min(MAX_BYTES) as u64,
         max_wait_ms: max_wait.min(MAX_WAIT).as_millis() as u64,
+        by_replicas,
     };
     Frame::head(request.encode_to_vec())
 }
@@ -44,6 +47,8 @@ pub(crate) struct AskedFetch {
     pub(crate) partitions: Vec<(PartitionId, Offset)>,
     pub(crate) max_bytes: usize,
     pub(crate) max_wait: Duration,
+    /// Replicas that are up to date may answer, though they do not lead.
+    pub(crate) by_replicas: bool,
 }
 
 /// Reads such a frame.
@@ -58,6 +63,7 @@ pub(crate) fn read_fetch(frame: Frame) -> Result<AskedFetch, Error> {
         partitions,
         max_bytes: usize::try_from(asked.max_bytes).unwrap_or(usize::MAX).min(MAX_BYTES),
         max_wait: Duration::from_millis(asked.max_wait_ms).min(MAX_WAIT),
+        by_replicas: asked.by_replicas,
     })
 }
 

@@ -115,11 +115,11 @@ fn x1_an_answer_that_claims_more_buffers_than_it_has_is_none() {
 fn a_fetch_is_bounded_by_whoever_reads_it() {
     let topic = TopicId::new();
     let wanted = [(PartitionId(1), Offset(5))];
-    let read = read_fetch(fetch_frame(topic, &wanted, usize::MAX, Duration::from_secs(999_999))).unwrap();
-    assert_eq!((read.topic, read.partitions), (topic, wanted.to_vec()));
+    let read = read_fetch(fetch_frame(topic, &wanted, true, usize::MAX, Duration::from_secs(999_999))).unwrap();
+    assert_eq!((read.topic, read.partitions, read.by_replicas), (topic, wanted.to_vec(), true));
     assert_eq!((read.max_bytes, read.max_wait), (32 << 20, Duration::from_secs(60)));
     let many = vec![(PartitionId(0), Offset(0)); 10_001];
-    assert_eq!(read_fetch(fetch_frame(topic, &many, 1, Duration::ZERO)).unwrap_err().code, Code::InvalidRequest);
+    assert_eq!(read_fetch(fetch_frame(topic, &many, false, 1, Duration::ZERO)).unwrap_err().code, Code::InvalidRequest);
 }
 
 #[test]

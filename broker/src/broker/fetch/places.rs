@@ -1,0 +1,129 @@
+//! Where the partitions of a fetch are read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use stratalog_proto::{Code, Error, NodeId, Offset, PartitionId, ShardId};
+use stratalog_query::TopicInfo;
+
+use super::{Broker, all_without, is_not_led};
+use crate::cluster::route::Leader;
+use crate::fetch::{FetchRequest, FetchedPartition, ReadFrom};
+use crate::shard::Shard;
+
+/// A replica is up to date that has applied everything which was committed so long ago: a few heartbeats.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// Partitions that are read in one place.
+pub(super) struct Group {
+    /// `None`: nobody leads their shards, as far as is known.
+    pub(super) place: Option<Leader>,
+    /// Replicas answer there, whether they lead or not.
+    pub(super) by_replicas: bool,
+    pub(super) partitions: Vec<(PartitionId, Offset)>,
+}
+
+impl Group {
+    /// The partitions of a node that did not answer in time. It is not believed to lead them from then on: it may hang, and
+    /// would be asked in vain for ever, as long as the other groups have something.
+    pub(super) fn silent(&self) -> Vec<FetchedPartition> {
+        let why = "the node that leads the shard of the partition, as far as is known, did not answer in time";
+        all_without(&self.partitions, &Error::new(Code::NotLeader, why))
+    }
+}
+
+/// What became of partitions that were not read where they were looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Failures {
+    None,
+    /// Of some shards nobody leads where it was looked.
+    OfLeaders,
+    /// Some replicas could not answer what the leader may, and are not asked again.
+    OfReplicas,
+}
+
+impl Broker {
+    /// Partitions by who reads them.
+    pub(super) async fn groups(
+        &self,
+        topic: &TopicInfo,
+        request: &FetchRequest,
+        only_leader: &BTreeSet<ShardId>,
+    ) -> Vec<Group> {
+        let mut places: BTreeMap<ShardId, (Option<Leader>, bool)> = BTreeMap::new();
+        let mut groups: BTreeMap<(Option<Leader>, bool), Vec<(PartitionId, Offset)>> = BTreeMap::new();
+        for (partition, offset) in &request.partitions {
+            let place = match topic.shards.get(partition.0 as usize) {
+                // It does not exist, which this node can say as well as any other.
+                None => (Some(Leader::Here), false),
+                Some(shard) => match places.get(shard) {
+                    Some(place) => *place,
+                    None => {
+                        let from = if only_leader.contains(shard) { ReadFrom::Leader } else { request.from };
+                        let place = self.place_of(*shard, from).await;
+                        places.insert(*shard, place);
+                        place
+                    }
+                },
+            };
+            groups.entry(place).or_default().push((*partition, *offset));
+        }
+        let group = |((place, by_replicas), partitions)| Group { place, by_replicas, partitions };
+        groups.into_iter().map(group).collect()
+    }
+
+    /// Where a shard is read, and whether a replica answers there that need not lead it.
+    async fn place_of(&self, shard: ShardId, from: ReadFrom) -> (Option<Leader>, bool) {
+        let replica = match from {
+            ReadFrom::Leader => None,
+            ReadFrom::Replica => self.shards.get(shard).map(|_| Leader::Here),
+            ReadFrom::Zone => self.in_zone(shard),
+        };
+        match (replica, self.router.known_leader(shard)) {
+            (Some(replica), _) => (Some(replica), true),
+            (None, Some(leader)) => (Some(leader), false),
+            (None, None) => (self.router.ask_replicas(shard).await.map(Leader::At), false),
+        }
+    }
+
+    /// A replica in the zone of this node: its own if that is up to date, else that of a node which is reached.
+    fn in_zone(&self, shard: ShardId) -> Option<Leader> {
+        if self.is_fresh(shard) {
+            return Some(Leader::Here);
+        }
+        let nodes = self.nodes();
+        let reached = |node: &NodeId| nodes.problem(*node).is_none();
+        nodes.view().neighbours(nodes.me(), shard).find(reached).map(Leader::At)
+    }
+
+    /// Whether the replica of a shard here, if there is one, has applied all but the newest of what is committed.
+    pub(super) fn is_fresh(&self, shard: ShardId) -> bool {
+        let has_applied = |shard: Arc<Shard>| shard.group().age_of(shard.applied()).is_some_and(|age| age < FRESH);
+        self.router.leads(shard) || self.shards.get(shard).is_some_and(has_applied)
+    }
+
+    /// Remembers where partitions were not read that may be elsewhere.
+    pub(super) fn note_failures(
+        &self,
+        topic: &TopicInfo,
+        groups: &[Group],
+        found: &[FetchedPartition],
+        only_leader: &mut BTreeSet<ShardId>,
+    ) -> Failures {
+        let shard_of = |partition: PartitionId| topic.shards.get(partition.0 as usize).copied();
+        let by_replicas = groups.iter().filter(|group| group.by_replicas).flat_map(|group| &group.partitions);
+        let by_replicas: BTreeSet<ShardId> = by_replicas.filter_map(|(partition, _)| shard_of(*partition)).collect();
+        let mut failures = Failures::None;
+        for shard in found.iter().filter(|one| is_not_led(one)).filter_map(|one| shard_of(one.partition)) {
+            if by_replicas.contains(&shard) {
+                only_leader.insert(shard);
+                failures = Failures::OfReplicas;
+            } else {
+                self.router.forget_leader(shard);
+                failures = failures.max(Failures::OfLeaders);
+            }
+        }
+        failures
+    }
+}
