@@ -25,7 +25,7 @@ pub struct Client {
 
 impl Client {
     /// Connects to the first node that answers of `endpoints`, as in `http://127.0.0.1:7070`; the scheme may be left out.
-    /// Several are set apart by commas. Any node answers anything, so it does not matter which one is first. A client that
+    /// Several are set apart by commas, and one that takes its time is not waited for. Any node answers anything, so it does not matter which one is first. A client that
     /// lives for a while learns of the cluster's other nodes from the one that answers, and goes on with those, too, that it
     /// finds where they say that they are.
     ///

@@ -48,6 +48,7 @@ mod learn;
 mod nodes;
 mod producer;
 mod query;
+mod reach;
 mod retry;
 mod topics;
 

@@ -12,7 +12,7 @@ use stratalog_proto::v1::topics_client::TopicsClient;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::ClientError;
-use crate::error::root_cause;
+use crate::reach::{Address, first_to_answer};
 
 /// The largest gRPC message sent or accepted: a fetch of several of the largest batches.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -69,35 +69,13 @@ impl Nodes {
     /// # Errors
     /// [`Code::InvalidRequest`] if one is no address; [`Code::Unavailable`] if none answers, with the reason of each.
     pub(crate) async fn connect(endpoints: &[&str]) -> Result<Self, ClientError> {
-        let endpoints = parse(endpoints)?;
-        let mut nodes: Vec<Node> = Vec::with_capacity(endpoints.len());
-        let mut unreachable = Vec::new();
-        let mut current = None;
-        for (at, (address, endpoint)) in endpoints.into_iter().enumerate() {
-            let channel = match current {
-                Some(_) => endpoint.connect_lazy(),
-                None => match endpoint.connect().await {
-                    Ok(channel) => {
-                        current = Some(at);
-                        channel
-                    }
-                    Err(error) => {
-                        unreachable.push(format!("{address}: {}", root_cause(&error).unwrap_or(error.to_string())));
-                        endpoint.connect_lazy()
-                    }
-                },
-            };
-            nodes.push(Node { at, address: address.into(), channel });
-        }
-        match current {
-            Some(current) => Ok(Self::of(nodes, current)),
-            None => Err(nobody(&unreachable)),
-        }
-    /// The node at `address`, host:port.
-    pub(crate) fn get(&self, address: &str) -> Option<&Node> {
-        self.iter().find(|node| node.is_at(address))
-    }
-
+        let addresses = parse(endpoints)?;
+        let (current, connected) = first_to_answer(&addresses).await.map_err(|unreachable| nobody(&unreachable))?;
+        let node = |(at, (address, endpoint)): (usize, Address)| {
+            let channel = if at == current { connected.clone() } else { endpoint.connect_lazy() };
+            Node { at, address: address.into(), channel }
+        };
+        Ok(Self::of(addresses.into_iter().enumerate().map(node).collect(), current))
     }
 
     fn of(given: Vec<Node>, current: usize) -> Self {
@@ -115,9 +93,14 @@ impl Nodes {
         self.given.iter().chain(self.learned.iter().map_while(OnceLock::get))
     }
 
+    /// The node at `address`, host:port.
+    pub(crate) fn get(&self, address: &str) -> Option<&Node> {
+        self.iter().find(|node| node.is_at(address))
+    }
+
     /// Whether the node at `address`, host:port, is among them.
     pub(crate) fn knows(&self, address: &str) -> bool {
-        self.iter().any(|node| node.address().strip_prefix("http://") == Some(address))
+        self.get(address).is_some()
     }
 
     /// How many more there may be.
@@ -146,11 +129,6 @@ impl Nodes {
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.iter().count()
-    /// Whether its address is this one, host:port.
-    pub(crate) fn is_at(&self, address: &str) -> bool {
-        self.address.strip_prefix("http://") == Some(address)
-    }
-
     }
 }
 
@@ -166,6 +144,11 @@ impl Node {
     /// As in `http://127.0.0.1:7070`.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Whether its address is this one, host:port.
+    pub(crate) fn is_at(&self, address: &str) -> bool {
+        self.address.strip_prefix("http://") == Some(address)
     }
 
     pub(crate) fn topics(&self) -> TopicsClient<Channel> {
@@ -188,7 +171,7 @@ impl Node {
 }
 
 /// Addresses with their scheme, and how to connect to each.
-fn parse(endpoints: &[&str]) -> Result<Vec<(String, Endpoint)>, ClientError> {
+fn parse(endpoints: &[&str]) -> Result<Vec<Address>, ClientError> {
     let invalid = |message| ClientError::new(Code::InvalidRequest, message);
     if endpoints.is_empty() || endpoints.len() > MAX_NODES {
         let given = endpoints.len();
