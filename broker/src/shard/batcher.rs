@@ -1,5 +1,7 @@
 //! Turns commands into entries: at once while little is in flight, else many commands an entry.
 //!
+//! A command whose caller has gone, or has waited too long, is taken out of the queue if it is still in there.
+//!
 //! The queue is what makes one fsync serve many producers: while [`MAX_ENTRIES`] entries or [`MAX_BYTES`] bytes are on
 //! their way to the disk, commands collect, and the next entry takes all of them.
 //!
@@ -15,12 +17,12 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use stratalog_proto::entry::{Append, Command, ENTRY_HEADER_BYTES, EntryBuilder};
 use stratalog_proto::{Code, Error, Term, TopicPartition};
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
 use super::order::Order;
-use super::queue::{Answer, Answering, Queue, Waiting, closing};
+use super::queue::{Answer, Answering, Pending, Queue, Waiting, closing};
 use crate::metrics::Stages;
 use crate::raft::{Group, Promise, RoleNow, Submitted, leave_stalled};
 
@@ -56,7 +58,7 @@ impl Batcher {
         stages: Stages,
         last_time_ns: impl Fn() -> i64 + Send + Sync + 'static,
     ) -> Self {
-        let queue = Arc::new(Queue::open());
+        let queue = Queue::open();
         let stop = CancellationToken::new();
         let pump = Pump {
             entry_bytes: MAX_BYTES.min(group.log().max_entry_bytes() - ENTRY_HEADER_BYTES),
@@ -99,13 +101,13 @@ impl Batcher {
             let admitted = self.admission.admit(bytes, log).await?;
             self.queue.push(command, since, Some(term), Some(admitted))
         };
-        let answer = tokio::select! {
+        let pending = tokio::select! {
             biased;
             queued = queued => queued?,
             // Who comes in the next term waits for those that come back from this one.
             () = self.term_is_over(term) => return Err(self.group.not_leader()),
         };
-        self.wait(answer).await
+        self.wait(pending, Code::Overloaded).await
     }
 
     /// Returns when this replica does not lead in a term any more.
@@ -136,14 +138,21 @@ impl Batcher {
 
     async fn propose_if(&self, command: Command, term: Option<Term>) -> Answer {
         self.check(command.encoded_len())?;
-        self.wait(self.queue.push(command, Instant::now(), term, None)?).await
+        self.wait(self.queue.push(command, Instant::now(), term, None)?, Code::Unavailable).await
     }
 
-    async fn wait(&self, answer: oneshot::Receiver<Answer>) -> Answer {
+    /// Waits for an answer. A command that is in no entry yet at its deadline is taken back: that is the error with the code
+    /// `not_taken`.
+    async fn wait(&self, mut pending: Pending, not_taken: Code) -> Answer {
         let deadline = self.admission.deadline();
-        match tokio::time::timeout(deadline, answer).await {
+        match tokio::time::timeout(deadline, pending.answer()).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(no_answer(&"this node does not lead the shard any more, or stopped")),
+            Err(_) if pending.withdraw() => {
+                let message =
+                    format!("a write waited {deadline:?} for its turn; it was taken back, send it again later");
+                Err(Error::new(not_taken, message))
+            }
             Err(_) => Err(no_answer(&format_args!("none came in {deadline:?}"))),
         }
     }

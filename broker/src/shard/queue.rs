@@ -1,11 +1,14 @@
 //! Commands that wait for their entry.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use stratalog_proto::entry::{Command, MAX_COMMANDS};
 use stratalog_proto::{Code, Error, RaftIndex, Term};
+use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use super::admission::Admitted;
@@ -17,6 +20,7 @@ pub(super) type Answer = Result<(RaftIndex, CommandResult), Error>;
 
 /// A command that waits.
 pub(super) struct Waiting {
+    ticket: Ticket,
     pub(super) command: Command,
     /// That it takes in an entry.
     pub(super) bytes: usize,
@@ -28,6 +32,9 @@ pub(super) struct Waiting {
     pub(super) promise: Option<Promise>,
     pub(super) answering: Answering,
 }
+
+/// The number of a command in its queue. They grow.
+type Ticket = u64;
 
 /// Whom a command answers, and the memory that is given back with the answer.
 pub(super) struct Answering {
@@ -43,16 +50,50 @@ impl Answering {
     }
 }
 
+/// The answer to come of a command. Who drops it takes the command back if it still waits: nobody wants it any more, and
+/// what it holds of memory and log is given to others.
+pub(super) struct Pending {
+    queue: Arc<Queue>,
+    ticket: Ticket,
+    answer: oneshot::Receiver<Answer>,
+    is_answered: bool,
+}
+
+impl Pending {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// Nobody will answer any more.
+    pub(super) async fn answer(&mut self) -> Result<Answer, RecvError> {
+        let answer = (&mut self.answer).await;
+        self.is_answered = true;
+        answer
+    }
+
+    /// Takes the command back. Whether it still waited: then it was certainly not proposed.
+    pub(super) fn withdraw(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_answered, true) && self.queue.remove(self.ticket)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
 /// Commands in the order of arrival; none once it is closed.
 pub(super) struct Queue {
     waiting: Mutex<Option<VecDeque<Waiting>>>,
+    next: AtomicU64,
     /// Told of each command.
     pub(super) arrived: Notify,
 }
 
 impl Queue {
-    pub(super) fn open() -> Self {
-        Self { waiting: Mutex::new(Some(VecDeque::new())), arrived: Notify::new() }
+    pub(super) fn open() -> Arc<Self> {
+        let waiting = Mutex::new(Some(VecDeque::new()));
+        Arc::new(Self { waiting, next: AtomicU64::new(0), arrived: Notify::new() })
     }
 
     /// Adds a command that came at `since`, and may be proposed in this term alone if there is one.
@@ -60,19 +101,34 @@ impl Queue {
     /// # Errors
     /// [`Code::Unavailable`]: the queue is closed.
     pub(super) fn push(
-        &self,
+        self: &Arc<Self>,
         command: Command,
         since: Instant,
         term: Option<Term>,
         admitted: Option<Admitted>,
-    ) -> Result<oneshot::Receiver<Answer>, Error> {
+    ) -> Result<Pending, Error> {
         let (answer, receiver) = oneshot::channel();
         let (permit, promise) = admitted.map(|admitted| (admitted.permit, admitted.promise)).unzip();
         let (bytes, answering) = (command.encoded_len(), Answering { answer, permit });
-        let waiting = Waiting { command, bytes, since, term, promise, answering };
-        self.waiting.lock().as_mut().ok_or_else(closing)?.push_back(waiting);
+        let mut waiting = self.waiting.lock();
+        let queue = waiting.as_mut().ok_or_else(closing)?;
+        // Under the lock, so that tickets have the order of the queue.
+        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
+        queue.push_back(Waiting { ticket, command, bytes, since, term, promise, answering });
+        drop(waiting);
         self.arrived.notify_one();
-        Ok(receiver)
+        Ok(Pending { queue: Arc::clone(self), ticket, answer: receiver, is_answered: false })
+    }
+
+    /// Takes a command out of the queue; whether it was in there.
+    fn remove(&self, ticket: Ticket) -> bool {
+        let mut waiting = self.waiting.lock();
+        let Some(queue) = waiting.as_mut() else { return false };
+        let at = queue.binary_search_by_key(&ticket, |waiting| waiting.ticket);
+        let removed = at.ok().and_then(|at| queue.remove(at));
+        // What it holds is given back without the lock.
+        drop(waiting);
+        removed.is_some()
     }
 
     /// The commands of one entry: all that waits, up to `max_bytes`, at least one; empty if nothing waits.
@@ -127,11 +183,26 @@ mod tests {
     }
 
     #[test]
+    fn a_command_is_taken_back_only_as_long_as_it_waits() {
+        let queue = Queue::open();
+        let mut pending: Vec<_> =
+            (0..4).map(|bytes| queue.push(append(bytes), Instant::now(), None, None).unwrap()).collect();
+        let first = queue.take(1);
+        assert_eq!(first.len(), 1);
+        assert!(!pending[0].withdraw(), "it is in an entry");
+        assert!(pending[2].withdraw() && !pending[2].withdraw());
+        drop(pending.remove(1));
+        let left = queue.take(1 << 20);
+        assert_eq!(left.iter().map(|waiting| waiting.ticket).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
     fn a_closed_queue_refuses_and_gives_back_what_waited() {
         let queue = Queue::open();
-        let _answer = queue.push(append(1), Instant::now(), None, None).unwrap();
+        let mut pending = queue.push(append(1), Instant::now(), None, None).unwrap();
         assert_eq!(queue.close().len(), 1);
-        assert_eq!(queue.push(append(1), Instant::now(), None, None).unwrap_err().code, Code::Unavailable);
-        assert!(queue.take(100).is_empty() && queue.close().is_empty());
+        let refused = queue.push(append(1), Instant::now(), None, None).err().map(|error| error.code);
+        assert_eq!(refused, Some(Code::Unavailable));
+        assert!(queue.take(100).is_empty() && queue.close().is_empty() && !pending.withdraw());
     }
 }
