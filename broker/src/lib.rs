@@ -47,7 +47,7 @@ pub use lines::{RecordLines, joined_limit};
 pub use multiline::Multiline;
 pub use offsets::OffsetAt;
 pub use options::BrokerOptions;
-pub use raft::LOG_TARGET as CONSENSUS_LOG_TARGET;
+pub use raft::{CALL_LOG_TARGETS as CONSENSUS_CALL_LOG_TARGETS, LOG_TARGET as CONSENSUS_LOG_TARGET};
 pub use replay::ReplayOptions;
 pub use rows::{Merged, Retried, RowsOptions, TopicRows};
 pub use stratalog_storage::{SegmentKind, SegmentMeta};

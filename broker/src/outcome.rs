@@ -2,8 +2,14 @@
 
 use std::sync::Arc;
 
-use stratalog_proto::{Error, NodeId, Offset, PartitionId, ProducerId, ShardId};
+use stratalog_proto::{Code, Error, NodeId, Offset, PartitionId, ProducerId, ShardId};
 use stratalog_storage::SegmentMeta;
+
+/// Whether work came to nothing as it does when leadership moves: this replica leads no more, or another one was faster. It
+/// is worth a word only if that goes on.
+pub(crate) fn is_overtaken(error: &Error) -> bool {
+    matches!(error.code, Code::NotLeader | Code::Conflict)
+}
 
 /// The answer of a command that took effect.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, LazyLock};
 
-use stratalog_broker::{CONSENSUS_LOG_TARGET, Events};
+use stratalog_broker::{CONSENSUS_CALL_LOG_TARGETS, CONSENSUS_LOG_TARGET, Events};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
@@ -24,10 +24,13 @@ pub(crate) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
     Keep.with_filter(filter_fn(is_notable))
 }
 
-/// Warnings of anybody, and what we say ourselves but for the steps of elections.
+/// Warnings of anybody, but for the calls that a stop of consensus fails, and what we say ourselves but for the steps of
+/// elections.
 fn is_notable(metadata: &Metadata<'_>) -> bool {
-    let ours = metadata.target().starts_with("stratalog") && !metadata.target().starts_with(CONSENSUS_LOG_TARGET);
-    metadata.is_event() && (*metadata.level() <= Level::WARN || (ours && *metadata.level() <= Level::INFO))
+    let target = metadata.target();
+    let ours = target.starts_with("stratalog") && !target.starts_with(CONSENSUS_LOG_TARGET);
+    let of_calls = CONSENSUS_CALL_LOG_TARGETS.iter().any(|calls| target.starts_with(calls));
+    metadata.is_event() && !of_calls && (*metadata.level() <= Level::WARN || (ours && *metadata.level() <= Level::INFO))
 }
 
 struct Keep;
@@ -71,6 +74,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(target: "elsewhere::inside", file = 7, "a disk is slow");
             tracing::info!(target: "elsewhere", "nobody asked");
+            tracing::error!(target: "openraft::raft::raft_inner", "a call failed");
             tracing::debug!(target: "stratalog_broker", "a detail");
             tracing::info!(target: "stratalog_broker::rows", "sealed");
         });

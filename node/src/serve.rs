@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use stratalog_broker::{Broker, CONSENSUS_LOG_TARGET, Forming};
+use stratalog_broker::{Broker, CONSENSUS_CALL_LOG_TARGETS, CONSENSUS_LOG_TARGET, Forming};
 use stratalog_gateway::{Gateway, GatewayOptions, Waiting, serve_grpc, serve_http};
 use stratalog_proto::Error;
 use tokio::net::TcpListener;
@@ -81,11 +81,15 @@ pub(crate) fn start_log(settings: &Settings) -> Result<(), Failure> {
 }
 
 /// Consensus tells every step of an election as information, and warns of each heartbeat that a node which is away does not
-/// answer; unless it is asked for, only its errors are wanted.
+/// answer; unless it is asked for, only its errors are wanted, and of those not the ones that a stop brings with it.
 fn quiet_libraries(filter: EnvFilter, level: &str) -> EnvFilter {
     let asked_for = [CONSENSUS_LOG_TARGET, "debug", "trace"].iter().any(|word| level.contains(word));
-    let errors = format!("{CONSENSUS_LOG_TARGET}=error").parse().expect("the directive is well formed");
-    if asked_for { filter } else { filter.add_directive(errors) }
+    if asked_for {
+        return filter;
+    }
+    let of_calls = CONSENSUS_CALL_LOG_TARGETS.iter().map(|target| format!("{target}=off"));
+    let directives = of_calls.chain([format!("{CONSENSUS_LOG_TARGET}=error")]);
+    directives.fold(filter, |filter, directive| filter.add_directive(directive.parse().expect("it is well formed")))
 }
 
 /// Whether a port that is in use is an error.
@@ -273,4 +277,56 @@ async fn report(what: &'static str, serving: impl Future<Output = std::io::Resul
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that the node itself is gone, which is a stop too.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Written {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn written(level: &str) -> String {
+        let (filter, written) = (quiet_libraries(EnvFilter::new(level), level), Written::default());
+        let log = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(written.clone()).with_filter(filter);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(log), || {
+            tracing::error!(target: "openraft::raft::raft_inner", "a call failed");
+            tracing::error!(target: "openraft::core::raft_core", "a group failed");
+            tracing::warn!(target: "openraft::core::raft_core", "no heartbeat");
+            tracing::info!(target: "stratalog_broker", "serving");
+        });
+        String::from_utf8(written.0.lock().clone()).unwrap()
+    }
+
+    #[test]
+    fn consensus_tells_its_errors_and_more_only_if_it_is_asked() {
+        let told = written("info");
+        assert!(told.contains("a group failed") && told.contains("serving"), "{told}");
+        assert!(!told.contains("a call failed") && !told.contains("no heartbeat"), "{told}");
+        let told = written("info,openraft=warn");
+        assert!(told.contains("a call failed") && told.contains("no heartbeat"), "{told}");
+    }
 }

@@ -13,6 +13,7 @@ use super::erasures::ended_in;
 use super::job::Job;
 use super::progress::{Board, ErasurePhase, Key};
 use super::{Tools, files};
+use crate::outcome::is_overtaken;
 use crate::shard::{Erasure, Shard};
 
 /// How often it is looked for jobs, beside when one is asked for.
@@ -226,7 +227,9 @@ impl Runner {
     /// A job is left alone for a while, ever longer.
     fn failed(&mut self, key: Key, error: &Error) {
         let pause = self.rests.get(&key).map_or(REST[0], |(_, pause)| (*pause * 2).min(REST[1]));
-        if !self.stop.is_cancelled() {
+        if is_overtaken(error) {
+            tracing::debug!(job = %key.0, shard = %key.1, %error, "an erasure is gone on with where the shard is led");
+        } else if !self.stop.is_cancelled() {
             tracing::warn!(job = %key.0, shard = %key.1, %error, ?pause, "an erasure did not come further; it is tried again");
         }
         self.board.failed(key, error);

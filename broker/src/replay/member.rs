@@ -9,11 +9,14 @@ use stratalog_storage::RecMeta;
 
 use super::ReplayOptions;
 use super::policy::GroupView;
+use crate::outcome::is_overtaken;
 use crate::raft::{Group, GroupLog};
 use crate::shard::Shard;
 
 /// The least log of the metadata group that is worth a snapshot.
 const META_SNAPSHOT_BYTES: u64 = 4 << 20;
+/// What happens now and then, as leadership moves, is said once it has failed so often in a row.
+const SAID_AFTER: u32 = 4;
 /// How long a group is left alone after a failure, at first and at most.
 const REST: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
 
@@ -299,13 +302,21 @@ impl Rest {
     fn begin(&mut self, now: Instant, group: ShardId, what: &str, error: &Error) {
         self.failures = self.failures.saturating_add(1);
         let (code, failures) = (error.code, self.failures);
-        if failures.is_power_of_two() || self.code != Some(code) {
+        if self.is_news(error) {
             tracing::warn!(shard = %group, %code, %error, failures, "{what} failed; the node goes on and tries again");
         } else {
             tracing::debug!(shard = %group, %code, %error, failures, "{what} failed again");
         }
         let pause = self.pause.map_or(REST[0], |pause| (pause * 2).min(REST[1]));
         (self.pause, self.code, self.until) = (Some(pause), Some(code), Some(now + pause));
+    }
+
+    /// Whether its latest failure is to be said.
+    fn is_news(&self, error: &Error) -> bool {
+        match is_overtaken(error) {
+            true => self.failures >= SAID_AFTER && self.failures.is_power_of_two(),
+            false => self.failures.is_power_of_two() || self.code != Some(error.code),
+        }
     }
 }
 
@@ -341,5 +352,24 @@ mod tests {
             now += REST[1];
             assert!(!rest.is_on(now));
         }
+    }
+
+    #[test]
+    fn a_failure_is_said_ever_more_seldom_and_one_of_a_change_of_leaders_not_at_once() {
+        let said = |codes: &[Code]| {
+            let mut rest = Rest::default();
+            let news = codes.iter().enumerate().map(|(failures, code)| {
+                rest.failures = failures as u32 + 1;
+                let is_news = rest.is_news(&Error::new(*code, "it failed"));
+                rest.code = Some(*code);
+                is_news
+            });
+            news.collect::<Vec<_>>()
+        };
+        let (full, overtaken) = (Code::StorageFull, Code::Conflict);
+        assert_eq!(said(&[full; 5]), [true, true, false, true, false]);
+        assert_eq!(said(&[full, full, Code::Io]), [true; 3], "another reason is news");
+        assert_eq!(said(&[overtaken; 5]), [false, false, false, true, false]);
+        assert_eq!(said(&[overtaken, Code::NotLeader, full]), [false, false, true]);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use stratalog_proto::{RaftIndex, TopicId};
+use stratalog_proto::{Code, RaftIndex, TopicId};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -157,11 +157,19 @@ impl Materializer {
         }
     }
 
-    /// How a topic is held back from now on. It is said once for each cause.
+    /// How a topic is held back from now on. It is said once for each cause. What is in a file that is not here is on its way,
+    /// as to a new leader that had just caught up; if it does not come, whoever fetches it says so.
     fn hold(&self, lost: &Unreadable, before: Option<&Held>) -> Held {
         if before.is_none_or(|before| before.why != lost.error) {
             let (shard, topic, index, error) = (self.log.id(), lost.topic, lost.index, &lost.error);
-            tracing::error!(%shard, %topic, %index, %error, "L5: cannot read a batch; the topic gets no further rows until it can be read");
+            match error.code {
+                Code::Unavailable => {
+                    tracing::info!(%shard, %topic, %index, %error, "the topic gets no further rows until a file is here");
+                }
+                _ => {
+                    tracing::error!(%shard, %topic, %index, %error, "L5: cannot read a batch; the topic gets no further rows until it can be read");
+                }
+            }
         }
         Held { through: RaftIndex(lost.index.0 - 1), why: lost.error.clone() }
     }

@@ -5,8 +5,12 @@ use std::time::Duration;
 use stratalog_proto::{Code, Error};
 use tokio::time::Instant;
 
+use crate::outcome::is_overtaken;
+
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
+/// What happens as leadership moves is news when it happens so often in a row.
+const NEWS_AFTER: u32 = 3;
 
 /// Something that keeps failing, or does not.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,6 +21,7 @@ pub(super) struct Trouble {
 #[derive(Clone, Copy, Debug)]
 struct Failing {
     code: Code,
+    failures: u32,
     pause: Duration,
     until: Instant,
 }
@@ -27,12 +32,14 @@ impl Trouble {
         self.now.is_some_and(|failing| Instant::now() < failing.until)
     }
 
-    /// It failed: the next try is later than the one before. Whether this is news.
+    /// It failed: the next try is later than the one before. Whether this is news: at first, or a little later what happens
+    /// now and then to anybody.
     pub(super) fn failed(&mut self, error: &Error) -> bool {
         let before = self.now.filter(|failing| failing.code == error.code);
         let pause = before.map_or(FIRST, |failing| LONGEST.min(2 * failing.pause));
-        self.now = Some(Failing { code: error.code, pause, until: Instant::now() + pause });
-        before.is_none()
+        let failures = before.map_or(0, |failing| failing.failures).saturating_add(1);
+        self.now = Some(Failing { code: error.code, failures, pause, until: Instant::now() + pause });
+        failures == if is_overtaken(error) { NEWS_AFTER } else { 1 }
     }
 
     /// It succeeded; whether that is news.
@@ -61,5 +68,13 @@ mod tests {
         assert_eq!(said.iter().filter(|said| **said).count(), 1);
         assert!(trouble.failed(&Error::new(Code::Io, "another cause")));
         assert!(trouble.is_over() && !trouble.is_waiting());
+    }
+
+    #[test]
+    fn what_happens_when_leadership_moves_is_news_once_it_goes_on() {
+        let mut trouble = Trouble::default();
+        let overtaken = Error::new(Code::NotLeader, "another replica leads");
+        let said: Vec<bool> = (0..6).map(|_| trouble.failed(&overtaken)).collect();
+        assert_eq!(said, [false, false, true, false, false, false]);
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::carry_out::{Gone, no_clock};
 use super::plan::due;
+use crate::outcome::is_overtaken;
 use crate::rows::runtime::Rows;
 use crate::rows::trouble::Trouble;
 
@@ -115,8 +116,11 @@ impl Rows {
         for shard in self.shards_of(topic) {
             let plan = due(topic, shard.log.id(), &shard.log.extent(topic.id), clocks.of(shard.log.id()));
             if let Err(error) = gone.carry_out(&shard, topic, &plan).await {
-                let shard = shard.log.id();
-                tracing::warn!(%shard, topic = topic.name, %error, "cannot apply retention; trying again");
+                let (shard, topic) = (shard.log.id(), &topic.name);
+                match is_overtaken(&error) {
+                    true => tracing::debug!(%shard, topic, %error, "another replica applies retention"),
+                    false => tracing::warn!(%shard, topic, %error, "cannot apply retention; trying again"),
+                }
             }
         }
         gone
