@@ -4,10 +4,9 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::ledger::Ledger;
 use super::nodes::Cluster;
 use super::segments::{file_name, files_of_shards};
-use super::{alone, rounds};
+use super::trial::{Load, kill_for, light, under_load};
 
 /// Such a moment lasts some milliseconds.
 const LOOK_EVERY: Duration = Duration::from_micros(300);
@@ -57,66 +56,49 @@ fn caught(cluster: &Cluster, work: Work, among: &[u64]) -> u64 {
 /// Kills whoever is in the middle of it first, and starts it again.
 fn kill_in(cluster: &mut Cluster, work: Work) {
     let number = caught(cluster, work, &cluster.numbers());
-    cluster.kill(number);
-    sleep(GONE_FOR);
-    cluster.launch(number);
-    cluster.wait_whole();
+    kill_for(cluster, &[number], GONE_FOR);
+}
+
+fn padded(topic: &'static str, padding: usize) -> Load {
+    Load { padding, ..light(topic) }
 }
 
 #[test]
 fn l1_s2_a_kill_in_a_seal_and_in_a_roll() {
-    let _alone = alone();
-    let mut cluster = Cluster::start(3);
-    let ledger = Ledger::begin_padded(&cluster, "seals", 2, 1_000);
-    for _ in 0..rounds(1) {
+    under_load(padded("seals", 1_000), 1, |cluster, ledger, _| {
         for work in [Work::Seal, Work::Roll] {
-            ledger.wait_for(&cluster, 300);
-            kill_in(&mut cluster, work);
+            ledger.wait_for(cluster, 300);
+            kill_in(cluster, work);
         }
-    }
-    ledger.check(&cluster);
+    });
 }
 
 /// Of the one that gets a segment, and of the one that has it: the leader, which may not propose what nobody else has.
 #[test]
 fn l1_s2_kills_of_both_ends_of_a_fetch() {
-    let _alone = alone();
-    let mut cluster = Cluster::start(3);
-    let ledger = Ledger::begin_padded(&cluster, "fetches", 2, 1_000);
-    for round in 0..rounds(2) {
-        ledger.wait_for(&cluster, 300);
+    under_load(padded("fetches", 1_000), 2, |cluster, ledger, round| {
+        ledger.wait_for(cluster, 300);
         if round % 2 == 0 {
-            kill_in(&mut cluster, Work::Fetch);
-            continue;
+            kill_in(cluster, Work::Fetch);
+            return;
         }
-        let fetches = caught(&cluster, Work::Fetch, &cluster.numbers());
+        let fetches = caught(cluster, Work::Fetch, &cluster.numbers());
         let others: Vec<u64> = cluster.numbers().into_iter().filter(|number| *number != fetches).collect();
-        others.iter().for_each(|number| cluster.kill(*number));
-        sleep(GONE_FOR);
-        others.iter().for_each(|number| cluster.launch(*number));
-        cluster.wait_whole();
-    }
-    ledger.check(&cluster);
+        kill_for(cluster, &others, GONE_FOR);
+    });
 }
 
 /// A node was away until the others had nothing left of the log that it lacks, and dies while it takes their state.
 #[test]
 fn l1_l4_a_kill_in_a_snapshot() {
-    let _alone = alone();
-    let mut cluster = Cluster::start(3);
-    let ledger = Ledger::begin_padded(&cluster, "snapshots", 2, 3_000);
-    for round in 0..rounds(1) {
+    under_load(padded("snapshots", 3_000), 1, |cluster, ledger, round| {
         let away = 1 + round % 3;
-        ledger.wait_for(&cluster, 300);
+        ledger.wait_for(cluster, 300);
         cluster.kill(away);
         // More than the log may take.
-        ledger.wait_for(&cluster, 4_000);
+        ledger.wait_for(cluster, 4_000);
         cluster.launch(away);
-        caught(&cluster, Work::Snapshot, &[away]);
-        cluster.kill(away);
-        sleep(GONE_FOR);
-        cluster.launch(away);
-        cluster.wait_whole();
-    }
-    ledger.check(&cluster);
+        caught(cluster, Work::Snapshot, &[away]);
+        kill_for(cluster, &[away], GONE_FOR);
+    });
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ledger::Ledger;
 use super::nodes::Cluster;
+use super::trial::{light, under_load};
 use super::{alone, rounds};
 
 #[test]
@@ -37,12 +38,9 @@ fn l1_l4_a_cluster_grows_and_shrinks_under_load() {
 /// A dead node is replaced by one with another id; at its old id an empty directory is refused.
 #[test]
 fn l1_a_dead_node_is_replaced_while_records_are_written() {
-    let _alone = alone();
-    let mut cluster = Cluster::start(3);
-    let ledger = Ledger::begin(&cluster, "replaced", 2);
-    for round in 0..rounds(1) {
+    under_load(light("replaced"), 1, |cluster, ledger, round| {
         let (dead, new) = (cluster.numbers()[0], 4 + round);
-        ledger.wait_for(&cluster, 300);
+        ledger.wait_for(cluster, 300);
         cluster.kill(dead);
         cluster.add(new);
         cluster.launch(new);
@@ -53,9 +51,8 @@ fn l1_a_dead_node_is_replaced_while_records_are_written() {
         cluster.run(&["cluster", "remove-node", &dead.to_string(), "--force"]).ok();
         cluster.forget(dead);
         cluster.wait_whole();
-        ledger.wait_for(&cluster, 300);
-    }
-    ledger.check(&cluster);
+        ledger.wait_for(cluster, 300);
+    });
 }
 
 /// Kills of either side while replicas move.

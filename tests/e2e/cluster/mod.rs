@@ -21,6 +21,7 @@ mod pauses;
 mod segments;
 mod stale;
 mod strangers;
+mod trial;
 mod upgrade;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
