@@ -36,9 +36,11 @@ pub use rec::{
 pub use segment::{FileInUse, OffsetRange, SegmentHandle, SegmentKind, SegmentMeta};
 pub use state::{LogPoint, StateError, StateFiles, StateImage};
 
-/// What tests of other rooms run a node on: a disk in memory with a seed, and a lane that does what it is told.
+/// What tests of other rooms run a node on: a disk in memory with a seed, one that stands before another, and a lane that does
+/// what it is told.
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation {
+    pub use crate::io::hooked::{HookedDisk, Hooks};
     pub use crate::io::sim::{Dice, FaultRates, Op, Rot, SimDisk};
     pub use crate::lane::SteppedLane;
 }

@@ -19,7 +19,7 @@ mod tests;
 
 pub(crate) use blocks::{BLOCK_BYTES, part_of};
 #[cfg(test)]
-pub(crate) use counting::Counting;
+pub(crate) use counting::counted;
 pub(crate) use cursor::{Cursor, Malformed};
 pub(crate) use error::FileError;
 pub(crate) use file::BlockFile;

@@ -2,6 +2,8 @@
 
 mod durable;
 mod error;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) mod hooked;
 mod pool;
 mod real;
 #[cfg(any(test, feature = "simulation"))]

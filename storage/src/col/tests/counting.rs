@@ -1,14 +1,14 @@
 //! How often a reader goes to the disk.
 
 use super::*;
-use crate::container::Counting;
+use crate::container::counted;
 
 #[test]
 fn opening_is_one_view_and_each_granule_is_one_more() {
     let dir = tempfile::tempdir().unwrap();
     let rows = sample(20_000);
     let meta = write(dir.path(), &rows, None);
-    let counting = Counting::over(disk());
+    let counting = counted(disk());
     let reader = ColReader::open(Arc::new(counting.clone()), &dir.path().join(segment_file_name(meta.id))).unwrap();
     assert_eq!(counting.take(), (1, BLOCK_BYTES));
 

@@ -1,13 +1,13 @@
 //! How often a reader goes to the disk, and for how much.
 
 use super::*;
-use crate::container::{BLOCK_BYTES, Counting};
+use crate::container::{BLOCK_BYTES, counted};
 
 #[test]
 fn opening_is_one_view_and_a_fetch_is_one_more() {
     let history = large_sample();
     let (disk, meta, _) = written(&history);
-    let counting = Counting::over(Arc::new(disk));
+    let counting = counted(Arc::new(disk));
     let reader = RecReader::open(Arc::new(counting.clone()), &path_of(meta.id)).unwrap();
     assert_eq!(counting.take(), (1, BLOCK_BYTES));
     let read = |from, max_bytes| reader.read(topic(0), PartitionId(1), from, max_bytes).unwrap().unwrap();
@@ -35,7 +35,7 @@ fn a_search_by_time_reads_one_span() {
         entries.push(vec![Sent { topic: 0, partition: 0, timestamps: vec![n], value_bytes: 2_000 }]);
     }
     let (disk, meta, _) = written(&History::of(&entries));
-    let counting = Counting::over(Arc::new(disk));
+    let counting = counted(Arc::new(disk));
     let reader = RecReader::open(Arc::new(counting.clone()), &path_of(meta.id)).unwrap();
     reader.verify().unwrap();
     counting.take();
@@ -50,7 +50,7 @@ fn a_search_by_time_reads_one_span() {
 #[test]
 fn the_order_of_the_log_reads_every_byte_about_once() {
     let (disk, meta, _) = written(&large_sample());
-    let counting = Counting::over(Arc::new(disk));
+    let counting = counted(Arc::new(disk));
     let reader = Arc::new(RecReader::open(Arc::new(counting.clone()), &path_of(meta.id)).unwrap());
     reader.verify().unwrap();
     counting.take();
