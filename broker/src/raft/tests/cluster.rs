@@ -57,6 +57,21 @@ impl Cluster {
         cluster
     }
 
+    /// The same with so many batches written; and who leads.
+    pub(super) async fn led(seed: u64, batches: usize) -> (Self, u64) {
+        let mut cluster = Self::start(seed).await;
+        cluster.produce_some(batches).await;
+        let leader = cluster.new_leader(0).await;
+        (cluster, leader)
+    }
+
+    /// The same, and everybody has all of it.
+    pub(super) async fn agreed(seed: u64, batches: usize) -> (Self, u64) {
+        let (cluster, leader) = Self::led(seed, batches).await;
+        cluster.agree(&ALL).await;
+        (cluster, leader)
+    }
+
     /// Starts one replica that forms a group of its own, and writes the topic.
     pub(super) async fn start_alone(seed: u64) -> Self {
         let mut cluster = Self::empty(seed);

@@ -13,10 +13,7 @@ fn others(id: u64) -> [u64; 2] {
 
 /// A record that the leader and one other acknowledged; the other lost it, and does not know it. The third never had it.
 async fn forgotten(seed: u64) -> (Cluster, u64, u64, u64) {
-    let mut cluster = Cluster::start(seed).await;
-    cluster.produce_some(3).await;
-    cluster.agree(&ALL).await;
-    let leader = cluster.new_leader(0).await;
+    let (mut cluster, leader) = Cluster::agreed(seed, 3).await;
     let [forgets, never_had] = others(leader);
     cluster.network.isolate(never_had);
     let earlier = cluster.at(forgets).disk.after_kill();
@@ -49,10 +46,7 @@ fn l1_a_replica_that_forgot_what_it_acknowledged_helps_nobody_to_lead_who_never_
 #[test]
 fn l1_a_replica_that_lost_its_log_and_not_its_vote_helps_nobody_to_lead() {
     simulate(async {
-        let mut cluster = Cluster::start(50).await;
-        cluster.produce_some(3).await;
-        cluster.agree(&ALL).await;
-        let holds = cluster.new_leader(0).await;
+        let (mut cluster, holds) = Cluster::agreed(50, 3).await;
         let [loses, never_had] = others(holds);
         cluster.network.isolate(never_had);
         cluster.produce_some(3).await;
@@ -74,9 +68,7 @@ fn l1_a_replica_that_lost_its_log_and_not_its_vote_helps_nobody_to_lead() {
 #[test]
 fn l1_a_replica_that_lost_its_vote_and_not_its_log_does_not_start() {
     simulate(async {
-        let mut cluster = Cluster::start(51).await;
-        cluster.produce_some(3).await;
-        let leader = cluster.new_leader(0).await;
+        let (mut cluster, leader) = Cluster::led(51, 3).await;
         let [loses, _] = others(leader);
         cluster.agree(&ALL).await;
         cluster.crash(loses, false).await;
@@ -89,9 +81,7 @@ fn l1_a_replica_that_lost_its_vote_and_not_its_log_does_not_start() {
 #[test]
 fn a_leader_that_is_still_there_takes_the_doubt_away() {
     simulate(async {
-        let mut cluster = Cluster::start(45).await;
-        cluster.produce_some(3).await;
-        let leader = cluster.new_leader(0).await;
+        let (mut cluster, leader) = Cluster::led(45, 3).await;
         let [doubts, away] = others(leader);
         cluster.crash(away, false).await;
         cluster.crash(doubts, false).await;
@@ -108,10 +98,7 @@ fn a_leader_that_is_still_there_takes_the_doubt_away() {
 #[test]
 fn a_leader_sends_again_what_a_replica_has_forgotten() {
     simulate(async {
-        let mut cluster = Cluster::start(44).await;
-        cluster.produce_some(3).await;
-        cluster.agree(&ALL).await;
-        let leader = cluster.new_leader(0).await;
+        let (mut cluster, leader) = Cluster::agreed(44, 3).await;
         let [forgets, away] = others(leader);
         cluster.crash(away, false).await;
         let earlier = cluster.at(forgets).disk.after_kill();
@@ -131,9 +118,7 @@ fn a_leader_sends_again_what_a_replica_has_forgotten() {
 fn l1_a_power_cut_of_all_leaves_a_group_that_can_elect_a_leader() {
     simulate(async {
         for seed in 46..49 {
-            let mut cluster = Cluster::start(seed).await;
-            cluster.produce_some(4).await;
-            let leader = cluster.new_leader(0).await;
+            let (mut cluster, leader) = Cluster::led(seed, 4).await;
             cluster.at(others(leader)[0]).stall(true);
             cluster.produce_some(2).await;
             for id in ALL {

@@ -13,10 +13,7 @@ use crate::fatal::simulated;
 fn a_group_that_is_stopped_stops_no_process_and_one_that_ends_by_an_error_does() {
     simulated::begin();
     simulate(async {
-        let mut cluster = Cluster::start(61).await;
-        cluster.produce_some(2).await;
-        cluster.agree(&ALL).await;
-        let leader = cluster.new_leader(0).await;
+        let (mut cluster, leader) = Cluster::agreed(61, 2).await;
         cluster.at(leader).group.lead(Duration::ZERO).await.unwrap();
         let follower = ALL.into_iter().find(|id| *id != leader).unwrap();
         cluster.at(follower).group.lead(Duration::ZERO).await.unwrap();

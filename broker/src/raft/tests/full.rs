@@ -15,10 +15,7 @@ const MANY: usize = 400;
 
 /// A cluster with a replica whose disk is full, and that has no room for what was written since.
 async fn full(seed: u64) -> (Cluster, u64) {
-    let mut cluster = Cluster::start(seed).await;
-    cluster.produce_some(3).await;
-    cluster.agree(&ALL).await;
-    let leader = cluster.leader().unwrap();
+    let (mut cluster, leader) = Cluster::agreed(seed, 3).await;
     let full = ALL.into_iter().find(|id| *id != leader).unwrap();
     let disk = &cluster.at(full).disk;
     disk.set_capacity(disk.used_bytes());
@@ -65,10 +62,7 @@ fn a_follower_on_a_full_disk_answers_heartbeats_and_votes_and_tells_why_it_takes
 #[test]
 fn a_vote_waits_for_room_and_is_told_to_nobody_before() {
     simulate(async {
-        let mut cluster = Cluster::start(13).await;
-        cluster.produce_some(3).await;
-        cluster.agree(&ALL).await;
-        let leader = cluster.leader().unwrap();
+        let (cluster, leader) = Cluster::agreed(13, 3).await;
         let full = ALL.into_iter().find(|id| *id != leader).unwrap();
         let log = cluster.at(full).log().clone();
         let disk = cluster.at(full).disk.clone();

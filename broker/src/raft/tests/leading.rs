@@ -37,9 +37,7 @@ fn l1_leadership_is_handed_over_amid_writes_sooner_than_an_election_takes() {
 
 /// From the loss of a leader until a write through the next one is acknowledged.
 async fn gap(seed: u64) -> Duration {
-    let mut cluster = Cluster::start(seed).await;
-    cluster.produce_some(2).await;
-    let lost = cluster.new_leader(0).await;
+    let (mut cluster, lost) = Cluster::led(seed, 2).await;
     sleep(Duration::from_millis(seed * 37 % 300)).await;
     let started = Instant::now();
     // The machine is gone: nothing says so to the others.
@@ -68,9 +66,7 @@ fn a_lost_leader_is_a_pause_below_two_seconds() {
 #[test]
 fn nobody_is_handed_leadership_that_cannot_take_it() {
     simulate(async {
-        let mut cluster = Cluster::start(32).await;
-        cluster.produce_some(3).await;
-        let leader = cluster.new_leader(0).await;
+        let (mut cluster, leader) = Cluster::led(32, 3).await;
         let away = other(leader);
         let group = cluster.at(leader).group.clone();
         assert_eq!(group.transfer_leader(ReplicaId(9)).await.unwrap_err().code, Code::InvalidRequest);
@@ -89,9 +85,7 @@ fn nobody_is_handed_leadership_that_cannot_take_it() {
 #[test]
 fn a_read_index_needs_a_majority_and_covers_what_was_acknowledged() {
     simulate(async {
-        let mut cluster = Cluster::start(33).await;
-        cluster.produce_some(3).await;
-        let old = cluster.new_leader(0).await;
+        let (mut cluster, old) = Cluster::led(33, 3).await;
         let index = cluster.at(old).group.read_index(WAIT).await.unwrap();
         assert!(index >= cluster.at(old).machine.applied());
         let follower = other(old);
@@ -114,9 +108,7 @@ fn a_read_index_needs_a_majority_and_covers_what_was_acknowledged() {
 #[test]
 fn a_leader_that_no_majority_answers_knows_that_it_does_not_lead_and_leads_again_if_nobody_else_did() {
     simulate(async {
-        let mut cluster = Cluster::start(34).await;
-        cluster.produce_some(3).await;
-        let leader = cluster.new_leader(0).await;
+        let (mut cluster, leader) = Cluster::led(34, 3).await;
         let mut role = cluster.at(leader).group.watch_role();
         let before = *role.wait_for(|role| role.leads).await.unwrap();
         let others: Vec<u64> = ALL.into_iter().filter(|id| *id != leader).collect();
@@ -136,8 +128,7 @@ fn a_leader_that_no_majority_answers_knows_that_it_does_not_lead_and_leads_again
 #[test]
 fn everybody_hears_of_a_leader_and_nobody_leads_a_group_that_has_stopped() {
     simulate(async {
-        let cluster = Cluster::start(35).await;
-        let leader = cluster.new_leader(0).await;
+        let (cluster, leader) = Cluster::led(35, 0).await;
         for id in ALL {
             let mut role = cluster.at(id).group.watch_role();
             let seen = role.wait_for(|role| role.leader == Some(ReplicaId(leader)) && role.leads == (id == leader));
@@ -162,9 +153,7 @@ fn everybody_hears_of_a_leader_and_nobody_leads_a_group_that_has_stopped() {
 #[test]
 fn a_replica_that_is_down_is_tried_now_and_then_and_has_everything_soon_after_it_is_back() {
     simulate(async {
-        let mut cluster = Cluster::start(37).await;
-        cluster.produce_some(3).await;
-        let leader = cluster.new_leader(0).await;
+        let (mut cluster, leader) = Cluster::led(37, 3).await;
         cluster.network.take_down(other(leader));
         cluster.produce_some(3).await;
         sleep(Duration::from_secs(20)).await;
@@ -180,9 +169,7 @@ fn a_replica_that_is_down_is_tried_now_and_then_and_has_everything_soon_after_it
 #[test]
 fn a_leader_whose_disk_is_stalled_hands_leadership_over() {
     simulate(async {
-        let mut cluster = Cluster::start(36).await;
-        cluster.produce_some(3).await;
-        let leader = cluster.new_leader(0).await;
+        let (mut cluster, leader) = Cluster::led(36, 3).await;
         let watched = Arc::downgrade(&cluster.at(leader).group);
         tokio::spawn(leave_stalled(watched, CancellationToken::new()));
         cluster.at(leader).stall(true);

@@ -72,9 +72,7 @@ fn l1_a_group_grows_from_one_to_five_voters_and_shrinks_to_others_under_writes()
 #[test]
 fn l1_a_leader_that_was_replaced_does_not_say_who_belongs_to_the_group() {
     simulate(async {
-        let mut cluster = Cluster::start(27).await;
-        cluster.produce_some(3).await;
-        let old = cluster.new_leader(0).await;
+        let (cluster, old) = Cluster::led(27, 3).await;
         let confirmed = async |cluster: &Cluster, id| cluster.at(id).group.confirmed_members(CONFIRM_WAIT).await;
         assert_eq!(confirmed(&cluster, old).await.unwrap().voters, ids(ALL));
         cluster.network.isolate(old);
@@ -135,8 +133,7 @@ fn the_only_voter_and_the_leader_itself_are_not_removed() {
         let cluster = Cluster::start_alone(24).await;
         let refused = cluster.at(1).group.remove(ReplicaId(1)).await.unwrap_err();
         assert_eq!(refused.code, Code::QuorumAtRisk);
-        let cluster = Cluster::start(24).await;
-        let leader = cluster.new_leader(0).await;
+        let (cluster, leader) = Cluster::led(24, 0).await;
         let refused = cluster.at(leader).group.remove(ReplicaId(leader)).await.unwrap_err();
         assert_eq!(refused.code, Code::InvalidRequest);
     });

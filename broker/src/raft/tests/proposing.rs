@@ -31,8 +31,7 @@ async fn write(batcher: &Batcher, batch: &Bytes) -> Result<CommandResult, strata
 #[test]
 fn a_command_for_another_leader_is_refused_at_once_with_its_name() {
     simulate(async {
-        let mut cluster = Cluster::start(51).await;
-        let leader = cluster.new_leader(0).await;
+        let (mut cluster, leader) = Cluster::led(51, 0).await;
         let follower = ALL.into_iter().find(|id| *id != leader).unwrap();
         cluster.agree(&ALL).await;
         sleep(Duration::from_secs(1)).await;
@@ -48,8 +47,7 @@ fn a_command_for_another_leader_is_refused_at_once_with_its_name() {
 #[test]
 fn l1_when_leadership_is_lost_what_waited_was_not_written_and_what_was_in_flight_is_unknown() {
     simulate(async {
-        let mut cluster = Cluster::start(52).await;
-        let leader = cluster.new_leader(0).await;
+        let (mut cluster, leader) = Cluster::led(52, 0).await;
         let at_leader = batcher(&cluster, leader);
         let first = cluster.batch();
         let answer = write(&at_leader, &first).await;
@@ -79,8 +77,7 @@ fn l1_when_leadership_is_lost_what_waited_was_not_written_and_what_was_in_flight
 #[test]
 fn a1_a_new_leader_with_a_slow_clock_writes_nothing_older_than_what_is_there() {
     simulate(async {
-        let mut cluster = Cluster::start(53).await;
-        let leader = cluster.new_leader(0).await;
+        let (mut cluster, leader) = Cluster::led(53, 0).await;
         let ahead = i64::MAX / 2;
         let mut entry = stratalog_proto::entry::EntryBuilder::with_capacity(64);
         entry.push(&append(&cluster.batch()));
@@ -121,8 +118,7 @@ fn a_batcher_goes_on_when_its_replica_leads_again() {
 #[test]
 fn s2_l2_what_was_built_or_taken_in_a_term_is_not_proposed_in_a_later_one_of_the_same_replica() {
     simulate(async {
-        let mut cluster = Cluster::start(55).await;
-        let leader = cluster.new_leader(0).await;
+        let (mut cluster, leader) = Cluster::led(55, 0).await;
         let at_leader = batcher(&cluster, leader);
         let term = cluster.at(leader).group.watch_role().borrow().term;
         let batch = cluster.batch();

@@ -16,10 +16,7 @@ fn others(id: u64) -> [u64; 2] {
 
 /// A command that the leader proposes while nobody hears it, and a rival of the next leader.
 async fn rivals(lonely: impl Fn(&Cluster, u64) -> Command, rival: impl Fn(&Cluster, u64) -> Command) -> Cluster {
-    let mut cluster = Cluster::start(5).await;
-    cluster.produce_some(4).await;
-    cluster.agree(&ALL).await;
-    let old = cluster.leader().unwrap();
+    let (cluster, old) = Cluster::agreed(5, 4).await;
     cluster.network.isolate(old);
     let unheard = lonely(&cluster, old);
     let proposed = timeout(Duration::from_secs(4), cluster.propose_at(old, &unheard)).await;
@@ -74,10 +71,7 @@ fn seal(cluster: &Cluster, id: u64, batches: usize) -> Command {
 #[test]
 fn l4_a_replica_that_let_go_of_its_log_brings_another_up_by_a_snapshot() {
     simulate(async {
-        let mut cluster = Cluster::start(6).await;
-        cluster.produce_some(5).await;
-        cluster.agree(&ALL).await;
-        let leader = cluster.leader().unwrap();
+        let (mut cluster, leader) = Cluster::agreed(6, 5).await;
         let [behind, _] = others(leader);
         cluster.crash(behind, false).await;
         cluster.produce_some(30).await;

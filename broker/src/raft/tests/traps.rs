@@ -13,10 +13,7 @@ use crate::raft::wire::{Answer, Request};
 /// A leader's followers commit what it has not flushed yet; it loses that, and is back before anybody misses it. In the
 /// same term it would write other entries at the same log ids.
 async fn tail(seed: u64) {
-    let mut cluster = Cluster::start(seed).await;
-    cluster.produce_some(3).await;
-    let leader = cluster.leader().unwrap();
-    cluster.agree(&ALL).await;
+    let (mut cluster, leader) = Cluster::agreed(seed, 3).await;
     cluster.at(leader).stall(true);
     cluster.produce_some(3).await;
     cluster.crash(leader, true).await;
@@ -41,9 +38,7 @@ fn l1_a_leader_that_lost_its_unflushed_tail_does_not_go_on_in_its_term() {
 #[test]
 fn l1_a_state_is_never_durable_ahead_of_its_log() {
     simulate(async {
-        let mut cluster = Cluster::start(1).await;
-        cluster.produce_some(3).await;
-        let leader = cluster.leader().unwrap();
+        let (mut cluster, leader) = Cluster::led(1, 3).await;
         let follower = ALL.into_iter().find(|id| *id != leader).unwrap();
         cluster.agree(&ALL).await;
         cluster.at(follower).stall(true);
@@ -64,9 +59,7 @@ fn l1_a_state_is_never_durable_ahead_of_its_log() {
 #[test]
 fn l1_writes_that_wait_for_stalled_disks_are_answered_once_and_kept() {
     simulate(async {
-        let mut cluster = Cluster::start(2).await;
-        cluster.produce_some(3).await;
-        let leader = cluster.leader().unwrap();
+        let (mut cluster, leader) = Cluster::led(2, 3).await;
         ALL.into_iter().filter(|id| *id != leader).for_each(|id| cluster.at(id).stall(true));
         let (first, second) = (cluster.batch(), cluster.batch());
         let stalled = async {
@@ -101,10 +94,7 @@ async fn votes_for(cluster: &Cluster, voter: u64, term: u64, candidate: u64) -> 
 #[test]
 fn l1_a_replica_votes_once_in_a_term_whatever_happens_to_its_power() {
     simulate(async {
-        let mut cluster = Cluster::start(3).await;
-        cluster.produce_some(2).await;
-        cluster.agree(&ALL).await;
-        let leader = cluster.leader().unwrap();
+        let (mut cluster, leader) = Cluster::agreed(3, 2).await;
         let [voter, other] =
             <[u64; 2]>::try_from(ALL.into_iter().filter(|id| *id != leader).collect::<Vec<_>>()).unwrap();
         cluster.network.isolate(voter);
