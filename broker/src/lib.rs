@@ -26,6 +26,8 @@ mod multiline;
 mod offsets;
 mod options;
 mod outcome;
+mod pace;
+mod pull;
 mod raft;
 mod replay;
 mod rows;
@@ -33,6 +35,7 @@ mod shard;
 mod shards;
 #[cfg(test)]
 mod simulation;
+mod trouble;
 mod verify;
 
 pub use broker::{Broker, Dropped, Produced};

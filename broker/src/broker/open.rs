@@ -33,8 +33,9 @@ use crate::identity::Identity;
 use crate::meta::{Meta, MetaOptions, Topics};
 use crate::metrics::Metrics;
 use crate::options::BrokerOptions;
+use crate::pull::Way;
 use crate::raft::GroupLog;
-use crate::replay::{Member, Roller, RollerOptions};
+use crate::replay::{Member, Roller, RollerOptions, SegmentSources};
 use crate::rows::Rows;
 use crate::shard::Admission;
 use crate::shards::Shards;
@@ -70,9 +71,11 @@ impl Broker {
     async fn over(running: Running) -> Result<Arc<Self>, Error> {
         let Running { replicas, metrics, lane, nodes, peering, topics, meta, shards, .. } = running;
         let options = replicas.options.clone();
-        let roller = Arc::new(start_roller(&replicas, &lane, &metrics, &meta, &shards, &nodes));
+        let way = Arc::new(Way::new(options.cluster.fetch_rate_bytes));
+        let sources = SegmentSources { peers: Arc::new(NodeSegments::new(Arc::clone(&nodes))), way: Arc::clone(&way) };
+        let roller = Arc::new(start_roller(&replicas, &lane, &metrics, &meta, &shards, sources));
         let copies = Arc::new(NodeCopies::new(Arc::clone(&nodes), Arc::clone(&shards)));
-        let rows = Rows::start(Arc::clone(&topics) as _, copies, options.rows.clone());
+        let rows = Rows::start(Arc::clone(&topics) as _, copies, way, options.rows.clone());
         try_join_all(shards.all().into_iter().map(|shard| rows.add(shard))).await?;
         let catalog = NodeCatalog::new(Arc::clone(&rows), Arc::clone(&options.events), options.settings.clone());
         let (catalog, changes) = (Arc::new(catalog), Arc::new(TopicChanges::default()));
@@ -230,7 +233,7 @@ fn start_roller(
     metrics: &Metrics,
     meta: &Meta,
     shards: &Shards,
-    nodes: &Arc<Nodes>,
+    sources: SegmentSources,
 ) -> Roller {
     let meta = Member::Meta(Arc::clone(meta.group()));
     Roller::start(RollerOptions {
@@ -239,7 +242,7 @@ fn start_roller(
         logs: Arc::clone(&replicas.logs),
         file_bytes: replicas.options.lane.file_bytes,
         members: shards.all().into_iter().map(Member::Shard).chain([meta]).collect(),
-        peers: Arc::new(NodeSegments::new(Arc::clone(nodes))),
+        sources,
         metrics: metrics.replay().clone(),
     })
 }

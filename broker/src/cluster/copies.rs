@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 
 use super::Nodes;
 use super::sources::Sources;
-use crate::rows::{SegmentBytes, SegmentCopies, clock_ns};
+use crate::pull::SegmentBytes;
+use crate::rows::{SegmentCopies, clock_ns};
 use crate::shards::Shards;
 
 /// How long others may take to get files, beside what their bytes need.

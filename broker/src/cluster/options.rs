@@ -23,6 +23,9 @@ pub struct ClusterOptions {
     pub zone: String,
     /// Of a new cluster: voters of a shard, once there are as many nodes.
     pub replication: u32,
+    /// Bytes of segments that are fetched from other replicas in a second, of all shards together, beside those that a leader
+    /// waits for; 0: as fast as it goes.
+    pub fetch_rate_bytes: u64,
     /// Connections to the other nodes.
     pub transport: TransportOptions,
 }
@@ -38,6 +41,7 @@ impl Default for ClusterOptions {
             node_id: NodeId(0),
             zone: String::new(),
             replication: 3,
+            fetch_rate_bytes: 256 << 20,
             transport: TransportOptions::default(),
         }
     }

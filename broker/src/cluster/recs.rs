@@ -10,7 +10,8 @@ use stratalog_storage::RecMeta;
 
 use super::Nodes;
 use super::sources::Sources;
-use crate::replay::{PeerSegments, SegmentBytes};
+use crate::pull::SegmentBytes;
+use crate::replay::PeerSegments;
 
 /// The lowest id of a replica that is not the first of a group.
 const FIRST_FURTHER_REPLICA: u64 = 2;
@@ -29,8 +30,8 @@ impl NodeSegments {
 
 #[async_trait]
 impl PeerSegments for NodeSegments {
-    async fn fetch(&self, shard: ShardId, meta: &RecMeta) -> Result<SegmentBytes, Error> {
-        let request = FetchSegment { shard: shard.0, file: Some(File::Replay(meta.into())), offset: 0 };
+    async fn fetch(&self, shard: ShardId, meta: &RecMeta, offset: u64) -> Result<SegmentBytes, Error> {
+        let request = FetchSegment { shard: shard.0, file: Some(File::Replay(meta.into())), offset };
         self.sources.fetch(shard, &request, None).await
     }
 

@@ -8,7 +8,7 @@ use stratalog_storage::{ErasedOffsets, RecMeta};
 use tokio::sync::{mpsc, oneshot};
 
 use super::build;
-use super::member::{Care, Member};
+use super::member::Member;
 use super::roller::{Roller, Worker};
 use super::steps::blocking;
 
@@ -105,12 +105,12 @@ impl Worker {
     pub(super) async fn do_errand(&mut self, errand: Errand) {
         let done = match errand.what {
             What::Add(member) => {
-                self.cares.retain(|care| care.member.id() != member.id());
-                self.cares.push(Care::new(member));
+                self.leave(member.id()).await;
+                self.care_for(member);
                 Ok(())
             }
             What::Remove(group) => {
-                self.cares.retain(|care| care.member.id() != group);
+                self.leave(group).await;
                 Ok(())
             }
             What::RollThrough(shard, index) => self.roll_through(shard, index).await,

@@ -9,6 +9,7 @@ use stratalog_storage::RecMeta;
 
 use super::ReplayOptions;
 use super::policy::GroupView;
+use super::pull::Pulling;
 use crate::outcome::is_overtaken;
 use crate::raft::{Group, GroupLog};
 use crate::shard::Shard;
@@ -42,9 +43,9 @@ pub(super) struct Care {
     pub(super) searched: Option<u64>,
     /// Packed segments that could not be rewritten; the others come before they are tried again.
     pub(super) unreadable: HashSet<SegmentId>,
-    /// Missing segments that no other replica gave when they were asked for last.
-    pub(super) not_given: HashSet<SegmentId>,
     looked: Looked,
+    /// Gets what the shard misses from other replicas.
+    pulling: Option<Pulling>,
 }
 
 /// What a look at a shard's segments found, and what of it has to stay as it was for that to be true still.
@@ -67,8 +68,6 @@ pub(super) enum Step {
     Snapshot,
     /// Makes a segment that was rolled elsewhere.
     Make,
-    /// Fetches a segment from another replica.
-    Fetch,
     /// Rewrites a packed segment.
     Repack,
     /// Lets go of the log.
@@ -76,14 +75,13 @@ pub(super) enum Step {
 }
 
 impl Step {
-    const COUNT: usize = 6;
+    const COUNT: usize = 5;
 
     fn name(self) -> &'static str {
         match self {
             Step::Roll => "rolling the log",
             Step::Snapshot => "saving the state",
             Step::Make => "making a rolled segment",
-            Step::Fetch => "fetching a replay segment from another replica",
             Step::Repack => "rewriting a packed segment",
             Step::Release => "letting go of the log",
         }
@@ -136,7 +134,7 @@ impl Member {
 }
 
 impl Care {
-    pub(super) fn new(member: Member) -> Self {
+    pub(super) fn new(member: Member, pulling: Option<Pulling>) -> Self {
         let frontier = member.log().snapshot_frontier();
         let counted = Counted { frontier, through: frontier, ..Counted::default() };
         Self {
@@ -147,8 +145,15 @@ impl Care {
             doubtful: Vec::new(),
             searched: None,
             unreadable: HashSet::new(),
-            not_given: HashSet::new(),
             looked: Looked::default(),
+            pulling,
+        }
+    }
+
+    /// Ends what works for the group beside the roller.
+    pub(super) async fn end(self) {
+        if let Some(pulling) = self.pulling {
+            pulling.stop().await;
         }
     }
 
@@ -178,26 +183,6 @@ impl Care {
     pub(super) fn missing(&mut self) -> Vec<Arc<RecMeta>> {
         self.look();
         self.looked.missing.clone()
-    }
-
-    /// What of all that is missing is to be fetched now: first what was never asked for in vain, and while fetching rests
-    /// after a failure nothing else.
-    pub(super) fn to_fetch(&mut self, now: Instant) -> Vec<Arc<RecMeta>> {
-        let mut missing = self.missing();
-        let ids: HashSet<SegmentId> = missing.iter().map(|meta| meta.id).collect();
-        self.not_given.retain(|id| ids.contains(id));
-        let rests = self.rests(Step::Fetch, now);
-        missing.retain(|meta| !(rests && self.not_given.contains(&meta.id)));
-        missing.sort_by_key(|meta| self.not_given.contains(&meta.id));
-        missing
-    }
-
-    /// How the fetch of a segment ended.
-    pub(super) fn fetched(&mut self, id: SegmentId, fetched: &Result<(), Error>) {
-        match fetched {
-            Ok(()) => _ = self.not_given.remove(&id),
-            Err(_) => _ = self.not_given.insert(id),
-        }
     }
 
     /// Whether every segment of the manifest is here, as far as the log may have to stay for it (L4).

@@ -4,8 +4,8 @@
 //!   background;
 //! - [`errands`] are what others ask of it: to erase records, and to leave nothing of them in the log;
 //! - [`build`] makes the segments of a range of the log, the same on every replica; [`RecStore`] knows which files are
-//!   here; [`repack`] picks packed segments that are mostly dead; [`PeerSegments`] is where a replica gets a segment that
-//!   it cannot make.
+//!   here; [`repack`] picks packed segments that are mostly dead; [`pull`] gets what a replica cannot make from others,
+//!   [`PeerSegments`].
 //!
 //! The order in which a range of the log goes away: its segments are durable, `Roll` is applied, a state at or above it is
 //! durable, Raft's marker moves, the group lets go of the entries, the lane of the files that no group needs. A kill
@@ -16,6 +16,7 @@
 
 mod build;
 mod errands;
+mod expected;
 mod member;
 mod options;
 mod peers;
@@ -36,9 +37,9 @@ pub(crate) use member::Member;
 pub use options::ReplayOptions;
 #[cfg(test)]
 pub(crate) use peers::NoSegments;
-pub(crate) use peers::{PeerSegments, SegmentBytes};
+pub(crate) use peers::{PeerSegments, SegmentSources};
 #[cfg(test)]
-pub(crate) use pull::is_of_the_device;
+pub(crate) use expected::is_of_the_device;
 #[cfg(test)]
 pub(crate) use repack::{Repacking, choose};
 pub(crate) use roller::{Roller, RollerOptions};

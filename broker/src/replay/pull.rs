@@ -1,98 +1,124 @@
-//! Segments that came to count and are not here: made again, or fetched from another replica.
+//! Segments that came to count, are not here, and cannot be made here: fetched from other replicas, in tasks of their own. The
+//! roller never waits for another node.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
-use stratalog_proto::{Code, Error};
+use stratalog_proto::Error;
+use stratalog_storage::RecMeta;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
-use super::member::Step;
-use super::roller::Worker;
+use super::peers::SegmentSources;
 use super::steps::blocking;
-use super::{build, peers};
-use crate::shard::{PendingRec, Shard};
+use crate::idle::tick;
+use crate::metrics::ReplayMetrics;
+use crate::pull::{MAX_FAILURES, Troubles, fetch};
+use crate::shard::Shard;
 
-/// Segments that may fail in one round: perhaps nobody can be reached, and other groups wait.
-const MAX_FAILURES: usize = 4;
+/// How often it is looked for segments that are missing.
+const TICK: Duration = Duration::from_secs(1);
 
-impl Worker {
-    /// Makes the segments that were rolled elsewhere, or before the last crash, oldest first.
-    pub(super) async fn make_expected(&mut self, at: usize) {
-        let Some(shard) = self.shard(at) else { return };
-        while let Some(pending) = shard.recs().next_expected().filter(|_| self.may(Step::Make, at)) {
-            let (meta, of_log) = (Arc::clone(&pending.meta), pending.replaces.is_none());
-            let done = match self.make(&shard, pending).await {
-                Ok(()) => Ok(()),
-                // Damaged or gone here, or made of what is: another replica may have it.
-                Err(own) if !is_of_the_device(own.code) => {
-                    peers::fetch(&*self.peers, shard.recs(), &meta).await.map_err(|fetch| both(own, &fetch))
-                }
-                Err(own) => Err(own),
-            };
-            if done.is_ok() {
-                self.metrics.rec_written(meta.bytes);
+/// Fetches the segments of one shard, until this is dropped.
+pub(super) struct Pulling {
+    stop: DropGuard,
+    tasks: TaskTracker,
+}
+
+impl Pulling {
+    /// Begins with it.
+    pub(super) fn start(shard: Arc<Shard>, sources: SegmentSources, metrics: ReplayMetrics) -> Self {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let puller = Puller { shard, sources, metrics, tasks: tasks.clone() };
+        let ended = stop.clone();
+        tasks.spawn(async move { ended.run_until_cancelled(puller.run()).await });
+        Self { stop: stop.drop_guard(), tasks }
+    }
+
+    /// Ends it; when this returns, nothing of it uses the shard or its files.
+    pub(super) async fn stop(self) {
+        drop(self.stop);
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+struct Puller {
+    shard: Arc<Shard>,
+    sources: SegmentSources,
+    metrics: ReplayMetrics,
+    tasks: TaskTracker,
+}
+
+impl Puller {
+    async fn run(self) {
+        let (recs, mut troubles, mut whole_at) = (self.shard.recs(), Troubles::default(), None);
+        loop {
+            tokio::select! {
+                () = tick(TICK) => {}
+                () = recs.news() => {}
             }
-            if done.as_ref().is_err_and(|error| !of_log && !is_of_the_device(error.code)) {
-                // The log does not have it: nothing here can make it, and waiting would keep the log for nothing.
-                shard.recs().give_up(meta.id);
+            if !self.sources.peers.may_have(self.shard.id()) {
+                continue;
             }
-            self.cares[at].ended(Step::Make, &done);
+            self.look_into_suspects().await;
+            let looked = self.shard.read(|state| {
+                let (manifest, at) = (state.manifest(), Some((state.manifest().version(), recs.changes())));
+                (at != whole_at).then(|| (at, recs.wanted(manifest.recs())))
+            });
+            let Some((at, wanted)) = looked else { continue };
+            if wanted.is_empty() {
+                (troubles, whole_at) = (Troubles::default(), at);
+            }
+            let due = troubles.due(wanted, |meta| meta.id);
+            if !due.is_empty() {
+                self.pull(due, &mut troubles).await;
+            }
         }
     }
 
-    async fn make(&self, shard: &Arc<Shard>, pending: PendingRec) -> Result<(), Error> {
-        let (store, log) = (Arc::clone(shard.recs()), shard.group().log().clone());
-        blocking(move || build::make(&store, &log, pending)).await
-    }
-
-    /// Has segments be fetched again whose files were found damaged by whoever read them, where another replica may have them
-    /// whole (L5).
-    pub(super) async fn look_into_suspects(&self, at: usize) {
-        let Some(shard) = self.shard(at).filter(|shard| shard.recs().has_suspects()) else { return };
-        if !self.peers.may_have(shard.id()) {
+    /// Has segments be fetched again whose files were found damaged by whoever read them (L5).
+    async fn look_into_suspects(&self) {
+        let store = Arc::clone(self.shard.recs());
+        if !store.has_suspects() {
             return;
         }
-        let store = Arc::clone(shard.recs());
         let damaged = blocking(move || Ok(store.look_into_suspects())).await.unwrap_or_default();
         for (meta, what) in damaged {
-            tracing::error!(shard = %shard.id(), segment = %meta.id, what,
+            tracing::error!(shard = %self.shard.id(), segment = %meta.id, what,
                 "L5: a replay segment is damaged; a whole copy is fetched from another replica");
         }
     }
 
-    /// Asks other replicas for segments that nothing here can make. One that nobody gives does not hold up the others.
-    pub(super) async fn fetch_missing(&mut self, at: usize) {
-        let Some(shard) = self.shard(at).filter(|shard| !shard.recs().is_waiting()) else { return };
-        let missing = self.cares[at].missing();
-        if !missing.is_empty() && !self.peers.may_have(shard.id()) {
-            // Nobody sent this replica a snapshot: what is below the first entry of its log is nowhere in its files.
-            let first = shard.group().log().retained().first;
-            missing.iter().filter(|meta| meta.through < first).for_each(|meta| shard.recs().lose(meta.id));
-        }
-        let mut failures = Vec::new();
-        for meta in self.cares[at].to_fetch(Instant::now()) {
-            if self.is_stopping() || failures.len() >= MAX_FAILURES {
+    /// Fetches segments one after the other: one that nobody has whole does not hold up the others.
+    async fn pull(&self, due: Vec<Arc<RecMeta>>, troubles: &mut Troubles) {
+        let (shard, count) = (self.shard.id(), due.len());
+        let mut failed = Vec::new();
+        for meta in due {
+            if let Err(error) = self.fetch(&meta).await {
+                failed.push((meta.id, error));
+            }
+            if failed.len() >= MAX_FAILURES {
                 break;
             }
-            let fetched = peers::fetch(&*self.peers, shard.recs(), &meta).await;
-            self.cares[at].fetched(meta.id, &fetched);
-            match fetched {
-                Ok(()) => self.metrics.rec_written(meta.bytes),
-                Err(error) => failures.push(error),
-            }
         }
-        // What failed before, and was left out now, rests on.
-        let care = &mut self.cares[at];
-        if !failures.is_empty() || care.not_given.is_empty() {
-            care.ended(Step::Fetch, &failures.into_iter().next().map_or(Ok(()), Err));
+        if let Some((segment, error)) = troubles.note(&failed) {
+            tracing::warn!(%shard, %segment, missing = count, code = %error.code, %error,
+                "a replay segment was not fetched from another replica; trying again, ever more seldom");
+        }
+        if failed.is_empty() {
+            tracing::info!(%shard, count, "fetched replay segments from other replicas");
         }
     }
-}
 
-/// Whether it is this device that cannot take a segment, wherever it comes from.
-pub(crate) fn is_of_the_device(code: Code) -> bool {
-    matches!(code, Code::StorageFull | Code::Io)
-}
-
-fn both(own: Error, fetch: &Error) -> Error {
-    Error::new(own.code, format!("{own}; and no other replica gave it: {fetch}"))
+    /// Has the file of a segment be here, whole, verified, durable and known to the store, unless somebody else sees to it.
+    async fn fetch(&self, meta: &Arc<RecMeta>) -> Result<(), Error> {
+        let recs = self.shard.recs();
+        let Some(arrival) = recs.begin(meta) else { return Ok(()) };
+        let SegmentSources { peers, way } = &self.sources;
+        let bytes = |offset| peers.fetch(self.shard.id(), meta, offset);
+        fetch(recs.file_of(meta), Box::new(arrival), way, &self.tasks, bytes).await?;
+        self.metrics.rec_written(meta.bytes);
+        Ok(())
+    }
 }

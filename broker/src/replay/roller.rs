@@ -2,11 +2,14 @@
 //!
 //! It does one thing at a time, so that what it holds in memory is bounded by one roll. Whatever blocks runs on blocking
 //! threads, and no lock is held meanwhile. A failure, a full disk above all, is said once; the group is left alone for a
-//! while and tried again, and everything else goes on.
+//! while and tried again, and everything else goes on. Other nodes are never waited for: what they are asked for comes in
+//! tasks beside this one.
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::future::join_all;
+use stratalog_proto::ShardId;
 use stratalog_storage::Lane;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
@@ -15,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use super::ReplayOptions;
 use super::errands::{ERRANDS_AHEAD, Errand};
 use super::member::{Care, Member, Step};
-use super::peers::PeerSegments;
+use super::peers::SegmentSources;
 use super::policy::{Action, GroupView, LaneView, next_action};
+use super::pull::Pulling;
 use crate::metrics::ReplayMetrics;
 use crate::raft::Logs;
 use crate::shard::Shard;
@@ -36,7 +40,7 @@ pub(crate) struct RollerOptions {
     pub(crate) file_bytes: u64,
     /// The groups that run from the start on.
     pub(crate) members: Vec<Member>,
-    pub(crate) peers: Arc<dyn PeerSegments>,
+    pub(crate) sources: SegmentSources,
     pub(crate) metrics: ReplayMetrics,
 }
 
@@ -85,28 +89,49 @@ pub(super) struct Worker {
     pub(super) logs: Arc<Logs>,
     file_bytes: u64,
     pub(super) cares: Vec<Care>,
-    pub(super) peers: Arc<dyn PeerSegments>,
+    pub(super) sources: SegmentSources,
     pub(super) metrics: ReplayMetrics,
     stop: CancellationToken,
 }
 
 impl Worker {
     pub(super) fn new(options: RollerOptions, stop: CancellationToken) -> Self {
-        Self {
+        let mut worker = Self {
             options: options.replay,
             lane: options.lane,
             logs: options.logs,
             file_bytes: options.file_bytes,
-            cares: options.members.into_iter().map(Care::new).collect(),
-            peers: options.peers,
+            cares: Vec::new(),
+            sources: options.sources,
             metrics: options.metrics,
             stop,
+        };
+        options.members.into_iter().for_each(|member| worker.care_for(member));
+        worker
+    }
+
+    /// Looks after a group from now on, and has fetched what it misses.
+    pub(super) fn care_for(&mut self, member: Member) {
+        let shard = member.shard().cloned();
+        let pulling = shard.map(|shard| Pulling::start(shard, self.sources.clone(), self.metrics.clone()));
+        self.cares.push(Care::new(member, pulling));
+    }
+
+    /// Looks after a group no more; when this returns, nothing here uses it or its files.
+    pub(super) async fn leave(&mut self, group: ShardId) {
+        while let Some(at) = self.cares.iter().position(|care| care.member.id() == group) {
+            self.cares.remove(at).end().await;
         }
     }
 }
 
 impl Worker {
-    async fn run(mut self, mut errands: mpsc::Receiver<Errand>) {
+    async fn run(mut self, errands: mpsc::Receiver<Errand>) {
+        self.work(errands).await;
+        join_all(self.cares.into_iter().map(Care::end)).await;
+    }
+
+    async fn work(&mut self, mut errands: mpsc::Receiver<Errand>) {
         self.release_lane().await;
         let mut due = tokio::time::Instant::now() + self.options.interval;
         loop {
@@ -142,8 +167,7 @@ impl Worker {
     pub(super) async fn tend(&mut self) {
         for at in 0..self.cares.len() {
             self.make_expected(at).await;
-            self.look_into_suspects(at).await;
-            self.fetch_missing(at).await;
+            self.write_off(at);
             self.unlink_retired(at).await;
         }
     }

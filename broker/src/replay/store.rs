@@ -9,11 +9,17 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, SegmentId, ShardId};
-use stratalog_storage::{Io, RecHandle, RecMeta, RecReader};
+use stratalog_storage::{Io, RecHandle, RecMeta, RecReader, rec_file_name};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
+use crate::pull::partial_name;
 use crate::shard::PendingRec;
 
+mod arrival;
 mod reconcile;
+
+pub(crate) use arrival::RecArrival;
 
 #[cfg(test)]
 pub(crate) use reconcile::Reconciled;
@@ -24,6 +30,8 @@ pub(crate) struct RecStore {
     dir: PathBuf,
     shard: ShardId,
     files: Mutex<Files>,
+    /// Other segments may be wanted than before.
+    news: Notify,
     /// Held as long as files may be written or unlinked.
     _keep: Arc<dyn Send + Sync>,
 }
@@ -39,6 +47,10 @@ struct Files {
     replaced: HashMap<SegmentId, bool>,
     /// Rolled or rewritten by an applied command, not here yet, in the order of the commands.
     expected: VecDeque<PendingRec>,
+    /// Those of them that could not be made: other replicas may have them.
+    asked: HashSet<SegmentId>,
+    /// Segments that are being made or fetched, each with what ends that.
+    arriving: HashMap<SegmentId, CancellationToken>,
     /// Those that cannot be made any more, with what they were to be made of: it stays until they come from elsewhere.
     given_up: HashMap<SegmentId, Arc<RecMeta>>,
     /// Not here, and neither is any entry that they hold: the log need not stay for them.
@@ -75,9 +87,21 @@ impl Files {
         }
     }
 
+    fn is_expected(&self, id: SegmentId) -> bool {
+        self.expected.iter().any(|pending| pending.meta.id == id)
+    }
+
     fn take_expected(&mut self, id: SegmentId) -> Option<PendingRec> {
+        self.asked.remove(&id);
         let at = self.expected.iter().position(|pending| pending.meta.id == id)?;
         self.expected.remove(at)
+    }
+
+    /// Whoever makes or fetches a segment need not go on; if it comes nonetheless, it goes at once.
+    fn give_up_arrival(&self, id: SegmentId) {
+        if let Some(arrival) = self.arriving.get(&id) {
+            arrival.cancel();
+        }
     }
 
     /// What segments are made of that are not here yet.
@@ -96,7 +120,7 @@ impl Files {
 impl RecStore {
     /// The files in `dir`, of which none is known yet. `keep` is dropped once the store does not write any more.
     pub(crate) fn new(io: Arc<dyn Io>, dir: &Path, shard: ShardId, keep: Arc<dyn Send + Sync>) -> Self {
-        Self { io, dir: dir.to_owned(), shard, files: Mutex::default(), _keep: keep }
+        Self { io, dir: dir.to_owned(), shard, files: Mutex::default(), news: Notify::new(), _keep: keep }
     }
 
     /// The disk.
@@ -203,6 +227,7 @@ impl RecStore {
         let files = &mut *self.files.lock();
         for meta in removed {
             files.forget_expected(meta.id);
+            files.give_up_arrival(meta.id);
             files.retired.push(meta);
         }
     }
@@ -213,6 +238,8 @@ impl RecStore {
         let files = &mut *self.files.lock();
         if let Some(source) = files.take_expected(id).and_then(|pending| pending.replaces) {
             files.given_up.insert(id, source);
+            files.changes += 1;
+            self.news.notify_one();
         }
     }
 
@@ -245,9 +272,13 @@ impl RecStore {
         let files = &mut *self.files.lock();
         files.expected.retain(|pending| live.contains(&pending.meta.id));
         files.given_up.retain(|id, _| live.contains(id));
+        files.asked.retain(|id| live.contains(id));
         let kept: HashSet<SegmentId> = files.sources().map(|meta| meta.id).chain(live).collect();
         let gone = files.local.values().filter(|handle| !kept.contains(&handle.meta.id));
         files.retired.extend(gone.map(|handle| Arc::clone(&handle.meta)));
+        files.arriving.iter().filter(|(id, _)| !kept.contains(id)).for_each(|(_, arrival)| arrival.cancel());
+        files.changes += 1;
+        self.news.notify_one();
     }
 
     /// Whether a segment that was rolled is not here yet. Only the log and the batches that wait with it can make it (L4):
@@ -256,12 +287,17 @@ impl RecStore {
         !self.files.lock().expected.is_empty()
     }
 
-    /// The next segment to make, oldest command first. It stays queued until [`adopt`](Self::adopt) or a removal.
+    /// The next segment to make, oldest command first, those last that could not be made before. It stays queued until
+    /// [`adopt`](Self::adopt) or a removal.
     pub(crate) fn next_expected(&self) -> Option<PendingRec> {
-        self.files.lock().expected.front().cloned()
+        let files = self.files.lock();
+        let waits_for_source =
+            |pending: &PendingRec| pending.replaces.as_ref().is_some_and(|source| files.is_expected(source.id));
+        let free = |pending: &&PendingRec| !files.arriving.contains_key(&pending.meta.id) && !waits_for_source(pending);
+        files.expected.iter().filter(free).min_by_key(|pending| files.asked.contains(&pending.meta.id)).cloned()
     }
 
-    /// The file of a segment is here, whole and durable.
+    /// The file of a segment is here, whole and durable. If nobody needs it any more, it goes again.
     pub(crate) fn adopt(&self, meta: Arc<RecMeta>) {
         let handle = Arc::new(self.handle(&meta));
         let files = &mut *self.files.lock();
@@ -275,6 +311,9 @@ impl RecStore {
                 files.local.insert(meta.id, handle);
             }
             None => _ = files.local.entry(meta.id).or_insert(handle),
+        }
+        if files.arriving.get(&meta.id).is_some_and(CancellationToken::is_cancelled) {
+            files.retired.push(meta);
         }
         files.changes += 1;
     }
@@ -301,9 +340,22 @@ impl RecStore {
 
     /// Lets the files of retired segments go: each is unlinked when its last reader is done; how many. Blocks on the disk.
     pub(crate) fn unlink_retired(&self) -> usize {
-        let condemned = self.take_retired();
+        let (retired, condemned) = self.take_retired();
         condemned.iter().for_each(|handle| handle.condemn());
+        retired.iter().for_each(|meta| self.remove_begun(meta.id));
         condemned.len()
+    }
+
+    /// Removes what has come of a segment that nobody needs any more. Whoever fetches it does so by itself.
+    fn remove_begun(&self, id: SegmentId) {
+        let begun = self.dir.join(partial_name(&rec_file_name(id)));
+        let is_arriving = self.files.lock().arriving.contains_key(&id);
+        if !is_arriving
+            && self.io.exists(&begun).unwrap_or(false)
+            && let Err(error) = self.io.remove(&begun)
+        {
+            tracing::warn!(path = %begun.display(), %error, "cannot unlink a replay segment that was not fetched whole");
+        }
     }
 
     /// Whether there is something to unlink.
@@ -311,7 +363,8 @@ impl RecStore {
         !self.files.lock().retired.is_empty()
     }
 
-    fn take_retired(&self) -> Vec<Arc<RecHandle>> {
+    /// What left the manifest, and the handles of those whose files are here.
+    fn take_retired(&self) -> (Vec<Arc<RecMeta>>, Vec<Arc<RecHandle>>) {
         let files = &mut *self.files.lock();
         let gone = std::mem::take(&mut files.retired);
         for meta in &gone {
@@ -320,7 +373,8 @@ impl RecStore {
             files.lost.remove(&meta.id);
         }
         files.changes += u64::from(!gone.is_empty());
-        gone.iter().filter_map(|meta| files.local.remove(&meta.id)).collect()
+        let condemned = gone.iter().filter_map(|meta| files.local.remove(&meta.id)).collect();
+        (gone, condemned)
     }
 
     fn handle(&self, meta: &Arc<RecMeta>) -> RecHandle {

@@ -12,15 +12,17 @@ use stratalog_storage::{Io, Lane, LaneOptions, RealDisk, RecMeta, StateFiles, Vo
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::peers::{PeerSegments, SegmentBytes};
+use super::peers::{PeerSegments, SegmentSources};
 use super::roller::Worker;
 use super::testing::batch;
 use super::{Member, NoSegments, RecStore, ReplayOptions, Roller, RollerOptions};
 use crate::metrics::Metrics;
+use crate::pull::{SegmentBytes, Way};
 use crate::raft::{Known, Logs, LogsOptions, NoPeers};
 use crate::shard::testing::{append, host};
 use crate::shard::{Admission, Shard, ShardOptions};
 
+mod fetching;
 mod trouble;
 
 const ID: ShardId = ShardId(1);
@@ -41,7 +43,7 @@ async fn l4_a_group_that_nobody_looks_after_keeps_its_log_until_it_is_forgotten(
         logs: Arc::clone(&logs),
         file_bytes: FILE_BYTES,
         members: Vec::new(),
-        peers: Arc::new(NoSegments),
+        sources: from(Arc::new(NoSegments)),
         metrics,
     };
     let roller = Roller::start(options);
@@ -61,6 +63,20 @@ async fn l4_a_group_that_nobody_looks_after_keeps_its_log_until_it_is_forgotten(
     node.shard.stop().await;
     logs.forget(ID).unwrap();
     assert_eq!(logs.oldest_files(), []);
+}
+
+fn from(peers: Arc<dyn PeerSegments>) -> SegmentSources {
+    SegmentSources { peers, way: Arc::new(Way::new(0)) }
+}
+
+/// Waits until something is so.
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(60), async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("it takes too long until {what}"));
 }
 
 /// A shard on its own lane, and a roller that does what it is told.
@@ -113,7 +129,7 @@ impl Node {
             logs,
             file_bytes: FILE_BYTES,
             members: vec![Member::Shard(shard.clone())],
-            peers,
+            sources: from(peers),
             metrics: metrics.replay().clone(),
         };
         Self { lane, shard, worker: Worker::new(options, CancellationToken::new()) }
@@ -260,93 +276,6 @@ async fn segments_that_were_rolled_and_are_not_here_are_made_again_of_the_own_lo
     assert!(node.worker.snapshot(0).await.is_err(), "L4: no snapshot before they are here");
     node.worker.round().await;
     assert!(!node.shard.recs().is_waiting());
-    node.check(topic, 100);
-    node.stop().await;
-}
-
-/// Serves files from a directory; damages the first so many.
-struct Directory {
-    dir: TempDir,
-    damaged: std::sync::atomic::AtomicUsize,
-}
-
-#[async_trait]
-impl PeerSegments for Directory {
-    async fn fetch(&self, _: ShardId, meta: &RecMeta) -> Result<SegmentBytes, Error> {
-        let read = std::fs::read(self.dir.path().join(rec_file_name(meta.id)));
-        let mut bytes = read.map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
-        let damages = self.damaged.load(std::sync::atomic::Ordering::SeqCst);
-        if damages > 0 {
-            self.damaged.store(damages - 1, std::sync::atomic::Ordering::SeqCst);
-            bytes[1_000] ^= 1;
-        }
-        let chunks: Vec<_> = bytes.chunks(5_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-        Ok(stream::iter(chunks).boxed())
-    }
-
-    fn may_have(&self, _: ShardId) -> bool {
-        true
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_lost_its_segments_fetches_them_and_checks_what_comes() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut node = Node::start(&dir).await;
-    let topic = host(&node.shard, 2).await;
-    node.append(topic, 100).await;
-    node.worker.roll(0).await.unwrap();
-    node.worker.snapshot(0).await.unwrap();
-    let recs = node.recs();
-    node.stop().await;
-    let peer = Directory { dir: tempfile::tempdir().unwrap(), damaged: 1.into() };
-    for name in files(&dir, ".rec") {
-        std::fs::rename(dir.path().join("segments").join(&name), peer.dir.path().join(&name)).unwrap();
-    }
-
-    let mut node = Node::start_with(&dir, Arc::new(peer)).await;
-    let error = node.shard.recs().get(&recs[0]).unwrap_err();
-    assert!(error.code == Code::Unavailable && error.message.contains("offsets 0.."), "{error}");
-    node.worker.round().await;
-    assert!(!node.shard.recs().has(recs[0].id), "what came was damaged");
-    assert_eq!(files(&dir, ".part"), [""; 0]);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    node.worker.round().await;
-    node.check(topic, 100);
-    node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_segment_that_nobody_has_holds_up_no_other_and_is_asked_for_again_later() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut node = Node::start(&dir).await;
-    let topic = host(&node.shard, 2).await;
-    node.append(topic, 100).await;
-    for _ in 0..3 {
-        node.worker.roll(0).await.unwrap();
-    }
-    node.worker.snapshot(0).await.unwrap();
-    let recs = node.recs();
-    assert_eq!(recs.len(), 3);
-    node.stop().await;
-
-    let (peer, away) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let lost = peer.path().join(rec_file_name(recs[0].id));
-    for meta in &recs {
-        let name = rec_file_name(meta.id);
-        std::fs::rename(dir.path().join("segments").join(&name), peer.path().join(&name)).unwrap();
-    }
-    std::fs::rename(&lost, away.path().join("lost")).unwrap();
-    let mut node = Node::start_with(&dir, Arc::new(Directory { dir: peer, damaged: 0.into() })).await;
-    node.worker.round().await;
-    let here = |node: &Node| recs.iter().map(|meta| node.shard.recs().has(meta.id)).collect::<Vec<_>>();
-    assert_eq!(here(&node), [false, true, true]);
-    std::fs::rename(away.path().join("lost"), &lost).unwrap();
-    node.worker.round().await;
-    assert_eq!(here(&node), [false, true, true], "it rests");
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    node.worker.round().await;
-    assert_eq!(here(&node), [true; 3]);
     node.check(topic, 100);
     node.stop().await;
 }

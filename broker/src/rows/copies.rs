@@ -1,13 +1,10 @@
 //! Column segments on other replicas: those that are to have what this one builds, and those that have what it misses.
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
 use stratalog_proto::{Error, NodeId, ShardId, Term};
 use stratalog_storage::SegmentMeta;
 
-/// The bytes of a file, in order.
-pub(crate) type SegmentBytes = BoxStream<'static, Result<Bytes, Error>>;
+use crate::pull::SegmentBytes;
 
 /// The other replicas of a node's shards, as far as column segments go.
 #[async_trait]

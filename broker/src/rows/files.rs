@@ -11,6 +11,8 @@ use stratalog_storage::{FileInUse, Io, Manifest, SegmentHandle, SegmentMeta};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::pull::{Arriving, partial_name};
+
 /// Handles of live segments. The lock is held while the manifest is read, so that no handle is made of a segment whose
 /// file a removal has already let go.
 pub(super) struct SegmentFiles {
@@ -51,10 +53,14 @@ pub(super) struct Arrival {
     given_up: CancellationToken,
 }
 
-impl Arrival {
-    /// Cancelled when nobody needs the segment any more.
-    pub(super) fn given_up(&self) -> &CancellationToken {
+impl Arriving for Arrival {
+    fn given_up(&self) -> &CancellationToken {
         &self.given_up
+    }
+
+    fn arrived(&self) -> Result<(), Error> {
+        self.files.arrived(std::iter::once(self.id));
+        Ok(())
     }
 }
 
@@ -328,7 +334,7 @@ fn is_segment_file(name: &str) -> bool {
 
 /// The file of a segment while it is fetched.
 pub(super) fn partial_file_name(id: SegmentId) -> String {
-    format!("{}.part", segment_file_name(id))
+    partial_name(&segment_file_name(id))
 }
 
 /// The segment whose file this is, finished or not.

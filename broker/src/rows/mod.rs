@@ -34,10 +34,8 @@ mod log;
 mod materializer;
 mod merge;
 mod options;
-mod pace;
 mod parallel;
 mod parse;
-mod partial;
 mod pull;
 mod rebuild;
 mod replica;
@@ -47,7 +45,6 @@ mod seal;
 mod shard_rows;
 mod stats;
 mod tail;
-mod trouble;
 mod unify;
 mod usage;
 
@@ -59,7 +56,7 @@ mod testing;
 mod tests;
 
 pub(crate) use catalog::Directory;
-pub(crate) use copies::{SegmentBytes, SegmentCopies};
+pub(crate) use copies::SegmentCopies;
 pub use dead_letters::Retried;
 pub(crate) use erase::{Position, column_specs, rows_of_batches, rows_of_segment};
 pub(crate) use figures::TailFigures;

@@ -33,9 +33,6 @@ pub struct RowsOptions {
     pub parallel_seals: usize,
     /// Bytes of segments that merging reads in a second, in all shards together; 0: nothing is merged in the background.
     pub merge_rate_bytes: u64,
-    /// Bytes of column segments that are fetched from other replicas in a second, in all shards together, beside those that a
-    /// leader waits for; 0: as fast as it goes.
-    pub fetch_rate_bytes: u64,
     /// Memory for the values of a column that a merge holds at once.
     pub merge_held_bytes: usize,
     /// How often expired segments are looked for.
@@ -58,7 +55,6 @@ impl Default for RowsOptions {
             index_budget_bytes: 256 << 20,
             parallel_seals: 2,
             merge_rate_bytes: 32 << 20,
-            fetch_rate_bytes: 256 << 20,
             merge_held_bytes: 128 << 20,
             retention_interval: Duration::from_secs(30),
         }

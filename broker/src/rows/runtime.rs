@@ -26,6 +26,7 @@ use super::retention::retain;
 use super::seal::Sealer;
 use super::shard_rows::ShardRows;
 use super::usage::Usage;
+use crate::pull::Way;
 
 /// How long a seal on demand waits for the rows of what is in the log.
 pub(super) const CATCH_UP: Duration = Duration::from_secs(30);
@@ -49,10 +50,12 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Starts without a shard: [`add`](Self::add) brings them. `copies`: the other replicas of those to come.
+    /// Starts without a shard: [`add`](Self::add) brings them. `copies`: the other replicas of those to come; `way`: how
+    /// what is missing comes from them.
     pub(crate) fn start(
         directory: Arc<dyn Directory>,
         copies: Arc<dyn SegmentCopies>,
+        way: Arc<Way>,
         options: RowsOptions,
     ) -> Arc<Self> {
         let (usage, stop) = (Arc::new(Usage::default()), CancellationToken::new());
@@ -64,7 +67,7 @@ impl Rows {
             starter: Arc::new(Starter::new(options.clone(), usage.clone(), sealer.clone())),
             sealer,
             merger: Arc::new(Merger::new(options.clone(), usage.clone(), stop.clone())),
-            puller: Arc::new(Puller::new(copies.clone(), options.fetch_rate_bytes, stop.clone())),
+            puller: Arc::new(Puller::new(copies.clone(), way)),
             retries: Turns::default(),
             copies,
             options,

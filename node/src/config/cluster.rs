@@ -11,6 +11,7 @@ use stratalog_transport::{Secret, Tls, TransportOptions};
 
 use super::bounded;
 use super::texts::{Addresses, Hidden};
+use super::units::Bytes;
 use crate::failure::Failure;
 
 /// Where a node listens that is to join a cluster and was not told where.
@@ -46,6 +47,8 @@ pub(crate) struct Cluster {
     pub(crate) replication: u32,
     /// Of a new cluster: its Raft groups.
     pub(crate) shards: u32,
+    /// Bytes of segments that are fetched from other nodes in a second, to have what this one misses; 0: as fast as it goes.
+    pub(crate) fetch_rate: Bytes,
     pub(crate) tls: ClusterTls,
 }
 
@@ -77,6 +80,7 @@ impl Default for Cluster {
             zone: String::new(),
             replication: 3,
             shards: 4,
+            fetch_rate: Bytes(256 << 20),
             tls: ClusterTls::default(),
         }
     }
@@ -91,6 +95,7 @@ impl Cluster {
         let (least, most) = (u64::from(*REPLICATION.start()), u64::from(*REPLICATION.end()));
         bounded("cluster.replication", self.replication.into(), least, most)?;
         bounded("cluster.shards", self.shards.into(), 1, 256)?;
+        bounded("cluster.fetch_rate", self.fetch_rate.0, 0, 1 << 40)?;
         bounded("cluster.join, its length,", self.join.0.len() as u64, 0, MAX_SEEDS as u64)?;
         bounded("cluster.zone, its length,", self.zone.len() as u64, 0, MAX_ZONE_BYTES as u64)?;
         let told = [
@@ -151,6 +156,7 @@ impl Cluster {
             node_id: NodeId(self.node_id),
             zone: self.zone.clone(),
             replication: self.replication,
+            fetch_rate_bytes: self.fetch_rate.0,
             transport: self.transport()?,
         })
     }

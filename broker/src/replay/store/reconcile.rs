@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use stratalog_proto::{Code, Error, SegmentId};
+use stratalog_proto::{Code, Error};
 use stratalog_storage::{RecMeta, RecReader, rec_file_name};
 
 use super::RecStore;
+use crate::pull::partial_name;
 
 /// What a look at the directory found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -37,12 +38,13 @@ impl RecStore {
         let missing: Vec<&Arc<RecMeta>> = live.iter().filter(|meta| !self.open_listed(meta, &listed)).collect();
         let needed: HashSet<String> = {
             let files = self.files.lock();
-            let named = live.iter().chain(files.sources()).map(|meta| meta.id);
-            named.map(rec_file_name).collect()
+            let named = live.iter().chain(files.sources()).map(|meta| rec_file_name(meta.id));
+            // What has come of a segment that is still to come.
+            named.chain(missing.iter().map(|meta| partial_name(&rec_file_name(meta.id)))).collect()
         };
         let mut found = Reconciled { garbage: 0, missing: missing.len() };
         for name in listed.iter().filter(|name| is_rec_file(name) && !needed.contains(*name)) {
-            if missing.iter().any(|meta| !self.is_expected(meta.id)) && self.covers_one_of(name, &missing) {
+            if missing.iter().any(|meta| !self.files.lock().is_expected(meta.id)) && self.covers_one_of(name, &missing) {
                 tracing::warn!(dir = %self.dir.display(), name, "L5: kept for a replay segment that is not on this node");
                 continue;
             }
@@ -63,7 +65,7 @@ impl RecStore {
         if self.has(meta.id) {
             return true;
         }
-        let expected = self.is_expected(meta.id);
+        let expected = self.files.lock().is_expected(meta.id);
         if !listed.contains(&rec_file_name(meta.id)) {
             if !expected {
                 tracing::error!(shard = %self.shard, segment = %meta.id, "L5: a replay segment is not on this node");
@@ -99,10 +101,6 @@ impl RecStore {
             let handle = Arc::new(self.handle(&meta));
             files.local.entry(meta.id).or_insert(handle);
         }
-    }
-
-    fn is_expected(&self, id: SegmentId) -> bool {
-        self.files.lock().expected.iter().any(|pending| pending.meta.id == id)
     }
 
     /// Whether a file is a segment of the same entries as one of these, and has all of its partitions.

@@ -228,3 +228,37 @@ fn l5_a_damaged_segment_is_reported_and_left_where_it_is() {
     assert_eq!(listed(&disk).len(), 1);
     assert_eq!(restarted.missing([&meta]), [Arc::clone(&meta)], "another replica may have it");
 }
+
+#[test]
+fn a_segment_that_comes_when_nobody_needs_it_any_more_goes_at_once() {
+    let (disk, store) = store();
+    let (meta, pending) = built(&store);
+    store.expect(vec![pending]);
+    let arrival = store.begin(&meta).unwrap();
+    assert!(store.begin(&meta).is_none() && store.next_expected().is_none(), "one at a time");
+    store.retire([Arc::clone(&meta)]);
+    store.unlink_retired();
+    store.adopt(Arc::clone(&meta));
+    drop(arrival);
+    assert_eq!(store.unlink_retired(), 1);
+    assert_eq!(listed(&disk), [""; 0]);
+}
+
+#[test]
+fn l4_what_could_not_be_made_is_wanted_of_others_and_still_waited_for() {
+    let (_, store) = store();
+    let [(first, rolled), (second, also_rolled)] = [(); 2].map(|()| built(&store));
+    let live = [Arc::clone(&first), Arc::clone(&second)];
+    store.expect(vec![rolled, also_rolled]);
+    assert_eq!(store.wanted(&live), [], "the log has them");
+    let before = store.changes();
+    store.ask_others(first.id);
+    assert_ne!(store.changes(), before);
+    assert_eq!(store.wanted(&live), [Arc::clone(&first)]);
+    assert_eq!(store.next_expected().unwrap().meta, second, "it does not hold up the others");
+    store.adopt(second);
+    assert_eq!(store.next_expected().unwrap().meta, first, "it is tried again");
+    assert!(store.is_waiting());
+    store.adopt(first);
+    assert!(!store.is_waiting() && store.wanted(&live).is_empty());
+}

@@ -9,6 +9,7 @@ use stratalog_proto::entry::Command;
 use stratalog_proto::internal;
 use stratalog_storage::simulation::SimDisk;
 
+use super::fetching::Directory;
 use super::*;
 use crate::replay::member::{Care, Step};
 
@@ -31,7 +32,7 @@ fn flip(dir: &TempDir) {
     }
 }
 
-fn flip_in(path: &Path, at: u64) {
+pub(super) fn flip_in(path: &Path, at: u64) {
     let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
@@ -120,17 +121,12 @@ async fn l4_a_rotten_block_of_a_segment_is_found_before_the_log_goes_that_can_ma
 async fn l4_the_log_stays_while_a_segment_that_another_replica_rolled_is_not_here() {
     let dir = tempfile::tempdir().unwrap();
     let topic = saved(&dir).await;
-    let away = tempfile::tempdir().unwrap();
-    let names = files(&dir, ".rec");
-    for name in &names {
-        std::fs::rename(dir.path().join("segments").join(name), away.path().join(name)).unwrap();
-    }
-    let copied = tempfile::tempdir().unwrap();
-    let peer = copied.path().to_owned();
+    let peer = Directory::of(&dir);
+    peer.hide(true);
 
     // As after the install of a snapshot: the state names the segments, and no entry asks for them.
-    let mut node = Node::start_with(&dir, Arc::new(Directory { dir: copied, damaged: 0.into() })).await;
-    let log = node.shard.group().log().clone();
+    let mut node = Node::start_with(&dir, Arc::clone(&peer) as _).await;
+    let (log, missing) = (node.shard.group().log().clone(), node.recs()[0].id);
     let first = log.retained().first;
     node.append(topic, 100).await;
     round(&mut node).await;
@@ -139,11 +135,8 @@ async fn l4_the_log_stays_while_a_segment_that_another_replica_rolled_is_not_her
     assert!(refused.code == Code::Unavailable && refused.message.contains("L4"), "{refused}");
     assert_eq!(log.retained().first, first);
 
-    for name in &names {
-        std::fs::copy(away.path().join(name), peer.join(name)).unwrap();
-    }
-    tokio::time::sleep(PAUSE).await;
-    round(&mut node).await;
+    peer.hide(false);
+    eventually("it is here", || node.shard.recs().has(missing)).await;
     node.worker.snapshot(0).await.unwrap();
     assert!(log.retained().first > first);
     node.check(topic, 200);
@@ -154,21 +147,14 @@ async fn l4_the_log_stays_while_a_segment_that_another_replica_rolled_is_not_her
 async fn l5_a_segment_that_is_found_damaged_while_it_is_read_is_replaced_by_a_whole_copy() {
     let dir = tempfile::tempdir().unwrap();
     let topic = saved(&dir).await;
-    let copied = tempfile::tempdir().unwrap();
-    for name in files(&dir, ".rec") {
-        std::fs::copy(dir.path().join("segments").join(&name), copied.path().join(&name)).unwrap();
-    }
-    let mut node = Node::start_with(&dir, Arc::new(Directory { dir: copied, damaged: 0.into() })).await;
+    let node = Node::start_with(&dir, Directory::copy_of(&dir) as _).await;
     let (store, meta) = (node.shard.recs().clone(), node.recs()[0].clone());
-    flip(&dir);
-    store.get(&meta).unwrap().verify().unwrap_err();
     let suspect = store.get(&meta).unwrap();
-    assert!(store.has_suspects() && store.missing([&meta]).is_empty(), "nobody has looked into it");
-    let [(damaged, _)] = store.look_into_suspects().try_into().unwrap();
-    assert!(damaged == meta && store.missing([&meta]).len() == 1 && !store.has_suspects());
-    assert!(store.get(&meta).is_ok(), "what is whole of it is read meanwhile");
-    round(&mut node).await;
-    assert!(store.missing([&meta]).is_empty() && !Arc::ptr_eq(&store.get(&meta).unwrap(), &suspect));
+    flip(&dir);
+    suspect.verify().unwrap_err();
+    let get = || store.get(&meta).expect("what is whole of it is read meanwhile");
+    eventually("a whole copy is here", || !Arc::ptr_eq(&get(), &suspect)).await;
+    assert!(get().verify().is_ok() && store.missing([&meta]).is_empty());
     node.check(topic, 100);
     node.stop().await;
 }
@@ -283,7 +269,7 @@ async fn a_damaged_packed_segment_does_not_keep_others_from_being_rewritten() {
 async fn a_snapshot_that_was_not_needed_has_no_size() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(&dir).await;
-    let mut care = Care::new(Member::Shard(node.shard.clone()));
+    let mut care = Care::new(Member::Shard(node.shard.clone()), None);
     care.snapshot_taken(700);
     care.snapshot_taken(0);
     let view = care.view(&ReplayOptions::default(), std::time::Instant::now());

@@ -18,7 +18,7 @@ use super::output::{Output, outputs};
 use super::room::Room;
 use super::schema::{families, merged, minority};
 use super::source::MergedRows;
-use crate::rows::pace::Pace;
+use crate::pace::Pace;
 
 /// What to build, and where.
 pub(super) struct Job {

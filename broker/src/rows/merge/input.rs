@@ -10,7 +10,7 @@ use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampNanosecondType,
 use stratalog_proto::{Code, Error};
 use stratalog_storage::col::{ColReader, GRANULE_ROWS, system};
 
-use crate::rows::pace::Pace;
+use crate::pace::Pace;
 
 /// Rows in the order of [`Key`], cut into granules.
 pub(super) enum Input {

@@ -19,7 +19,7 @@ use super::room::Room;
 use super::troubles::Troubles;
 use crate::rows::log::HostedTopic;
 use crate::rows::options::RowsOptions;
-use crate::rows::pace::Pace;
+use crate::pace::Pace;
 use crate::rows::replica::Replicas;
 use crate::rows::shard_rows::ShardRows;
 use crate::rows::usage::Usage;

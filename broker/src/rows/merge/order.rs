@@ -8,7 +8,7 @@ use stratalog_proto::{Code, Error, Offset, PartitionId, TimeBucket};
 
 use super::edit::{Fate, Filter};
 use super::input::{Input, Key, Keys};
-use crate::rows::pace::Pace;
+use crate::pace::Pace;
 
 /// A row of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

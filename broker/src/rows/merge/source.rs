@@ -13,7 +13,7 @@ use stratalog_storage::col::{ColError, ColumnSource, GRANULE_ROWS, system};
 use super::input::Input;
 use super::order::Place;
 use super::room::{Room, bytes_at};
-use crate::rows::pace::Pace;
+use crate::pace::Pace;
 
 /// A granule of an input.
 type At = (u32, u32);

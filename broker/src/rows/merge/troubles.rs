@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use stratalog_proto::{Code, Error, ShardId, TopicId};
 
-use crate::rows::trouble::Trouble;
+use crate::trouble::Trouble;
 
 /// What is wrong with merges in the background.
 #[derive(Default)]

@@ -13,7 +13,7 @@ use super::carry_out::{Gone, no_clock};
 use super::plan::due;
 use crate::outcome::is_overtaken;
 use crate::rows::runtime::Rows;
-use crate::rows::trouble::Trouble;
+use crate::trouble::Trouble;
 
 /// The present by which rows of each shard are too old.
 pub(in crate::rows) struct Clocks(BTreeMap<ShardId, i64>);

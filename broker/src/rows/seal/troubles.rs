@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use stratalog_proto::{Code, Error, TopicId};
 
 use crate::rows::shard_rows::ShardRows;
-use crate::rows::trouble::Trouble;
+use crate::trouble::Trouble;
 
 /// What is wrong with the seals of a shard.
 #[derive(Default)]

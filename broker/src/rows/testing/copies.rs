@@ -12,8 +12,9 @@ use stratalog_proto::{Code, Error, NodeId, SegmentId, ShardId, Term};
 use stratalog_storage::SegmentMeta;
 use stratalog_storage::col::segment_file_name;
 
+use crate::pull::SegmentBytes;
 use crate::rows::clock_ns;
-use crate::rows::copies::{SegmentBytes, SegmentCopies};
+use crate::rows::copies::SegmentCopies;
 
 /// No other replicas: a cluster of one.
 pub(in crate::rows) struct AloneCopies;

@@ -10,6 +10,7 @@ use super::{AloneCopies, FixedTopics, MemLog};
 use crate::rows::copies::SegmentCopies;
 use crate::rows::dead_letters::Retried;
 use crate::rows::merge::Merged;
+use crate::pull::Way;
 use crate::rows::options::RowsOptions;
 use crate::rows::retention::{Clocks, Gone};
 use crate::rows::runtime::Rows;
@@ -30,7 +31,7 @@ pub(in crate::rows) async fn rows_with(
     directory: Arc<FixedTopics>,
     options: RowsOptions,
 ) -> Arc<Rows> {
-    let rows = Rows::start(directory, copies, options);
+    let rows = Rows::start(directory, copies, Arc::new(Way::new(0)), options);
     for log in logs {
         rows.add(log).await.unwrap();
     }

@@ -14,7 +14,7 @@ const NEWS_AFTER: u32 = 3;
 
 /// Something that keeps failing, or does not.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Trouble {
+pub(crate) struct Trouble {
     now: Option<Failing>,
 }
 
@@ -28,13 +28,13 @@ struct Failing {
 
 impl Trouble {
     /// Whether it is too early to try again.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.now.is_some_and(|failing| Instant::now() < failing.until)
     }
 
     /// It failed: the next try is later than the one before. Whether this is news: at first, or a little later what happens
     /// now and then to anybody.
-    pub(super) fn failed(&mut self, error: &Error) -> bool {
+    pub(crate) fn failed(&mut self, error: &Error) -> bool {
         let before = self.now.filter(|failing| failing.code == error.code);
         let pause = before.map_or(FIRST, |failing| LONGEST.min(2 * failing.pause));
         let failures = before.map_or(0, |failing| failing.failures).saturating_add(1);
@@ -43,7 +43,7 @@ impl Trouble {
     }
 
     /// It succeeded; whether that is news.
-    pub(super) fn is_over(&mut self) -> bool {
+    pub(crate) fn is_over(&mut self) -> bool {
         self.now.take().is_some()
     }
 }

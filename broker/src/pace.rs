@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 /// The longest sleep at once: so soon a stop is noticed.
 const NAP: Duration = Duration::from_millis(100);
-/// How much of the rate may be used at once after a rest.
-const BURST: Duration = Duration::from_secs(1);
+/// How much of the rate may be used at once after a rest. What else needs the disk waits for no more.
+const BURST: Duration = Duration::from_millis(100);
 
 /// Bytes that may be read or written in a second, by whoever shares it.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// 0: as fast as it goes.
     bytes_per_second: u64,
     /// When all that was spent will have been earned.
@@ -22,7 +22,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(bytes_per_second: u64, stop: CancellationToken) -> Self {
+    pub(crate) fn new(bytes_per_second: u64, stop: CancellationToken) -> Self {
         Self { bytes_per_second, paid_at: Mutex::new(Instant::now()), stop }
     }
 
@@ -30,7 +30,7 @@ impl Pace {
     ///
     /// # Errors
     /// [`Code::Cancelled`] once the node stops.
-    pub(super) fn spend(&self, bytes: u64) -> Result<(), Error> {
+    pub(crate) fn spend(&self, bytes: u64) -> Result<(), Error> {
         let until = self.charge(bytes, Instant::now());
         loop {
             if self.stop.is_cancelled() {
@@ -40,6 +40,13 @@ impl Pace {
                 Some(left) if !left.is_zero() => std::thread::sleep(left.min(NAP)),
                 _ => return Ok(()),
             }
+        }
+    }
+
+    /// Takes so many bytes of the rate, and returns once they are earned.
+    pub(crate) async fn earn(&self, bytes: u64) {
+        if let Some(until) = self.charge(bytes, Instant::now()) {
+            tokio::time::sleep_until(until.into()).await;
         }
     }
 
@@ -60,11 +67,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_spent_is_earned_at_the_rate_after_a_burst_of_a_second() {
+    fn what_is_spent_is_earned_at_the_rate_after_a_small_burst() {
         let pace = Pace::new(1_000, CancellationToken::new());
         let start = *pace.paid_at.lock();
         let rested = start + Duration::from_secs(60);
-        assert_eq!(pace.charge(1_000, rested), Some(rested));
+        assert_eq!(pace.charge(100, rested), Some(rested));
         assert_eq!(pace.charge(500, rested), Some(rested + Duration::from_millis(500)));
         assert_eq!(Pace::new(0, CancellationToken::new()).charge(u64::MAX, rested), None);
     }
