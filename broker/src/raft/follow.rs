@@ -1,14 +1,16 @@
 //! What a replica takes from its leader: only what fits the room of the lane that is there. An entry that Raft has seen
 //! must be appended, and one that waits for space in the lane holds up all groups of the node.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::EntryPayload;
 use openraft::raft::AppendEntriesRequest;
 use stratalog_proto::{Code, Error};
 
-use super::log::GroupLog;
+use super::log::{GroupLog, NewEntry};
 use super::promise::Promise;
 use super::types::{Entry, EntryBytes, TypeConfig};
 
@@ -22,6 +24,9 @@ const RESERVE_PART: u64 = 32;
 const ENTRY_BYTES: u64 = 128;
 /// What a message takes beside its entries, at most.
 const MESSAGE_BYTES: u64 = 1 << 10;
+/// What is appended at once of a snapshot, and the part of a log file that it is at most.
+const INSTALL_BYTES: u64 = 4 << 20;
+const INSTALL_PART: u64 = 8;
 /// How long the log's next file may be on its way before the leader is told to come back later. Shorter than a heartbeat
 /// is waited for.
 const WAIT: Duration = Duration::from_millis(100);
@@ -47,6 +52,31 @@ impl GroupLog {
             }
         }
         Ok(())
+    }
+
+    /// Promises entries of a snapshot their room, however long it takes until there is some: Raft has seen the snapshot, and
+    /// would take an error for one of the disk.
+    ///
+    /// # Errors
+    /// The group is being stopped.
+    pub(super) async fn room_to_install(&self, entries: &[NewEntry]) -> io::Result<Promise> {
+        let bytes = entries.iter().map(|entry| entry.payload.len() as u64 + ENTRY_BYTES).sum();
+        let mut told = false;
+        loop {
+            match self.room_for(bytes).await {
+                Ok(promise) => return Ok(promise),
+                Err(error) if self.stopping().load(Ordering::Acquire) => return Err(io::Error::other(error)),
+                Err(error) if !std::mem::replace(&mut told, true) => {
+                    tracing::debug!(shard = %self.shard(), %error, "a snapshot waits for the log's next file");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// How much of a snapshot is read and appended at once: all of it finds room in a log file that others write to, too.
+    pub(super) fn install_bytes(&self) -> u64 {
+        INSTALL_BYTES.min(self.max_entry_bytes() as u64 / INSTALL_PART)
     }
 
     async fn room_for(&self, bytes: u64) -> Result<Promise, Error> {

@@ -8,9 +8,6 @@ use stratalog_storage::LogPoint;
 use super::log::{GroupLog, NewEntry};
 use super::staged::StagedEntries;
 
-/// What is read from the staged file at once.
-const READ_BYTES: u64 = 4 << 20;
-
 impl GroupLog {
     /// Makes the log hold the entries above `frontier` up to `at`, durably. What it holds of them already stays; nothing
     /// that it holds leaves the disk before [`release`](GroupLog::release). Called while nobody appends: openraft queues
@@ -25,10 +22,13 @@ impl GroupLog {
         let entries = Arc::new(entries);
         let mut from = 0;
         while from < entries.end() {
-            let staged = Arc::clone(&entries);
-            let read = tokio::task::spawn_blocking(move || staged.read(from, READ_BYTES));
+            let (staged, bytes) = (Arc::clone(&entries), self.install_bytes());
+            let read = tokio::task::spawn_blocking(move || staged.read(from, bytes));
             let (window, next) = read.await.map_err(io::Error::other)??;
+            // Without room in the lane it would hold up all groups of the node.
+            let promise = self.room_to_install(&window).await?;
             self.install_some(window)?;
+            drop(promise);
             // A window at a time is in memory.
             self.all_durable().await?;
             from = next;

@@ -130,6 +130,14 @@ impl GroupLog {
         self.0.lane.room_bytes()
     }
 
+    /// Bytes that the log can come to take before its device is as full as logs may make it. Asks the device.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn space_bytes(&self) -> io::Result<u64> {
+        Ok(self.0.lane.growth_bytes()?.saturating_add(self.room_bytes()))
+    }
+
     /// Has the lane's next file made now, if it is not there.
     pub(super) fn prepare_room(&self) {
         self.0.lane.prepare();

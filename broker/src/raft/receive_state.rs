@@ -2,11 +2,12 @@
 //! an install for one of the disk, and stops the group.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
 use stratalog_proto::{Code, Error};
-use stratalog_storage::{LogPoint, StateImage};
+use stratalog_storage::StateImage;
 use tokio::sync::OwnedMutexGuard;
 
 use super::codec::{decode_stored_membership, invalid};
@@ -37,7 +38,7 @@ pub(super) async fn receive(
     let first = next(&mut messages).await?.ok_or_else(|| corrupt(&cut()))?;
     let Head { vote, image, state_bytes, hash: expected } = Head::decode(first).map_err(|error| corrupt(&error))?;
     let mut state = BytesMut::new();
-    let mut entries = Some(stage(snapshots, image.frontier).await?);
+    let mut entries = Some(stage(snapshots, &image).await?);
     while let Some(message) = next(&mut messages).await? {
         let Message { mut head, parts } = message;
         match Kind::take(&mut head).map_err(|error| corrupt(&error))? {
@@ -48,14 +49,12 @@ pub(super) async fn receive(
                 }
                 parts.iter().for_each(|part| state.extend_from_slice(part));
             }
-            Kind::StateEntries => entries = Some(push(entries.take(), head, parts).await?),
+            Kind::StateEntries => entries = Some(push(snapshots.log(), entries.take(), head, parts).await?),
             _ => return Err(corrupt(&invalid("a part of a snapshot"))),
         }
     }
     let image = StateImage { state: state.freeze(), ..image };
-    let entries = entries.filter(|entries| entries.last() == image.at);
-    match entries {
-        Some(entries) if entries.end() > snapshots.log().room_bytes() => Err(no_room(&entries)),
+    match entries.filter(StagedEntries::is_whole) {
         Some(entries) if image.state.len() as u64 == state_bytes && hash(&image.state) == expected => {
             Ok((vote, Received { image, entries, changing }))
         }
@@ -85,27 +84,44 @@ impl Head {
     }
 }
 
-/// An append that waits for space would stop all groups of the lane.
-fn no_room(entries: &StagedEntries) -> Error {
-    let message = format!("the log has no room for the {} bytes of a snapshot's entries", entries.end());
-    Error::new(Code::StorageFull, message)
-}
-
 async fn next(messages: &mut Incoming) -> Result<Option<Message>, Error> {
     let ended = |error| Error::new(Code::Unavailable, format!("a snapshot did not arrive whole: {error}"));
     messages.next().await.transpose().map_err(ended)
 }
 
-async fn stage(snapshots: &Snapshots, frontier: LogPoint) -> Result<StagedEntries, Error> {
-    let (files, log): (_, GroupLog) = (std::sync::Arc::clone(snapshots.files()), snapshots.log().clone());
-    let staged = blocking(move || StagedEntries::create(&files, frontier, log.max_entry_bytes())).await?;
+async fn stage(snapshots: &Snapshots, image: &StateImage) -> Result<StagedEntries, Error> {
+    let (files, log) = (Arc::clone(snapshots.files()), snapshots.log().clone());
+    let (frontier, at) = (image.frontier, image.at);
+    let staged = blocking(move || StagedEntries::create(&files, frontier, at, log.max_entry_bytes())).await?;
     staged.map_err(|error| not_staged(&error))
 }
 
-async fn push(entries: Option<StagedEntries>, headers: Bytes, payloads: Vec<Bytes>) -> Result<StagedEntries, Error> {
+async fn push(
+    log: &GroupLog,
+    entries: Option<StagedEntries>,
+    headers: Bytes,
+    payloads: Vec<Bytes>,
+) -> Result<StagedEntries, Error> {
     let mut entries = entries.ok_or_else(|| Error::new(Code::Internal, "a snapshot's entries have no file"))?;
-    let pushed = blocking(move || entries.push(headers, &payloads).map(|()| entries)).await?;
-    pushed.map_err(|error| not_staged(&error))
+    let log = log.clone();
+    let pushed = move || {
+        check_space(&log, &entries, headers.len() + payloads.iter().map(Bytes::len).sum::<usize>())?;
+        entries.push(headers, &payloads).map(|()| entries)
+    };
+    blocking(pushed).await?.map_err(|error| not_staged(&error))
+}
+
+/// Refuses more entries than the log's device has space for (X1): all of them are written twice, here and into the log, and
+/// the log would wait for ever.
+fn check_space(log: &GroupLog, entries: &StagedEntries, more: usize) -> io::Result<()> {
+    let (needed, space) = (entries.end() + 2 * more as u64, log.space_bytes()?);
+    if needed <= space {
+        return Ok(());
+    }
+    let message = format!(
+        "{needed} bytes of them or more are to come, and the log's device has {space} for them; free or add space"
+    );
+    Err(io::Error::new(io::ErrorKind::StorageFull, message))
 }
 
 fn corrupt(error: &io::Error) -> Error {

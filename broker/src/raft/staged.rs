@@ -22,18 +22,25 @@ pub(super) struct StagedEntries {
     end: u64,
     /// The entry that the next one has to follow.
     last: LogPoint,
+    /// The last one that belongs to the snapshot.
+    at: LogPoint,
     max_payload: usize,
 }
 
 impl StagedEntries {
-    /// An empty file, for the entries after `frontier`. Blocks, as all of this does.
-    pub(super) fn create(files: &StateFiles, frontier: LogPoint, max_payload: usize) -> io::Result<Self> {
+    /// An empty file, for the entries after `frontier` up to `at`. Blocks, as all of this does.
+    pub(super) fn create(
+        files: &StateFiles,
+        frontier: LogPoint,
+        at: LogPoint,
+        max_payload: usize,
+    ) -> io::Result<Self> {
         let io = Arc::clone(files.io());
         // A file of this name is cleared away by [`StateFiles::open`]. No other has it: one that was received before may
         // still be read.
         let path = files.dir().join(format!("incoming-{}.tmp", Uuid::new_v4()));
         let file = io.open(&path, OpenMode::CreateNew)?;
-        Ok(Self { io, path, file, end: 0, last: frontier, max_payload })
+        Ok(Self { io, path, file, end: 0, last: frontier, at, max_payload })
     }
 
     /// Where the entries end in the file.
@@ -41,9 +48,9 @@ impl StagedEntries {
         self.end
     }
 
-    /// The last entry.
-    pub(super) fn last(&self) -> LogPoint {
-        self.last
+    /// Whether all entries are here.
+    pub(super) fn is_whole(&self) -> bool {
+        self.last == self.at
     }
 
     /// Adds entries: headers one after the other, and the payloads that they describe.
@@ -59,8 +66,8 @@ impl StagedEntries {
             let header = EntryHeader::take(&mut headers)?;
             header.check(payload)?;
             let follows = header.index == self.last.index.0 + 1 && header.term >= self.last.term.0;
-            if !follows || payload.len() > self.max_payload {
-                return Err(invalid("entries that follow each other and fit the log"));
+            if !follows || header.index > self.at.index.0 || payload.len() > self.max_payload {
+                return Err(invalid("entries that follow each other up to the snapshot and fit the log"));
             }
             self.last = LogPoint { term: Term(header.term), index: RaftIndex(header.index) };
         }

@@ -70,6 +70,12 @@ impl Maker {
         }
     }
 
+    /// Bytes of the device that further files may take, in all.
+    pub(super) fn growth_bytes(&self) -> io::Result<u64> {
+        let space = self.io.space(&self.dir)?;
+        Ok(space.free.saturating_sub(reserve_of(space, self.reserve_bytes)))
+    }
+
     /// Refuses to take the last space of the device: rolling, which frees files of the log, needs some itself.
     fn check_room(&self) -> io::Result<()> {
         let space = self.io.space(&self.dir)?;

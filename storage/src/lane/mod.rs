@@ -213,6 +213,15 @@ impl Lane {
         self.spare.room_bytes(number, left)
     }
 
+    /// Bytes that can be written beyond [`room_bytes`](Self::room_bytes) before the device is as full as the log may make
+    /// it. Asks the device.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn growth_bytes(&self) -> io::Result<u64> {
+        self.spare.growth_bytes()
+    }
+
     /// Has the next file made now, if it is not there. By itself that begins once half of the last one is written.
     pub fn prepare(&self) {
         let (number, _) = self.shared.room();

@@ -170,6 +170,11 @@ impl SpareWatch {
         }
     }
 
+    /// Bytes of the device that files may take which are not made yet.
+    pub(super) fn growth_bytes(&self) -> io::Result<u64> {
+        self.0.maker.growth_bytes()
+    }
+
     /// Takes files that were released; the flush thread, if it waits for the next file, goes to raise the floor.
     pub(super) fn release(&self, files: Vec<Arc<LogFile>>) {
         let mut state = self.0.state.lock();

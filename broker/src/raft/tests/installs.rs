@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use openraft::async_runtime::watch::WatchReceiver;
 use stratalog_proto::{Code, RaftIndex, Term};
@@ -10,7 +11,7 @@ use tokio::time::timeout;
 
 use super::cluster::{ALL, Cluster, simulate};
 use crate::raft::codec::encode_stored_membership;
-use crate::raft::peers::{Message, NoAnswer};
+use crate::raft::peers::{Incoming, Message, NoAnswer};
 use crate::raft::send_state::{head, messages};
 use crate::raft::types::Vote;
 use crate::raft::wire::Kind;
@@ -137,6 +138,76 @@ fn an_install_that_nobody_waits_for_any_more_is_finished_before_the_next_snapsho
     });
 }
 
+/// Batches that take more than two log files.
+const MANY: usize = 400;
+
+/// What a replica is sent, and after that nothing, for ever.
+fn and_then_silence(messages: Vec<Message>) -> Incoming {
+    futures::stream::iter(messages.into_iter().map(Ok)).chain(futures::stream::pending()).boxed()
+}
+
+async fn sent(cluster: &Cluster, from: u64) -> Vec<Message> {
+    let sender = &cluster.at(from).group;
+    let sent: Vec<_> = messages(sender.log().vote().unwrap(), sender.snapshots.clone()).collect().await;
+    sent.into_iter().map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_snapshot_that_is_larger_than_the_room_of_the_log_is_installed_file_by_file() {
+    simulate(async {
+        let (mut cluster, leader, behind) = behind(8, true).await;
+        cluster.network.isolate(behind);
+        cluster.produce_some(MANY).await;
+        cluster.at(leader).group.snapshot().await.unwrap();
+        let before = cluster.at(behind).log().retained();
+        install(&cluster, leader, behind).await;
+        let after = cluster.at(behind).log().retained();
+        assert!(after.bytes > before.bytes + 2 * (64 << 10), "{after:?}");
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
+fn x1_a_snapshot_that_its_log_could_not_take_is_refused_before_the_device_is_full() {
+    simulate(async {
+        let (mut cluster, leader, behind) = behind(9, true).await;
+        cluster.network.isolate(behind);
+        cluster.produce_some(4 * MANY).await;
+        cluster.at(leader).group.snapshot().await.unwrap();
+        let sent = sent(&cluster, leader).await;
+        let bytes = |message: &Message| (message.head.len() + message.parts.iter().map(Bytes::len).sum::<usize>()) as u64;
+        let total: u64 = sent.iter().map(bytes).sum();
+        // It could be received, and not be taken into the log.
+        let disk = cluster.at(behind).disk.clone();
+        disk.set_capacity(disk.used_bytes() + total + total / 8);
+        let stream = futures::stream::iter(sent.into_iter().map(Ok)).boxed();
+        let refused = cluster.at(behind).group.receive_state(stream).await.unwrap_err();
+        assert_eq!(refused.code, Code::StorageFull, "{refused}");
+        assert!(disk.paths().iter().all(|path| path.extension().is_none_or(|name| name != "tmp")));
+        disk.set_capacity(u64::MAX);
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
+fn x1_entries_beyond_their_snapshot_are_refused_as_they_come() {
+    simulate(async {
+        let (mut cluster, leader, behind) = behind(10, true).await;
+        cluster.network.isolate(behind);
+        let first = sent(&cluster, leader).await;
+        cluster.produce_some(3).await;
+        cluster.at(leader).group.snapshot().await.unwrap();
+        let more = sent(&cluster, leader).await;
+        let states = first.iter().filter(|message| message.head[0] != Kind::StateEntries as u8).cloned();
+        let entries = more.iter().filter(|message| message.head[0] == Kind::StateEntries as u8).cloned();
+        let stream = and_then_silence(states.chain(entries).collect());
+        let refused = timeout(Duration::from_secs(5), cluster.at(behind).group.receive_state(stream)).await;
+        assert_eq!(refused.expect("it waits for nothing more").unwrap_err().code, Code::CorruptData);
+    });
+}
+
 #[test]
 fn x1_a_snapshot_that_contradicts_what_is_committed_is_refused_and_the_group_goes_on() {
     simulate(async {
@@ -168,9 +239,7 @@ fn x1_a_damaged_snapshot_is_refused() {
     simulate(async {
         let (cluster, leader, behind) = behind(6, true).await;
         cluster.network.isolate(behind);
-        let sender = &cluster.at(leader).group;
-        let sent: Vec<_> = messages(sender.log().vote().unwrap(), sender.snapshots.clone()).collect().await;
-        let sent: Vec<_> = sent.into_iter().map(Result::unwrap).collect();
+        let sent = sent(&cluster, leader).await;
         for (at, message) in sent.iter().enumerate() {
             for part in 0..message.parts.len() {
                 let mut damaged = sent.clone();
