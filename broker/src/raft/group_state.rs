@@ -68,6 +68,17 @@ impl Group {
         moved.map(|_| ()).map_err(|error| self.late("purge its log", &error))
     }
 
+    /// Whether the log, as it is, is needed to bring another replica up.
+    pub(crate) fn sends_snapshot(&self) -> bool {
+        self.snapshots.sending().needs_log()
+    }
+
+    /// Counts as sending a snapshot as long as what this gives is held.
+    #[cfg(test)]
+    pub(crate) fn begin_to_send(&self) -> impl Sized + use<> {
+        self.snapshots.sending().begin()
+    }
+
     fn late(&self, what: &str, error: &dyn std::fmt::Display) -> Error {
         Error::new(Code::Timeout, format!("shard {} did not {what} in time: {error}", self.log.shard()))
     }

@@ -39,6 +39,7 @@ mod receive_state;
 mod recover;
 mod role;
 mod send_state;
+mod sending;
 mod snapshots;
 #[cfg(test)]
 mod solo;

@@ -13,6 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::codec::{decode_stored_membership, encode_stored_membership};
 use super::log::GroupLog;
 use super::machine::Machine;
+use super::sending::Sending;
 use super::staged::StagedEntries;
 use super::types::{LogId, StoredMembership, TypeConfig, log_id};
 
@@ -25,6 +26,7 @@ pub(super) struct Snapshots {
     newest: Mutex<Option<SnapshotMeta>>,
     /// Two saves must not end in the other order. Held over a write, which `newest` must not be: tasks look at it.
     saving: Mutex<()>,
+    sending: Sending,
 }
 
 /// What openraft knows as a snapshot: never its bytes, which are read when they are sent.
@@ -71,7 +73,7 @@ impl Snapshots {
             let message = format!("the log of shard {} was not recovered with its newest state file", files.shard());
             return Err(Error::new(Code::Internal, message));
         }
-        Ok((Self { files, log, newest: Mutex::new(newest), saving: Mutex::default() }, image))
+        Ok((Self { files, log, newest: Mutex::new(newest), saving: Mutex::default(), sending: Sending::default() }, image))
     }
 
     /// Of the newest durable state file.
@@ -85,6 +87,11 @@ impl Snapshots {
 
     pub(super) fn files(&self) -> &Arc<StateFiles> {
         &self.files
+    }
+
+    /// Those that are being sent.
+    pub(super) fn sending(&self) -> &Sending {
+        &self.sending
     }
 
     /// The newest state file as openraft's snapshot.

@@ -29,6 +29,8 @@ use crate::shard::Shard;
 const ROUND_ACTIONS: usize = 64;
 /// The log is short of files when this part of one is all the room that it has.
 const STARVED_PART: u64 = 4;
+/// Log stays for other replicas up to so many times what it may take otherwise.
+const SPARE_BUDGETS: u64 = 2;
 
 /// What a roller is started with.
 pub(crate) struct RollerOptions {
@@ -174,8 +176,18 @@ impl Worker {
 
     fn next(&mut self) -> Option<Action> {
         let now = Instant::now();
-        let views: Vec<GroupView> = self.cares.iter_mut().map(|care| care.view(&self.options, now)).collect();
+        let mut views: Vec<GroupView> = self.cares.iter_mut().map(|care| care.view(&self.options, now)).collect();
+        for (at, view) in views.iter_mut().enumerate() {
+            view.may_release &= !self.stays_for_others(at);
+        }
         next_action(self.lane_view(), &views, &self.options)
+    }
+
+    /// Whether the log of a group stays for a replica that is being brought up, while there is log to spare.
+    pub(super) fn stays_for_others(&self, at: usize) -> bool {
+        let lane = self.lane_view();
+        let to_spare = !lane.starved && lane.bytes <= self.options.lane_bytes.saturating_mul(SPARE_BUDGETS);
+        to_spare && self.cares[at].member.group().sends_snapshot()
     }
 
     fn lane_view(&self) -> LaneView {

@@ -107,8 +107,12 @@ impl Worker {
         }
     }
 
-    /// Lets go of the log up to the frontier of a snapshot (L4). One that was installed meanwhile keeps what it needs.
+    /// Lets go of the log up to the frontier of a snapshot (L4), or later, if another replica needs it now. One that was
+    /// installed meanwhile keeps what it needs.
     async fn release_through(&self, at: usize, frontier: RaftIndex) -> Result<(), Error> {
+        if self.stays_for_others(at) {
+            return Ok(());
+        }
         let group = self.cares[at].member.group();
         group.purge(frontier).await?;
         group.log().release(frontier);

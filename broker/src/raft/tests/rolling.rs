@@ -80,6 +80,12 @@ fn l4_a_replica_that_let_go_of_its_log_brings_another_up_by_a_snapshot() {
         assert!(cluster.at(leader).log().retained().first > RaftIndex(5) && frontier > RaftIndex(30));
         cluster.produce_some(3).await;
         cluster.restart(behind).await.unwrap();
+        let sends = async {
+            while !cluster.at(leader).group.sends_snapshot() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), sends).await.expect("the log stays while a snapshot is on its way");
         cluster.settle().await;
         let retained = cluster.at(behind).log().retained();
         assert!(retained.first > RaftIndex(5), "it was brought up by a snapshot: {retained:?}");

@@ -208,6 +208,26 @@ async fn log_that_could_not_go_with_its_snapshot_goes_without_another_roll() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_that_a_snapshot_on_its_way_needs_stays_as_long_as_there_is_log_to_spare() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir).await;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 60).await;
+    node.worker.roll(0).await.unwrap();
+    let _on_its_way = node.shard.group().begin_to_send();
+    let log = node.shard.group().log().clone();
+    let first = log.retained().first;
+    node.worker.snapshot(0).await.unwrap();
+    round(&mut node).await;
+    assert!(log.snapshot_frontier() > first && log.retained().first == first, "{:?}", log.retained());
+    node.worker.options.lane_bytes = 0;
+    round(&mut node).await;
+    assert!(log.retained().first > first);
+    node.check(topic, 60);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entry_that_cannot_be_read_keeps_its_log_and_adds_nothing_to_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut node = Node::start(&dir).await;
