@@ -9,7 +9,7 @@ mod places;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::{BoxFuture, FutureExt, join_all};
 use stratalog_proto::{Code, Error, Offset, PartitionId, ShardId};
 use stratalog_query::TopicInfo;
 use stratalog_transport::Method;
@@ -127,7 +127,7 @@ impl Broker {
         });
         // Boxed, since the compiler cannot tell otherwise that what it borrows lives long enough.
         let looks: Vec<_> = looks.map(FutureExt::boxed).collect();
-        for looked in futures::future::join_all(looks).await.into_iter().flatten() {
+        for looked in join_all(looks).await.into_iter().flatten() {
             let place = fetched.iter_mut().find(|partition| partition.partition == looked.partition);
             place.into_iter().for_each(|place| *place = looked.clone());
         }
@@ -142,7 +142,7 @@ impl Broker {
         // Shards whose replica here could not answer what the leader may.
         let mut only_leader = BTreeSet::new();
         loop {
-            let groups = self.groups(topic, request, &only_leader).await;
+            let groups = self.groups(topic, request, &only_leader, patience).await;
             let ask = |at: usize, until| self.fetch_of(topic, request, &groups[at], until);
             let found = gather(groups.len(), deadline, ask).await;
             let found =

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{FutureExt, join_all};
 use stratalog_proto::{Code, Error, NodeId, Offset, PartitionId, ShardId};
 use stratalog_query::TopicInfo;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Broker, all_without, is_not_led};
 use crate::cluster::route::Leader;
@@ -44,29 +46,29 @@ pub(super) enum Failures {
 }
 
 impl Broker {
-    /// Partitions by who reads them.
+    /// Partitions by who reads them. Leaders that are not known are looked for all at once, until `patience`.
     pub(super) async fn groups(
         &self,
         topic: &TopicInfo,
         request: &FetchRequest,
         only_leader: &BTreeSet<ShardId>,
+        patience: Instant,
     ) -> Vec<Group> {
-        let mut places: BTreeMap<ShardId, (Option<Leader>, bool)> = BTreeMap::new();
+        let hosted_by = |partition: PartitionId| topic.shards.get(partition.0 as usize).copied();
+        let shards: BTreeSet<ShardId> =
+            request.partitions.iter().filter_map(|(partition, _)| hosted_by(*partition)).collect();
+        let placed = shards.into_iter().map(|shard| {
+            let from = if only_leader.contains(&shard) { ReadFrom::Leader } else { request.from };
+            async move { (shard, timeout_at(patience, self.place_of(shard, from)).await.unwrap_or((None, false))) }
+        });
+        // Boxed, since the compiler cannot tell otherwise that what it borrows lives long enough.
+        let placed: Vec<_> = placed.map(FutureExt::boxed).collect();
+        let places: BTreeMap<ShardId, (Option<Leader>, bool)> = join_all(placed).await.into_iter().collect();
         let mut groups: BTreeMap<(Option<Leader>, bool), Vec<(PartitionId, Offset)>> = BTreeMap::new();
         for (partition, offset) in &request.partitions {
-            let place = match topic.shards.get(partition.0 as usize) {
-                // It does not exist, which this node can say as well as any other.
-                None => (Some(Leader::Here), false),
-                Some(shard) => match places.get(shard) {
-                    Some(place) => *place,
-                    None => {
-                        let from = if only_leader.contains(shard) { ReadFrom::Leader } else { request.from };
-                        let place = self.place_of(*shard, from).await;
-                        places.insert(*shard, place);
-                        place
-                    }
-                },
-            };
+            // One that does not exist is refused here as well as anywhere.
+            let nowhere = (Some(Leader::Here), false);
+            let place = hosted_by(*partition).and_then(|shard| places.get(&shard).copied()).unwrap_or(nowhere);
             groups.entry(place).or_default().push((*partition, *offset));
         }
         let group = |((place, by_replicas), partitions)| Group { place, by_replicas, partitions };

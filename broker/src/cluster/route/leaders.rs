@@ -2,17 +2,48 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
 use prost::Message;
 use stratalog_proto::internal::{ReplicaState, ReplicaStateRequest, ReplicaStates};
 use stratalog_proto::{NodeId, ReplicaId, ShardId};
 use stratalog_transport::{Frame, Method};
+use tokio::time::{Instant, timeout_at};
 
 use super::Router;
 use super::tries::Leader;
 
 /// How long a node may take to say what its replica knows.
 const ASK_WAIT: Duration = Duration::from_secs(1);
+/// How long the others may take once one says that it leads: a later leader may be among them.
+const OTHERS_WAIT: Duration = Duration::from_millis(50);
+
+/// What replicas said so far.
+#[derive(Default)]
+struct Said {
+    /// The newest term.
+    term: u64,
+    /// The term of a leader, whether it says so itself, and its node.
+    leader: Option<(u64, bool, NodeId)>,
+}
+
+impl Said {
+    /// A replica told a term, and in it maybe who leads.
+    fn note(&mut self, term: u64, leads: bool, leader: Option<NodeId>) {
+        self.term = self.term.max(term);
+        let named = leader.map(|leader| (term, leads, leader));
+        let is_newer = |(term, leads, _): &(u64, bool, NodeId)| {
+            self.leader.is_none_or(|(known, says_so, _)| (*term, *leads) >= (known, says_so))
+        };
+        if let Some(newer) = named.filter(is_newer) {
+            self.leader = Some(newer);
+        }
+    }
+
+    /// Whether the leader of the newest term has said that it is.
+    fn is_clear(&self) -> bool {
+        self.leader.is_some_and(|(term, leads, _)| leads && term == self.term)
+    }
+}
 
 impl Router {
     /// Who leads a shard, as far as this node knows: the role of its replica is newer than what was heard before.
@@ -28,18 +59,24 @@ impl Router {
         by_replica.or_else(|| self.links.heard_leader(shard).filter(|node| *node != me).map(Leader::At))
     }
 
-    /// Asks every node that has a replica of the shard who leads it. The newest term counts; one that leads says so itself.
+    /// Asks every node that has a replica of the shard who leads it. The newest term counts; one that leads says so itself,
+    /// and then those that hang are not waited for.
     pub(crate) async fn ask_replicas(&self, shard: ShardId) -> Option<NodeId> {
         let view = self.links.view();
         let me = self.links.me();
         let nodes = view.shards.get(&shard)?.replicas.values().map(|replica| replica.node).filter(|node| *node != me);
-        let asked = join_all(nodes.map(|node| async move { Some((node, self.ask_replica(node, shard).await?)) })).await;
-        let named = |(node, state): (NodeId, ReplicaState)| {
+        let ask = |node| async move { (node, self.ask_replica(node, shard).await) };
+        let mut asked: FuturesUnordered<_> = nodes.map(ask).collect();
+        let (mut said, mut until) = (Said::default(), Instant::now() + ASK_WAIT);
+        while let Ok(Some((node, state))) = timeout_at(until, asked.next()).await {
+            let Some(state) = state else { continue };
             let leader = if state.leads { Some(node) } else { view.node_of(shard, ReplicaId(state.leader)) };
-            Some((state.term, state.leads, leader.filter(|leader| *leader != me)?))
-        };
-        let (_, _, leader) =
-            asked.into_iter().flatten().filter_map(named).max_by_key(|(term, leads, _)| (*term, *leads))?;
+            said.note(state.term, state.leads, leader.filter(|leader| *leader != me));
+            if said.is_clear() {
+                until = until.min(Instant::now() + OTHERS_WAIT);
+            }
+        }
+        let (_, _, leader) = said.leader?;
         self.links.note_leader(shard, Some(leader));
         Some(leader)
     }

@@ -130,6 +130,17 @@ async fn a_leader_that_hangs_is_waited_for_until_another_one_leads() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replica_that_hangs_does_not_hold_up_who_looks_for_the_leader() {
+    let links = FakeLinks::new(true, Some(NodeId(3)));
+    links.hang(2);
+    let (router, begun) = (router(&links), tokio::time::Instant::now());
+    assert_eq!(router.ask_replicas(SHARD).await, Some(NodeId(3)));
+    assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
+    links.lead(Some(NodeId(2)));
+    assert_eq!(router.ask_replicas(SHARD).await, Some(NodeId(2)), "as node 3 says, while it does not say so itself");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_of_the_request_itself_is_the_answer() {
     let links = FakeLinks::new(false, Some(NodeId(2)));
     links.call_with(2, |_| Ok(refusal(Error::new(Code::Conflict, "others were faster"), None)));
