@@ -84,12 +84,15 @@ fn verified(store: &RecStore, built: RecMeta) -> Result<RecMeta, Error> {
 /// # Errors
 /// As [`rebuild`] and [`repack_as`].
 pub(crate) fn make(store: &RecStore, entries: &dyn Entries, pending: PendingRec) -> Result<(), Error> {
-    match &pending.replaces {
-        Some(from) => repack_as(store, from, &pending.meta, &pending.erased)?,
-        None => rebuild(store, entries, &pending.meta, pending.batches)?,
+    let made = match &pending.replaces {
+        Some(from) => repack_as(store, from, &pending.meta, &pending.erased),
+        None => rebuild(store, entries, &pending.meta, pending.batches),
+    };
+    match made {
+        Ok(()) => store.adopt(pending.meta),
+        Err(_) => store.note_unmade(pending.meta.id),
     }
-    store.adopt(pending.meta);
-    Ok(())
+    made
 }
 
 /// Builds again what another replica built: the segment `meta` of exactly these batches. Blocks.

@@ -51,6 +51,8 @@ struct Files {
     asked: HashSet<SegmentId>,
     /// Segments that are being made or fetched, each with what ends that.
     arriving: HashMap<SegmentId, CancellationToken>,
+    /// Expected ones that may need another replica: making them has failed, or the log that they are of has jumped.
+    unsure: HashSet<SegmentId>,
     /// Those that cannot be made any more, with what they were to be made of: it stays until they come from elsewhere.
     given_up: HashMap<SegmentId, Arc<RecMeta>>,
     /// Not here, and neither is any entry that they hold: the log need not stay for them.
@@ -94,6 +96,7 @@ impl Files {
     fn take_expected(&mut self, id: SegmentId) -> Option<PendingRec> {
         self.asked.remove(&id);
         let at = self.expected.iter().position(|pending| pending.meta.id == id)?;
+        self.unsure.remove(&id);
         self.expected.remove(at)
     }
 
@@ -102,6 +105,19 @@ impl Files {
         if let Some(arrival) = self.arriving.get(&id) {
             arrival.cancel();
         }
+    }
+
+    /// Whether a segment that is not here is sure to come of what is: of the log, which stays until then (L4), or of the
+    /// segment that it replaces.
+    fn can_make(&self, id: SegmentId) -> bool {
+        let mut made = Some(id);
+        while let Some(id) = made {
+            let pending = self.expected.iter().find(|pending| pending.meta.id == id);
+            let Some(pending) = pending.filter(|_| !self.unsure.contains(&id)) else { return false };
+            let source = pending.replaces.as_ref().map(|meta| meta.id);
+            made = source.filter(|source| !self.local.contains_key(source));
+        }
+        true
     }
 
     /// What segments are made of that are not here yet.
@@ -207,6 +223,14 @@ impl RecStore {
         Some((Arc::clone(&suspect.meta), what))
     }
 
+    /// The segments among `live` that this replica would need another one for: they are [missing](Self::missing), and it
+    /// cannot make them of what it has.
+    pub(crate) fn lacking<'a>(&self, live: impl IntoIterator<Item = &'a Arc<RecMeta>>) -> Vec<Arc<RecMeta>> {
+        let files = self.files.lock();
+        let lacks = |meta: &&Arc<RecMeta>| !files.is_whole(meta.id) && !files.can_make(meta.id);
+        live.into_iter().filter(lacks).cloned().collect()
+    }
+
     /// An applied command brought segments into the manifest. Those that this replica did not build wait for the roller;
     /// what they replace goes once they are here.
     pub(crate) fn expect(&self, rolled: Vec<PendingRec>) {
@@ -243,6 +267,14 @@ impl RecStore {
         }
     }
 
+    /// Making a segment has failed: until it is here, this replica [lacks](Self::lacking) it.
+    pub(crate) fn note_unmade(&self, id: SegmentId) {
+        let files = &mut *self.files.lock();
+        if files.expected.iter().any(|pending| pending.meta.id == id) {
+            files.unsure.insert(id);
+        }
+    }
+
     /// No entry of a segment that is not here is in the log either, and nobody else can have it: nothing has to stay for
     /// its sake.
     pub(crate) fn lose(&self, id: SegmentId) {
@@ -271,6 +303,10 @@ impl RecStore {
         let live: HashSet<SegmentId> = live.iter().map(|meta| meta.id).collect();
         let files = &mut *self.files.lock();
         files.expected.retain(|pending| live.contains(&pending.meta.id));
+        files.unsure.retain(|id| live.contains(id));
+        // The log goes on after the state: what is below may not be readable any more.
+        let of_log = files.expected.iter().filter(|pending| pending.replaces.is_none());
+        files.unsure.extend(of_log.map(|pending| pending.meta.id));
         files.given_up.retain(|id, _| live.contains(id));
         files.asked.retain(|id| live.contains(id));
         let kept: HashSet<SegmentId> = files.sources().map(|meta| meta.id).chain(live).collect();

@@ -2,8 +2,9 @@
 //! voting, and out again.
 //!
 //! A replica that joins follows the log without a vote, gets the segments that it lacks, and gets its vote only when it
-//! lacks nothing (L4). One that leaves goes when all that join have joined. The group itself is the truth about who votes;
-//! the metadata is told afterwards, and told again by the next leader if that was lost.
+//! lacks nothing (L4). One that leaves goes when all that join have joined, and when most of those that stay lack nothing:
+//! a voter that was away may have votes to give and no copy (L1). The group itself is the truth about who votes; the
+//! metadata is told afterwards, and told again by the next leader if that was lost.
 
 mod step;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::step::{Facts, Step};
 use super::states::States;
 use crate::broker::Broker;
-use crate::meta::{ClusterView, Placement, Role, joining_now};
+use crate::meta::{ClusterView, Placement, ReplicaView, Role, joining_now};
 use crate::raft::{Group, Members};
 
 /// How long until the groups are looked at again: while there is something to do, and otherwise.
@@ -74,7 +75,7 @@ async fn round(broker: &Arc<Broker>) -> bool {
     if unsettled.is_empty() {
         return false;
     }
-    let states = &broker.ask_states(followers(broker, &unsettled), ASK_WAIT).await;
+    let states = &broker.ask_states(nodes_of(broker.nodes().me(), &unsettled), ASK_WAIT).await;
     let (broker, steps) = (&**broker, stream::iter(unsettled));
     steps.for_each_concurrent(AT_ONCE, |group| advance(broker, group, states)).await;
     true
@@ -93,14 +94,15 @@ fn unsettled(broker: &Broker, view: &ClusterView) -> Vec<Unsettled> {
     led.filter(|group| !group.facts(&nobody, &nobody).is_settled()).collect()
 }
 
-/// The nodes whose replicas may be about to get a vote, each with its shards. This node is asked for all of them, too: a
-/// replica has to be as far as its leader has forgotten the log.
-fn followers(broker: &Broker, groups: &[Unsettled]) -> BTreeMap<NodeId, Vec<u32>> {
+/// The nodes with members of the groups, each with its shards: who gets a vote, and who may do without another one, is seen
+/// by what they lack. The leader is asked for all of them, too: the others have to be as far as it has forgotten the log.
+fn nodes_of(leader: NodeId, groups: &[Unsettled]) -> BTreeMap<NodeId, Vec<u32>> {
     let mut asked: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
-    for group in groups {
-        let learners = group.placement.staying().filter(|(replica, _)| group.members.learners.contains(replica));
-        let nodes = learners.map(|(_, node)| node).chain([broker.nodes().me()]);
-        nodes.for_each(|node| asked.entry(node).or_default().push(group.shard.0));
+    for Unsettled { shard, members, placement, .. } in groups {
+        let belongs = |replica| members.voters.contains(replica) || members.learners.contains(replica);
+        let nodes = placement.replicas.iter().filter(|(replica, _)| belongs(replica)).map(|(_, view)| view.node);
+        let nodes: BTreeSet<NodeId> = nodes.chain([leader]).collect();
+        nodes.into_iter().for_each(|node| asked.entry(node).or_default().push(shard.0));
     }
     asked
 }
@@ -115,11 +117,11 @@ impl Unsettled {
     /// Replicas that hold every segment of a manifest that is as new as what their leader's log begins with.
     fn complete(&self, states: &States, me: NodeId) -> BTreeSet<ReplicaId> {
         let frontier = states.get(self.shard, me).map_or(0, |own| own.replay_frontier);
-        let is_complete = |(replica, node): &(ReplicaId, NodeId)| {
-            let state = states.get(self.shard, *node).filter(|state| state.replica == replica.0);
+        let is_complete = |(replica, view): &(&ReplicaId, &ReplicaView)| {
+            let state = states.get(self.shard, view.node).filter(|state| state.replica == replica.0);
             state.is_some_and(|state| state.missing_segments == 0 && state.applied >= frontier.max(1))
         };
-        self.placement.staying().filter(is_complete).map(|(replica, _)| replica).collect()
+        self.placement.replicas.iter().filter(is_complete).map(|(replica, _)| *replica).collect()
     }
 
     fn healthy(&self) -> BTreeSet<ReplicaId> {

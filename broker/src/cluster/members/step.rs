@@ -101,16 +101,14 @@ impl Facts<'_> {
     }
 
     /// One that is not wanted: a learner at once; a voter when all that are to have a vote have it, and only if a majority
-    /// of those that are left is well.
+    /// of those that are left is well and has what the voter may be the only one to have (L1).
     fn remove(&self) -> Option<Step> {
         if let Some(learner) = self.members.learners.iter().find(|replica| self.is_unwanted(**replica)) {
             return Some(Step::Remove(*learner));
         }
         let all_joined = self.wanted().all(|replica| self.votes(replica));
         // One that the metadata names no more went with its node: waiting for others first helps nobody.
-        let may_go = |replica: &&ReplicaId| {
-            self.is_unwanted(**replica) && (all_joined || !self.placement.replicas.contains_key(*replica))
-        };
+        let may_go = |replica: &&ReplicaId| self.is_unwanted(**replica) && (all_joined || self.is_given_up(**replica));
         let mut leaving: Vec<ReplicaId> = self.members.voters.iter().filter(may_go).copied().collect();
         // The leader goes last, so that leadership moves once.
         leaving.sort_by_key(|replica| (*replica == self.own, self.healthy.contains(replica), *replica));
@@ -118,15 +116,25 @@ impl Facts<'_> {
         if replica != self.own {
             return Some(Step::Remove(replica));
         }
-        let heirs = self.members.voters.iter().filter(|heir| self.is_well(**heir) && **heir != self.own);
+        let heirs = self.members.voters.iter().filter(|heir| **heir != self.own && self.is_fit(**heir, self.own));
         heirs.filter(|heir| self.wanted().any(|wanted| wanted == **heir)).map(|heir| Step::HandOver(*heir)).next()
     }
 
-    /// Whether most of the voters that are left without one are well, and one of them is to stay.
+    /// Whether most of the voters that are left without one can do without it, and one of them is to stay.
     fn leaves_majority(&self, without: ReplicaId) -> bool {
         let left: Vec<ReplicaId> = self.members.voters.iter().copied().filter(|replica| *replica != without).collect();
-        let well = left.iter().filter(|replica| self.is_well(**replica)).count();
-        well > left.len() / 2 && left.iter().any(|replica| self.wanted().any(|wanted| wanted == *replica))
+        let fit = left.iter().filter(|replica| self.is_fit(**replica, without)).count();
+        fit > left.len() / 2 && left.iter().any(|replica| self.wanted().any(|wanted| wanted == *replica))
+    }
+
+    /// Whether a voter is well, and lacks nothing that is to be had of one that goes. What was given up goes anyway.
+    fn is_fit(&self, voter: ReplicaId, leaving: ReplicaId) -> bool {
+        self.is_well(voter) && (self.complete.contains(&voter) || self.is_given_up(leaving))
+    }
+
+    /// Whether an operator gave a replica up, with its node: the metadata names it no more.
+    fn is_given_up(&self, replica: ReplicaId) -> bool {
+        !self.placement.replicas.contains_key(&replica)
     }
 
     fn is_well(&self, replica: ReplicaId) -> bool {

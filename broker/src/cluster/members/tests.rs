@@ -35,7 +35,7 @@ impl Model {
             next_replica: 100,
             waiting: BTreeSet::new(),
             members: Members { voters: ids(voters), learners: ids(learners), changing: false },
-            complete: BTreeSet::new(),
+            complete: ids(voters),
             healthy: ids(voters),
         }
     }
@@ -70,11 +70,15 @@ impl Model {
                 assert_ne!(replica.0, self.own, "a leader does not remove itself");
                 assert!(self.members.voters.remove(&replica) || self.members.learners.remove(&replica));
                 self.healthy.remove(&replica);
-                let well = self.members.voters.intersection(&self.healthy).count();
-                assert!(well > self.members.voters.len() / 2, "most of those that are left are well");
+                let fit = self.healthy.intersection(&self.complete).filter(|id| self.members.voters.contains(id));
+                assert!(
+                    fit.count() > self.members.voters.len() / 2,
+                    "L1: most of those that are left can do without it"
+                );
             }
             Step::HandOver(replica) => {
                 assert!(self.members.voters.contains(&replica) && self.healthy.contains(&replica));
+                assert!(self.complete.contains(&replica), "L1");
                 self.own = replica.0;
             }
             Step::Tell(replica, role) => self.told(replica, role),
@@ -92,10 +96,10 @@ impl Model {
         }
     }
 
-    /// Steps until there is nothing left; replicas that follow become complete.
+    /// Steps until there is nothing left; members become complete.
     fn settle(&mut self) {
         for _ in 0..60 {
-            self.complete.extend(self.members.learners.iter().copied());
+            self.complete.extend(self.members.learners.union(&self.members.voters).copied());
             match self.next() {
                 Some(step) => self.take(step),
                 None => return,
@@ -149,7 +153,7 @@ fn who_leaves_waits_for_who_joins_and_a_leader_hands_over_before_it_goes() {
     let mut model = Model::new(&[1, 2, 3], &[], &[(1, Leaving), (2, Voter), (3, Voter), (4, Joining)]);
     model.take(Step::Add(ReplicaId(4)));
     assert_eq!(model.next(), None);
-    model.complete = ids(&[4]);
+    model.complete.insert(ReplicaId(4));
     for expected in [
         Step::Promote(ReplicaId(4)),
         Step::Tell(ReplicaId(4), Some(Voter)),
@@ -170,6 +174,30 @@ fn l1_a_voter_goes_only_if_most_of_the_others_are_well() {
     assert_eq!(model.next(), None, "two would be left, and one of them does not answer");
     model.healthy = ids(&[1, 2]);
     assert_eq!(model.next(), Some(Step::Remove(ReplicaId(3))), "the one that goes need not answer");
+}
+
+#[test]
+fn l1_an_incomplete_voter_is_no_reason_to_let_a_complete_one_go() {
+    let mut model = Model::new(&[1, 2, 3], &[], &[(1, Voter), (2, Voter), (3, Leaving)]);
+    model.complete = ids(&[1, 3]);
+    assert_eq!(model.next(), None, "two would be left, and one of them has votes to give and no copy");
+    model.complete = ids(&[1, 2]);
+    assert_eq!(model.next(), Some(Step::Remove(ReplicaId(3))), "the one that goes need not have anything");
+
+    let mut model = Model::new(&[1, 2], &[], &[(1, Leaving), (2, Voter)]);
+    model.complete = ids(&[1]);
+    assert_eq!(model.next(), None, "it is no heir");
+    model.own = 2;
+    assert_eq!(model.next(), None, "nor does it send away who it is to copy");
+    model.complete = ids(&[1, 2]);
+    assert_eq!(model.next(), Some(Step::Remove(ReplicaId(1))));
+}
+
+#[test]
+fn who_was_given_up_goes_while_others_lack_something() {
+    let mut model = Model::new(&[1, 2, 3], &[], &[(1, Voter), (2, Voter)]);
+    model.complete = ids(&[1]);
+    assert_eq!(model.next(), Some(Step::Remove(ReplicaId(3))), "nobody can copy what it had");
 }
 
 #[test]
@@ -224,7 +252,7 @@ proptest! {
     #[test]
     fn any_group_comes_to_what_is_wanted(
         first in role(), others in prop::collection::vec((0..3u8, role()), 1..6), meta in any::<bool>(),
-        lost in prop::collection::vec(any::<bool>(), 20),
+        lost in prop::collection::vec(any::<bool>(), 20), whole in prop::collection::btree_set(1..7u64, 0..7),
     ) {
         // The first votes, and the second is to have a vote, so that there is something to lead and to come to.
         let mut roles = [vec![(0, first)], others].concat();
@@ -234,6 +262,7 @@ proptest! {
         let (voters, learners) = (that(0), that(1));
         let mut model = Model::new(&voters, &learners, &named);
         model.shard = ShardId(u32::from(!meta));
+        model.complete = whole.into_iter().map(ReplicaId).collect();
         for lost in lost {
             model.complete.extend(model.members.learners.iter().copied());
             match model.next() {

@@ -42,15 +42,15 @@ fn partitions(state: &ShardState) -> u32 {
 /// `columns_missing`: column segments of its manifest that are not here.
 fn of_shard(shard: &Shard, columns_missing: &[Arc<SegmentMeta>]) -> ReplicaState {
     let (manifest, partitions) = shard.read(|state| (state.manifest().clone(), partitions(state)));
-    let missing = shard.recs().missing(manifest.recs());
+    let lacking = shard.recs().lacking(manifest.recs());
     let columns = manifest.topics().flat_map(|(_, topic)| topic.segments.values()).map(|meta| meta.bytes);
     let replays = manifest.recs().iter().map(|meta| meta.bytes);
     let group = of_group(shard.group());
     ReplicaState {
         applied: shard.applied().0,
         replay_frontier: manifest.replay_frontier().0,
-        missing_segments: (missing.len() + columns_missing.len()) as u64,
-        missing_bytes: missing.iter().map(|meta| meta.bytes).chain(columns_missing.iter().map(|meta| meta.bytes)).sum(),
+        missing_segments: (lacking.len() + columns_missing.len()) as u64,
+        missing_bytes: lacking.iter().map(|meta| meta.bytes).chain(columns_missing.iter().map(|meta| meta.bytes)).sum(),
         bytes: columns.chain(replays).sum::<u64>() + group.bytes,
         partitions,
         ..group

@@ -54,6 +54,34 @@ fn l4_a_segment_that_was_rolled_elsewhere_is_waited_for_until_it_is_here() {
 }
 
 #[test]
+fn a_segment_is_lacked_only_if_this_replica_cannot_make_it() {
+    let (disk, store) = store();
+    let (old, rolled) = built(&store);
+    let leader = store_on(&disk);
+    leader.adopt(Arc::clone(&old));
+    let keep = [(old.topics[0].topic, PartitionId(0))];
+    let new = build::repack(&leader, &old, SegmentId::new(), &keep, &ErasedOffsets::default()).unwrap().unwrap();
+    let new = Arc::new(new);
+    let replaced = PendingRec {
+        meta: Arc::clone(&new),
+        batches: Vec::new(),
+        replaces: Some(Arc::clone(&old)),
+        erased: Arc::default(),
+    };
+    let lacking = || store.lacking([&old, &new]).iter().map(|meta| meta.id).collect::<Vec<_>>();
+    assert_eq!(lacking(), [old.id, new.id], "nothing is known of them");
+    store.expect(vec![rolled, replaced]);
+    assert_eq!(lacking(), [], "the log has one, and the other is made of that");
+    assert_eq!(store.missing([&old, &new]).len(), 2);
+    store.restored(&[Arc::clone(&old), Arc::clone(&new)]);
+    assert_eq!(lacking(), [old.id, new.id], "the log has jumped, and may not have it any more");
+    store.adopt(Arc::clone(&old));
+    assert_eq!(lacking(), []);
+    store.note_unmade(new.id);
+    assert_eq!(lacking(), [new.id], "what it was to be made of did not do");
+}
+
+#[test]
 fn what_left_the_manifest_before_it_was_made_is_not_made_any_more() {
     let (_, store) = store();
     let (meta, pending) = built(&store);
