@@ -12,7 +12,7 @@ use super::greet::greet;
 use super::hosts::host;
 use super::keeper::keep;
 use super::members::settle_members;
-use super::readiness::catch_up;
+use super::readiness::watch_readiness;
 use super::{Nodes, book};
 use crate::broker::Broker;
 use crate::options::BrokerOptions;
@@ -23,7 +23,7 @@ pub(crate) fn run_loops(broker: &Arc<Broker>, me: Identity, loops: &TaskTracker,
     loops.spawn(follow_metadata(weak(), stop.clone()));
     loops.spawn(keep(weak(), stop.clone()));
     loops.spawn(stop.clone().run_until_cancelled_owned(host(weak())));
-    loops.spawn(stop.clone().run_until_cancelled_owned(catch_up(weak())));
+    loops.spawn(stop.clone().run_until_cancelled_owned(watch_readiness(weak())));
     loops.spawn(stop.clone().run_until_cancelled_owned(greet(weak())));
     loops.spawn(settle_members(weak(), stop.clone()));
     loops.spawn(balance(weak(), stop.clone()));
