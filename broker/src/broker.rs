@@ -16,7 +16,6 @@ mod topics;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use stratalog_proto::{Code, Error, JobId, ShardId};
 use stratalog_query::Engine;
@@ -48,9 +47,6 @@ pub use retention::Dropped;
 
 /// The metadata group; the others are the shards.
 pub(crate) const META: ShardId = ShardId(0);
-
-/// How long a stop waits for others to take over what this node leads.
-const HAND_OVER_WAIT: Duration = Duration::from_secs(3);
 
 /// One node's broker.
 ///
@@ -104,6 +100,7 @@ impl Broker {
         if self.stopping.swap(true, Ordering::SeqCst) {
             return;
         }
+        self.decline_to_lead();
         self.stop_loops.cancel();
         self.loops.close();
         self.loops.wait().await;
@@ -120,22 +117,6 @@ impl Broker {
         let lane = Arc::clone(&self.lane);
         if let Err(error) = tokio::task::spawn_blocking(move || lane.close()).await {
             tracing::warn!(%error, "the log was not closed cleanly; the next start checks its end");
-        }
-    }
-
-    /// Gives leadership to others, so that nobody has to find out that this node is gone. Nobody waits long for that.
-    async fn hand_over(&self) {
-        let shards = self.shards.all();
-        let groups = shards.iter().map(|shard| shard.group()).chain([self.meta.group()]);
-        let led = groups.filter(|group| group.is_leader() && !group.is_alone());
-        let handing = led.map(|group| async move {
-            if let Err(error) = group.hand_over().await {
-                tracing::warn!(shard = %group.log().shard(), %error, "leadership was not handed over before the stop");
-            }
-        });
-        let all = futures::future::join_all(handing);
-        if tokio::time::timeout(HAND_OVER_WAIT, all).await.is_err() {
-            tracing::warn!("leadership was not handed over in {HAND_OVER_WAIT:?}; the others find out by themselves");
         }
     }
 

@@ -111,7 +111,8 @@ async fn spread_leaders(broker: &Broker, view: &ClusterView, heard: &Heard, stat
     let now = Instant::now();
     let ready = |shard: ShardId, node: NodeId| {
         let state = states.get(shard, node);
-        heard.is_steady(node, STEADY_AFTER, now) && state.is_some_and(|state| state.missing_segments == 0)
+        heard.is_steady(node, STEADY_AFTER, now)
+            && state.is_some_and(|state| state.missing_segments == 0 && !state.unfit)
     };
     let leaders: BTreeMap<ShardId, NodeId> = states.leaders();
     let Some(handover) = plan_leaders(view, &leaders, ready) else { return };

@@ -9,6 +9,7 @@ mod greet;
 mod heard;
 mod hosts;
 mod keeper;
+mod leave;
 mod loops;
 mod members;
 mod nodes;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use prost::Message;
 use stratalog_proto::internal::{ReplicaState, ReplicaStateRequest, ReplicaStates};
-use stratalog_proto::{NodeId, ShardId};
+use stratalog_proto::{NodeId, ReplicaId, ShardId};
 use stratalog_transport::{Frame, Method};
 
 use crate::broker::Broker;
@@ -84,6 +84,11 @@ impl States {
     pub(super) fn leaders(&self) -> BTreeMap<ShardId, NodeId> {
         let shards: BTreeSet<ShardId> = self.states.keys().map(|(shard, _)| *shard).collect();
         shards.into_iter().filter_map(|shard| Some((shard, self.leader_of(shard)?.0))).collect()
+    }
+
+    /// The replicas of a shard that say that they cannot lead now.
+    pub(super) fn unfit(&self, shard: ShardId) -> BTreeSet<ReplicaId> {
+        self.of_shard(shard).filter(|(_, state)| state.unfit).map(|(_, state)| ReplicaId(state.replica)).collect()
     }
 
     /// Why a node did not answer; `None` if it did, or was not asked.

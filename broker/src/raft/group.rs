@@ -1,6 +1,7 @@
 //! A running Raft group.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -45,6 +46,8 @@ pub(crate) struct Group {
     /// What leaders said.
     pub(super) heard: Arc<Mutex<Heard>>,
     pub(super) doubt: Arc<Doubt>,
+    /// The node is about to stop.
+    pub(super) is_leaving: AtomicBool,
     /// Ends with this.
     pub(super) tasks: CancellationToken,
     _end_tasks: DropGuard,
@@ -97,6 +100,7 @@ impl Group {
             changing_state: Arc::default(),
             heard: Arc::default(),
             doubt: Arc::default(),
+            is_leaving: AtomicBool::new(false),
             _end_tasks: tasks.clone().drop_guard(),
             tasks,
         };

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::codec::encode_vote;
 use super::index::{Located, LogIndex, Slot};
 use super::promise::{NoPromise, Promise, Promises};
+use super::stalled::Stalls;
 use super::types::Vote;
 use super::uncommitted::Uncommitted;
 use crate::fatal::halt;
@@ -47,6 +48,8 @@ pub(super) struct Inner {
     pub(super) kept: Mutex<Kept>,
     /// What all groups of the lane promised of its room.
     pub(super) promises: Promises,
+    /// Which of them wait for its disk.
+    pub(super) stalls: Stalls,
     /// The group is being stopped, or was: nothing more is waited for.
     pub(super) stopping: Arc<AtomicBool>,
     /// Raft is starting: it looks at entries for their terms and memberships only.
@@ -222,6 +225,11 @@ impl GroupLog {
         let appended = *self.0.appends.lock();
         let flushed = *self.0.flushed.borrow();
         (flushed < appended).then_some(flushed + 1)
+    }
+
+    /// The groups of the lane that wait for its disk.
+    pub(super) fn stalls(&self) -> &Stalls {
+        &self.0.stalls
     }
 
     /// (term, index) up to which Raft does not read, and of the last entry.

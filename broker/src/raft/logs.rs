@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::index::LogIndex;
 use super::log::{GroupLog, Inner, Kept};
 use super::promise::Promises;
+use super::stalled::Stalls;
 use super::types::Vote;
 use super::uncommitted::Uncommitted;
 use crate::fatal::halt;
@@ -30,6 +31,7 @@ pub(crate) struct LogsOptions {
 pub(crate) struct Logs {
     options: LogsOptions,
     promises: Promises,
+    stalls: Stalls,
     open: Mutex<BTreeMap<ShardId, GroupLog>>,
     /// The end of the lane was discarded when it was recovered: what was in it may have been acknowledged.
     torn: bool,
@@ -49,7 +51,7 @@ impl Logs {
         options
             .lane
             .on_failure(Box::new(|error| halt(&format!("the log of this node cannot be made durable: {error}"))));
-        Self { options, promises: Promises::default(), open: Mutex::default(), torn }
+        Self { options, promises: Promises::default(), stalls: Stalls::default(), open: Mutex::default(), torn }
     }
 
     /// The log of a shard's replica on this node.
@@ -107,6 +109,7 @@ impl Logs {
             flushed: watch::Sender::new(0),
             kept: Mutex::new(begun.kept),
             promises: self.promises.clone(),
+            stalls: self.stalls.clone(),
             stopping: Arc::default(),
             starting: AtomicBool::new(false),
             doubted: AtomicBool::new(self.torn),

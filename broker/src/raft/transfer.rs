@@ -1,5 +1,6 @@
 //! Leadership that is handed over while all goes well, so that nobody waits for an election.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::Instant;
@@ -51,13 +52,23 @@ impl Group {
     /// Hands leadership over to whoever is fit for it. Does nothing on a replica that does not lead.
     ///
     /// # Errors
-    /// As [`transfer_leader`](Self::transfer_leader); [`Code::Unavailable`] if no voter is fit.
+    /// As [`hand_over_to`](Self::hand_over_to).
     pub(crate) async fn hand_over(&self) -> Result<(), Error> {
+        self.hand_over_to(|_| true).await
+    }
+
+    /// Hands leadership over to whoever is fit for it, among those of whom nothing else is known. Does nothing on a replica
+    /// that does not lead.
+    ///
+    /// # Errors
+    /// As [`transfer_leader`](Self::transfer_leader); [`Code::Unavailable`] if no voter is fit.
+    pub(crate) async fn hand_over_to(&self, may_lead: impl Fn(ReplicaId) -> bool) -> Result<(), Error> {
         if !self.is_leader() {
             return Ok(());
         }
         let own = self.log.replica();
-        let fit = self.members().voters.into_iter().filter(|id| *id != own && self.check_successor(*id).is_ok());
+        let voters = self.members().voters.into_iter().filter(|id| *id != own && may_lead(*id));
+        let fit = voters.filter(|id| self.check_successor(*id).is_ok());
         let progress = self.progress();
         let nobody = || {
             let message = format!("shard {} has no other replica that could lead it now", self.log.shard());
@@ -91,9 +102,20 @@ impl Group {
         Some(at.elapsed())
     }
 
+    /// The node is about to stop: this replica leads no more if it does not lead now.
+    pub(crate) fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+        self.raft.runtime_config().elect(false);
+    }
+
+    /// Whether leadership may be handed to this replica: it may vote, its node stays, and its disk takes writes.
+    pub(crate) fn may_lead(&self) -> bool {
+        !self.log.is_doubted() && !self.is_leaving.load(Ordering::Acquire) && !self.log.stalls().any()
+    }
+
     /// Takes leadership over, or makes way for another replica that does; whether it was the time for that.
     pub(super) async fn take_over(&self, request: TransferLeaderRequest<TypeConfig>) -> Result<bool, Error> {
-        if self.log.is_doubted() {
+        if *request.to_node_id() == self.log.replica().0 && !self.may_lead() || self.log.is_doubted() {
             return Ok(false);
         }
         let taken = self.raft.handle_transfer_leader(request).await.map_err(|error| self.stopped(&error))?;

@@ -124,14 +124,16 @@ impl Unsettled {
         self.placement.replicas.iter().filter(is_complete).map(|(replica, _)| *replica).collect()
     }
 
-    fn healthy(&self) -> BTreeSet<ReplicaId> {
+    /// Voters that answered a short while ago, and whose nodes neither stop nor wait for their disks.
+    fn healthy(&self, states: &States) -> BTreeSet<ReplicaId> {
+        let unfit = states.unfit(self.shard);
         let is_well = |replica: &ReplicaId| self.group.heard_from(*replica).is_some_and(|ago| ago < WELL);
-        self.members.voters.iter().copied().filter(is_well).collect()
+        self.members.voters.iter().copied().filter(|replica| is_well(replica) && !unfit.contains(replica)).collect()
     }
 }
 
 async fn advance(broker: &Broker, group: Unsettled, states: &States) {
-    let (complete, healthy) = (group.complete(states, broker.nodes().me()), group.healthy());
+    let (complete, healthy) = (group.complete(states, broker.nodes().me()), group.healthy(states));
     let Some(step) = group.facts(&complete, &healthy).next_step() else { return };
     let shard = group.shard;
     match take(broker, &group, step).await {

@@ -25,10 +25,12 @@ impl Broker {
     ///
     /// # Errors
     /// [`Code::InvalidRequest`]: there is no such shard, or the node has no voter of it; [`Code::NotLeader`]: nobody leads
-    /// the shard now; [`Code::Unavailable`]: the node is not up to date; [`Code::Timeout`].
+    /// the shard now; [`Code::Unavailable`]: the node is not up to date, is about to stop, or waits for its disk;
+    /// [`Code::Timeout`].
     pub async fn transfer_leader(&self, shard: ShardId, to: Option<NodeId>) -> Result<NodeId, Error> {
         let to = to.map(|to| self.voter_on(shard, to).map(|replica| (to, replica))).transpose()?;
-        let (from, term) = self.leader_now(shard).await.ok_or_else(|| {
+        let states = self.states_of(shard).await;
+        let (from, term) = leader_in(&states, shard).ok_or_else(|| {
             let message =
                 format!("shard {shard} has no leader that this node reaches: nobody can hand leadership over");
             Error::new(Code::NotLeader, message)
@@ -36,9 +38,14 @@ impl Broker {
         if to.is_some_and(|(to, _)| to == from) {
             return Ok(from);
         }
+        if let Some((to, _)) = to.filter(|(_, replica)| states.unfit(shard).contains(replica)) {
+            let message =
+                format!("node {to} cannot lead shard {shard} now: it is about to stop, or its disk is stalled");
+            return Err(Error::new(Code::Unavailable, message));
+        }
         self.ask_for_handover(shard, from, to.map(|(_, replica)| replica)).await?;
         for _ in 0..LOOKS {
-            match self.leader_now(shard).await {
+            match leader_in(&self.states_of(shard).await, shard) {
                 Some((leader, now)) if now > term => return Ok(leader),
                 _ => tokio::time::sleep(LOOK_PAUSE).await,
             }
@@ -93,11 +100,15 @@ impl Broker {
         }
     }
 
-    /// Who leads a shard, and in which term, as the nodes say that have a replica.
-    async fn leader_now(&self, shard: ShardId) -> Option<(NodeId, u64)> {
+    /// What the nodes say of a shard that have a replica.
+    async fn states_of(&self, shard: ShardId) -> States {
         let view = self.meta().view();
-        let nodes = view.shards.get(&shard)?.replicas.values().map(|replica| (replica.node, vec![shard.0]));
-        let states: States = self.ask_states(nodes.collect(), ASK_WAIT).await;
-        states.leader_of(shard).map(|(node, state)| (node, state.term))
+        let replicas = view.shards.get(&shard).into_iter().flat_map(|placement| placement.replicas.values());
+        self.ask_states(replicas.map(|replica| (replica.node, vec![shard.0])).collect(), ASK_WAIT).await
     }
+}
+
+/// Who leads a shard, and in which term.
+fn leader_in(states: &States, shard: ShardId) -> Option<(NodeId, u64)> {
+    states.leader_of(shard).map(|(node, state)| (node, state.term))
 }

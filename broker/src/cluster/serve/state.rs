@@ -67,6 +67,7 @@ fn of_group(group: &Group) -> ReplicaState {
         leader: role.leader.map_or(0, |leader| leader.0),
         leads: role.leads,
         bytes: log.retained().bytes,
+        unfit: !group.may_lead(),
         ..ReplicaState::default()
     }
 }

@@ -167,6 +167,50 @@ fn a_replica_that_is_down_is_tried_now_and_then_and_has_everything_soon_after_it
 }
 
 #[test]
+fn a_replica_whose_node_is_about_to_stop_is_given_no_leadership_and_stands_for_none() {
+    simulate(async {
+        let mut cluster = Cluster::start(38).await;
+        cluster.produce_some(3).await;
+        let leader = cluster.new_leader(0).await;
+        let leaving = other(leader);
+        cluster.at(leaving).group.leave();
+        assert!(!cluster.at(leaving).group.may_lead());
+        let handed = cluster.at(leader).group.hand_over_to(|replica| replica.0 != leaving).await;
+        let third = cluster.new_leader(leader).await;
+        assert!(handed.is_ok() && third != leaving, "{handed:?}");
+        // Who hands leadership to it nevertheless does not know: it is refused.
+        drop(cluster.at(third).group.transfer_leader(ReplicaId(leaving)).await);
+        sleep(Duration::from_secs(10)).await;
+        assert_ne!(cluster.leader(), Some(leaving));
+        cluster.produce_some(1).await;
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
+fn a_follower_whose_disk_is_stalled_says_so_until_it_is_not() {
+    simulate(async {
+        let mut cluster = Cluster::start(39).await;
+        cluster.produce_some(3).await;
+        let stalled = other(cluster.new_leader(0).await);
+        let group = cluster.at(stalled).group.clone();
+        tokio::spawn(leave_stalled(Arc::downgrade(&group), CancellationToken::new()));
+        cluster.at(stalled).stall(true);
+        cluster.produce_some(1).await;
+        sleep(Duration::from_secs(2)).await;
+        assert!(group.may_lead(), "a disk may take its time");
+        sleep(Duration::from_secs(3)).await;
+        assert!(!group.may_lead());
+        cluster.at(stalled).stall(false);
+        sleep(Duration::from_secs(1)).await;
+        assert!(group.may_lead());
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
 fn a_leader_whose_disk_is_stalled_hands_leadership_over() {
     simulate(async {
         let (mut cluster, leader) = Cluster::led(36, 3).await;

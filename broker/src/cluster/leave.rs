@@ -1,0 +1,52 @@
+//! A node that is about to stop gives leadership to others, and is given none back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stratalog_proto::ReplicaId;
+
+use crate::broker::Broker;
+use crate::raft::Group;
+
+/// How long a stop waits for others to take over what this node leads.
+const HAND_OVER_WAIT: Duration = Duration::from_secs(3);
+/// How long a node may take to say whether it may lead.
+const ASK_WAIT: Duration = Duration::from_millis(500);
+
+impl Broker {
+    /// Has no replica of this node begin to lead any more, by vote or because somebody hands leadership to it.
+    pub(crate) fn decline_to_lead(&self) {
+        self.running_groups().iter().for_each(|group| group.leave());
+    }
+
+    /// Gives leadership to others, so that nobody has to find out that this node is gone. Nobody waits long for that.
+    pub(crate) async fn hand_over(&self) {
+        let led: Vec<Arc<Group>> =
+            self.running_groups().into_iter().filter(|group| group.is_leader() && !group.is_alone()).collect();
+        if led.is_empty() {
+            return;
+        }
+        let me = self.nodes().me();
+        let others =
+            self.nodes().view().nodes.keys().filter(|node| **node != me).map(|node| (*node, Vec::new())).collect();
+        let states = &self.ask_states(others, ASK_WAIT).await;
+        let handing = led.iter().map(|group| async move {
+            let shard = group.log().shard();
+            let unfit = states.unfit(shard);
+            let may_lead = |replica: ReplicaId| !unfit.contains(&replica);
+            if let Err(error) = group.hand_over_to(may_lead).await {
+                tracing::warn!(%shard, %error, "leadership was not handed over before the stop");
+            }
+        });
+        let all = futures::future::join_all(handing);
+        if tokio::time::timeout(HAND_OVER_WAIT, all).await.is_err() {
+            tracing::warn!("leadership was not handed over in {HAND_OVER_WAIT:?}; the others find out by themselves");
+        }
+    }
+
+    /// Those of all replicas that run here.
+    fn running_groups(&self) -> Vec<Arc<Group>> {
+        let shards = self.shards().all();
+        shards.iter().map(|shard| shard.group()).chain([self.meta().group()]).cloned().collect()
+    }
+}
