@@ -16,7 +16,7 @@ use stratalog_proto::{Code, Error, NodeId, ShardId, internal};
 
 use super::balance::begin;
 use crate::broker::Broker;
-use crate::meta::{Change, moves_under_way, plan_move, plan_rebalance};
+use crate::meta::{Asked, Change, asked_before, moves_under_way, plan_move, plan_rebalance};
 
 pub use status::{ClusterStatus, Move, NodeState, NodeStatus, ReplicaRole, ReplicaStatus, ShardStatus};
 
@@ -71,15 +71,24 @@ impl Broker {
         self.node_status(node).await
     }
 
-    /// Has a replica of a shard move to a node; from the node that has the most replicas, unless it is said from where.
+    /// Has a replica of a shard move to a node; from the node that has the most replicas, unless it is said from where. A
+    /// move that was asked for before is not begun again: it is under way, or done, and its reason says so.
     ///
     /// # Errors
     /// [`Code::UnknownNode`]; [`Code::InvalidRequest`]: there is no such shard, or it has no replica there, or has one on
-    /// the node already; [`Code::Conflict`] while another change of the shard is under way; [`Code::Timeout`],
-    /// [`Code::NotLeader`].
+    /// the node already; [`Code::Conflict`] while another change of the shard is under way; [`Code::Unavailable`]: the node
+    /// does not answer; [`Code::Timeout`], [`Code::NotLeader`].
     pub async fn move_replica(&self, shard: ShardId, to: NodeId, from: Option<NodeId>) -> Result<Move, Error> {
         self.catch_up_with_meta().await?;
-        let change = plan_move(&self.meta().view(), shard, to, from)?;
+        let view = self.meta().view();
+        match asked_before(&view, shard, to, from) {
+            Some(Asked::UnderWay(from)) => return Ok(under_way((shard, from, to))),
+            Some(Asked::Done(from)) => {
+                return Ok(Move { reason: "it is done already".to_owned(), ..under_way((shard, from, to)) });
+            }
+            None => {}
+        }
+        let change = plan_move(&view, shard, to, from, &self.silent_nodes(&view).await)?;
         begin(self, &change).await?;
         let (from, to) = change.moves().next().unwrap_or((from, Some(to)));
         Ok(Move { shard, from, to, reason: change.reason })
@@ -87,7 +96,7 @@ impl Broker {
 
     /// Spreads replicas evenly over the nodes; with `plan` only says how it would. Returns the moves, which are under way then
     /// unless it was a plan; a node copies a few of them at a time. While replicas move already nothing is begun: those are
-    /// the moves, and say so. A shard that changes meanwhile is left out.
+    /// the moves, and say so. A shard that changes meanwhile is left out, and nothing moves to a node that does not answer.
     ///
     /// # Errors
     /// [`Code::Timeout`], [`Code::NotLeader`]: some may have begun.
@@ -98,7 +107,7 @@ impl Broker {
         if !plan && !moves.is_empty() {
             return Ok(moves);
         }
-        for change in plan_rebalance(&view) {
+        for change in plan_rebalance(&view, &self.silent_nodes(&view).await) {
             match if plan { Ok(()) } else { begin(self, &change).await } {
                 Ok(()) => moves.extend(moves_of(&change)),
                 Err(error) if error.code == Code::Conflict => {}

@@ -1,18 +1,18 @@
 //! Replicas that move from where many are to where few are.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use stratalog_proto::{Code, Error, NodeId, ReplicaId, ShardId};
+use stratalog_proto::{NodeId, ReplicaId, ShardId};
 
 use super::super::view::{ClusterView, Placement, Role};
 use super::change::Change;
 use super::load::{Loads, taken, zone};
 
 /// The fewest moves after which no node has two replicas more than another, and no two replicas of a shard share a zone
-/// that need not. Shards with a change under way are left alone.
-pub(crate) fn plan_rebalance(view: &ClusterView) -> Vec<Change> {
-    let mut plan = Plan { view, loads: Loads::of(view), changes: BTreeMap::new(), at: BTreeMap::new() };
+/// that need not. Shards with a change under way are left alone, and `silent` nodes, which do not answer now, get nothing.
+pub(crate) fn plan_rebalance(view: &ClusterView, silent: &BTreeSet<NodeId>) -> Vec<Change> {
+    let mut plan = Plan { view, silent, loads: Loads::of(view), changes: BTreeMap::new(), at: BTreeMap::new() };
     for (shard, placement) in view.data_shards().filter(|(_, placement)| placement.pending().next().is_none()) {
         plan.at.insert(shard, placement.staying().map(|(replica, node)| (node, Some(replica))).collect());
     }
@@ -33,6 +33,7 @@ pub(crate) fn moves_under_way(view: &ClusterView) -> Vec<(ShardId, NodeId, NodeI
 /// A plan that is being made.
 struct Plan<'a> {
     view: &'a ClusterView,
+    silent: &'a BTreeSet<NodeId>,
     loads: Loads<'a>,
     changes: BTreeMap<ShardId, Change>,
     /// Where replicas are by now; one that the plan itself put there has no id.
@@ -56,7 +57,9 @@ impl Plan<'_> {
             |node: &NodeId| nodes.iter().filter(|other| zone(self.view, **other) == zone(self.view, *node)).count() > 1;
         let crowd = nodes.iter().copied().filter(|node| shares(node) && self.is_movable(shard, *node));
         let from = crowd.max_by_key(|node| (self.loads.replicas(*node), *node))?;
-        let is_free = |node: NodeId| nodes.iter().all(|other| zone(self.view, *other) != zone(self.view, node));
+        let is_free = |node: NodeId| {
+            !self.silent.contains(&node) && nodes.iter().all(|other| zone(self.view, *other) != zone(self.view, node))
+        };
         Some((from, self.loads.best(&nodes, is_free)?))
     }
 
@@ -71,7 +74,8 @@ impl Plan<'_> {
     fn uneven(&self) -> Option<(ShardId, NodeId, NodeId)> {
         let mut nodes: Vec<NodeId> = self.loads.active().collect();
         nodes.sort_by_key(|node| (self.loads.replicas(*node), *node));
-        let pairs = nodes.iter().rev().flat_map(|from| nodes.iter().map(move |to| (*from, *to)));
+        let answer = || nodes.iter().filter(|node| !self.silent.contains(node));
+        let pairs = nodes.iter().rev().flat_map(|from| answer().map(move |to| (*from, *to)));
         let mut pairs: Vec<(NodeId, NodeId)> =
             pairs.filter(|(from, to)| self.loads.replicas(*from) >= self.loads.replicas(*to) + 2).collect();
         pairs.sort_by_key(|(from, to)| Reverse(self.loads.replicas(*from) - self.loads.replicas(*to)));
@@ -109,52 +113,18 @@ impl Plan<'_> {
     }
 }
 
-/// A move that an operator asks for: from the node with the most replicas of those that have one of the shard, unless it is
-/// said from where.
-///
-/// # Errors
-/// [`Code::UnknownNode`]; [`Code::InvalidRequest`]: no such shard, no replica there, or one is there already;
-/// [`Code::Conflict`] while another change of the shard is under way, or the node drains.
-pub(crate) fn plan_move(view: &ClusterView, shard: ShardId, to: NodeId, from: Option<NodeId>) -> Result<Change, Error> {
-    let invalid = |message| Error::new(Code::InvalidRequest, message);
-    let placement = view.shards.get(&shard).ok_or_else(|| invalid(format!("there is no shard {shard}")))?;
-    for node in from.iter().chain([&to]) {
-        let unknown = || Error::new(Code::UnknownNode, format!("there is no node {node} in the cluster"));
-        view.nodes.get(node).ok_or_else(unknown)?;
-    }
-    if !view.is_active(to) {
-        return Err(Error::new(Code::Conflict, format!("node {to} is draining: it takes no replicas")));
-    }
-    if placement.pending().next().is_some() {
-        let message = format!("another change of shard {shard} is under way; `cluster status` shows how far it is");
-        return Err(Error::new(Code::Conflict, message));
-    }
-    if taken(placement).contains(&to) {
-        return Err(invalid(format!("node {to} has a replica of shard {shard} already")));
-    }
-    let (replica, from) = leaving(view, placement, from)
-        .ok_or_else(|| invalid(format!("node {} has no replica of shard {shard}", from.unwrap_or_default())))?;
-    let mut change = Change::of(shard, placement, "asked for");
-    change.add.push(to);
-    change.remove.push((replica, from));
-    Ok(change)
-}
-
-fn leaving(view: &ClusterView, placement: &Placement, from: Option<NodeId>) -> Option<(ReplicaId, NodeId)> {
-    let loads = Loads::of(view);
-    let candidates = placement.staying().filter(|(_, node)| from.is_none_or(|from| from == *node));
-    candidates.max_by_key(|(_, node)| (loads.replicas(*node), *node))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
+    use super::super::asked::plan_move;
     use super::super::load::staying;
     use super::super::testing::{begun, cluster, done, nodes};
     use super::*;
+
+    fn nobody() -> BTreeSet<NodeId> {
+        BTreeSet::new()
+    }
 
     fn counts(view: &ClusterView) -> Vec<usize> {
         let loads = Loads::of(view);
@@ -182,7 +152,7 @@ mod tests {
             let shards: Vec<&[u64]> = shards.iter().map(Vec::as_slice).collect();
             let mut view = cluster(nodes(count, |_| ""), &shards);
             let sizes: Vec<usize> = view.shards.values().map(|placement| placement.staying().count()).collect();
-            let (fewest, changes) = (fewest_moves(&view), plan_rebalance(&view));
+            let (fewest, changes) = (fewest_moves(&view), plan_rebalance(&view, &nobody()));
             let moves: usize = changes.iter().map(|change| change.moves().count()).sum();
             prop_assert_eq!(moves, fewest);
             changes.iter().for_each(|change| done(&mut view, change));
@@ -190,7 +160,7 @@ mod tests {
             prop_assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{:?}", counts);
             let after: Vec<usize> = view.shards.values().map(|placement| staying(placement).len()).collect();
             prop_assert_eq!(after, sizes, "no shard has a replica less");
-            prop_assert_eq!(plan_rebalance(&view), vec![], "nothing is left to do");
+            prop_assert_eq!(plan_rebalance(&view, &nobody()), vec![], "nothing is left to do");
         }
 
         #[test]
@@ -206,7 +176,7 @@ mod tests {
                 view.data_shards().map(|(_, placement)| of(placement)).collect()
             };
             let before = in_zones(&view);
-            plan_rebalance(&view).iter().for_each(|change| done(&mut view, change));
+            plan_rebalance(&view, &nobody()).iter().for_each(|change| done(&mut view, change));
             let distinct = zones.iter().collect::<BTreeSet<_>>().len();
             for ((before, after), (_, placement)) in before.iter().zip(in_zones(&view)).zip(view.data_shards()) {
                 prop_assert!(after >= *before);
@@ -222,38 +192,31 @@ mod tests {
         change.add.push(NodeId(2));
         begun(&mut view, &change);
         assert_eq!(moves_under_way(&view), [], "it only gets one more");
-        assert!(plan_rebalance(&view).iter().all(|change| change.shard != ShardId(1)));
-        let refused = plan_move(&view, ShardId(1), NodeId(2), None).unwrap_err();
-        assert_eq!(refused.code, Code::Conflict);
+        assert!(plan_rebalance(&view, &nobody()).iter().all(|change| change.shard != ShardId(1)));
+    }
+
+    #[test]
+    fn nothing_moves_to_a_node_that_does_not_answer() {
+        let view = cluster(nodes(3, |node| ["a", "b", "c"][node as usize - 1]), &[&[1], &[1], &[1, 2], &[1]]);
+        let to = |silent: &[u64]| -> BTreeSet<u64> {
+            let silent = silent.iter().copied().map(NodeId).collect();
+            plan_rebalance(&view, &silent).iter().flat_map(|change| change.add.iter().map(|node| node.0)).collect()
+        };
+        assert_eq!(to(&[]), BTreeSet::from([2, 3]));
+        assert_eq!(to(&[3]), BTreeSet::from([2]));
+        assert_eq!(to(&[1]), BTreeSet::from([2, 3]), "its replicas may go elsewhere");
+        assert_eq!(to(&[2, 3]), BTreeSet::new());
     }
 
     #[test]
     fn a_move_is_under_way_until_who_leaves_has_left() {
         let mut view = cluster(nodes(4, |_| ""), &[&[1, 2, 3], &[1, 2, 3]]);
-        let change = plan_move(&view, ShardId(2), NodeId(4), Some(NodeId(1))).unwrap();
+        let change = plan_move(&view, ShardId(2), NodeId(4), Some(NodeId(1)), &nobody()).unwrap();
         begun(&mut view, &change);
         assert_eq!(moves_under_way(&view), [(ShardId(2), NodeId(1), NodeId(4))]);
         let placement = &view.shards[&ShardId(2)];
         let nothing = Change::of(ShardId(2), placement, "test");
         done(&mut view, &nothing);
         assert_eq!(moves_under_way(&view), []);
-    }
-
-    #[test]
-    fn a_move_goes_from_the_fullest_node_and_says_what_it_cannot_do() {
-        let mut view = cluster(nodes(4, |_| ""), &[&[1, 2, 3], &[2]]);
-        let moved = plan_move(&view, ShardId(1), NodeId(4), None).unwrap();
-        assert_eq!((moved.add, moved.remove[0].1), (vec![NodeId(4)], NodeId(2)));
-        let moved = plan_move(&view, ShardId(1), NodeId(4), Some(NodeId(3))).unwrap();
-        assert_eq!(moved.remove[0].1, NodeId(3));
-        let code = |shard, to, from| plan_move(&view, ShardId(shard), NodeId(to), from).unwrap_err().code;
-        assert_eq!(code(7, 4, None), Code::InvalidRequest);
-        assert_eq!(code(1, 9, None), Code::UnknownNode);
-        assert_eq!(code(1, 4, Some(NodeId(9))), Code::UnknownNode);
-        assert_eq!(code(1, 3, None), Code::InvalidRequest);
-        assert_eq!(code(2, 4, Some(NodeId(1))), Code::InvalidRequest);
-        view.nodes.get_mut(&NodeId(4)).unwrap().draining = true;
-        assert_eq!(plan_move(&view, ShardId(1), NodeId(4), None).unwrap_err().code, Code::Conflict);
-        assert!(view.shards[&ShardId(0)].replicas.values().any(|replica| replica.role == Role::Learner));
     }
 }

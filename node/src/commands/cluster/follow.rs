@@ -15,6 +15,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long nobody may answer before that is an error: longer than leaders take to be found.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long it may look as if nobody worked on the goal before that is believed: the node that answers may be behind, and
+/// what drains begins one replica after the other.
+const IDLE: Duration = Duration::from_secs(10);
+
 /// What is waited for.
 #[derive(Debug)]
 pub(super) enum Goal {
@@ -31,6 +35,18 @@ struct Progress {
     missing_bytes: u64,
 }
 
+/// Since when a goal has looked as if it will not be reached.
+#[derive(Default)]
+struct Doubt(Option<Instant>);
+
+impl Doubt {
+    /// Whether an obstacle has been there for so long that it is one.
+    fn is_over(&mut self, is_there: bool, now: Instant) -> bool {
+        self.0 = is_there.then(|| self.0.unwrap_or(now));
+        self.0.is_some_and(|since| now.saturating_duration_since(since) >= IDLE)
+    }
+}
+
 impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -41,15 +57,18 @@ impl fmt::Display for Goal {
     }
 }
 
-/// Returns once the goal is reached. Nodes that do not answer for a while are waited for.
+/// Returns once the goal is reached. Nodes that do not answer for a while are waited for, and the gravest of what the
+/// cluster warns of is shown.
 ///
 /// # Errors
-/// The last failure once nobody answered for a minute; a goal that cannot be reached any more.
+/// The last failure once nobody answered for a minute; a goal that nobody works on any more, since somebody took it back.
 pub(super) async fn follow(client: &Client, goal: &Goal) -> Result<(), Failure> {
     let bar = ProgressBar::new(0);
     bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
-    bar.set_style(ProgressStyle::with_template("  {bar:40} {pos}/{len} {msg}").expect("the template is well formed"));
-    let mut answered = Instant::now();
+    bar.set_style(
+        ProgressStyle::with_template("  {bar:40} {pos}/{len} {wide_msg}").expect("the template is well formed"),
+    );
+    let (mut answered, mut doubt) = (Instant::now(), Doubt::default());
     loop {
         match client.cluster().await {
             Ok(status) => {
@@ -59,7 +78,14 @@ pub(super) async fn follow(client: &Client, goal: &Goal) -> Result<(), Failure> 
                     bar.finish_and_clear();
                     return Ok(());
                 }
-                show(&bar, &progress);
+                let obstacle = goal.obstacle(&status);
+                if doubt.is_over(obstacle.is_some(), answered)
+                    && let Some(obstacle) = obstacle
+                {
+                    bar.finish_and_clear();
+                    return Err(Failure::Refused(obstacle));
+                }
+                show(&bar, &progress, status.warnings.first());
             }
             Err(error) if answered.elapsed() > PATIENCE => return Err(error.into()),
             Err(error) => bar.set_message(format!("waiting: {error}")),
@@ -68,15 +94,18 @@ pub(super) async fn follow(client: &Client, goal: &Goal) -> Result<(), Failure> 
     }
 }
 
-fn show(bar: &ProgressBar, progress: &Progress) {
+/// Shows how far it is, and the gravest of what the cluster warns of.
+fn show(bar: &ProgressBar, progress: &Progress, warning: Option<&String>) {
     let left = progress.left as u64;
     let most = bar.length().unwrap_or(0).max(left);
     bar.set_length(most);
     bar.set_position(most - left);
-    bar.set_message(match progress.missing_bytes {
-        0 => "replicas in place".to_owned(),
-        missing => format!("replicas in place, {} to be copied", human_bytes(missing)),
-    });
+    let copies = match progress.missing_bytes {
+        0 => String::new(),
+        missing => format!(", {} to be copied", human_bytes(missing)),
+    };
+    let warning = warning.map(|warning| format!("; {warning}")).unwrap_or_default();
+    bar.set_message(format!("replicas in place{copies}{warning}"));
 }
 
 impl Goal {
@@ -96,6 +125,32 @@ impl Goal {
         let joining = moving.flat_map(|shard| &shard.replicas).filter(|replica| replica.role == "joining");
         Progress { left, missing_bytes: joining.map(|replica| replica.missing_bytes).sum() }
     }
+
+    /// Why nobody works on what is left of it, if so.
+    fn obstacle(&self, status: &v1::ClusterStatus) -> Option<String> {
+        match self {
+            Goal::Drained(node) => {
+                let is_active = status.nodes.iter().any(|found| found.node == *node && found.state == "active");
+                is_active.then(|| format!("node {node} drains no more: that was cancelled, and replicas stay on it"))
+            }
+            Goal::Moved(moves) => {
+                let mut open = moves.iter().filter(|one| !is_done(one, status)).map(|one| one.shard).peekable();
+                let first = *open.peek()?;
+                let is_given_up = open.all(|shard| !is_changing(shard, status));
+                is_given_up.then(|| {
+                    format!(
+                        "shard {first} has not moved, and nobody moves it any more: that was taken back, by somebody or                          because the other node did not answer for a minute; `stratalog cluster status` shows how it is"
+                    )
+                })
+            }
+        }
+    }
+}
+
+/// Whether a replica of a shard comes or goes.
+fn is_changing(shard: u32, status: &v1::ClusterStatus) -> bool {
+    let replicas = status.shards.iter().filter(|found| found.shard == shard).flat_map(|found| &found.replicas);
+    replicas.into_iter().any(|replica| matches!(replica.role.as_str(), "joining" | "leaving"))
 }
 
 /// A learner of the metadata group is on every node, and stays.
@@ -152,6 +207,33 @@ mod tests {
         assert_eq!(goal.progress(&joining), Progress { left: 1, missing_bytes: 10 });
         assert_eq!(goal.progress(&status(&[(1, 1, "leaving", 0), (1, 4, "voter", 0)])).left, 1);
         assert_eq!(goal.progress(&status(&[(1, 4, "voter", 0)])).left, 0);
+    }
+
+    #[test]
+    fn a_move_that_was_taken_back_and_a_drain_that_was_cancelled_will_not_be_reached() {
+        let one = |shard| v1::Move { shard, from_node: 1, to_node: 4, ..v1::Move::default() };
+        let goal = Goal::Moved(vec![one(1), one(2)]);
+        let moving = status(&[(1, 1, "voter", 0), (2, 1, "leaving", 0), (2, 4, "joining", 9)]);
+        assert_eq!(goal.obstacle(&moving), None, "one of them is moved");
+        let done = status(&[(1, 1, "voter", 0), (2, 4, "voter", 0)]);
+        assert!(goal.obstacle(&done).unwrap().contains("shard 1 has not moved"));
+
+        let goal = Goal::Drained(1);
+        let mut now = status(&[(1, 1, "voter", 0)]);
+        let node =
+            |state: &str| vec![v1::ClusterNode { node: 1, state: state.to_owned(), ..v1::ClusterNode::default() }];
+        now.nodes = node("draining");
+        assert_eq!(goal.obstacle(&now), None, "its turn may come");
+        now.nodes = node("active");
+        assert!(goal.obstacle(&now).unwrap().contains("cancelled"));
+    }
+
+    #[test]
+    fn a_doubt_needs_time_and_ends_with_one_good_look() {
+        let (mut doubt, start) = (Doubt::default(), Instant::now());
+        assert!(!doubt.is_over(true, start) && !doubt.is_over(true, start + IDLE / 2));
+        assert!(!doubt.is_over(false, start + IDLE));
+        assert!(!doubt.is_over(true, start + IDLE * 2) && doubt.is_over(true, start + IDLE * 3));
     }
 
     #[test]

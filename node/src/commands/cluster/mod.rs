@@ -23,6 +23,9 @@ pub(super) async fn run(global: &Global, command: &Cluster) -> Result<(), Failur
         }
         Cluster::Status => status::print(format, &client.cluster().await?),
         Cluster::AddNode { peer_address } => {
+            if format == OutputFormat::Table && std::io::stderr().is_terminal() {
+                eprintln!("asking the node at {peer_address} to join; it has half a minute for that");
+            }
             print_object(format, &status::node_fields(&client.add_node(peer_address).await?))
         }
         Cluster::RemoveNode { node, force } => {
