@@ -172,9 +172,17 @@ impl Broker {
         }
         let list =
             |nodes: Vec<stratalog_proto::NodeId>| internal::NodeList { nodes: nodes.iter().map(|id| id.0).collect() };
-        let create = internal::CreateShards { replication, nodes: nodes.into_iter().map(list).collect() };
-        self.propose(META, Command::CreateShards(create)).await?;
-        Ok(shards_of(&self.meta.view(), replication))
+        let nodes = nodes.into_iter().map(list).collect();
+        let create = internal::CreateShards { replication, nodes, if_none: true };
+        let created = self.propose(META, Command::CreateShards(create)).await;
+        if created.as_ref().is_err_and(|error| error.code == Code::Conflict) {
+            self.catch_up_with_meta().await?;
+        }
+        match (shards_of(&self.meta.view(), replication), created) {
+            // Somebody else may have made them at the same time.
+            (shards, _) if !shards.is_empty() => Ok(shards),
+            (shards, created) => created.map(|_| shards),
+        }
     }
 
     /// Proposes a change of topics. It counts as unsettled from before it is proposed, since who waits may go away.

@@ -54,7 +54,12 @@ async fn new_shards_begin_where_nodes_answer() {
     let brokers = cluster_of(&nodes).await;
     brokers[0].stop().await;
     let config = TopicConfig { replication: Some(1), ..TopicConfig::default() };
-    let topic = brokers[1].create_topic("t", 4, config).await.unwrap();
+    // Both look for shards of this replication when there are none.
+    let (topic, other) =
+        tokio::join!(brokers[1].create_topic("t", 4, config.clone()), brokers[2].create_topic("u", 4, config));
+    let (topic, other) = (topic.unwrap(), other.unwrap());
+    let distinct = |shards: &[ShardId]| shards.iter().copied().collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(distinct(&topic.shards), distinct(&other.shards), "they are made once");
     for partition in 0..4 {
         let produced = brokers[2].produce("t", PartitionId(partition), batch(0, 1, None)).await.unwrap();
         assert_eq!(produced.base_offset, Offset(0));

@@ -15,6 +15,9 @@ impl Cluster {
     pub(crate) fn create_shards(&mut self, create: &internal::CreateShards) -> Result<CommandResult, Error> {
         self.check_begun()?;
         check_replication(create.replication)?;
+        if create.if_none && self.view.data_shards().any(|(_, placement)| placement.replication == create.replication) {
+            return Err(conflict(format!("there are shards of replication {} by now", create.replication)));
+        }
         let first = self.view.shards.last_key_value().map_or(1, |(last, _)| last.0 + 1);
         let count = u32::try_from(create.nodes.len()).unwrap_or(u32::MAX);
         if count == 0 || first.saturating_add(count) > MAX_SHARDS + 1 {

@@ -60,7 +60,7 @@ fn changed(cluster: &mut Cluster, shard: u32, replica: u64, role: u32) -> Outcom
 
 fn create(cluster: &mut Cluster, nodes: &[u64]) -> Outcome {
     let nodes = vec![internal::NodeList { nodes: nodes.to_vec() }];
-    coded(cluster.create_shards(&internal::CreateShards { replication: 3, nodes }))
+    coded(cluster.create_shards(&internal::CreateShards { replication: 3, nodes, if_none: false }))
 }
 
 fn remove(cluster: &mut Cluster, node: u64, force: bool) -> Outcome {
@@ -290,7 +290,7 @@ fn new_shards_come_behind_the_others_and_nobody_votes_yet() {
     let nodes = |nodes: &[u64]| internal::NodeList { nodes: nodes.to_vec() };
     let mut create = |replication, lists: &[&[u64]]| {
         let nodes = lists.iter().map(|list| nodes(list)).collect();
-        coded(cluster.create_shards(&internal::CreateShards { replication, nodes }))
+        coded(cluster.create_shards(&internal::CreateShards { replication, nodes, if_none: false }))
     };
     assert_eq!(create(2, &[&[2, 3], &[3]]), Ok(CommandResult::Shards { first: ShardId(3), count: 2 }));
     assert_eq!(create(2, &[]), Err(Code::InvalidRequest));
@@ -302,6 +302,23 @@ fn new_shards_come_behind_the_others_and_nobody_votes_yet() {
     assert_eq!(create(1, &[[1].as_slice(); 1_023]), Err(Code::InvalidRequest), "beyond the most shards");
     assert_eq!(replicas(&cluster, 3), [(4, 2, Role::Founding), (5, 3, Role::Founding)]);
     assert_eq!(replicas(&cluster, 4), [(6, 3, Role::Founding)]);
+}
+
+#[test]
+fn the_first_shards_of_a_replication_are_made_once_however_many_ask_for_them() {
+    let mut cluster = grown(3, 2);
+    let mut create = |replication, if_none| {
+        let nodes = vec![internal::NodeList { nodes: vec![2] }];
+        coded(cluster.create_shards(&internal::CreateShards { replication, nodes, if_none }))
+    };
+    assert_eq!(create(2, true), Ok(CommandResult::Shards { first: ShardId(3), count: 1 }));
+    assert_eq!(create(2, true), Err(Code::Conflict));
+    assert_eq!(
+        create(5, true),
+        Ok(CommandResult::Shards { first: ShardId(4), count: 1 }),
+        "the metadata's do not count"
+    );
+    assert_eq!(create(2, false), Ok(CommandResult::Shards { first: ShardId(5), count: 1 }));
 }
 
 /// A cluster of four nodes, and of shard 2 with replicas 5, 6 and 7 on nodes 2, 3 and 4, whose group nobody has begun.
