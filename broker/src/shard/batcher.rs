@@ -1,6 +1,7 @@
 //! Turns commands into entries: at once while little is in flight, else many commands an entry.
 //!
-//! A command whose caller has gone, or has waited too long, is taken out of the queue if it is still in there.
+//! A command that has waited too long, or a record batch whose caller has gone, is taken out of the queue if it is still in
+//! there.
 //!
 //! The queue is what makes one fsync serve many producers: while [`MAX_ENTRIES`] entries or [`MAX_BYTES`] bytes are on
 //! their way to the disk, commands collect, and the next entry takes all of them.

@@ -50,12 +50,14 @@ impl Answering {
     }
 }
 
-/// The answer to come of a command. Who drops it takes the command back if it still waits: nobody wants it any more, and
-/// what it holds of memory and log is given to others.
+/// The answer to come of a command. Who drops that of a record batch takes the batch back if it still waits: nobody wants it
+/// any more, and what it holds of memory and log is given to others. Any other command goes its way without whoever proposed
+/// it.
 pub(super) struct Pending {
     queue: Arc<Queue>,
     ticket: Ticket,
     answer: oneshot::Receiver<Answer>,
+    is_batch: bool,
     is_answered: bool,
 }
 
@@ -78,7 +80,9 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.withdraw();
+        if self.is_batch {
+            self.withdraw();
+        }
     }
 }
 
@@ -110,6 +114,7 @@ impl Queue {
         let (answer, receiver) = oneshot::channel();
         let (permit, promise) = admitted.map(|admitted| (admitted.permit, admitted.promise)).unzip();
         let (bytes, answering) = (command.encoded_len(), Answering { answer, permit });
+        let is_batch = matches!(command, Command::Append(_));
         let mut waiting = self.waiting.lock();
         let queue = waiting.as_mut().ok_or_else(closing)?;
         // Under the lock, so that tickets have the order of the queue.
@@ -117,7 +122,7 @@ impl Queue {
         queue.push_back(Waiting { ticket, command, bytes, since, term, promise, answering });
         drop(waiting);
         self.arrived.notify_one();
-        Ok(Pending { queue: Arc::clone(self), ticket, answer: receiver, is_answered: false })
+        Ok(Pending { queue: Arc::clone(self), ticket, answer: receiver, is_batch, is_answered: false })
     }
 
     /// Takes a command out of the queue; whether it was in there.
@@ -192,8 +197,13 @@ mod tests {
         assert!(!pending[0].withdraw(), "it is in an entry");
         assert!(pending[2].withdraw() && !pending[2].withdraw());
         drop(pending.remove(1));
+        drop(queue.push(Command::Erase(Default::default()), Instant::now(), None, None).unwrap());
         let left = queue.take(1 << 20);
-        assert_eq!(left.iter().map(|waiting| waiting.ticket).collect::<Vec<_>>(), [3]);
+        assert_eq!(
+            left.iter().map(|waiting| waiting.ticket).collect::<Vec<_>>(),
+            [3, 4],
+            "only batches go with callers"
+        );
     }
 
     #[test]

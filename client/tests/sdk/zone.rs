@@ -16,7 +16,7 @@ async fn three() -> ([Node; 3], Client) {
     let client = first.client().await;
     let producer = client.producer(TOPIC, ProducerOptions::default()).await.unwrap();
     for n in 0..10 {
-        let _ = producer.send(OutRecord::new(n.to_string())).await.unwrap();
+        drop(producer.send(OutRecord::new(n.to_string())).await.unwrap());
     }
     producer.flush().await.unwrap();
     ([first, second, third], client)

@@ -17,6 +17,10 @@ use crate::shard::Shard;
 /// A replica is up to date that has applied everything which was committed so long ago: a few heartbeats.
 const FRESH: Duration = Duration::from_secs(2);
 
+/// Where a shard is read, which is `None` if nobody leads it as far as is known, and whether a replica answers there that need
+/// not lead it.
+type Place = (Option<Leader>, bool);
+
 /// Partitions that are read in one place.
 pub(super) struct Group {
     /// `None`: nobody leads their shards, as far as is known.
@@ -63,8 +67,8 @@ impl Broker {
         });
         // Boxed, since the compiler cannot tell otherwise that what it borrows lives long enough.
         let placed: Vec<_> = placed.map(FutureExt::boxed).collect();
-        let places: BTreeMap<ShardId, (Option<Leader>, bool)> = join_all(placed).await.into_iter().collect();
-        let mut groups: BTreeMap<(Option<Leader>, bool), Vec<(PartitionId, Offset)>> = BTreeMap::new();
+        let places: BTreeMap<ShardId, Place> = join_all(placed).await.into_iter().collect();
+        let mut groups: BTreeMap<Place, Vec<(PartitionId, Offset)>> = BTreeMap::new();
         for (partition, offset) in &request.partitions {
             // One that does not exist is refused here as well as anywhere.
             let nowhere = (Some(Leader::Here), false);
@@ -75,8 +79,7 @@ impl Broker {
         groups.into_iter().map(group).collect()
     }
 
-    /// Where a shard is read, and whether a replica answers there that need not lead it.
-    async fn place_of(&self, shard: ShardId, from: ReadFrom) -> (Option<Leader>, bool) {
+    async fn place_of(&self, shard: ShardId, from: ReadFrom) -> Place {
         let replica = match from {
             ReadFrom::Leader => None,
             ReadFrom::Replica => self.shards.get(shard).map(|_| Leader::Here),
