@@ -117,6 +117,17 @@ impl Transport {
         self.links.problem(node)
     }
 
+    /// Whether nobody listens where a node is: its process has ended, or its listener has. False if that is not certain.
+    pub fn is_gone(&self, node: NodeId) -> BoxFuture<'static, bool> {
+        let (links, address) = (self.links.clone(), self.book.address(node));
+        Box::pin(async move {
+            match address {
+                Some(address) => links.dialer().is_refused(&address).await,
+                None => false,
+            }
+        })
+    }
+
     /// Answers the connections of a listener until `shutdown`, and a little longer what was asked by then.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::announce::announce;
 use super::balance::balance;
+use super::gone::miss_leaders;
 use super::greet::greet;
 use super::hosts::host;
 use super::keeper::keep;
@@ -25,6 +26,7 @@ pub(crate) fn run_loops(broker: &Arc<Broker>, me: Identity, loops: &TaskTracker,
     loops.spawn(stop.clone().run_until_cancelled_owned(host(weak())));
     loops.spawn(stop.clone().run_until_cancelled_owned(watch_readiness(weak())));
     loops.spawn(stop.clone().run_until_cancelled_owned(greet(weak())));
+    loops.spawn(stop.clone().run_until_cancelled_owned(miss_leaders(weak())));
     loops.spawn(settle_members(weak(), stop.clone()));
     loops.spawn(balance(weak(), stop.clone()));
     loops.spawn(stop.clone().run_until_cancelled_owned(announce(weak(), me)));

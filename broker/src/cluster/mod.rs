@@ -5,6 +5,7 @@ mod balance;
 mod book;
 mod copies;
 mod forming;
+mod gone;
 mod greet;
 mod heard;
 mod hosts;

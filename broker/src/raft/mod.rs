@@ -45,6 +45,7 @@ mod snapshots;
 mod solo;
 mod staged;
 mod stalled;
+mod stand;
 mod state_machine;
 mod storage;
 #[cfg(test)]
@@ -57,10 +58,10 @@ mod wire;
 
 /// The log target of the consensus library, which tells each step of an election as information.
 pub const LOG_TARGET: &str = "openraft";
-
 /// Where it tells of calls that failed. Whoever made them hears of it as well, and a group that is stopped fails all that are
 /// under way.
 pub const CALL_LOG_TARGETS: [&str; 2] = ["openraft::raft", "openraft::core::heartbeat"];
+
 pub(crate) use group::{Group, Submitted};
 pub(crate) use log::GroupLog;
 pub(crate) use logs::{Logs, LogsOptions};

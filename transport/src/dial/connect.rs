@@ -70,6 +70,22 @@ impl Dialer {
         Ok(Connection::start(Peer { identity }, address, sender, driver, self.intake.clone()))
     }
 
+    /// Whether nobody listens at an address: whose process has ended, its system refuses connections in its place. Of one that
+    /// does not answer nothing is known.
+    pub(crate) async fn is_refused(&self, address: &str) -> bool {
+        let look = async {
+            let found: Vec<SocketAddr> = lookup_host(address).await.map(Iterator::collect).unwrap_or_default();
+            for candidate in &found {
+                let connected = TcpStream::connect(candidate).await;
+                if !connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+                    return false;
+                }
+            }
+            !found.is_empty()
+        };
+        timeout(self.options.connect_timeout, look).await.unwrap_or(false)
+    }
+
     /// The first of the addresses of a name that takes a connection.
     async fn tcp(&self, address: &str) -> Result<TcpStream, DialError> {
         let found = lookup_host(address).await;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ impl Server {
             Ok(Ok((socket, accepted))) => self.talk(socket, accepted).await,
             // One of the two is about to join the cluster.
             Ok(Err(HandshakeError::Refused(error))) if error.code == Code::NotFormed => {}
+            // Somebody looked whether anybody listens.
+            Ok(Err(HandshakeError::Io(error))) if error.kind() == ErrorKind::UnexpectedEof => {}
             Ok(Err(error)) => self.tell(from, &error.to_string()),
             Err(_) => self.tell(from, "the handshake was not done in time"),
         }

@@ -49,6 +49,16 @@ async fn a_node_that_comes_back_is_found_again() {
 }
 
 #[tokio::test]
+async fn a_node_is_gone_for_certain_once_nobody_listens_there() {
+    let (one, two) = pair().await;
+    assert!(!one.transport.is_gone(NodeId(2)).await, "it was not even connected to");
+    eventually(&one, 2, Method::Produce).await;
+    two.kill().await;
+    assert!(one.transport.is_gone(NodeId(2)).await);
+    assert!(!one.transport.is_gone(NodeId(9)).await, "nobody knows where that is");
+}
+
+#[tokio::test]
 async fn while_a_node_is_away_callers_fail_at_once() {
     let options = TransportOptions { backoff_min: LONG, backoff_max: LONG, ..TransportOptions::default() };
     let (one, two) = pair_with(options).await;

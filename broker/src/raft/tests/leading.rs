@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::{ALL, Cluster, append, simulate};
-use crate::raft::{Message, leave_stalled};
+use crate::raft::{Group, Message, leave_stalled};
 
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -61,6 +61,57 @@ fn a_lost_leader_is_a_pause_below_two_seconds() {
     gaps.sort();
     // Two candidates may take each other's votes; then it takes another round.
     assert!(gaps[gaps.len() * 9 / 10] < Duration::from_secs(2), "{gaps:?}");
+}
+
+/// Has replicas stand whenever they may, as when the leader's process is known to have ended.
+async fn stand_while(groups: Vec<Arc<Group>>) {
+    loop {
+        for group in &groups {
+            group.stand().await.unwrap();
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[test]
+fn a_leader_that_is_gone_for_certain_is_replaced_soon_after_its_lease() {
+    for seed in 90..110 {
+        simulate(async move {
+            let (mut cluster, lost) = Cluster::led(seed, 2).await;
+            cluster.agree(&ALL).await;
+            sleep(Duration::from_millis(seed * 37 % 300)).await;
+            let others = ALL.into_iter().filter(|id| *id != lost);
+            let standing = tokio::spawn(stand_while(others.map(|id| Arc::clone(&cluster.at(id).group)).collect()));
+            let started = Instant::now();
+            cluster.network.isolate(lost);
+            let batch = cluster.batch();
+            let answer = cluster.propose_beside(lost, &append(&batch)).await;
+            cluster.note(&batch, answer).unwrap();
+            assert!(started.elapsed() < Duration::from_millis(1_150), "seed {seed}: {:?}", started.elapsed());
+            standing.abort();
+            cluster.settle().await;
+            cluster.check();
+        });
+    }
+}
+
+#[test]
+fn nobody_stands_against_a_leader_that_is_heard_of() {
+    simulate(async {
+        let (mut cluster, leader) = Cluster::led(38, 3).await;
+        let before = *cluster.at(leader).group.watch_role().borrow();
+        let standing = tokio::spawn(stand_while(ALL.map(|id| Arc::clone(&cluster.at(id).group)).into()));
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(*cluster.at(leader).group.watch_role().borrow(), before);
+        // One that nobody hears of does not get to make the others vote.
+        let away = other(leader);
+        cluster.network.isolate(away);
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(*cluster.at(leader).group.watch_role().borrow(), before);
+        standing.abort();
+        cluster.settle().await;
+        cluster.check();
+    });
 }
 
 #[test]
