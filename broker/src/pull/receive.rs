@@ -51,12 +51,7 @@ where
 }
 
 /// Writes what comes, and gives it its name if it is what was expected.
-async fn receive(
-    partial: Partial,
-    incoming: SegmentBytes,
-    pace: &Pace,
-    tasks: &TaskTracker,
-) -> Result<(), Error> {
+async fn receive(partial: Partial, incoming: SegmentBytes, pace: &Pace, tasks: &TaskTracker) -> Result<(), Error> {
     let (chunks, received) = mpsc::channel(CHUNKS_AHEAD);
     let writing = tasks.spawn_blocking(move || write(partial, received));
     let passed_on = pass_on(incoming, chunks, pace).await;

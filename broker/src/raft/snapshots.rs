@@ -73,7 +73,10 @@ impl Snapshots {
             let message = format!("the log of shard {} was not recovered with its newest state file", files.shard());
             return Err(Error::new(Code::Internal, message));
         }
-        Ok((Self { files, log, newest: Mutex::new(newest), saving: Mutex::default(), sending: Sending::default() }, image))
+        Ok((
+            Self { files, log, newest: Mutex::new(newest), saving: Mutex::default(), sending: Sending::default() },
+            image,
+        ))
     }
 
     /// Of the newest durable state file.

@@ -29,12 +29,7 @@ pub(super) struct StagedEntries {
 
 impl StagedEntries {
     /// An empty file, for the entries after `frontier` up to `at`. Blocks, as all of this does.
-    pub(super) fn create(
-        files: &StateFiles,
-        frontier: LogPoint,
-        at: LogPoint,
-        max_payload: usize,
-    ) -> io::Result<Self> {
+    pub(super) fn create(files: &StateFiles, frontier: LogPoint, at: LogPoint, max_payload: usize) -> io::Result<Self> {
         let io = Arc::clone(files.io());
         // A file of this name is cleared away by [`StateFiles::open`]. No other has it: one that was received before may
         // still be read.

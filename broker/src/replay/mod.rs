@@ -33,13 +33,13 @@ mod tests;
 
 #[cfg(test)]
 pub(crate) use build::{Range, build, make, repack};
+#[cfg(test)]
+pub(crate) use expected::is_of_the_device;
 pub(crate) use member::Member;
 pub use options::ReplayOptions;
 #[cfg(test)]
 pub(crate) use peers::NoSegments;
 pub(crate) use peers::{PeerSegments, SegmentSources};
-#[cfg(test)]
-pub(crate) use expected::is_of_the_device;
 #[cfg(test)]
 pub(crate) use repack::{Repacking, choose};
 pub(crate) use roller::{Roller, RollerOptions};

@@ -138,8 +138,8 @@ fn an_install_that_nobody_waits_for_any_more_is_finished_before_the_next_snapsho
     });
 }
 
-/// Batches that take more than two log files.
-const MANY: usize = 400;
+/// Batches that take more than four log files.
+const MANY: usize = 1_600;
 
 /// What a replica is sent, and after that nothing, for ever.
 fn and_then_silence(messages: Vec<Message>) -> Incoming {
@@ -173,10 +173,11 @@ fn x1_a_snapshot_that_its_log_could_not_take_is_refused_before_the_device_is_ful
     simulate(async {
         let (mut cluster, leader, behind) = behind(9, true).await;
         cluster.network.isolate(behind);
-        cluster.produce_some(4 * MANY).await;
+        cluster.produce_some(MANY).await;
         cluster.at(leader).group.snapshot().await.unwrap();
         let sent = sent(&cluster, leader).await;
-        let bytes = |message: &Message| (message.head.len() + message.parts.iter().map(Bytes::len).sum::<usize>()) as u64;
+        let bytes =
+            |message: &Message| (message.head.len() + message.parts.iter().map(Bytes::len).sum::<usize>()) as u64;
         let total: u64 = sent.iter().map(bytes).sum();
         // It could be received, and not be taken into the log.
         let disk = cluster.at(behind).disk.clone();

@@ -44,7 +44,8 @@ impl RecStore {
         };
         let mut found = Reconciled { garbage: 0, missing: missing.len() };
         for name in listed.iter().filter(|name| is_rec_file(name) && !needed.contains(*name)) {
-            if missing.iter().any(|meta| !self.files.lock().is_expected(meta.id)) && self.covers_one_of(name, &missing) {
+            if missing.iter().any(|meta| !self.files.lock().is_expected(meta.id)) && self.covers_one_of(name, &missing)
+            {
                 tracing::warn!(dir = %self.dir.display(), name, "L5: kept for a replay segment that is not on this node");
                 continue;
             }

@@ -143,6 +143,9 @@ async fn l4_what_the_own_log_cannot_make_is_fetched_and_the_log_stays_until_then
     super::trouble::flip_in(&log, 5 * 4096 + 1_000);
     let recs = node.recs();
     node.worker.round().await;
+    // A failure is followed by a pause.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    node.worker.round().await;
     assert!(node.shard.recs().is_waiting() && node.worker.snapshot(0).await.is_err(), "L4");
     assert!(!node.shard.recs().has(recs[0].id) && node.shard.recs().has(recs[1].id), "the others are made");
     peer.hide(false);

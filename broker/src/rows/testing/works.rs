@@ -7,10 +7,10 @@ use stratalog_proto::{Error, ShardId};
 use stratalog_query::TopicInfo;
 
 use super::{AloneCopies, FixedTopics, MemLog};
+use crate::pull::Way;
 use crate::rows::copies::SegmentCopies;
 use crate::rows::dead_letters::Retried;
 use crate::rows::merge::Merged;
-use crate::pull::Way;
 use crate::rows::options::RowsOptions;
 use crate::rows::retention::{Clocks, Gone};
 use crate::rows::runtime::Rows;
