@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 /// What is read at once of what came before.
 const READ_BYTES: u64 = 1 << 20;
+/// Bytes of one file that wait for the device. The log's syncs, on the same one, wait behind them.
+const AHEAD_BYTES: u64 = 2 << 20;
 
 /// A file that is to come.
 pub(crate) struct Wanted {
@@ -42,6 +44,8 @@ pub(super) struct Partial {
     wanted: Wanted,
     file: Arc<dyn File>,
     len: u64,
+    /// Bytes that the device has taken.
+    taken: u64,
     hash: blake3::Hasher,
     arriving: Box<dyn Arriving>,
 }
@@ -75,7 +79,7 @@ impl Partial {
             Ok((file, len, hash))
         })();
         let (file, len, hash) = opened.map_err(|error| failed(&wanted, &error))?;
-        Ok(Self { wanted, file, len, hash, arriving })
+        Ok(Self { wanted, file, len, taken: len, hash, arriving })
     }
 
     /// Bytes that are here.
@@ -97,11 +101,22 @@ impl Partial {
             }
             return Err(failed(&self.wanted, &error));
         }
-        let end = self.len + bytes.len() as u64;
-        // Else the sync at the end would hold up the log's on the same device, for as long as the whole file takes.
-        self.file.start_writing(self.len..end);
         self.hash.update(bytes);
-        self.len = end;
+        let begun = self.len..self.len + bytes.len() as u64;
+        self.len = begun.end;
+        // After a failed write nothing of it may be trusted: the next try begins anew.
+        self.hand_on(begun).map_err(|error| failed(&self.wanted, &error)).inspect_err(|_| self.remove())
+    }
+
+    /// Has the device take what was written, and waits while that is too much: else the sync at the end would hold up the
+    /// log's on the same device, for as long as the whole file takes.
+    fn hand_on(&mut self, written: Range<u64>) -> io::Result<()> {
+        self.file.start_writing(written);
+        let until = self.len.saturating_sub(AHEAD_BYTES);
+        if until > self.taken {
+            self.file.finish_writing(self.taken..until)?;
+            self.taken = until;
+        }
         Ok(())
     }
 

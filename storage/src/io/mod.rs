@@ -105,6 +105,15 @@ pub trait File: Send + Sync + Debug {
     fn start_writing(&self, range: Range<u64>) {
         let _ = range;
     }
+    /// Returns once the device has taken bytes that it was to [begin with](File::start_writing): whoever writes much waits
+    /// here, and others find a short queue. They are not durable by it.
+    ///
+    /// # Errors
+    /// Those of writing: a later sync need not say them again, and nothing written since the last sync may be trusted.
+    fn finish_writing(&self, range: Range<u64>) -> io::Result<()> {
+        let _ = range;
+        Ok(())
+    }
     /// Has the device begin to read bytes that will be wanted soon. A hint: it promises nothing.
     fn will_need(&self, range: Range<u64>) {
         let _ = range;

@@ -176,6 +176,22 @@ impl RealFile {
         }
     }
 
+    /// Has the kernel write a range back, as `flags` say; nothing of an empty one.
+    fn sync_range(&self, range: &Range<u64>, flags: libc::c_uint) -> io::Result<()> {
+        let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
+        let start = libc::off64_t::try_from(range.start).map_err(invalid)?;
+        // No length would mean the rest of the file.
+        let len = match libc::off64_t::try_from(range.end.saturating_sub(range.start)).map_err(invalid)? {
+            0 => return Ok(()),
+            len => len,
+        };
+        // SAFETY: plain integers and a descriptor that is open while `self.file` is.
+        match unsafe { libc::sync_file_range(self.file.as_raw_fd(), start, len, flags) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Appends zeroes up to `len`: for file systems without preallocation.
     fn fill_to(&self, len: u64) -> io::Result<()> {
         let mut end = self.file.metadata()?.len();
@@ -247,10 +263,17 @@ impl File for RealFile {
     }
 
     fn start_writing(&self, range: Range<u64>) {
-        let place = (libc::off64_t::try_from(range.start), libc::off64_t::try_from(range.end - range.start));
-        if let (Ok(start), Ok(len)) = place {
-            // SAFETY: plain integers and a descriptor that is open while `self.file` is. Its answer is only a hint's, too.
-            unsafe { libc::sync_file_range(self.file.as_raw_fd(), start, len, libc::SYNC_FILE_RANGE_WRITE) };
+        // Only a hint.
+        let _ = self.sync_range(&range, libc::SYNC_FILE_RANGE_WRITE);
+    }
+
+    fn finish_writing(&self, range: Range<u64>) -> io::Result<()> {
+        const WAIT: libc::c_uint =
+            libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        match self.sync_range(&range, WAIT) {
+            // A kind of file, or a kernel, that knows no such thing: the sync waits for all of it.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ESPIPE | libc::ENOSYS)) => Ok(()),
+            done => done.map_err(|e| self.named(e, &format!("write bytes {}..{} of", range.start, range.end))),
         }
     }
 

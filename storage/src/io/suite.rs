@@ -19,6 +19,7 @@ pub(crate) fn run(io: Arc<dyn Io>, root: &Path) {
         ("view", views_beyond_the_end_are_an_error),
         ("allocate", allocated_space_reads_as_zeroes),
         ("zeroed", a_zeroed_range_reads_as_zeroes),
+        ("finished", what_is_finished_is_written_as_it_was),
         ("space", a_device_has_no_more_free_than_it_holds),
         ("truncate", truncate_cuts_and_extends),
         ("removed", a_removed_file_stays_readable_while_open),
@@ -123,6 +124,20 @@ fn a_zeroed_range_reads_as_zeroes(io: &dyn Io, dir: &Path) {
     assert!(bytes.iter().enumerate().all(|(at, byte)| (*byte == 0) == (100..9_000).contains(&at)));
     file.zero_range(9_000..10_001).unwrap_err();
     assert_eq!(file.len().unwrap(), 10_000);
+}
+
+fn what_is_finished_is_written_as_it_was(io: &dyn Io, dir: &Path) {
+    let file = io.open(&dir.join("file"), OpenMode::CreateNew).unwrap();
+    for part in 0..4u64 {
+        let range = part * 5_000..(part + 1) * 5_000;
+        file.write_at(range.start, &[part as u8; 5_000]).unwrap();
+        file.start_writing(range.clone());
+        file.finish_writing(0..range.start).unwrap();
+    }
+    file.finish_writing(0..30_000).unwrap();
+    file.sync_all().unwrap();
+    let bytes = file.view(0..20_000).unwrap();
+    assert!(bytes.iter().enumerate().all(|(at, byte)| *byte as usize == at / 5_000));
 }
 
 fn a_device_has_no_more_free_than_it_holds(io: &dyn Io, dir: &Path) {
