@@ -47,6 +47,14 @@ impl Client {
         Ok(Self { nodes })
     }
 
+    /// Connects to one node, and asks no other, whatever it tells of its cluster: for who looks at each node by itself.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_only(endpoint: &str) -> Result<Self, ClientError> {
+        Ok(Self { nodes: Arc::new(Nodes::connect(&[endpoint]).await?) })
+    }
+
     /// The address of the node that is asked now.
     pub fn endpoint(&self) -> &str {
         self.nodes.current().address()
