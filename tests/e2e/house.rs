@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::harness::repository;
 
 /// Who may import whom, dependencies of tests included.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("proto", &[]),
     ("storage", &["proto"]),
     ("index", &["proto"]),
@@ -20,6 +20,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("bench/log", &["proto", "broker", "client", "gateway"]),
     ("bench/rows", &["proto", "client", "bench-log"]),
     ("bench/cluster", &["proto", "client", "bench-log"]),
+    ("jepsen", &["proto", "client"]),
 ];
 
 #[test]

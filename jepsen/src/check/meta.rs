@@ -1,0 +1,126 @@
+//! Changes and reads of metadata: one key at a time, is there an order that explains them?
+//!
+//! What a key is: a topic of its own that is there or not, with one setting. Creation, change and deletion are linearizable.
+//! A read comes from what the asked node has applied: it may be older than what other nodes have acknowledged, but not older than
+//! the last change that its own node acknowledged, as long as that node was always there. Those that are made when all is over
+//! are as new as can be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::findings::{Findings, Kind, Subject};
+use super::wgl::{Model, Operation, Search, search};
+use crate::history::{MetaChange, MetaOp, MetaSeen, Outcome};
+
+/// A topic: its setting, if it is there.
+#[derive(Debug)]
+struct Topic;
+
+impl Model for Topic {
+    type State = Option<u64>;
+    type Step = (MetaChange, Option<MetaSeen>);
+
+    fn apply(state: &Option<u64>, (change, seen): &Self::Step) -> Option<Option<u64>> {
+        use MetaChange::{Alter, Create, Delete, Read, ReadNow};
+        match (*change, *seen) {
+            // Its outcome is not known: it takes effect where it can.
+            (Create(value), None) => Some(state.or(Some(value))),
+            (Alter(value), None) => Some(state.map(|_| value)),
+            (Delete, None) => Some(None),
+            (Create(value), Some(MetaSeen::Done)) => state.is_none().then_some(Some(value)),
+            (Create(_), Some(MetaSeen::Exists)) => state.is_some().then_some(*state),
+            (Alter(value), Some(MetaSeen::Done)) => state.is_some().then_some(Some(value)),
+            // Deleting what somebody else has just deleted succeeds, too.
+            (Delete, Some(MetaSeen::Done)) => Some(None),
+            (Read | ReadNow, Some(MetaSeen::Setting(value))) => (*state == Some(value)).then_some(*state),
+            (Alter(_) | Delete | Read | ReadNow, Some(MetaSeen::Absent)) => state.is_none().then_some(None),
+            _ => None,
+        }
+    }
+}
+
+type Judged = Operation<(MetaChange, Option<MetaSeen>)>;
+
+/// Operations by key. There are few of them: a key is used for some dozens, and then given up.
+#[derive(Debug, Default)]
+pub(super) struct Metadata {
+    by_key: BTreeMap<String, Vec<MetaOp>>,
+    pub(super) operations: u64,
+    /// Keys for which no order was found in the time that there is.
+    pub(super) undecided: Vec<String>,
+}
+
+impl Metadata {
+    pub(super) fn see(&mut self, operation: &MetaOp) {
+        self.operations += u64::from(operation.outcome.ok().is_some());
+        self.by_key.entry(operation.key.clone()).or_default().push(operation.clone());
+    }
+
+    pub(super) fn conclude(&mut self, findings: &mut Findings) {
+        for (key, operations) in &self.by_key {
+            let judged = judged(operations);
+            match search::<Topic>(&judged) {
+                Search::Linearizable => {}
+                Search::Undecided => self.undecided.push(key.clone()),
+                Search::Impossible { placed, stuck } => {
+                    findings.add(Kind::NotLinearizable, vec![Subject::Key(key.clone())], || {
+                        explain(key, &judged, &placed, &stuck)
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// What the search is given: operations that may have done something, each with the time in which it did, and the outcome where
+/// it is known.
+fn judged(operations: &[MetaOp]) -> Vec<Judged> {
+    let mut by_invocation: Vec<&MetaOp> = operations.iter().collect();
+    by_invocation.sort_by_key(|operation| operation.at.0);
+    // Of each process, the last change that its node acknowledged since it was lost.
+    let mut last_change: BTreeMap<u32, usize> = BTreeMap::new();
+    // A node hides a topic from the moment when its deletion begins; if the outcome is not known, it goes on to.
+    let mut hidden: BTreeSet<u32> = BTreeSet::new();
+    let mut judged: Vec<Judged> = Vec::with_capacity(operations.len());
+    for MetaOp { process, at, change, outcome, .. } in by_invocation {
+        let seen = outcome.ok().copied();
+        let is_read = matches!(change, MetaChange::Read | MetaChange::ReadNow);
+        if seen.is_none() {
+            // The node may have begun anew, with what it had then.
+            last_change.remove(process);
+        }
+        if *change == MetaChange::Delete && matches!(outcome, Outcome::Info(_)) {
+            hidden.insert(*process);
+        }
+        let says_nothing = matches!(outcome, Outcome::Fail(_)) || (is_read && seen.is_none());
+        if says_nothing || (seen == Some(MetaSeen::Absent) && hidden.contains(process)) {
+            continue;
+        }
+        let after = last_change.get(process).copied().filter(|_| *change == MetaChange::Read);
+        let invoked = match *change {
+            MetaChange::Read => after.map_or(0, |change| judged[change].invoked),
+            _ => at.0,
+        };
+        if !is_read && seen == Some(MetaSeen::Done) {
+            last_change.insert(*process, judged.len());
+        }
+        judged.push(Operation { invoked, completed: seen.map(|_| at.1), after, step: (*change, seen) });
+    }
+    judged
+}
+
+fn explain(key: &str, judged: &[Judged], placed: &[usize], stuck: &[usize]) -> String {
+    let tell = |at: &usize| {
+        let Operation { invoked, completed, step: (change, seen), .. } = &judged[*at];
+        let until = completed.map_or_else(|| "?".to_owned(), |at| format!("{:.3}", at as f64 / 1e6));
+        let seen = seen.map_or_else(|| "unknown".to_owned(), |seen| format!("{seen:?}"));
+        format!("{change:?} → {seen} [{:.3} s to {until} s]", *invoked as f64 / 1e6)
+    };
+    let list = |indexes: &[usize]| indexes.iter().map(tell).collect::<Vec<_>>().join("; ");
+    let shown = placed.len().saturating_sub(6);
+    format!(
+        "no order explains what was done to topic {key}. The longest that could be built ends with: {}. None of these can come \
+         next: {}",
+        list(&placed[shown..]),
+        list(stuck)
+    )
+}

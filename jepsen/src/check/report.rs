@@ -1,0 +1,137 @@
+//! The verdict, and what it rests on.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::findings::{Finding, Kind};
+use crate::history::{Line, Outcome};
+
+/// What a history proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Verdict {
+    /// Everything that was required happened, and nothing is wrong.
+    Pass,
+    /// Nothing is wrong, and that proves nothing.
+    Unknown,
+    /// Something is wrong.
+    Fail,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pass => "pass",
+            Self::Unknown => "unknown",
+            Self::Fail => "fail",
+        })
+    }
+}
+
+/// What was counted.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Figures {
+    /// Name of a line → how many ended ok, fail and info.
+    pub(crate) operations: BTreeMap<&'static str, [u64; 3]>,
+    /// Records that anybody read, each as often as it was read.
+    pub(crate) records_read: u64,
+    #[serde(skip)]
+    pub(crate) contradictions: Vec<String>,
+}
+
+impl Figures {
+    pub(super) const SEND: &str = "send";
+
+    pub(super) fn count(&mut self, line: &Line) {
+        let (name, ended) = match line {
+            Line::Begin(_) | Line::End(_) | Line::Crash(_) | Line::Fault(_) | Line::Probe(_) => return,
+            Line::Send(send) => (Self::SEND, ended(&send.outcome)),
+            Line::Assign(assign) => ("assign", ended(&assign.outcome)),
+            Line::Poll(poll) => {
+                let runs = poll.outcome.ok().into_iter().flatten();
+                self.records_read += runs.map(|run| run.values.len() as u64).sum::<u64>();
+                ("poll", ended(&poll.outcome))
+            }
+            Line::Watermarks(read) => ("watermarks", ended(&read.outcome)),
+            Line::Query(query) => ("query", ended(&query.outcome)),
+            Line::Search(search) => ("search", ended(&search.outcome)),
+            Line::Meta(meta) => ("meta", ended(&meta.outcome)),
+            Line::Copy(part) => {
+                self.records_read += part.values.len() as u64;
+                return;
+            }
+            Line::CopyEnd(end) => ("copy", ended(&end.outcome)),
+        };
+        self.operations.entry(name).or_default()[ended] += 1;
+    }
+
+    pub(super) fn succeeded(&self, name: &str) -> u64 {
+        self.operations.get(name).map_or(0, |counts| counts[0])
+    }
+
+    /// Operations that were checked.
+    pub(crate) fn total(&self) -> u64 {
+        self.operations.values().flatten().sum()
+    }
+}
+
+fn ended<T>(outcome: &Outcome<T>) -> usize {
+    match outcome {
+        Outcome::Ok(_) => 0,
+        Outcome::Fail(_) => 1,
+        Outcome::Info(_) => 2,
+    }
+}
+
+/// What a check has to say.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) verdict: Verdict,
+    /// Kind → how many, and the first of them; the gravest kind first.
+    pub(crate) findings: BTreeMap<Kind, (u64, Vec<Finding>)>,
+    /// Why nothing follows.
+    pub(crate) unproven: Vec<String>,
+    pub(crate) figures: Figures,
+    /// Fault → how many hit a cluster at work, and how many in all.
+    pub(crate) faults: BTreeMap<String, (u64, u64)>,
+}
+
+impl Report {
+    pub(super) fn new(
+        findings: BTreeMap<Kind, (u64, Vec<Finding>)>,
+        unproven: Vec<String>,
+        figures: Figures,
+        faults: BTreeMap<String, (u64, u64)>,
+    ) -> Self {
+        let verdict = match (findings.is_empty(), unproven.is_empty()) {
+            (false, _) => Verdict::Fail,
+            (true, false) => Verdict::Unknown,
+            (true, true) => Verdict::Pass,
+        };
+        Self { verdict, findings, unproven, figures, faults }
+    }
+
+    /// One line for each kind of operation and fault, and what is wrong or missing.
+    pub(crate) fn summary(&self) -> String {
+        let counts =
+            |(name, [ok, fail, info]): (&&str, &[u64; 3])| format!("{name} {ok} ok, {fail} failed, {info} unknown");
+        let operations: Vec<String> = self.figures.operations.iter().map(counts).collect();
+        let faults: Vec<String> = self.faults.iter().map(|(kind, (at_work, _))| format!("{kind} {at_work}")).collect();
+        let mut text = format!(
+            "{} operations ({}); {} records read; faults that hit a cluster at work: {}\n",
+            self.figures.total(),
+            operations.join("; "),
+            self.figures.records_read,
+            if faults.is_empty() { "none".to_owned() } else { faults.join(", ") },
+        );
+        for (kind, (count, _)) in &self.findings {
+            text.push_str(&format!("  {kind}: {count}\n"));
+        }
+        for why in &self.unproven {
+            text.push_str(&format!("  not proven: {why}\n"));
+        }
+        text
+    }
+}

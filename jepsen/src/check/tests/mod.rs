@@ -1,0 +1,7 @@
+//! Histories written by hand, good and bad, and random ones.
+
+mod anomalies;
+mod metadata;
+mod proof;
+mod random;
+mod story;

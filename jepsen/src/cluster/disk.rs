@@ -1,0 +1,63 @@
+//! What a node's data lies on: a directory, or a file system in memory of a few megabytes that can be filled.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::machine::system;
+
+/// Large enough for the log's files and its reserve, small enough to be filled.
+const SIZE: &str = "size=192m";
+
+/// Where data lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DiskKind {
+    Directory,
+    /// Needs root.
+    Small,
+}
+
+/// A file system of its own at a node's data directory; dropping it unmounts it.
+#[derive(Debug)]
+pub(crate) struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// # Errors
+    /// Why that cannot be had here.
+    pub(super) fn mount(at: &Path) -> Result<Self, String> {
+        fs::create_dir_all(at).map_err(|error| format!("{}: {error}", at.display()))?;
+        let path = at.to_str().ok_or("the path is not text")?;
+        system("mount", &["-t", "tmpfs", "-o", SIZE, "stratalog-jepsen", path])?;
+        Ok(Self(at.to_owned()))
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    /// Until nothing fits any more.
+    ///
+    /// # Errors
+    /// If the ballast cannot be made.
+    pub(crate) fn fill(&self) -> Result<(), String> {
+        let mut ballast = File::create(self.ballast()).map_err(|error| error.to_string())?;
+        let block = vec![7; 1 << 20];
+        for bytes in [1 << 20, 64 << 10, 4 << 10] {
+            while ballast.write_all(&block[..bytes]).is_ok() {}
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// If the ballast cannot be removed.
+    pub(crate) fn empty(&self) -> Result<(), String> {
+        fs::remove_file(self.ballast()).map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Processes that still use it keep it until they end.
+        let _ = system("umount", &["--lazy", &self.0.to_string_lossy()]);
+    }
+}

@@ -1,0 +1,84 @@
+//! What the harness asks of this machine: commands, ports, and what can be injected here.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+use parking_lot::Mutex;
+
+use super::disk::SmallDisk;
+use super::network::Network;
+
+/// Ports that were given out. A node listens on its own only a while after it was given them, and not while it is down.
+static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+
+/// Ports of loopback that nobody listens on, and that nobody else gets from here. They lie below those that the system gives to
+/// connections: one of these may be taken before the node listens on it.
+pub(super) fn free_ports() -> [u16; 3] {
+    let mut given = GIVEN.lock();
+    [(); 3].map(|()| {
+        loop {
+            let port = fastrand::u16(10_000..32_000);
+            if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                given.push(port);
+                return port;
+            }
+        }
+    })
+}
+
+/// Runs a command of the system.
+///
+/// # Errors
+/// The command, and what it said.
+pub(super) fn system(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let ran = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
+    if ran.status.success() {
+        return Ok(());
+    }
+    Err(format!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&ran.stderr).trim()))
+}
+
+/// Something that a scenario needs of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Capability {
+    /// Kill, stop and continue processes of our own.
+    Signals,
+    /// Network namespaces whose packets can be lost.
+    Namespaces,
+    /// A small file system that can be filled.
+    SmallDisks,
+}
+
+impl Capability {
+    pub(crate) const ALL: [Self; 3] = [Self::Signals, Self::Namespaces, Self::SmallDisks];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Signals => "signals",
+            Self::Namespaces => "network-namespaces",
+            Self::SmallDisks => "small-disks",
+        }
+    }
+
+    /// Tries it, and leaves nothing behind.
+    ///
+    /// # Errors
+    /// Why it is not to be had here.
+    pub(crate) fn probe(self, dir: &Path) -> Result<(), String> {
+        match self {
+            Self::Signals => Ok(()),
+            Self::Namespaces => {
+                let network = Network::namespaces()?;
+                network.connect(1)
+            }
+            Self::SmallDisks => {
+                let at = dir.join("probe-disk");
+                let mounted = SmallDisk::mount(&at).map(drop);
+                // Where the mount failed it is an empty directory.
+                let _ = std::fs::remove_dir(&at);
+                mounted
+            }
+        }
+    }
+}

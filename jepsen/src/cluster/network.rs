@@ -1,0 +1,150 @@
+//! Where the nodes of a cluster are: all on loopback, or each in a network namespace of its own on one bridge, between which
+//! packets can be lost. The latter needs root.
+//!
+//! A link is cut in one direction by telling the sender a hardware address for the receiver that nobody has. Packets vanish
+//! without a word, as in a network, and connections stay: nobody is told that nothing arrives.
+
+use std::process::Command;
+
+use parking_lot::Mutex;
+
+use super::machine::{free_ports, system};
+
+/// As many networks as the third number of an address has values.
+const NETWORKS: u32 = 256;
+/// Nobody has it: locally administered, and not given out by the system.
+const NOBODY: &str = "02:00:00:00:00:fe";
+
+/// What connects the nodes of a cluster, and the harness with them. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct Network(Option<Namespaces>);
+
+#[derive(Debug)]
+struct Namespaces {
+    /// Third number of all addresses, so that two networks do not mix.
+    number: u32,
+    nodes: Mutex<Vec<u64>>,
+}
+
+impl Network {
+    pub(crate) fn loopback() -> Self {
+        Self(None)
+    }
+
+    /// An empty bridge for namespaces.
+    ///
+    /// # Errors
+    /// Why that cannot be had here.
+    pub(crate) fn namespaces() -> Result<Self, String> {
+        let begin = std::process::id();
+        // Another harness, or the rest of one that was killed, may have a number.
+        let mut refused = String::new();
+        for number in (begin..begin + NETWORKS).map(|number| number % NETWORKS) {
+            let made = Namespaces { number, nodes: Mutex::default() };
+            match system("ip", &["link", "add", &made.bridge(), "type", "bridge"]) {
+                Ok(()) => {
+                    // From here on, dropping it removes what was made.
+                    let network = Self(Some(made));
+                    network.raise(number)?;
+                    return Ok(network);
+                }
+                Err(why) if why.contains("exists") => refused = why,
+                Err(why) => return Err(why),
+            }
+        }
+        Err(refused)
+    }
+
+    fn raise(&self, number: u32) -> Result<(), String> {
+        let bridge = self.0.as_ref().map(Namespaces::bridge).unwrap_or_default();
+        system("ip", &["address", "add", &format!("10.214.{number}.254/24"), "dev", &bridge])?;
+        system("ip", &["link", "set", &bridge, "up"])
+    }
+
+    /// Makes a place for a node, if places have to be made and it has none.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub(crate) fn connect(&self, node: u64) -> Result<(), String> {
+        let Some(made) = &self.0 else { return Ok(()) };
+        let mut nodes = made.nodes.lock();
+        if nodes.contains(&node) {
+            return Ok(());
+        }
+        nodes.push(node);
+        made.connect(node)
+    }
+
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The address of a node.
+    pub(super) fn host(&self, node: u64) -> String {
+        self.0.as_ref().map_or_else(|| "127.0.0.1".to_owned(), |made| made.address(node))
+    }
+
+    /// For gRPC, other nodes and HTTP.
+    pub(super) fn ports(&self) -> [u16; 3] {
+        if self.is_loopback() { free_ports() } else { [7070, 7071, 8080] }
+    }
+
+    /// A command that runs where a node is.
+    pub(super) fn command(&self, node: u64, program: &str) -> Command {
+        let Some(made) = &self.0 else { return Command::new(program) };
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &made.namespace(node), program]);
+        command
+    }
+
+    /// From now on, nothing that `from` sends arrives at `to`. The harness reaches both.
+    ///
+    /// # Errors
+    /// If there are no namespaces, or the system refuses.
+    pub(crate) fn cut(&self, from: u64, to: u64) -> Result<(), String> {
+        let made = self.0.as_ref().ok_or("packets are only lost between namespaces")?;
+        let entry = ["neigh", "replace", &made.address(to), "lladdr", NOBODY, "dev", "eth0", "nud", "permanent"];
+        system("ip", &[&["-n", &made.namespace(from)][..], &entry[..]].concat())
+    }
+
+    /// # Errors
+    /// As [`Network::cut`].
+    pub(crate) fn mend(&self, from: u64, to: u64) -> Result<(), String> {
+        let made = self.0.as_ref().ok_or("packets are only lost between namespaces")?;
+        system("ip", &["-n", &made.namespace(from), "neigh", "del", &made.address(to), "dev", "eth0"])
+    }
+}
+
+impl Namespaces {
+    fn bridge(&self) -> String {
+        format!("sjbr{}", self.number)
+    }
+
+    fn namespace(&self, node: u64) -> String {
+        format!("sj{}n{node}", self.number)
+    }
+
+    fn address(&self, node: u64) -> String {
+        format!("10.214.{}.{node}", self.number)
+    }
+
+    fn connect(&self, node: u64) -> Result<(), String> {
+        let (namespace, outside, inside) = (self.namespace(node), format!("sjv{}x{node}", self.number), "eth0");
+        system("ip", &["netns", "add", &namespace])?;
+        system("ip", &["link", "add", &outside, "type", "veth", "peer", "name", inside, "netns", &namespace])?;
+        system("ip", &["link", "set", &outside, "master", &self.bridge(), "up"])?;
+        system("ip", &["-n", &namespace, "address", "add", &format!("{}/24", self.address(node)), "dev", inside])?;
+        system("ip", &["-n", &namespace, "link", "set", inside, "up"])?;
+        system("ip", &["-n", &namespace, "link", "set", "lo", "up"])
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        // Whatever was not made cannot be removed either.
+        for node in self.nodes.lock().iter() {
+            let _ = system("ip", &["netns", "del", &self.namespace(*node)]);
+        }
+        let _ = system("ip", &["link", "del", &self.bridge()]);
+    }
+}

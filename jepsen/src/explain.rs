@@ -1,0 +1,329 @@
+//! What a person needs to see of a failed run: for each kind of anomaly one example, the operations that show it, the faults around
+//! them, and what the nodes said then.
+//!
+//! The check keeps no operations. So the history is read a second time, for a few subjects only.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::check::{Finding, Report, Subject};
+use crate::history::{
+    CopyEnd, CopyPart, Fault, Header, HistoryError, Line, MetaOp, Micros, Outcome, Reader, Run, Source, When,
+};
+use crate::logs;
+
+/// Operations that are told for one example.
+const MAX_TOLD: usize = 14;
+/// Around an operation.
+const AROUND: Micros = 3_000_000;
+/// How far before and behind the operations faults are told of.
+const FAULTS_AROUND: Micros = 10_000_000;
+
+/// An operation that shows an anomaly.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Told {
+    at: Micros,
+    text: String,
+    /// Whether faults and log lines around it are of interest: it changed something.
+    is_cause: bool,
+}
+
+/// What one example needs.
+#[derive(Debug, Default)]
+struct Collected {
+    told: Vec<Told>,
+    /// Reads that are told: who reads the same again adds nothing.
+    reads: BTreeSet<String>,
+    /// What stands in copies whose end, with its time, has not come yet.
+    copied: Vec<((Source, u64, u32), String)>,
+}
+
+/// Explains the first example of each kind that was found. `run` is the directory with the logs of the nodes, if there is one.
+///
+/// # Errors
+/// If the history cannot be read again.
+pub(crate) fn explain(history: &Path, report: &Report, run: Option<&Path>) -> Result<String, HistoryError> {
+    let examples: Vec<&Finding> = report.findings.values().filter_map(|(_, examples)| examples.first()).collect();
+    let mut reader = Reader::open(history)?;
+    let mut collected: Vec<Collected> = examples.iter().map(|_| Collected::default()).collect();
+    let mut faults = Vec::new();
+    while let Some(line) = reader.read()? {
+        for (example, collected) in examples.iter().zip(&mut collected) {
+            if let Line::CopyEnd(end) = &line {
+                collected.see_end(end);
+            }
+            example.subjects.iter().for_each(|subject| collected.see(subject, &line));
+        }
+        if let Line::Fault(fault) = line {
+            faults.push(fault);
+        }
+    }
+    let mut text = String::new();
+    for (example, collected) in examples.iter().zip(collected) {
+        let count = report.findings[&example.kind].0;
+        tell(&mut text, example, count, collected, &faults, reader.header(), run);
+    }
+    Ok(text)
+}
+
+fn tell(
+    text: &mut String,
+    example: &Finding,
+    count: u64,
+    collected: Collected,
+    faults: &[Fault],
+    header: &Header,
+    run: Option<&Path>,
+) {
+    let mut told = collected.told;
+    told.sort();
+    told.dedup();
+    let others = if count > 1 { format!(", one of {count}") } else { String::new() };
+    add(text, &format!("{}{others}: {}", example.kind, example.what));
+    let skipped = told.len().saturating_sub(MAX_TOLD);
+    for operation in told.iter().take(MAX_TOLD) {
+        add(text, &format!("  {:>10.3} s  {}", seconds(operation.at), operation.text));
+    }
+    if skipped > 0 {
+        add(text, &format!("  … and {skipped} more operations"));
+    }
+    let times =
+        example.subjects.iter().filter_map(|subject| if let Subject::Time(at) = subject { Some(*at) } else { None });
+    let causes = || told.iter().filter(|told| told.is_cause).map(|told| told.at).chain(times.clone());
+    let Some((first, last)) = causes().min().zip(causes().max()) else { return };
+    for fault in faults.iter().filter(|fault| overlaps(fault.at, first, last)) {
+        let (begun, ended) = (seconds(fault.at.0), seconds(fault.at.1));
+        add(
+            text,
+            &format!(
+                "  fault      {} of {:?} from {begun:.3} s to {ended:.3} s ({})",
+                fault.kind, fault.nodes, fault.detail
+            ),
+        );
+    }
+    if let Some(run) = run {
+        logs::around(run, header.started_ms, first, last).iter().for_each(|line| add(text, &format!("  {line}")));
+    }
+}
+
+fn add(text: &mut String, line: &str) {
+    writeln!(text, "{line}").expect("a string takes everything");
+}
+
+fn overlaps(fault: When, first: Micros, last: Micros) -> bool {
+    fault.0 <= last.saturating_add(FAULTS_AROUND) && fault.1.saturating_add(FAULTS_AROUND) >= first
+}
+
+fn seconds(at: Micros) -> f64 {
+    at as f64 / 1e6
+}
+
+impl Collected {
+    fn see(&mut self, subject: &Subject, line: &Line) {
+        match (subject, line) {
+            (Subject::Value(value), Line::Send(send)) if send.value == *value => {
+                let outcome = match &send.outcome {
+                    Outcome::Ok(offset) => format!("acknowledged at offset {offset}"),
+                    Outcome::Fail(why) => format!("failed: {why}"),
+                    Outcome::Info(why) => format!("unknown: {why}"),
+                };
+                let text = format!(
+                    "process {} sends value {value} to partition {}; {:.3} s: {outcome}",
+                    send.process,
+                    send.partition,
+                    seconds(send.at.1)
+                );
+                self.told.push(Told { at: send.at.0, text, is_cause: true });
+            }
+            (Subject::Value(value), Line::Poll(poll)) => {
+                let runs = poll.outcome.ok().into_iter().flatten();
+                let found = runs.filter_map(|run| Some((run, run.values.iter().position(|read| read == value)?)));
+                for (run, at) in found {
+                    self.read(
+                        poll.at.1,
+                        &format!("consumer {}", poll.process),
+                        run.partition,
+                        run.first + at as u64,
+                        *value,
+                    );
+                }
+            }
+            (Subject::Value(value), Line::Copy(part)) => {
+                if let Some(at) = part.values.iter().position(|read| read == value) {
+                    self.copied(part, part.first + at as u64, *value);
+                }
+            }
+            (Subject::Place { partition, offset }, Line::Poll(poll)) => {
+                let runs = poll.outcome.ok().into_iter().flatten().filter(|run| run.partition == *partition);
+                for value in runs.filter_map(|run| value_at(run.first, &run.values, *offset)) {
+                    self.read(poll.at.1, &format!("consumer {}", poll.process), *partition, *offset, value);
+                }
+            }
+            (Subject::Place { partition, offset }, Line::Copy(part)) if part.partition == *partition => {
+                if let Some(value) = value_at(part.first, &part.values, *offset) {
+                    self.copied(part, *offset, value);
+                }
+            }
+            (Subject::Place { partition, .. }, Line::CopyEnd(end)) if end.partition == *partition => {
+                let who = reader_of(end.source, end.node);
+                let text = match &end.outcome {
+                    Outcome::Ok(next) => format!("{who} was read from offset {} to before offset {next}", end.from),
+                    Outcome::Fail(why) | Outcome::Info(why) => format!("{who} was not read to its end: {why}"),
+                };
+                self.told.push(Told { at: end.at.1, text, is_cause: false });
+            }
+            (Subject::Key(key), Line::Meta(operation)) if operation.key == *key => self.told.push(told_meta(operation)),
+            (Subject::Moment { process, at }, line) => self.see_moment(*process, *at, line),
+            _ => {}
+        }
+    }
+
+    /// Somebody read a value at an offset.
+    fn read(&mut self, at: Micros, who: &str, partition: u32, offset: u64, value: u64) {
+        let text = format!("{who} reads value {value} at offset {offset} of partition {partition}");
+        if self.reads.insert(text.clone()) {
+            self.told.push(Told { at, text, is_cause: false });
+        }
+    }
+
+    fn copied(&mut self, part: &CopyPart, offset: u64, value: u64) {
+        let CopyPart { source, node, partition, .. } = *part;
+        let text = format!("{} has value {value} at offset {offset} of partition {partition}", reader_of(source, node));
+        if self.reads.insert(text.clone()) {
+            self.copied.push(((source, node, partition), text));
+        }
+    }
+
+    /// The time of a copy is known when it ends.
+    fn see_end(&mut self, end: &CopyEnd) {
+        let of_it = (end.source, end.node, end.partition);
+        let ended = self.copied.extract_if(.., |(of, _)| *of == of_it);
+        self.told.extend(ended.map(|(_, text)| Told { at: end.at.1, text, is_cause: false }));
+    }
+
+    /// What a client did around a time.
+    fn see_moment(&mut self, process: u32, around: Micros, line: &Line) {
+        let near = |at: When| at.1.abs_diff(around) <= AROUND;
+        let (at, text) = match line {
+            Line::Assign(assign) if assign.process == process && near(assign.at) => (
+                assign.at,
+                format!("consumer {process} begins at {:?} of partitions {:?}", assign.from, assign.partitions),
+            ),
+            Line::Poll(poll) if poll.process == process && near(poll.at) => {
+                let runs: Vec<String> = poll.outcome.ok().into_iter().flatten().map(told_run).collect();
+                (poll.at, format!("consumer {process} gets {}", runs.join(", ")))
+            }
+            Line::Watermarks(read) if read.process == process && near(read.at) => (
+                read.at,
+                format!(
+                    "client {process} reads high watermarks {:?}; {:?} are acknowledged",
+                    read.outcome, read.at_least
+                ),
+            ),
+            Line::Query(query) if query.process == process && query.at.1 == around => (
+                query.at,
+                format!("client {process} counts {:?}; {:?} are acknowledged", query.outcome, query.at_least),
+            ),
+            Line::Search(search) if search.process == process && search.at.1 == around => {
+                (search.at, format!("client {process} searches value {} and finds {:?}", search.value, search.outcome))
+            }
+            _ => return,
+        };
+        self.told.push(Told { at: at.0, text, is_cause: at.1 == around });
+    }
+}
+
+fn told_run(run: &Run) -> String {
+    let last = run.first + (run.values.len() as u64).saturating_sub(1);
+    format!("offsets {} to {last} of partition {}", run.first, run.partition)
+}
+
+fn told_meta(operation: &MetaOp) -> Told {
+    let MetaOp { process, at, key, change, outcome } = operation;
+    let text = format!("operator {process}, topic {key}: {change:?} → {outcome:?}, {:.3} s", seconds(at.1));
+    Told { at: at.0, text, is_cause: true }
+}
+
+fn value_at(first: u64, values: &[u64], offset: u64) -> Option<u64> {
+    let at = usize::try_from(offset.checked_sub(first)?).ok()?;
+    values.get(at).copied()
+}
+
+fn reader_of(source: Source, node: u64) -> String {
+    match source {
+        Source::Replica => format!("at the end, the replica of node {node}"),
+        Source::Sql => format!("at the end, SQL on node {node}"),
+        Source::Search => format!("at the end, search on node {node}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::check;
+    use crate::history::{PollOp, SendOp, Writer};
+
+    fn send(value: u64, at: u64, offset: u64) -> Line {
+        Line::Send(SendOp { process: 1, at: When(at, at + 5_000), partition: 0, value, outcome: Outcome::Ok(offset) })
+    }
+
+    fn replica(node: u64, values: &[u64]) -> [Line; 2] {
+        let values = values.to_vec();
+        let end = CopyEnd {
+            source: Source::Replica,
+            node,
+            partition: 0,
+            at: When(9_000_000, 9_100_000),
+            from: 0,
+            outcome: Outcome::Ok(values.len() as u64),
+        };
+        let digests = vec![0; values.len()];
+        let (source, partition, first) = (Source::Replica, 0, 0);
+        let part = CopyPart { source, node, partition, first, values, word: None, digests, altered: Vec::new() };
+        [Line::Copy(part), Line::CopyEnd(end)]
+    }
+
+    /// The file of a run in which node 1 lost value 8, which node 2 has.
+    fn lost(path: &Path) {
+        let writer = Writer::create(path, Header { partitions: 1, ..Header::placeholder() }).unwrap();
+        let fault = Fault {
+            kind: "kill-leader".to_owned(),
+            nodes: vec![1],
+            at: When(2_000_000, 3_000_000),
+            partitions: vec![0],
+            cuts: Vec::new(),
+            alone: Vec::new(),
+            detail: "it led partition 0".to_owned(),
+        };
+        let run = Run { partition: 0, first: 0, values: vec![7, 8], altered: Vec::new() };
+        let poll = PollOp { process: 5, at: When(2_100_000, 2_200_000), outcome: Outcome::Ok(vec![run]) };
+        [send(7, 1_000_000, 0), send(8, 2_000_000, 1), Line::Poll(poll), Line::Fault(fault)]
+            .iter()
+            .chain(&replica(1, &[7]))
+            .chain(&replica(2, &[7, 8]))
+            .for_each(|line| writer.note(line));
+        writer.finish().unwrap();
+    }
+
+    #[test]
+    fn an_explanation_tells_who_saw_what_and_what_was_broken() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("history.jsonl");
+        lost(&path);
+        std::fs::write(home.path().join("node1.log"), "1970-01-01T00:00:02.5Z ERROR no more\n").unwrap();
+        let report = check(&mut Reader::open(&path).unwrap()).unwrap();
+        let text = explain(&path, &report, Some(home.path())).unwrap();
+        let expected = "\
+replica-differs: the replica of node 1 lacks value 8 at offset 1 of partition 0, and 0 more; it was read to offset 1
+       2.000 s  process 1 sends value 8 to partition 0; 2.005 s: acknowledged at offset 1
+       2.200 s  consumer 5 reads value 8 at offset 1 of partition 0
+       9.100 s  at the end, the replica of node 1 was read from offset 0 to before offset 1
+       9.100 s  at the end, the replica of node 2 has value 8 at offset 1 of partition 0
+       9.100 s  at the end, the replica of node 2 was read from offset 0 to before offset 2
+  fault      kill-leader of [1] from 2.000 s to 3.000 s (it led partition 0)
+  node1: 1970-01-01T00:00:02.5Z ERROR no more
+";
+        assert_eq!(text, expected);
+    }
+}

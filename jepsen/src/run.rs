@@ -1,0 +1,220 @@
+//! One run of a scenario: a cluster, clients, faults, the last reads, the verdict.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::chaos::Chaos;
+use crate::check::{Report, Verdict, check};
+use crate::cluster::{Capability, Cluster, Network, Site};
+use crate::explain::explain;
+use crate::failure::Failure;
+use crate::history::{FORMAT, Header, Reader, Versions, Writer};
+use crate::scenario::{Scenario, named};
+use crate::workload::{Shared, WORDS, Workload, finish, processes};
+
+const HISTORY: &str = "history.jsonl";
+const ASKED: &str = "run.json";
+const REPORT: &str = "report.json";
+
+/// What was asked for: the same again is the same run, as far as processes on a machine can be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Asked {
+    pub(crate) scenario: String,
+    pub(crate) seed: u64,
+    pub(crate) nodes: u64,
+    pub(crate) minutes: Option<f64>,
+    pub(crate) short: bool,
+    /// Whether it is judged how fast the cluster is back.
+    pub(crate) times: bool,
+    pub(crate) binary: PathBuf,
+    pub(crate) other_binary: Option<PathBuf>,
+}
+
+/// A run that came to its end.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) report: Report,
+    pub(crate) dir: PathBuf,
+}
+
+/// What this machine can inject, and what it cannot, with the reason.
+pub(crate) fn capabilities(dir: &Path) -> Vec<(Capability, Result<(), String>)> {
+    Capability::ALL.map(|capability| (capability, capability.probe(dir))).into()
+}
+
+/// Runs a scenario in a new directory, and says what came of it. Nothing but files in the directory is left behind.
+///
+/// # Errors
+/// If the run could not be made; no verdict follows.
+pub(crate) async fn run(asked: &Asked, dir: &Path) -> Result<Ran, Failure> {
+    let scenario = named(&asked.scenario).map_err(Failure)?;
+    let dir = new_directory(dir)?;
+    std::fs::write(dir.join(ASKED), serde_json::to_string_pretty(asked).map_err(|error| Failure(error.to_string()))?)?;
+    let length = scenario.length(asked.minutes, asked.short);
+    eprintln!("{}, seed {}, {:?}: {}", scenario.name, asked.seed, length, scenario.what);
+    let capabilities = capabilities(&dir);
+    let network = network(scenario, &capabilities)?;
+    let site = Site { network, disks: scenario.disks, binary: asked.binary.clone(), home: dir.clone() };
+    let mut cluster =
+        Cluster::start(site, asked.nodes).await.map_err(|error| error.context("cannot start a cluster"))?;
+    let header = header(asked, scenario, length, &cluster, &capabilities)?;
+    let broken_off = perform(asked, scenario, length, &mut cluster, header, &dir.join(HISTORY)).await?;
+    if let Some(why) = broken_off {
+        eprintln!("the run was broken off: {why}");
+    }
+    drop(cluster);
+    let report = judge(&dir.join(HISTORY))?;
+    let text = serde_json::to_string_pretty(&report).map_err(|error| Failure(error.to_string()))?;
+    std::fs::write(dir.join(REPORT), text)?;
+    if report.verdict == Verdict::Pass {
+        forget_data(&dir)?;
+    }
+    Ok(Ran { report, dir })
+}
+
+/// Checks a history, tells what was found, and explains what is wrong.
+///
+/// # Errors
+/// If it is no history.
+pub(crate) fn judge(history: &Path) -> Result<Report, Failure> {
+    let unreadable = |error: crate::history::HistoryError| Failure(error.to_string());
+    let report = check(&mut Reader::open(history).map_err(unreadable)?).map_err(unreadable)?;
+    print!("{}", report.summary());
+    if report.verdict == Verdict::Fail {
+        print!("{}", explain(history, &report, history.parent()).map_err(unreadable)?);
+    }
+    println!("verdict: {}", report.verdict);
+    Ok(report)
+}
+
+/// Reads what was asked for in a run: its directory, or the file in it.
+///
+/// # Errors
+/// If there is none.
+pub(crate) fn asked_in(run: &Path) -> Result<Asked, Failure> {
+    let file = if run.is_dir() { run.join(ASKED) } else { run.to_owned() };
+    let unreadable = |error: String| Failure(format!("cannot read {}: {error}", file.display()));
+    let text = std::fs::read_to_string(&file).map_err(|error| unreadable(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))
+}
+
+fn new_directory(dir: &Path) -> Result<PathBuf, Failure> {
+    let tried = |error: std::io::Error| Failure(format!("cannot make {}: {error}", dir.display()));
+    if let Some(parent) = dir.parent() {
+        std::fs::create_dir_all(parent).map_err(tried)?;
+    }
+    std::fs::create_dir(dir).map_err(tried)?;
+    // Nodes run elsewhere in the file system.
+    std::path::absolute(dir).map_err(tried)
+}
+
+fn network(scenario: &Scenario, capabilities: &[(Capability, Result<(), String>)]) -> Result<Network, Failure> {
+    for (capability, probed) in capabilities {
+        if let Err(why) = probed
+            && scenario.needs.contains(capability)
+        {
+            let (name, what) = (scenario.name, capability.name());
+            return Err(Failure(format!(
+                "scenario {name} needs {what}, which is not to be had here (is this root?): {why}"
+            )));
+        }
+    }
+    if scenario.needs.contains(&Capability::Namespaces) {
+        Network::namespaces().map_err(Failure)
+    } else {
+        Ok(Network::loopback())
+    }
+}
+
+fn header(
+    asked: &Asked,
+    scenario: &Scenario,
+    length: Duration,
+    cluster: &Cluster,
+    capabilities: &[(Capability, Result<(), String>)],
+) -> Result<Header, Failure> {
+    let load = scenario.load();
+    let names = |wanted: bool| {
+        let of = capabilities.iter().filter(|(_, probed)| probed.is_ok() == wanted);
+        of.map(|(capability, _)| capability.name().to_owned()).collect()
+    };
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Header {
+        format: FORMAT,
+        scenario: scenario.name.to_owned(),
+        seed: asked.seed,
+        length_s: length.as_secs(),
+        started_ms: since.as_millis().try_into().unwrap_or(i64::MAX),
+        versions: Versions { harness: env!("CARGO_PKG_VERSION").to_owned(), node: version_of(&asked.binary)? },
+        capabilities: names(true),
+        missing: names(false),
+        topic: load.topic.clone(),
+        partitions: load.partitions,
+        words: WORDS,
+        processes: processes(&load, &cluster.numbers()),
+        excuses: Vec::new(),
+        requires: scenario.requires(length, asked.nodes, asked.short, asked.times),
+    })
+}
+
+fn version_of(binary: &Path) -> Result<String, Failure> {
+    let asked = Command::new(binary).arg("--version").output();
+    let told = asked.map_err(|error| Failure(format!("cannot run {}: {error}", binary.display())))?;
+    Ok(String::from_utf8_lossy(&told.stdout).trim().to_owned())
+}
+
+/// Load, faults, the last reads. Why it was broken off, if it was: the history tells of everything until then.
+async fn perform(
+    asked: &Asked,
+    scenario: &Scenario,
+    length: Duration,
+    cluster: &mut Cluster,
+    header: Header,
+    history: &Path,
+) -> Result<Option<Failure>, Failure> {
+    let processes = header.processes.clone();
+    let shared = Shared::new(Writer::create(history, header)?, scenario.load(), asked.seed);
+    let workload = Workload::start(shared, &processes, &cluster.addresses()).await?;
+    let binaries = (asked.binary.clone(), asked.other_binary.clone());
+    let wanted = scenario.faults(asked.short);
+    let shared = Arc::clone(&workload.shared);
+    let broken = {
+        let mut chaos = Chaos::new(cluster, shared, asked.seed, length, wanted, binaries);
+        chaos.run(scenario.nemesis).await.err()
+    };
+    eprintln!("  faults are over; {} records were acknowledged", workload.shared.known.lock().acked);
+    let shared = workload.stop().await?;
+    let broken = match broken {
+        Some(broken) => Some(broken),
+        None => last_reads(cluster, &shared, &processes).await.err(),
+    };
+    let shared = Arc::into_inner(shared).ok_or_else(|| Failure::new("a client of the harness still runs"))?;
+    shared.history.finish()?;
+    Ok(broken)
+}
+
+async fn last_reads(
+    cluster: &mut Cluster,
+    shared: &Shared,
+    processes: &[crate::history::Process],
+) -> Result<(), Failure> {
+    cluster.wait_whole().await?;
+    let status = cluster.status(&[]).await.ok_or_else(|| Failure::new("no node answers"))?;
+    finish(shared, processes, &cluster.addresses(), &status).await
+}
+
+/// What nodes had is of no use any more; history, settings and logs stay.
+fn forget_data(dir: &Path) -> Result<(), Failure> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            std::fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! Clients that keep a cluster busy through the Rust SDK, and note what they did and what came of it.
+
+mod consumer;
+mod finale;
+mod known;
+mod operator;
+mod producer;
+mod reader;
+mod record;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use stratalog_client::{Client, ClientError};
+use stratalog_proto::Code;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::failure::Failure;
+use crate::history::{Line, Outcome, Process, Role, When, Writer};
+use known::Known;
+
+pub(crate) use finale::finish;
+
+/// A record's text has the word `value % WORDS`.
+pub(crate) const WORDS: u64 = 5;
+/// Settings of a client are this many at most; operations of others wait no longer for a node.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// How long the clients may take to end.
+const ENDS_WITHIN: Duration = Duration::from_secs(90);
+
+/// How much load there is.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    pub(crate) topic: String,
+    pub(crate) partitions: u32,
+    /// Producers that know all nodes, and what each of them sends in a second.
+    pub(crate) producers: u32,
+    pub(crate) records_a_second: u32,
+    /// Bytes that each record has beside what it says.
+    pub(crate) padding: usize,
+    /// Consumers that know all nodes.
+    pub(crate) consumers: u32,
+}
+
+/// Everything that clients share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) history: Writer,
+    pub(crate) load: Load,
+    pub(crate) known: Mutex<Known>,
+    seed: u64,
+    values: AtomicU64,
+    metadata: operator::Keys,
+    stop: watch::Sender<bool>,
+}
+
+/// Running clients.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    pub(crate) shared: Arc<Shared>,
+    clients: JoinSet<()>,
+}
+
+impl Shared {
+    pub(crate) fn new(history: Writer, load: Load, seed: u64) -> Self {
+        Self {
+            known: Mutex::new(Known::new(load.partitions)),
+            history,
+            load,
+            seed,
+            values: AtomicU64::new(0),
+            metadata: operator::Keys::new(seed),
+            stop: watch::Sender::new(false),
+        }
+    }
+
+    /// A number that no other record has. They ascend.
+    fn next_value(&self) -> u64 {
+        self.values.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Random numbers of one client.
+    fn random(&self, process: u32) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.seed ^ (u64::from(process) << 40))
+    }
+
+    fn is_over(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Waits, but not beyond the end of the load.
+    async fn sleep(&self, time: Duration) {
+        let mut stop = self.stop.subscribe();
+        let over = stop.wait_for(|over| *over);
+        // It ends with whichever comes first; the sender lives as long as this.
+        let _ = tokio::time::timeout(time, over).await;
+    }
+
+    /// Runs one operation and measures it.
+    async fn timed<T>(&self, operation: impl Future<Output = T>) -> (When, T) {
+        let invoked = self.history.now();
+        let answer = operation.await;
+        (When(invoked, self.history.now()), answer)
+    }
+
+    pub(crate) fn note(&self, line: &Line) {
+        self.history.note(line);
+    }
+}
+
+/// All clients of a run: number, role, and the node that one of them is bound to. Operations name them by these numbers.
+pub(crate) fn processes(load: &Load, nodes: &[u64]) -> Vec<Process> {
+    let mut all = Vec::new();
+    let mut add = |role, node| all.push(Process { process: all.len() as u32 + 1, role, node });
+    (0..load.producers).for_each(|_| add(Role::Producer, None));
+    (0..load.consumers).for_each(|_| add(Role::Consumer, None));
+    [Role::Querier, Role::Searcher].into_iter().for_each(|role| add(role, None));
+    for role in [Role::Producer, Role::Consumer, Role::Querier, Role::Watcher, Role::Operator] {
+        nodes.iter().for_each(|node| add(role, Some(*node)));
+    }
+    all
+}
+
+impl Workload {
+    /// Makes the topic, and starts all clients. `addresses` are those of the nodes by number.
+    ///
+    /// # Errors
+    /// If a client cannot be made while all is well.
+    pub(crate) async fn start(
+        shared: Shared,
+        processes: &[Process],
+        addresses: &BTreeMap<u64, String>,
+    ) -> Result<Self, Failure> {
+        let all: Vec<&str> = addresses.values().map(String::as_str).collect();
+        let of_all = Client::connect(&all.join(",")).await?;
+        of_all.create_topic(&shared.load.topic, shared.load.partitions, &[]).await?;
+        let shared = Arc::new(shared);
+        let mut clients = JoinSet::new();
+        for process in processes {
+            let client = match process.node {
+                None => Client::connect(&all.join(",")).await?,
+                Some(node) => {
+                    let address = addresses.get(&node).ok_or_else(|| Failure(format!("there is no node {node}")))?;
+                    Client::connect_only(address).await?
+                }
+            };
+            begin(&mut clients, Arc::clone(&shared), process.clone(), client);
+        }
+        Ok(Self { shared, clients })
+    }
+
+    /// Stops all clients, and waits until they have noted what became of what they did.
+    ///
+    /// # Errors
+    /// If one has panicked, or does not end.
+    pub(crate) async fn stop(mut self) -> Result<Arc<Shared>, Failure> {
+        self.shared.stop.send_replace(true);
+        let ended = async {
+            while let Some(ended) = self.clients.join_next().await {
+                ended.map_err(|error| Failure(format!("a client of the harness failed: {error}")))?;
+            }
+            Ok::<_, Failure>(())
+        };
+        let late = |_| Failure(format!("the clients did not end within {ENDS_WITHIN:?}"));
+        tokio::time::timeout(ENDS_WITHIN, ended).await.map_err(late)??;
+        Ok(self.shared)
+    }
+}
+
+fn begin(clients: &mut JoinSet<()>, shared: Arc<Shared>, process: Process, client: Client) {
+    match process.role {
+        Role::Producer => drop(clients.spawn(producer::run(shared, process, client))),
+        Role::Consumer => drop(clients.spawn(consumer::run(shared, process, client))),
+        Role::Querier => drop(clients.spawn(reader::query(shared, process, client))),
+        Role::Searcher => drop(clients.spawn(reader::search(shared, process, client))),
+        Role::Watcher => drop(clients.spawn(reader::watch(shared, process, client))),
+        Role::Operator => drop(clients.spawn(operator::run(shared, process, client))),
+    }
+}
+
+/// The outcome of something that only reads: it failed, or it did not.
+fn read_outcome<T>(answer: Result<Result<T, ClientError>, tokio::time::error::Elapsed>) -> Outcome<T> {
+    match answer {
+        Ok(Ok(answer)) => Outcome::Ok(answer),
+        Ok(Err(error)) => Outcome::Fail(told(&error)),
+        Err(_) => Outcome::Info(format!("no answer within {ANSWER_WITHIN:?}")),
+    }
+}
+
+fn told(error: &ClientError) -> String {
+    format!("{}: {}", error.code(), error.message())
+}
+
+/// Whether a change that failed so certainly did nothing.
+fn did_nothing(code: Code) -> bool {
+    matches!(code, Code::NotLeader | Code::NotFormed | Code::Conflict)
+}
