@@ -3,22 +3,23 @@
 //!
 //! The check keeps no operations. So the history is read a second time, for a few subjects only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
 use crate::check::{Finding, Report, Subject};
 use crate::history::{
-    CopyEnd, CopyPart, Fault, Header, HistoryError, Line, MetaOp, Micros, Outcome, Reader, Run, Source, When,
+    CopyEnd, CopyPart, Fault, Header, HistoryError, Line, MetaOp, Micros, Outcome, PollOp, Reader, Run, SendOp, Source,
+    When,
 };
 use crate::logs;
 
 /// Operations that are told for one example.
 const MAX_TOLD: usize = 14;
-/// Around an operation.
-const AROUND: Micros = 3_000_000;
+/// Before the end of an order that cannot go on.
+const BEFORE: Micros = 4_000_000;
 /// How far before and behind the operations faults are told of.
-const FAULTS_AROUND: Micros = 10_000_000;
+const FAULTS_AROUND: Micros = 3_000_000;
 
 /// An operation that shows an anomaly.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,10 +34,12 @@ struct Told {
 #[derive(Debug, Default)]
 struct Collected {
     told: Vec<Told>,
-    /// Reads that are told: who reads the same again adds nothing.
-    reads: BTreeSet<String>,
-    /// What stands in copies whose end, with its time, has not come yet.
-    copied: Vec<((Source, u64, u32), String)>,
+    /// Who read a value at a place first, when, and how many read the same later.
+    reads: BTreeMap<(u32, u64, u64), (Micros, String, u64)>,
+    /// Places in copies that have something there.
+    copied: BTreeSet<(Source, u64, u32)>,
+    /// The last operation of the process of a moment.
+    last: Option<Told>,
 }
 
 /// Explains the first example of each kind that was found. `run` is the directory with the logs of the nodes, if there is one.
@@ -50,9 +53,6 @@ pub(crate) fn explain(history: &Path, report: &Report, run: Option<&Path>) -> Re
     let mut faults = Vec::new();
     while let Some(line) = reader.read()? {
         for (example, collected) in examples.iter().zip(&mut collected) {
-            if let Line::CopyEnd(end) = &line {
-                collected.see_end(end);
-            }
             example.subjects.iter().for_each(|subject| collected.see(subject, &line));
         }
         if let Line::Fault(fault) = line {
@@ -76,14 +76,20 @@ fn tell(
     header: &Header,
     run: Option<&Path>,
 ) {
-    let mut told = collected.told;
+    let mut told = collected.into_told();
     told.sort();
     told.dedup();
     let others = if count > 1 { format!(", one of {count}") } else { String::new() };
     add(text, &format!("{}{others}: {}", example.kind, example.what));
     let skipped = told.len().saturating_sub(MAX_TOLD);
     for operation in told.iter().take(MAX_TOLD) {
-        add(text, &format!("  {:>10.3} s  {}", seconds(operation.at), operation.text));
+        // Copies are read when all is over.
+        let at = if operation.at == Micros::MAX {
+            "at the end".to_owned()
+        } else {
+            format!("{:>8.3} s", seconds(operation.at))
+        };
+        add(text, &format!("  {at:>12}  {}", operation.text));
     }
     if skipped > 0 {
         add(text, &format!("  … and {skipped} more operations"));
@@ -122,31 +128,12 @@ fn seconds(at: Micros) -> f64 {
 impl Collected {
     fn see(&mut self, subject: &Subject, line: &Line) {
         match (subject, line) {
-            (Subject::Value(value), Line::Send(send)) if send.value == *value => {
-                let outcome = match &send.outcome {
-                    Outcome::Ok(offset) => format!("acknowledged at offset {offset}"),
-                    Outcome::Fail(why) => format!("failed: {why}"),
-                    Outcome::Info(why) => format!("unknown: {why}"),
-                };
-                let text = format!(
-                    "process {} sends value {value} to partition {}; {:.3} s: {outcome}",
-                    send.process,
-                    send.partition,
-                    seconds(send.at.1)
-                );
-                self.told.push(Told { at: send.at.0, text, is_cause: true });
-            }
+            (Subject::Value(value), Line::Send(send)) if send.value == *value => self.told.push(told_send(send)),
             (Subject::Value(value), Line::Poll(poll)) => {
                 let runs = poll.outcome.ok().into_iter().flatten();
                 let found = runs.filter_map(|run| Some((run, run.values.iter().position(|read| read == value)?)));
                 for (run, at) in found {
-                    self.read(
-                        poll.at.1,
-                        &format!("consumer {}", poll.process),
-                        run.partition,
-                        run.first + at as u64,
-                        *value,
-                    );
+                    self.read(poll.at.1, &consumer(poll), (run.partition, run.first + at as u64, *value));
                 }
             }
             (Subject::Value(value), Line::Copy(part)) => {
@@ -157,7 +144,7 @@ impl Collected {
             (Subject::Place { partition, offset }, Line::Poll(poll)) => {
                 let runs = poll.outcome.ok().into_iter().flatten().filter(|run| run.partition == *partition);
                 for value in runs.filter_map(|run| value_at(run.first, &run.values, *offset)) {
-                    self.read(poll.at.1, &format!("consumer {}", poll.process), *partition, *offset, value);
+                    self.read(poll.at.1, &consumer(poll), (*partition, *offset, value));
                 }
             }
             (Subject::Place { partition, offset }, Line::Copy(part)) if part.partition == *partition => {
@@ -165,73 +152,127 @@ impl Collected {
                     self.copied(part, *offset, value);
                 }
             }
-            (Subject::Place { partition, .. }, Line::CopyEnd(end)) if end.partition == *partition => {
-                let who = reader_of(end.source, end.node);
-                let text = match &end.outcome {
-                    Outcome::Ok(next) => format!("{who} was read from offset {} to before offset {next}", end.from),
-                    Outcome::Fail(why) | Outcome::Info(why) => format!("{who} was not read to its end: {why}"),
-                };
-                self.told.push(Told { at: end.at.1, text, is_cause: false });
+            (Subject::Place { partition, offset }, Line::CopyEnd(end)) if end.partition == *partition => {
+                self.see_end(end, *offset);
             }
-            (Subject::Key(key), Line::Meta(operation)) if operation.key == *key => self.told.push(told_meta(operation)),
-            (Subject::Moment { process, at }, line) => self.see_moment(*process, *at, line),
+            (Subject::Key { key, until }, Line::Meta(operation)) if operation.key == *key => {
+                if operation.at.0 <= *until && operation.at.1.saturating_add(BEFORE) >= *until {
+                    self.told.push(told_meta(operation));
+                }
+            }
+            (Subject::Moment { process, partition, at }, line) => self.see_moment(*process, *partition, *at, line),
             _ => {}
         }
     }
 
-    /// Somebody read a value at an offset.
-    fn read(&mut self, at: Micros, who: &str, partition: u32, offset: u64, value: u64) {
-        let text = format!("{who} reads value {value} at offset {offset} of partition {partition}");
-        if self.reads.insert(text.clone()) {
-            self.told.push(Told { at, text, is_cause: false });
-        }
+    /// Somebody read a value at a place: partition and offset.
+    fn read(&mut self, at: Micros, who: &str, (partition, offset, value): (u32, u64, u64)) {
+        let others = self.reads.entry((partition, offset, value)).or_insert_with(|| (at, who.to_owned(), 0));
+        others.2 += u64::from(others.1 != who);
     }
 
     fn copied(&mut self, part: &CopyPart, offset: u64, value: u64) {
         let CopyPart { source, node, partition, .. } = *part;
-        let text = format!("{} has value {value} at offset {offset} of partition {partition}", reader_of(source, node));
-        if self.reads.insert(text.clone()) {
-            self.copied.push(((source, node, partition), text));
+        if self.copied.insert((source, node, partition)) {
+            self.read(Micros::MAX, &reader_of(source, node), (partition, offset, value));
         }
     }
 
-    /// The time of a copy is known when it ends.
-    fn see_end(&mut self, end: &CopyEnd) {
-        let of_it = (end.source, end.node, end.partition);
-        let ended = self.copied.extract_if(.., |(of, _)| *of == of_it);
-        self.told.extend(ended.map(|(_, text)| Told { at: end.at.1, text, is_cause: false }));
+    /// A copy that does not have what the others have.
+    fn see_end(&mut self, end: &CopyEnd, offset: u64) {
+        let (source, node, partition) = (end.source, end.node, end.partition);
+        if self.copied.contains(&(source, node, partition)) {
+            return;
+        }
+        let who = reader_of(source, node);
+        let text = match &end.outcome {
+            Outcome::Ok(next) => {
+                format!(
+                    "{who} has nothing at offset {offset}: it was read from offset {} to before offset {next}",
+                    end.from
+                )
+            }
+            Outcome::Fail(why) | Outcome::Info(why) => format!("{who} was not read to its end: {why}"),
+        };
+        self.told.push(Told { at: end.at.1, text, is_cause: false });
     }
 
-    /// What a client did around a time.
-    fn see_moment(&mut self, process: u32, around: Micros, line: &Line) {
-        let near = |at: When| at.1.abs_diff(around) <= AROUND;
-        let (at, text) = match line {
-            Line::Assign(assign) if assign.process == process && near(assign.at) => (
-                assign.at,
-                format!("consumer {process} begins at {:?} of partitions {:?}", assign.from, assign.partitions),
-            ),
-            Line::Poll(poll) if poll.process == process && near(poll.at) => {
-                let runs: Vec<String> = poll.outcome.ok().into_iter().flatten().map(told_run).collect();
-                (poll.at, format!("consumer {process} gets {}", runs.join(", ")))
-            }
-            Line::Watermarks(read) if read.process == process && near(read.at) => (
-                read.at,
-                format!(
-                    "client {process} reads high watermarks {:?}; {:?} are acknowledged",
-                    read.outcome, read.at_least
-                ),
-            ),
-            Line::Query(query) if query.process == process && query.at.1 == around => (
-                query.at,
-                format!("client {process} counts {:?}; {:?} are acknowledged", query.outcome, query.at_least),
-            ),
-            Line::Search(search) if search.process == process && search.at.1 == around => {
-                (search.at, format!("client {process} searches value {} and finds {:?}", search.value, search.outcome))
-            }
-            _ => return,
-        };
-        self.told.push(Told { at: at.0, text, is_cause: at.1 == around });
+    /// What a client did, and what it did before.
+    fn see_moment(&mut self, process: u32, partition: u32, moment: Micros, line: &Line) {
+        let Some((at, text)) = told_of(process, partition, line) else { return };
+        let told = Told { at: at.0, text, is_cause: at.1 == moment };
+        if told.is_cause {
+            self.told.extend(self.last.take());
+            self.told.push(told);
+        } else if at.1 < moment {
+            self.last = Some(told);
+        }
     }
+
+    fn into_told(self) -> Vec<Told> {
+        let reads = self.reads.into_iter().map(|((partition, offset, value), (at, who, others))| {
+            let others = if others > 0 { format!("; {others} others read the same") } else { String::new() };
+            let text = format!("{who} reads value {value} at offset {offset} of partition {partition}{others}");
+            Told { at, text, is_cause: false }
+        });
+        self.told.into_iter().chain(reads).collect()
+    }
+}
+
+/// When and what a client did, if it is this one and says something of the partition.
+fn told_of(process: u32, partition: u32, line: &Line) -> Option<(When, String)> {
+    let number = |all: &[u64]| all.get(partition as usize).copied().unwrap_or_default();
+    Some(match line {
+        Line::Assign(assign) if assign.process == process && assign.partitions.contains(&partition) => {
+            (assign.at, format!("consumer {process} begins at {:?} of partition {partition}", assign.from))
+        }
+        Line::Poll(poll) if poll.process == process => {
+            let runs = poll.outcome.ok()?.iter().filter(|run| run.partition == partition);
+            let runs: Vec<String> = runs.map(told_run).collect();
+            if runs.is_empty() {
+                return None;
+            }
+            (poll.at, format!("consumer {process} gets {}", runs.join(", ")))
+        }
+        Line::Watermarks(read) if read.process == process => {
+            let (mark, acked) = (number(read.outcome.ok()?), number(&read.at_least));
+            let text = format!(
+                "client {process} reads high watermark {mark} of partition {partition}; offsets below {acked} were acknowledged"
+            );
+            (read.at, text)
+        }
+        Line::Query(query) if query.process == process => {
+            let seen = query.outcome.ok()?.iter().find(|seen| seen.partition == partition);
+            let acked = number(&query.at_least);
+            (
+                query.at,
+                format!(
+                    "client {process} counts {seen:?}; offsets of partition {partition} below {acked} were acknowledged"
+                ),
+            )
+        }
+        Line::Search(search) if search.process == process => (
+            search.at,
+            format!("client {process} searches value {} and finds {:?}", search.value, search.outcome.ok()?),
+        ),
+        _ => return None,
+    })
+}
+
+fn told_send(send: &SendOp) -> Told {
+    let SendOp { process, at, partition, value, outcome } = send;
+    let outcome = match outcome {
+        Outcome::Ok(offset) => format!("acknowledged at offset {offset}"),
+        Outcome::Fail(why) => format!("failed: {why}"),
+        Outcome::Info(why) => format!("unknown: {why}"),
+    };
+    let text =
+        format!("process {process} sends value {value} to partition {partition}; {:.3} s: {outcome}", seconds(at.1));
+    Told { at: at.0, text, is_cause: true }
+}
+
+fn consumer(poll: &PollOp) -> String {
+    format!("consumer {}", poll.process)
 }
 
 fn told_run(run: &Run) -> String {
@@ -252,9 +293,9 @@ fn value_at(first: u64, values: &[u64], offset: u64) -> Option<u64> {
 
 fn reader_of(source: Source, node: u64) -> String {
     match source {
-        Source::Replica => format!("at the end, the replica of node {node}"),
-        Source::Sql => format!("at the end, SQL on node {node}"),
-        Source::Search => format!("at the end, search on node {node}"),
+        Source::Replica => format!("the replica of node {node}"),
+        Source::Sql => format!("SQL on node {node}"),
+        Source::Search => format!("search on node {node}"),
     }
 }
 
@@ -262,7 +303,7 @@ fn reader_of(source: Source, node: u64) -> String {
 mod tests {
     use super::*;
     use crate::check::check;
-    use crate::history::{PollOp, SendOp, Writer};
+    use crate::history::Writer;
 
     fn send(value: u64, at: u64, offset: u64) -> Line {
         Line::Send(SendOp { process: 1, at: When(at, at + 5_000), partition: 0, value, outcome: Outcome::Ok(offset) })
@@ -317,10 +358,8 @@ mod tests {
         let expected = "\
 replica-differs: the replica of node 1 lacks value 8 at offset 1 of partition 0, and 0 more; it was read to offset 1
        2.000 s  process 1 sends value 8 to partition 0; 2.005 s: acknowledged at offset 1
-       2.200 s  consumer 5 reads value 8 at offset 1 of partition 0
-       9.100 s  at the end, the replica of node 1 was read from offset 0 to before offset 1
-       9.100 s  at the end, the replica of node 2 has value 8 at offset 1 of partition 0
-       9.100 s  at the end, the replica of node 2 was read from offset 0 to before offset 2
+       2.200 s  consumer 5 reads value 8 at offset 1 of partition 0; 1 others read the same
+       9.100 s  the replica of node 1 has nothing at offset 1: it was read from offset 0 to before offset 1
   fault      kill-leader of [1] from 2.000 s to 3.000 s (it led partition 0)
   node1: 1970-01-01T00:00:02.5Z ERROR no more
 ";

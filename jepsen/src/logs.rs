@@ -9,7 +9,7 @@ use chrono::DateTime;
 use crate::history::Micros;
 
 /// Lines of all nodes that are shown.
-const MAX_LINES: usize = 12;
+const MAX_LINES: usize = 8;
 /// Before and behind, in milliseconds.
 const AROUND_MS: i64 = 2_000;
 const MAX_LINE_CHARS: usize = 240;

@@ -87,10 +87,10 @@ pub(crate) enum Subject {
     Value(u64),
     /// Who read an offset, and what.
     Place { partition: u32, offset: u64 },
-    /// What was done to a key.
-    Key(String),
-    /// Operations of a process around a time, in microseconds.
-    Moment { process: u32, at: u64 },
+    /// What was done to a topic up to a time, in microseconds.
+    Key { key: String, until: u64 },
+    /// The operation of a process that completed at a time, in microseconds, and the one before it: what they say of a partition.
+    Moment { process: u32, partition: u32, at: u64 },
     /// What happened around a time, in microseconds.
     Time(u64),
 }

@@ -11,6 +11,9 @@ use super::findings::{Findings, Kind, Subject};
 use super::wgl::{Model, Operation, Search, search};
 use crate::history::{MetaChange, MetaOp, MetaSeen, Outcome};
 
+/// So many operations of an order are told.
+const LAST_SHOWN: usize = 3;
+
 /// A topic: its setting, if it is there.
 #[derive(Debug)]
 struct Topic;
@@ -62,8 +65,9 @@ impl Metadata {
                 Search::Linearizable => {}
                 Search::Undecided => self.undecided.push(key.clone()),
                 Search::Impossible { placed, stuck } => {
-                    findings.add(Kind::NotLinearizable, vec![Subject::Key(key.clone())], || {
-                        explain(key, &judged, &placed, &stuck)
+                    let until = judged[stuck].completed.unwrap_or(judged[stuck].invoked);
+                    findings.add(Kind::NotLinearizable, vec![Subject::Key { key: key.clone(), until }], || {
+                        explain(key, &judged, &placed, stuck)
                     });
                 }
             }
@@ -108,19 +112,21 @@ fn judged(operations: &[MetaOp]) -> Vec<Judged> {
     judged
 }
 
-fn explain(key: &str, judged: &[Judged], placed: &[usize], stuck: &[usize]) -> String {
+fn explain(key: &str, judged: &[Judged], placed: &[usize], stuck: usize) -> String {
     let tell = |at: &usize| {
         let Operation { invoked, completed, step: (change, seen), .. } = &judged[*at];
         let until = completed.map_or_else(|| "?".to_owned(), |at| format!("{:.3}", at as f64 / 1e6));
         let seen = seen.map_or_else(|| "unknown".to_owned(), |seen| format!("{seen:?}"));
-        format!("{change:?} → {seen} [{:.3} s to {until} s]", *invoked as f64 / 1e6)
+        format!("{change:?} → {seen} ({:.3} s to {until} s)", *invoked as f64 / 1e6)
     };
-    let list = |indexes: &[usize]| indexes.iter().map(tell).collect::<Vec<_>>().join("; ");
-    let shown = placed.len().saturating_sub(6);
+    let state = placed.iter().try_fold(None, |state, at| Topic::apply(&state, &judged[*at].step)).flatten();
+    let state = state.map_or_else(|| "not there".to_owned(), |setting| format!("there with setting {setting}"));
+    let shown = placed.len().saturating_sub(LAST_SHOWN);
+    let last: Vec<String> = placed[shown..].iter().map(tell).collect();
     format!(
-        "no order explains what was done to topic {key}. The longest that could be built ends with: {}. None of these can come \
-         next: {}",
-        list(&placed[shown..]),
-        list(stuck)
+        "no order explains what was done to topic {key}. Whatever is tried, {} has no place; the longest order without it ends \
+         with [{}], after which the topic is {state}",
+        tell(&stuck),
+        last.join("; ")
     )
 }

@@ -54,8 +54,10 @@ impl Order {
         let next = self.next.entry((process, partition)).or_default();
         match *next {
             Some(next) if first < next => {
-                let subjects =
-                    vec![Subject::Moment { process, at: poll.at.1 }, Subject::Place { partition, offset: first }];
+                let subjects = vec![
+                    Subject::Moment { process, partition, at: poll.at.1 },
+                    Subject::Place { partition, offset: first },
+                ];
                 findings.add(Kind::NonmonotonicPoll, subjects, || {
                     format!("consumer {process} got offset {first} of partition {partition} after offset {}", next - 1)
                 });
@@ -76,7 +78,7 @@ impl Order {
             let there = (jump.from.max(start)..to).find_map(|at| Some((at, log.at(jump.partition, at)?)));
             let Some((offset, value)) = there else { continue };
             let Jump { process, partition, from, to, at } = *jump;
-            let subjects = vec![Subject::Moment { process, at }, Subject::Value(value)];
+            let subjects = vec![Subject::Moment { process, partition, at }, Subject::Value(value)];
             findings.add(Kind::PollSkip, subjects, || {
                 format!(
                     "consumer {process} was to get offset {from} of partition {partition} and got offset {to}; it passed \

@@ -34,11 +34,11 @@ impl Reads {
     pub(super) fn see_watermarks(&mut self, read: &WatermarkOp, findings: &mut Findings) {
         let Some(marks) = read.outcome.ok() else { return };
         self.watermark_reads += 1;
-        let moment = Subject::Moment { process: read.process, at: read.at.1 };
+        let moment = |partition| Subject::Moment { process: read.process, partition, at: read.at.1 };
         for (partition, mark) in (0..).zip(marks) {
             let before = self.watermarks.insert((read.process, partition), *mark);
             if let Some(before) = before.filter(|before| before > mark) {
-                findings.add(Kind::WatermarkBack, vec![moment.clone()], || {
+                findings.add(Kind::WatermarkBack, vec![moment(partition)], || {
                     let process = read.process;
                     format!(
                         "for client {process} the high watermark of partition {partition} went from {before} to {mark}"
@@ -49,7 +49,7 @@ impl Reads {
         for (partition, at_least) in (0..).zip(&read.at_least) {
             let mark = marks.get(partition as usize).copied().unwrap_or_default();
             if mark < *at_least {
-                findings.add(Kind::StaleRead, vec![moment.clone(), place(partition, *at_least)], || {
+                findings.add(Kind::StaleRead, vec![moment(partition), place(partition, *at_least)], || {
                     format!(
                         "the high watermark of partition {partition} was read as {mark}, after offset {} was acknowledged",
                         at_least - 1
@@ -62,10 +62,10 @@ impl Reads {
     pub(super) fn see_query(&mut self, query: &QueryOp, findings: &mut Findings) {
         let Some(seen) = query.outcome.ok() else { return };
         self.queries += 1;
-        let moment = Subject::Moment { process: query.process, at: query.at.1 };
+        let moment = |partition| Subject::Moment { process: query.process, partition, at: query.at.1 };
         for rows in seen {
             if !self.is_prefix(rows) {
-                findings.add(Kind::NotAPrefix, vec![moment.clone()], || {
+                findings.add(Kind::NotAPrefix, vec![moment(rows.partition)], || {
                     let Seen { partition, rows, first, last, sum } = *rows;
                     format!(
                         "a query saw {rows} rows of partition {partition}, from offset {first} to {last}, whose offsets make {sum}: \
@@ -73,15 +73,15 @@ impl Reads {
                     )
                 });
             }
-            let highest = self.highest.entry(rows.partition).or_insert((rows.last, moment.clone()));
+            let highest = self.highest.entry(rows.partition).or_insert((rows.last, moment(rows.partition)));
             if highest.0 < rows.last {
-                *highest = (rows.last, moment.clone());
+                *highest = (rows.last, moment(rows.partition));
             }
         }
         for (partition, at_least) in (0..).zip(&query.at_least) {
             let to = seen.iter().find(|rows| rows.partition == partition).map_or(0, |rows| rows.last.saturating_add(1));
             if to < *at_least {
-                findings.add(Kind::StaleRead, vec![moment.clone(), place(partition, *at_least)], || {
+                findings.add(Kind::StaleRead, vec![moment(partition), place(partition, *at_least)], || {
                     format!(
                         "a query with its token did not see offset {} of partition {partition}: its rows end before offset {to}",
                         at_least - 1
@@ -105,7 +105,10 @@ impl Reads {
         if hits[..] == [search.place] {
             return;
         }
-        let subjects = vec![Subject::Value(search.value), Subject::Moment { process: search.process, at: search.at.1 }];
+        let subjects = vec![
+            Subject::Value(search.value),
+            Subject::Moment { process: search.process, partition: search.place.0, at: search.at.1 },
+        ];
         // Nothing found where something was acknowledged is a read of the past; anything else is wrong at any time.
         let kind = if hits.is_empty() { Kind::StaleRead } else { Kind::SearchDisagrees };
         findings.add(kind, subjects, || {

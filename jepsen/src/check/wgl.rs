@@ -33,10 +33,10 @@ pub(super) struct Operation<S> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Search {
     Linearizable,
-    /// The longest order that could be built, and those of which one would have to come next.
+    /// An order with as many completed operations as there can be, and the one that has to come next and cannot.
     Impossible {
         placed: Vec<usize>,
-        stuck: Vec<usize>,
+        stuck: usize,
     },
     /// It is too large.
     Undecided,
@@ -52,8 +52,8 @@ struct Finder<'a, M: Model> {
     placed: Placed,
     order: Vec<usize>,
     dead_ends: HashSet<(Placed, M::State)>,
-    longest: Vec<usize>,
-    stuck: Vec<usize>,
+    /// The best order so far: how many operations with a completion it leaves out, and which one is due then.
+    best: (usize, Vec<usize>, usize),
     steps: u64,
 }
 
@@ -68,13 +68,12 @@ pub(super) fn search<M: Model>(operations: &[Operation<M::Step>]) -> Search {
         placed: vec![0; operations.len().div_ceil(64)].into_boxed_slice(),
         order: Vec::new(),
         dead_ends: HashSet::new(),
-        longest: Vec::new(),
-        stuck: Vec::new(),
+        best: (usize::MAX, Vec::new(), 0),
         steps: 0,
     };
     match finder.extend(&M::State::default()) {
         Some(true) => Search::Linearizable,
-        Some(false) => Search::Impossible { placed: finder.longest, stuck: finder.stuck },
+        Some(false) => Search::Impossible { placed: finder.best.1, stuck: finder.best.2 },
         None => Search::Undecided,
     }
 }
@@ -101,8 +100,9 @@ impl<M: Model> Finder<'_, M> {
             }
             self.take_back(*at);
         }
-        if self.longest.len() <= self.order.len() {
-            (self.longest, self.stuck) = (self.order.clone(), next);
+        // What has to end soonest comes first among those that may come next.
+        if let Some(due) = next.first().filter(|_| self.open < self.best.0) {
+            self.best = (self.open, self.order.clone(), *due);
         }
         Some(false)
     }
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(search::<Register>(&concurrent), Search::Linearizable);
         let back = [operation(1, 10, (true, 1)), operation(2, 3, (false, 1)), operation(4, 5, (false, 0))];
         assert!(
-            matches!(search::<Register>(&back), Search::Impossible { placed, stuck } if placed.len() == 2 && stuck == [2])
+            matches!(search::<Register>(&back), Search::Impossible { placed, stuck } if placed == [0, 1] && stuck == 2)
         );
     }
 
