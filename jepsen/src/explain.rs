@@ -82,7 +82,10 @@ fn tell(
     let others = if count > 1 { format!(", one of {count}") } else { String::new() };
     add(text, &format!("{}{others}: {}", example.kind, example.what));
     let skipped = told.len().saturating_sub(MAX_TOLD);
-    for operation in told.iter().take(MAX_TOLD) {
+    if skipped > 0 {
+        add(text, &format!("  … {skipped} operations before"));
+    }
+    for operation in &told[skipped..] {
         // Copies are read when all is over.
         let at = if operation.at == Micros::MAX {
             "at the end".to_owned()
@@ -90,9 +93,6 @@ fn tell(
             format!("{:>8.3} s", seconds(operation.at))
         };
         add(text, &format!("  {at:>12}  {}", operation.text));
-    }
-    if skipped > 0 {
-        add(text, &format!("  … and {skipped} more operations"));
     }
     let times =
         example.subjects.iter().filter_map(|subject| if let Subject::Time(at) = subject { Some(*at) } else { None });
@@ -155,10 +155,12 @@ impl Collected {
             (Subject::Place { partition, offset }, Line::CopyEnd(end)) if end.partition == *partition => {
                 self.see_end(end, *offset);
             }
-            (Subject::Key { key, until }, Line::Meta(operation)) if operation.key == *key => {
-                if operation.at.0 <= *until && operation.at.1.saturating_add(BEFORE) >= *until {
-                    self.told.push(told_meta(operation));
-                }
+            (Subject::Key { key, until }, Line::Meta(operation))
+                if operation.key == *key
+                    && operation.at.0 <= *until
+                    && operation.at.1.saturating_add(BEFORE) >= *until =>
+            {
+                self.told.push(told_meta(operation));
             }
             (Subject::Moment { process, partition, at }, line) => self.see_moment(*process, *partition, *at, line),
             _ => {}

@@ -13,10 +13,10 @@ pub(crate) fn list() {
         let row = row.map_or_else(|| "–".to_owned(), |row| row.to_string());
         let needs: Vec<&str> = needs.iter().map(|capability| capability.name()).collect();
         let needs = if needs.is_empty() { String::new() } else { format!(" [needs {}]", needs.join(", ")) };
-        println!("{row:>3}  {name:<17}{what}{needs}");
+        println!("{row:>3}  {name:<24}{what}{needs}");
     }
     for (row, name, waits_for) in NOT_BUILT {
-        println!("{row:>3}  {name:<17}not built: it waits for {waits_for}");
+        println!("{row:>3}  {name:<24}not built: it waits for {waits_for}");
     }
     println!("this machine:");
     for (capability, probed) in capabilities(&std::env::temp_dir()) {
@@ -80,7 +80,7 @@ fn ran(scenario: &Scenario, ran: Result<Ran, Failure>) -> Row {
 fn conclude(rows: &[Row], skip_missing: bool) -> Verdict {
     for Row { name, verdict, told } in rows {
         let verdict = verdict.map_or_else(|| "not run".to_owned(), |verdict| verdict.to_string());
-        println!("{name:<17}{verdict:<9}{told}");
+        println!("{name:<24}{verdict:<9}{told}");
     }
     let unrun = if skip_missing { Verdict::Pass } else { Verdict::Unknown };
     let ran = rows.iter().any(|row| row.verdict.is_some());

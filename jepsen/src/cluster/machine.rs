@@ -73,7 +73,7 @@ impl Capability {
                 network.connect(1)
             }
             Self::SmallDisks => {
-                let at = dir.join("probe-disk");
+                let at = dir.join(format!("stratalog-jepsen-{}", std::process::id()));
                 let mounted = SmallDisk::mount(&at).map(drop);
                 // Where the mount failed it is an empty directory.
                 let _ = std::fs::remove_dir(&at);
