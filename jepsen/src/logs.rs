@@ -29,6 +29,15 @@ pub(crate) fn around(run: &Path, started_ms: i64, first: Micros, last: Micros) -
     lines
 }
 
+/// Lines of all nodes of a run that tell of a panic.
+pub(crate) fn panics(run: &Path) -> Vec<String> {
+    let told = |(node, file): (String, File)| {
+        let lines = BufReader::new(file).lines().map_while(Result::ok).filter(|line| line.contains("panicked at"));
+        lines.map(|line| format!("{node}: {line}")).take(MAX_LINES).collect::<Vec<_>>()
+    };
+    log_files(run).into_iter().flat_map(told).collect()
+}
+
 /// The log of each node, by the node's name.
 fn log_files(run: &Path) -> Vec<(String, File)> {
     let Ok(entries) = std::fs::read_dir(run) else { return Vec::new() };
@@ -83,5 +92,6 @@ mod tests {
             "node1: thread x panicked at y",
         ];
         assert_eq!(found, expected);
+        assert_eq!(panics(home.path()), ["node1: thread x panicked at y"]);
     }
 }

@@ -1,5 +1,6 @@
 //! One run of a scenario: a cluster, clients, faults, the last reads, the verdict.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -12,8 +13,9 @@ use crate::check::{Report, Verdict, check};
 use crate::cluster::{Capability, Cluster, Network, Site};
 use crate::explain::explain;
 use crate::failure::Failure;
-use crate::history::{FORMAT, Header, Reader, Versions, Writer};
-use crate::scenario::{Scenario, named};
+use crate::history::{FORMAT, Header, Line, Probe, Process, Reader, Versions, When, Writer};
+use crate::logs;
+use crate::scenario::{NO_THREAD_PANICS, Scenario, named};
 use crate::workload::{Shared, WORDS, Workload, finish, processes};
 
 const HISTORY: &str = "history.jsonl";
@@ -53,6 +55,7 @@ pub(crate) fn capabilities(dir: &Path) -> Vec<(Capability, Result<(), String>)> 
 /// If the run could not be made; no verdict follows.
 pub(crate) async fn run(asked: &Asked, dir: &Path) -> Result<Ran, Failure> {
     let scenario = named(&asked.scenario).map_err(Failure)?;
+    let version = version_of(&asked.binary)?;
     let dir = new_directory(dir)?;
     std::fs::write(dir.join(ASKED), serde_json::to_string_pretty(asked).map_err(|error| Failure(error.to_string()))?)?;
     let length = scenario.length(asked.minutes, asked.short);
@@ -62,7 +65,8 @@ pub(crate) async fn run(asked: &Asked, dir: &Path) -> Result<Ran, Failure> {
     let site = Site { network, disks: scenario.disks, binary: asked.binary.clone(), home: dir.clone() };
     let mut cluster =
         Cluster::start(site, asked.nodes).await.map_err(|error| error.context("cannot start a cluster"))?;
-    let header = header(asked, scenario, length, &cluster, &capabilities)?;
+    let versions = Versions { harness: env!("CARGO_PKG_VERSION").to_owned(), node: version };
+    let header = header(asked, scenario, length, &cluster, &capabilities, versions);
     let broken_off = perform(asked, scenario, length, &mut cluster, header, &dir.join(HISTORY)).await?;
     if let Some(why) = broken_off {
         eprintln!("the run was broken off: {why}");
@@ -108,7 +112,12 @@ fn new_directory(dir: &Path) -> Result<PathBuf, Failure> {
     if let Some(parent) = dir.parent() {
         std::fs::create_dir_all(parent).map_err(tried)?;
     }
-    std::fs::create_dir(dir).map_err(tried)?;
+    std::fs::create_dir(dir).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            Failure(format!("there is a run in {} already: give another --seed or --dir", dir.display()))
+        }
+        _ => tried(error),
+    })?;
     // Nodes run elsewhere in the file system.
     std::path::absolute(dir).map_err(tried)
 }
@@ -137,20 +146,21 @@ fn header(
     length: Duration,
     cluster: &Cluster,
     capabilities: &[(Capability, Result<(), String>)],
-) -> Result<Header, Failure> {
+    versions: Versions,
+) -> Header {
     let load = scenario.load();
     let names = |wanted: bool| {
         let of = capabilities.iter().filter(|(_, probed)| probed.is_ok() == wanted);
         of.map(|(capability, _)| capability.name().to_owned()).collect()
     };
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(Header {
+    Header {
         format: FORMAT,
         scenario: scenario.name.to_owned(),
         seed: asked.seed,
         length_s: length.as_secs(),
         started_ms: since.as_millis().try_into().unwrap_or(i64::MAX),
-        versions: Versions { harness: env!("CARGO_PKG_VERSION").to_owned(), node: version_of(&asked.binary)? },
+        versions,
         capabilities: names(true),
         missing: names(false),
         topic: load.topic.clone(),
@@ -159,12 +169,13 @@ fn header(
         processes: processes(&load, &cluster.numbers()),
         excuses: Vec::new(),
         requires: scenario.requires(length, asked.nodes, asked.short, asked.times),
-    })
+    }
 }
 
 fn version_of(binary: &Path) -> Result<String, Failure> {
     let asked = Command::new(binary).arg("--version").output();
-    let told = asked.map_err(|error| Failure(format!("cannot run {}: {error}", binary.display())))?;
+    let hint = "build it with `cargo build --release -p stratalog`, or say where it is with --binary";
+    let told = asked.map_err(|error| Failure(format!("cannot run {}: {error}; {hint}", binary.display())))?;
     Ok(String::from_utf8_lossy(&told.stdout).trim().to_owned())
 }
 
@@ -193,16 +204,21 @@ async fn perform(
         Some(broken) => Some(broken),
         None => last_reads(cluster, &shared, &processes).await.err(),
     };
+    look_for_panics(&shared, history);
     let shared = Arc::into_inner(shared).ok_or_else(|| Failure::new("a client of the harness still runs"))?;
     shared.history.finish()?;
     Ok(broken)
 }
 
-async fn last_reads(
-    cluster: &mut Cluster,
-    shared: &Shared,
-    processes: &[crate::history::Process],
-) -> Result<(), Failure> {
+/// A thread of a node may panic, and the node go on.
+fn look_for_panics(shared: &Shared, history: &Path) {
+    let panics = history.parent().map(logs::panics).unwrap_or_default();
+    let now = shared.history.now();
+    let (held, detail) = (panics.is_empty(), panics.join("; "));
+    shared.note(&Line::Probe(Probe { what: NO_THREAD_PANICS.to_owned(), at: When(now, now), held, detail }));
+}
+
+async fn last_reads(cluster: &mut Cluster, shared: &Shared, processes: &[Process]) -> Result<(), Failure> {
     cluster.wait_whole().await?;
     let status = cluster.status(&[]).await.ok_or_else(|| Failure::new("no node answers"))?;
     finish(shared, processes, &cluster.addresses(), &status).await

@@ -8,6 +8,9 @@ use crate::cluster::{Capability, DiskKind};
 use crate::history::{Promise, Requires, Source};
 use crate::workload::Load;
 
+/// What every run looks at.
+pub(crate) const NO_THREAD_PANICS: &str = "no thread of a node panics";
+
 /// A row that can be run.
 #[derive(Debug)]
 pub(crate) struct Scenario {
@@ -240,12 +243,14 @@ impl Scenario {
             ("meta", seconds / 5),
         ];
         let copies = nodes.min(3);
+        let mut probes = counts(self.probes, short);
+        probes.insert(NO_THREAD_PANICS.to_owned(), 1);
         Requires {
             faults: self.faults(short),
             operations: operations.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
             copies: [Source::Replica, Source::Sql, Source::Search].map(|source| (source, copies)).into(),
             sends_while_cut_off: if short { self.cut_off.1 } else { self.cut_off.0 },
-            probes: counts(self.probes, short),
+            probes,
             promises: if times { self.promises.iter().map(Bound::promise).collect() } else { Vec::new() },
         }
     }

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::story::{NODES, Story, seen};
-use crate::check::{Kind, Verdict};
-use crate::history::{Line, MetaChange, MetaSeen, Outcome, Position, Source};
+use crate::check::{Kind, Verdict, check};
+use crate::explain::explain;
+use crate::history::{Line, MetaChange, MetaSeen, Outcome, Position, Reader, Source, Writer};
 
 const PARTITIONS: u32 = 2;
 
@@ -297,6 +298,23 @@ proptest! {
         let found = kinds.iter().any(|kind| report.findings.contains_key(kind));
         prop_assert!(found, "{:?} was not found\n{}\n{:#?}", kinds, report.summary(), report.findings);
         prop_assert_eq!(report.verdict, Verdict::Fail);
+    }
+
+    /// As a file, and for a person.
+    #[test]
+    fn what_is_found_in_a_file_is_explained(what in 0..14_usize, index in any::<Index>()) {
+        let mut story = trace(&[]);
+        let kinds = plant(&mut story, what, &index);
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("history.jsonl");
+        let writer = Writer::create(&path, story.header.clone()).unwrap();
+        story.lines.iter().for_each(|line| writer.note(line));
+        writer.finish().unwrap();
+        let report = check(&mut Reader::open(&path).unwrap()).unwrap();
+        prop_assert_eq!(report.summary(), story.judged().summary());
+        let text = explain(&path, &report, None).unwrap();
+        prop_assert!(kinds.iter().any(|kind| text.contains(kind.name())), "{}", text);
+        prop_assert_eq!(text.lines().filter(|line| !line.starts_with(' ')).count(), report.findings.len());
     }
 
     /// Whichever line is lost, the history is whole no more.
