@@ -20,7 +20,6 @@ pub(crate) struct Scenario {
     pub(crate) what: &'static str,
     pub(crate) nemesis: Nemesis,
     pub(crate) needs: &'static [Capability],
-    /// Nodes are in namespaces if that is needed, or where it is to be had and used.
     pub(crate) disks: DiskKind,
     /// Fault, how often it has to have fired in a run of full length, and in a short one.
     faults: &'static [(&'static str, u64, u64)],

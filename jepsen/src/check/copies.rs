@@ -159,7 +159,15 @@ impl Copies {
                 });
             }
             let start = starts.get(*partition as usize).copied().unwrap_or_default();
-            copy.check_whole(*source, *node, *partition, start, next, log, findings);
+            let Some((offset, value, others)) = copy.first_missing(log, *partition, start) else { continue };
+            let subjects = vec![Subject::Value(value), Subject::Place { partition: *partition, offset }];
+            findings.add(kind_of(*source), subjects, || {
+                format!(
+                    "{} of node {node} lacks value {value} at offset {offset} of partition {partition}, and {others} more; it was \
+                     read to offset {next}",
+                    name_of(*source)
+                )
+            });
         }
     }
 
@@ -171,29 +179,12 @@ impl Copies {
 }
 
 impl Copy {
-    #[expect(clippy::too_many_arguments, reason = "it is one comparison")]
-    fn check_whole(
-        &self,
-        source: Source,
-        node: u64,
-        partition: u32,
-        start: u64,
-        next: u64,
-        log: &Log,
-        findings: &mut Findings,
-    ) {
+    /// The first record of the log that it lacks, from `start` on: offset, value, and how many more there are.
+    fn first_missing(&self, log: &Log, partition: u32, start: u64) -> Option<(u64, u64, usize)> {
         let there = (start..log.end(partition)).filter_map(|offset| Some((offset, log.at(partition, offset)?)));
         let mut missing = there.filter(|(offset, _)| !self.offsets.contains(*offset));
-        let Some((offset, value)) = missing.next() else { return };
-        let others = missing.count();
-        let subjects = vec![Subject::Value(value), Subject::Place { partition, offset }];
-        findings.add(kind_of(source), subjects, || {
-            format!(
-                "{} of node {node} lacks value {value} at offset {offset} of partition {partition}, and {others} more; it was read \
-                 to offset {next}",
-                name_of(source)
-            )
-        });
+        let (offset, value) = missing.next()?;
+        Some((offset, value, missing.count()))
     }
 }
 

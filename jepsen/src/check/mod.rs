@@ -150,7 +150,7 @@ impl Checker {
         self.metadata.conclude(findings);
         let fired = self.timeline.conclude(&self.header.requires.promises, findings);
         let unproven = coverage::unproven(&self, &fired);
-        Report::new(self.findings.into_parts(), unproven, self.figures, fired.by_kind)
+        Report::new(self.findings.into_parts(), unproven, self.figures, fired)
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::findings::{Finding, Kind};
+use super::timeline::Fired;
 use crate::history::{Line, Outcome};
 
 /// What a history proves.
@@ -85,6 +86,14 @@ fn ended<T>(outcome: &Outcome<T>) -> usize {
     }
 }
 
+/// The longest time without an acknowledgement around each fault of a kind; percentiles over the faults, by nearest rank.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Gaps {
+    pub(crate) p50_ms: u64,
+    pub(crate) p99_ms: u64,
+    pub(crate) max_ms: u64,
+}
+
 /// What a check has to say.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -96,6 +105,7 @@ pub(crate) struct Report {
     pub(crate) figures: Figures,
     /// Fault → how many hit a cluster at work, and how many in all.
     pub(crate) faults: BTreeMap<String, (u64, u64)>,
+    pub(crate) gaps: BTreeMap<String, Gaps>,
 }
 
 impl Report {
@@ -103,14 +113,14 @@ impl Report {
         findings: BTreeMap<Kind, (u64, Vec<Finding>)>,
         unproven: Vec<String>,
         figures: Figures,
-        faults: BTreeMap<String, (u64, u64)>,
+        fired: Fired,
     ) -> Self {
         let verdict = match (findings.is_empty(), unproven.is_empty()) {
             (false, _) => Verdict::Fail,
             (true, false) => Verdict::Unknown,
             (true, true) => Verdict::Pass,
         };
-        Self { verdict, findings, unproven, figures, faults }
+        Self { verdict, findings, unproven, figures, faults: fired.by_kind, gaps: fired.gaps }
     }
 
     /// One line for each kind of operation and fault, and what is wrong or missing.
@@ -126,6 +136,12 @@ impl Report {
             self.figures.records_read,
             if faults.is_empty() { "none".to_owned() } else { faults.join(", ") },
         );
+        for (kind, Gaps { p50_ms, p99_ms, max_ms }) in &self.gaps {
+            let line = format!(
+                "  {kind}: nobody acknowledged for {p50_ms} ms (median), {p99_ms} ms (99 %), {max_ms} ms (most)\n"
+            );
+            text.push_str(&line);
+        }
         for (kind, (count, _)) in &self.findings {
             text.push_str(&format!("  {kind}: {count}\n"));
         }

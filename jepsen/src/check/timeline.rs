@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 
 use super::findings::{Findings, Kind, Subject};
 use super::paged::{Bits, MAX_INDEX};
+use super::report::Gaps;
 use crate::history::{Fault, Header, Micros, Promise, SendOp, WatermarkOp, When};
 
 const MILLI: Micros = 1_000;
 /// A fault counts as having hit a cluster at work if a record was acknowledged while it lasted, or so long before.
 const AT_WORK_WITHIN: Micros = 5_000 * MILLI;
-/// So long after a fault began, what nobody is acknowledged for is not its doing any more.
-const GAP_AFTER: Micros = 30_000 * MILLI;
+/// So long after a fault ended, that nobody is acknowledged is not its doing any more.
+const GAP_AFTER: Micros = 10_000 * MILLI;
 
 /// A send by a client that talks to one node only.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub(super) struct Fired {
     /// Kind → how many hit a cluster at work, and how many in all.
     pub(super) by_kind: BTreeMap<String, (u64, u64)>,
     pub(super) sends_while_cut_off: u64,
+    /// Kind → how long nobody was acknowledged in a partition that it concerns.
+    pub(super) gaps: BTreeMap<String, Gaps>,
 }
 
 impl Timeline {
@@ -86,9 +89,25 @@ impl Timeline {
             *at_work += u64::from(self.hit_a_cluster_at_work(fault));
             *all += 1;
         }
+        fired.gaps = fired.by_kind.keys().filter_map(|kind| Some((kind.clone(), self.gaps(kind)?))).collect();
         fired.sends_while_cut_off = self.check_cut_off(findings);
         promises.iter().for_each(|promise| self.check_promise(promise, findings));
         fired
+    }
+
+    fn gaps(&self, kind: &str) -> Option<Gaps> {
+        let gap = Promise::Gap { fault: kind.to_owned(), within_ms: 0 };
+        let of_kind = self.faults.iter().filter(|fault| fault.kind == kind);
+        let mut times: Vec<u64> = of_kind.filter_map(|fault| Some(self.time(&gap, fault)?.0)).collect();
+        times.sort_unstable();
+        let rank = |percent: usize| times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied();
+        Some(Gaps { p50_ms: rank(50)?, p99_ms: rank(99)?, max_ms: rank(100)? })
+    }
+
+    /// Until when what nobody is acknowledged for is this fault's doing: then comes the next one.
+    fn until(&self, fault: &Fault) -> Micros {
+        let begins = self.faults.iter().map(|other| other.at.0).filter(|begin| *begin > fault.at.0);
+        begins.min().unwrap_or(Micros::MAX).min(fault.at.1.saturating_add(GAP_AFTER))
     }
 
     fn hit_a_cluster_at_work(&self, fault: &Fault) -> bool {
@@ -149,7 +168,8 @@ impl Timeline {
         };
         match promise {
             Promise::Gap { .. } => {
-                let (time, partition) = longest(&|partition| gap(acks(partition), begun, last_send))?;
+                let (time, partition) =
+                    longest(&|partition| gap(acks(partition), begun, self.until(fault) / MILLI, last_send))?;
                 Some((time, fault, format!("in partition {partition} no record was acknowledged for")))
             }
             Promise::Back { .. } => {
@@ -179,11 +199,11 @@ impl Promise {
     }
 }
 
-/// The longest time without an acknowledgement that a fault at `begun` reaches into, in milliseconds.
-fn gap(acks: &Bits, begun: u64, last_send: u64) -> Option<u64> {
+/// The longest time without an acknowledgement that begins before `until` and ends after `begun`, in milliseconds.
+fn gap(acks: &Bits, begun: u64, until: u64, last_send: u64) -> Option<u64> {
     let mut last = acks.last_to(begun).unwrap_or(begun);
     let mut longest = None;
-    while last < begun + GAP_AFTER / MILLI {
+    while last < until {
         let next = acks.next_from(last + 1).unwrap_or(last_send);
         if next <= last {
             break;

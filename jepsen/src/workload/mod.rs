@@ -27,7 +27,7 @@ pub(crate) use finale::finish;
 
 /// A record's text has the word `value % WORDS`.
 pub(crate) const WORDS: u64 = 5;
-/// Settings of a client are this many at most; operations of others wait no longer for a node.
+/// Who reads, or changes metadata, waits no longer for a node.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// How long the clients may take to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(90);

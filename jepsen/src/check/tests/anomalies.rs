@@ -315,6 +315,19 @@ fn whoever_is_back_too_late_is_told() {
     assert_eq!(story.judged().findings[&Kind::Late].0, 2);
 }
 
+#[test]
+fn a_gap_is_the_doing_of_the_last_fault_before_it() {
+    let mut story = good();
+    story.fault("kill", 500, &[0]);
+    story.sleep(600);
+    story.ack(1, 0, 13, 3).fault("pause", 500, &[0]);
+    story.sleep(3_000);
+    story.ack(1, 0, 14, 4).poll(7, 0, 3, &[13, 14]);
+    let report = story.judged();
+    let gaps: Vec<_> = report.gaps.iter().map(|(kind, gaps)| (kind.as_str(), gaps.max_ms)).collect();
+    assert_eq!(gaps, [("kill", 604), ("pause", 3_001)]);
+}
+
 /// Clients of other nodes tell whether somebody leads again. The one that stands still is node 1.
 #[test]
 fn a_leader_that_is_replaced_too_late_is_told() {
