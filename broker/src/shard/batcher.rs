@@ -10,11 +10,12 @@
 //! refused at once, those included that waited when leadership was lost: they were certainly not written. What was in flight
 //! then may or may not take effect, and who waits for it hears so after a while.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use stratalog_proto::entry::{Append, Command, ENTRY_HEADER_BYTES, EntryBuilder};
 use stratalog_proto::{Code, Error, Term, TopicPartition};
@@ -95,20 +96,20 @@ impl Batcher {
         let command = Command::Append(append);
         let bytes = command.encoded_len();
         self.check(bytes)?;
-        let queued = async {
+        let queued = pin!(async {
             let log = self.group.log();
             let _turn = self.admission.turn(&self.order, tp, bytes, log).await?;
             gate.await?;
             let admitted = self.admission.admit(bytes, log).await?;
             self.queue.push(command, since, Some(term), Some(admitted))
-        };
-        let pending = tokio::select! {
-            biased;
-            queued = queued => queued?,
+        });
+        // By its first poll a batch joins the line of its partition, also in a task whose budget is used up, in which tokio's
+        // `select!` would poll nothing.
+        match select(queued, pin!(self.term_is_over(term))).await {
+            Either::Left((queued, _)) => self.wait(queued?, Code::Overloaded).await,
             // Who comes in the next term waits for those that come back from this one.
-            () = self.term_is_over(term) => return Err(self.group.not_leader()),
-        };
-        self.wait(pending, Code::Overloaded).await
+            Either::Right(((), _)) => Err(self.group.not_leader()),
+        }
     }
 
     /// Returns when this replica does not lead in a term any more.
