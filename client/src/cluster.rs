@@ -6,12 +6,19 @@ use crate::retry::ask;
 use crate::{Client, ClientError};
 
 impl Client {
-    /// Begins a cluster with the node that is asked as its first; 0 stands for what the node's settings say.
+    /// Begins a cluster with the node that is asked as its first; 0 stands for what the node's settings say. `alone`: also
+    /// while nodes that it is to join do not answer, and may belong to a cluster.
     ///
     /// # Errors
-    /// `WrongCluster` if the node belongs to a cluster, or knows of one; `InvalidConfig`.
-    pub async fn init_cluster(&self, shards: u32, replication: u32) -> Result<v1::ClusterStatus, ClientError> {
-        ask!(changing, self, cluster.init_cluster(v1::InitClusterRequest { shards, replication }))
+    /// `WrongCluster` if the node belongs to a cluster, or knows of one; `Conflict` if a node that it is to join does not
+    /// answer, or begins a cluster at the same time; `InvalidConfig`.
+    pub async fn init_cluster(
+        &self,
+        shards: u32,
+        replication: u32,
+        alone: bool,
+    ) -> Result<v1::ClusterStatus, ClientError> {
+        ask!(changing, self, cluster.init_cluster(v1::InitClusterRequest { shards, replication, alone }))
     }
 
     /// The cluster, as the node that is asked sees it. Of a node that belongs to none, it is empty but for what to do.

@@ -226,8 +226,8 @@ struct WaitsForCluster(Arc<Forming>);
 
 #[async_trait]
 impl Waiting for WaitsForCluster {
-    async fn init(&self, shards: u32, replication: u32) -> Result<(), Error> {
-        self.0.init(shards, replication).await
+    async fn init(&self, shards: u32, replication: u32, alone: bool) -> Result<(), Error> {
+        self.0.init(shards, replication, alone).await
     }
 
     fn waits_for(&self) -> String {

@@ -9,6 +9,8 @@ pub enum Method {
     Join,
     /// An operator's node asks a node without a cluster to join.
     Invite,
+    /// A node without a cluster is about to begin one, and asks another one without whether it may.
+    Begin,
     /// Raft: one message, one answer (votes, heartbeats).
     RaftAsk,
     /// Raft: entries, as a stream in both directions.
@@ -60,6 +62,7 @@ impl Method {
         Method::Hello,
         Method::Join,
         Method::Invite,
+        Method::Begin,
         Method::RaftAsk,
         Method::RaftReplicate,
         Method::RaftState,
@@ -84,6 +87,7 @@ impl Method {
             Method::Hello => "Hello",
             Method::Join => "Join",
             Method::Invite => "Invite",
+            Method::Begin => "Begin",
             Method::RaftAsk => "RaftAsk",
             Method::RaftReplicate => "RaftReplicate",
             Method::RaftState => "RaftState",
@@ -121,7 +125,7 @@ impl Method {
 
     /// Whether nodes that are not in one cluster may use it; the secret is asked for all the same.
     pub fn is_open(self) -> bool {
-        matches!(self, Method::Hello | Method::Join | Method::Invite)
+        matches!(self, Method::Hello | Method::Join | Method::Invite | Method::Begin)
     }
 }
 

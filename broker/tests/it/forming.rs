@@ -26,8 +26,8 @@ async fn a_node_that_is_to_join_waits_until_a_cluster_is_begun() {
     let (begins_forming, waits) =
         (Forming::start(begins.options()).await.unwrap(), Forming::start(waiting.options()).await.unwrap());
     until_it_says(&waits, "stratalog cluster init").await;
-    begins_forming.init(0, 0).await.unwrap();
-    let again = begins_forming.init(0, 0).await.unwrap_err();
+    begins_forming.init(0, 0, false).await.unwrap();
+    let again = begins_forming.init(0, 0, false).await.unwrap_err();
     assert_eq!(again.code, Code::WrongCluster);
     let first = begins_forming.formed().await.unwrap();
     let second = waits.formed().await.unwrap();
@@ -38,6 +38,38 @@ async fn a_node_that_is_to_join_waits_until_a_cluster_is_begun() {
     .await;
     second.stop().await;
     first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l1_no_second_cluster_is_begun_while_a_node_to_join_does_not_answer() {
+    let silent = Node::new(&[]);
+    let node = Node::new(&[&silent]);
+    let forming = Forming::start(node.options()).await.unwrap();
+    let refused = forming.init(0, 0, false).await.unwrap_err();
+    assert_eq!(refused.code, Code::Conflict);
+    assert!(refused.message.contains(&silent.address) && refused.message.contains("--alone"), "{refused}");
+    forming.init(0, 0, true).await.unwrap();
+    forming.formed().await.unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l1_two_nodes_that_are_told_to_begin_at_once_begin_one_cluster() {
+    let (one, other) = (Node::new(&[]), Node::new(&[]));
+    let addresses = vec![one.address.clone(), other.address.clone()];
+    let nodes = [one, other].map(|node| Node { join: addresses.clone(), ..node });
+    let formings =
+        [Forming::start(nodes[0].options()).await.unwrap(), Forming::start(nodes[1].options()).await.unwrap()];
+    let begun = futures::future::join_all(formings.iter().map(|forming| forming.init(0, 0, false))).await;
+    assert_eq!(begun.iter().filter(|begun| begun.is_ok()).count(), 1, "{begun:?}");
+    let brokers = [formings[0].formed().await.unwrap(), formings[1].formed().await.unwrap()];
+    until("both nodes", || async {
+        let status = brokers[0].cluster_status().await.map_err(|error| error.to_string())?;
+        check(status.nodes.len() == 2, status)
+    })
+    .await;
+    for broker in brokers {
+        broker.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,7 +224,7 @@ async fn a_node_that_is_told_to_join_two_clusters_joins_none() {
     let torn = Node::new(&[&one, &other]);
     let forming = Forming::start(torn.options()).await.unwrap();
     until_it_says(&forming, "different clusters").await;
-    assert_eq!(forming.init(0, 0).await.unwrap_err().code, Code::WrongCluster, "and begins no third one");
+    assert_eq!(forming.init(0, 0, false).await.unwrap_err().code, Code::WrongCluster, "and begins no third one");
     for broker in brokers {
         broker.stop().await;
     }

@@ -32,8 +32,8 @@ impl Service {
 #[tonic::async_trait]
 impl Cluster for Service {
     async fn init_cluster(&self, request: Request<v1::InitClusterRequest>) -> Result<Response<ClusterStatus>, Status> {
-        let v1::InitClusterRequest { shards, replication } = request.into_inner();
-        let broker = self.0.init(shards, replication).await?;
+        let v1::InitClusterRequest { shards, replication, alone } = request.into_inner();
+        let broker = self.0.init(shards, replication, alone).await?;
         Ok(Response::new(status(&broker.cluster_status().await?)))
     }
 

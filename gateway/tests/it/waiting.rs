@@ -26,7 +26,7 @@ struct Told {
 
 #[tonic::async_trait]
 impl Waiting for Told {
-    async fn init(&self, shards: u32, replication: u32) -> Result<(), Error> {
+    async fn init(&self, shards: u32, replication: u32, _alone: bool) -> Result<(), Error> {
         self.asked.lock().push((shards, replication));
         if shards > 256 {
             return Err(Error::new(Code::InvalidConfig, "too many shards"));
@@ -98,7 +98,7 @@ async fn a_node_without_a_cluster_says_so_and_refuses_the_rest() {
 #[tokio::test]
 async fn a_cluster_that_cannot_begin_is_refused() {
     let node = WaitingNode::start().await;
-    let request = InitClusterRequest { shards: 257, replication: 0 };
+    let request = InitClusterRequest { shards: 257, ..InitClusterRequest::default() };
     let refused = ClusterClient::new(node.channel.clone()).init_cluster(request).await.unwrap_err();
     assert_eq!(Error::from(refused).code, Code::InvalidConfig);
 }
@@ -110,7 +110,7 @@ async fn connections_from_before_go_on_once_there_is_a_broker() {
     let mut options = BrokerOptions::new(dir.path());
     options.lane.file_bytes = 32 << 20;
     let mut cluster = ClusterClient::new(node.channel.clone());
-    let begin = cluster.init_cluster(InitClusterRequest { shards: 2, replication: 3 });
+    let begin = cluster.init_cluster(InitClusterRequest { shards: 2, replication: 3, alone: false });
     let open = async {
         node.told.begun.notified().await;
         let broker = Broker::start(options).await.unwrap();

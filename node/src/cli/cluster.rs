@@ -28,6 +28,7 @@ pub(crate) enum Cluster {
     #[command(after_help = "\
 It is done once. The node waits for it if its settings say whom to join (cluster.join) and its data directory is new; the
 others join by themselves then. A node without cluster.join begins a cluster of its own when it starts.
+All nodes that cluster.join names have to answer: one that does not may belong to a cluster, and then there would be two.
 
 Example:
   stratalog cluster init --endpoint http://10.0.0.1:7070 --shards 16")]
@@ -38,6 +39,9 @@ Example:
         /// Copies of what is written, once there are as many nodes; what the node's settings say if not given
         #[arg(long, value_name = "N")]
         replication: Option<u32>,
+        /// Begin although nodes that it is to join do not answer: they belong to no cluster, you know that
+        #[arg(long)]
+        alone: bool,
     },
     /// Show the nodes, the shards with their leaders and replicas, and what is not well
     #[command(after_help = "\

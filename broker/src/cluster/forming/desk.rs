@@ -17,18 +17,22 @@ impl Desk {
     pub(super) fn new(forming: &Arc<Forming>) -> Self {
         Self(Arc::downgrade(forming))
     }
+
+    fn forming(&self) -> Result<Arc<Forming>, Error> {
+        self.0.upgrade().ok_or_else(|| Error::new(Code::Unavailable, "the node is stopping"))
+    }
 }
 
 #[async_trait]
 impl PeerService for Desk {
-    async fn call(&self, _from: Peer, method: Method, frame: Frame) -> Result<Frame, Error> {
+    async fn call(&self, from: Peer, method: Method, frame: Frame) -> Result<Frame, Error> {
         match method {
+            Method::Begin => self.forming()?.let_begin(from.identity.incarnation).map(|()| Frame::default()),
             Method::Invite => {
                 let malformed =
                     |error| Error::new(Code::InvalidRequest, format!("an invitation cannot be read: {error}"));
                 let invitation = InviteRequest::decode(frame.head).map_err(malformed)?;
-                let forming = self.0.upgrade().ok_or_else(|| Error::new(Code::Unavailable, "the node is stopping"))?;
-                forming.add_seeds(&invitation.seeds)?;
+                self.forming()?.add_seeds(&invitation.seeds)?;
                 Ok(Frame::default())
             }
             _ => Err(not_formed()),

@@ -4,12 +4,14 @@
 //! node; then what the cluster answered, and the log; the identity last, and from then on the node is a member. The
 //! incarnation is removed then: a directory that is emptied later never comes back as this node.
 
+mod beginning;
 mod desk;
 mod seeds;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, NodeId, ReplicaId, ShardId, internal};
@@ -24,6 +26,7 @@ use crate::broker::Broker;
 use crate::identity::{self, DirLock, Identity, Mark};
 use crate::meta::view_of;
 use crate::options::BrokerOptions;
+use beginning::Beginning;
 use desk::Desk;
 use seeds::ask_seeds;
 
@@ -44,7 +47,7 @@ const META: ShardId = ShardId(0);
 /// let join = vec!["127.0.0.1:7171".to_owned(), "127.0.0.1:7271".to_owned()];
 /// let cluster = ClusterOptions { listen, join, ..ClusterOptions::default() };
 /// let forming = Forming::start(BrokerOptions { cluster, ..BrokerOptions::new("/var/lib/stratalog") }).await?;
-/// // Elsewhere, once, when an operator says so: forming.init(4, 3).await?;
+/// // Elsewhere, once, when an operator says so: forming.init(4, 3, false).await?;
 /// let broker = forming.formed().await?;
 /// # Ok(())
 /// # }
@@ -61,6 +64,8 @@ pub struct Forming {
     ask: Notify,
     /// Why the node belongs to no cluster yet.
     problem: Mutex<Option<String>>,
+    /// Who is about to begin a cluster.
+    beginning: Beginning,
     /// Held while it is decided to which cluster the node belongs, for ever.
     deciding: tokio::sync::Mutex<()>,
     formed: watch::Sender<Option<Identity>>,
@@ -108,6 +113,7 @@ impl Forming {
             seeds: Mutex::new(seeds),
             ask: Notify::new(),
             problem: Mutex::default(),
+            beginning: Beginning::new(incarnation),
             deciding: tokio::sync::Mutex::default(),
             formed: watch::Sender::new(identity),
             is_taken: AtomicBool::new(false),
@@ -139,17 +145,20 @@ impl Forming {
     }
 
     /// Begins a cluster with this node: with so many shards, 0 for as many as the settings say, and so many voters a shard
-    /// once there are as many nodes, 0 for as many as the settings say.
+    /// once there are as many nodes, 0 for as many as the settings say. `alone`: also while nodes that it is to join do not
+    /// answer.
     ///
     /// # Errors
-    /// [`Code::WrongCluster`] if this node, or one that it is to join, belongs to a cluster already;
-    /// [`Code::InvalidConfig`]; [`Code::Io`].
-    pub async fn init(&self, shards: u32, replication: u32) -> Result<(), Error> {
+    /// [`Code::WrongCluster`] if this node, or one that it is to join, belongs to a cluster already; [`Code::Conflict`] if one
+    /// that it is to join does not answer, and may belong to one, or is about to begin one itself; [`Code::InvalidConfig`];
+    /// [`Code::Io`].
+    pub async fn init(&self, shards: u32, replication: u32, alone: bool) -> Result<(), Error> {
         let _one = self.deciding.lock().await;
         if let Some(identity) = &*self.formed.borrow() {
             return Err(belongs_already(identity));
         }
-        seeds::check_no_cluster(self).await?;
+        let _claim = self.beginning.claim(Instant::now())?;
+        seeds::check_no_cluster(self, alone).await?;
         self.begin(shards, replication).await
     }
 
@@ -173,6 +182,17 @@ impl Forming {
             peering: self.peering.clone(),
         })
         .await
+    }
+
+    /// Another node without a cluster is about to begin one.
+    ///
+    /// # Errors
+    /// [`Code::WrongCluster`]: this one belongs to one by now; [`Code::Conflict`]: this one, or another, was faster.
+    fn let_begin(&self, other: Uuid) -> Result<(), Error> {
+        match &*self.formed.borrow() {
+            Some(identity) => Err(belongs_already(identity)),
+            None => self.beginning.allow(other, Instant::now()),
+        }
     }
 
     /// Gives the directory the identity of a new cluster's first node. `deciding` is held.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use prost::Message;
@@ -15,6 +15,8 @@ use super::Forming;
 
 /// How long a node may take to say who it is.
 const HELLO_WAIT: Duration = Duration::from_secs(3);
+/// How long nodes may be silent when a cluster is to be begun: they may be starting, too.
+const SEEDS_WAIT: Duration = Duration::from_secs(5);
 /// How long a node may take to let this one in: it looks whether it reaches this one, and the cluster has to agree.
 const JOIN_WAIT: Duration = Duration::from_secs(20);
 /// Between two rounds, at first and at most.
@@ -51,22 +53,53 @@ pub(super) async fn ask_seeds(forming: Weak<Forming>) {
     }
 }
 
-/// Refuses to begin a cluster if a node that is to be joined belongs to one already.
+/// Refuses to begin a cluster if a node that is to be joined belongs to one already, or begins one, or may do so: it does
+/// not answer for a while, and this node is not told to begin `alone`.
 ///
 /// # Errors
-/// [`Code::WrongCluster`], naming node and cluster.
-pub(super) async fn check_no_cluster(forming: &Forming) -> Result<(), Error> {
-    let found = greet(forming).await;
-    match found.members.first_key_value() {
+/// [`Code::WrongCluster`], naming node and cluster; [`Code::Conflict`], naming who does not answer, or begins one.
+pub(super) async fn check_no_cluster(forming: &Forming, alone: bool) -> Result<(), Error> {
+    let deadline = Instant::now() + SEEDS_WAIT;
+    let found = loop {
+        let found = greet(forming).await;
+        if let Some((cluster, seeds)) = found.members.first_key_value() {
+            return Err(joins_already(cluster, &seeds[0]));
+        }
+        if alone || found.silent.is_empty() {
+            break found;
+        }
+        if Instant::now() >= deadline {
+            return Err(may_belong(&found.silent));
+        }
+        // It may be about to start, as this one was.
+        tokio::time::sleep(PAUSE[0]).await;
+    };
+    let asked = join_all(found.waiting.iter().map(|seed| may_begin(forming, seed))).await;
+    let mut failed = found.waiting.iter().zip(asked).filter_map(|(seed, answer)| Some((seed, answer.err()?)));
+    match failed.find(|(_, error)| !alone || matches!(error, CallError::Refused(_))) {
         None => Ok(()),
-        Some((cluster, seeds)) => {
-            let message = format!(
-                "{} belongs to cluster {cluster} already, and this node joins it by itself: a second cluster is not begun",
-                seeds[0]
-            );
-            Err(Error::new(Code::WrongCluster, message))
+        Some((seed, error)) => {
+            let message = format!("{seed} does not let this node begin a cluster: {error}");
+            Err(Error::new(Code::Conflict, message))
         }
     }
+}
+
+fn joins_already(cluster: &Uuid, seed: &str) -> Error {
+    let message = format!(
+        "{seed} belongs to cluster {cluster} already, and this node joins it by itself: a second cluster is not begun"
+    );
+    Error::new(Code::WrongCluster, message)
+}
+
+fn may_belong(silent: &[String]) -> Error {
+    let message = format!(
+        "a second cluster may be begun: whether these nodes of `cluster.join` belong to one is not known, they do not answer: \
+         {}. Start them and try again; if none of them belongs to a cluster, `stratalog cluster init --alone` begins it without \
+         them",
+        silent.join("; ")
+    );
+    Error::new(Code::Conflict, message)
 }
 
 /// What the seeds say of themselves.
@@ -144,6 +177,12 @@ async fn hello(forming: &Forming, seed: &str) -> Result<Peer, CallError> {
     let nowhere = || CallError::NotSent("this node has no listener for other nodes".to_owned());
     let transport = forming.peering.as_ref().ok_or_else(nowhere)?.transport();
     transport.call_address(seed, Method::Hello, Frame::default(), HELLO_WAIT).await.map(|(peer, _)| peer)
+}
+
+async fn may_begin(forming: &Forming, seed: &str) -> Result<(), CallError> {
+    let nowhere = || CallError::NotSent("this node has no listener for other nodes".to_owned());
+    let transport = forming.peering.as_ref().ok_or_else(nowhere)?.transport();
+    transport.call_address(seed, Method::Begin, Frame::default(), HELLO_WAIT).await.map(drop)
 }
 
 async fn ask(forming: &Arc<Forming>, seed: &str) -> Result<JoinAnswer, CallError> {

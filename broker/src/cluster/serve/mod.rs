@@ -44,7 +44,7 @@ impl PeerService for Server {
         let broker = self.broker()?;
         match method {
             Method::Join => join::join(&broker, &self.joining, &from, frame).await,
-            Method::Invite => Err(join::is_in_a_cluster(&broker)),
+            Method::Invite | Method::Begin => Err(join::is_in_a_cluster(&broker)),
             Method::RaftAsk => raft::ask(&broker, frame).await,
             Method::ReadIndex => raft::read_index(&broker, frame).await,
             Method::TransferLeader => raft::transfer_leader(&broker, frame).await,

@@ -17,8 +17,8 @@ pub(super) async fn run(global: &Global, command: &Cluster) -> Result<(), Failur
     let client = global.client().await?;
     let format = global.format();
     match command {
-        Cluster::Init { shards, replication } => {
-            let begun = client.init_cluster(shards.unwrap_or(0), replication.unwrap_or(0)).await?;
+        Cluster::Init { shards, replication, alone } => {
+            let begun = client.init_cluster(shards.unwrap_or(0), replication.unwrap_or(0), *alone).await?;
             status::print(format, &begun)
         }
         Cluster::Status => status::print(format, &client.cluster().await?),
