@@ -11,7 +11,7 @@ type Case = fn(&dyn Io, &Path);
 
 /// Runs all cases, each in its own directory below `root`, which exists and is empty.
 pub(crate) fn run(io: Arc<dyn Io>, root: &Path) {
-    let cases: [(&str, Case); 13] = [
+    let cases: [(&str, Case); 14] = [
         ("names", names_come_and_go),
         ("modes", open_modes_say_what_has_to_exist),
         ("write", writes_beyond_the_end_leave_zeroes),

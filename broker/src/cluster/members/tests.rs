@@ -68,7 +68,10 @@ impl Model {
             }
             Step::Remove(replica) => {
                 assert_ne!(replica.0, self.own, "a leader does not remove itself");
-                assert!(self.members.voters.remove(&replica) || self.members.learners.remove(&replica));
+                if self.members.learners.remove(&replica) {
+                    return;
+                }
+                assert!(self.members.voters.remove(&replica));
                 self.healthy.remove(&replica);
                 let fit = self.healthy.intersection(&self.complete).filter(|id| self.members.voters.contains(id));
                 assert!(
