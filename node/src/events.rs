@@ -74,7 +74,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(target: "elsewhere::inside", file = 7, "a disk is slow");
             tracing::info!(target: "elsewhere", "nobody asked");
-            tracing::error!(target: "openraft::raft::raft_inner", "a call failed");
+            tracing::error!(target: CONSENSUS_CALL_LOG_TARGETS[0], "a call failed");
             tracing::debug!(target: "stratalog_broker", "a detail");
             tracing::info!(target: "stratalog_broker::rows", "sealed");
         });

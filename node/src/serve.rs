@@ -313,9 +313,9 @@ mod tests {
         let (filter, written) = (quiet_libraries(EnvFilter::new(level), level), Written::default());
         let log = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(written.clone()).with_filter(filter);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(log), || {
-            tracing::error!(target: "openraft::raft::raft_inner", "a call failed");
-            tracing::error!(target: "openraft::core::raft_core", "a group failed");
-            tracing::warn!(target: "openraft::core::raft_core", "no heartbeat");
+            tracing::error!(target: CONSENSUS_CALL_LOG_TARGETS[0], "a call failed");
+            tracing::error!(target: CONSENSUS_LOG_TARGET, "a group failed");
+            tracing::warn!(target: CONSENSUS_LOG_TARGET, "no heartbeat");
             tracing::info!(target: "stratalog_broker", "serving");
         });
         String::from_utf8(written.0.lock().clone()).unwrap()
@@ -326,7 +326,7 @@ mod tests {
         let told = written("info");
         assert!(told.contains("a group failed") && told.contains("serving"), "{told}");
         assert!(!told.contains("a call failed") && !told.contains("no heartbeat"), "{told}");
-        let told = written("info,openraft=warn");
+        let told = written(&format!("info,{CONSENSUS_LOG_TARGET}=warn"));
         assert!(told.contains("a call failed") && told.contains("no heartbeat"), "{told}");
     }
 }
