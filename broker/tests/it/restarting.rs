@@ -160,7 +160,10 @@ async fn a_replica_that_moves_takes_everything_with_it_and_may_come_back() {
     for (round, (from, to)) in [(0, 1), (1, 0)].into_iter().enumerate() {
         let first = round as i64 * 20;
         write(&brokers, first..first + 10, &mut acknowledged).await;
-        brokers[to].move_replica(shard, NodeId(to as u64 + 1), Some(NodeId(from as u64 + 1))).await.unwrap();
+        let (there, here) = (NodeId(to as u64 + 1), Some(NodeId(from as u64 + 1)));
+        brokers[to].move_replica(shard, there, here).await.unwrap();
+        let asked = brokers[from].move_replica(shard, there, here).await.unwrap();
+        assert!(asked.reason.contains("already") && asked.to == Some(there), "asked for again: {asked:?}");
         write(&brokers, first + 10..first + 20, &mut acknowledged).await;
         until("the replica on the other node alone", || async {
             let status = brokers[0].cluster_status().await.unwrap();
