@@ -8,9 +8,12 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use futures::future::join_all;
+use prost::Message;
+use stratalog_proto::NodeId;
+use stratalog_proto::internal::ReplicaStateRequest;
 use stratalog_transport::{Frame, Method};
 
-use super::check_heard;
+use super::{Nodes, check_heard};
 use crate::broker::Broker;
 
 /// How long a node may take to say who it is.
@@ -39,11 +42,15 @@ async fn round(broker: &Broker, strangers: &mut BTreeSet<String>) {
     let own = nodes.view().cluster;
     let greeted =
         join_all(seeds.iter().map(|seed| transport.call_address(seed, Method::Hello, Frame::default(), WAIT)));
+    let mut refusal = None;
     for (seed, greeted) in seeds.iter().zip(greeted.await) {
         let Ok((peer, _)) = greeted else { continue };
         match peer.identity.cluster {
             None => {}
-            Some(cluster) if own.is_none_or(|own| own == cluster) => nodes.book().hear(&peer.identity),
+            Some(cluster) if own.is_none_or(|own| own == cluster) => {
+                nodes.book().hear(&peer.identity);
+                refusal = refused_by(nodes, peer.identity.node).await.or(refusal);
+            }
             Some(cluster) if strangers.insert(seed.clone()) => tracing::error!(
                 %seed, %cluster,
                 "`cluster.join` names a node of another cluster; two clusters cannot be joined, and this node stays in its own. \
@@ -52,4 +59,18 @@ async fn round(broker: &Broker, strangers: &mut BTreeSet<String>) {
             Some(_) => {}
         }
     }
+    if broker.readiness().set_refusal(refusal.clone())
+        && let Some(refusal) = refusal
+    {
+        tracing::error!(refusal, "the cluster does not take this node for one of its own");
+    }
+}
+
+/// Whether a node that says who it is to anybody does not talk to this one as to one of its cluster, with what it says.
+async fn refused_by(nodes: &Nodes, node: NodeId) -> Option<String> {
+    if node == nodes.me() {
+        return None;
+    }
+    let question = Frame::head(ReplicaStateRequest::default().encode_to_vec());
+    nodes.call(node, Method::ReplicaState, question, WAIT).await.err().map(|error| error.to_string())
 }

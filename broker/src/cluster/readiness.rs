@@ -33,12 +33,15 @@ struct Known {
     is_caught_up: bool,
     /// What was missing when it was looked last.
     missing: Option<Error>,
+    /// What other nodes said that refused this one when it asked them who they are.
+    refusal: Option<String>,
 }
 
 impl Readiness {
     /// The node has caught up.
     pub(crate) fn set_caught_up(&self) {
-        *self.0.lock() = Known { is_caught_up: true, missing: None };
+        let mut known = self.0.lock();
+        (known.is_caught_up, known.missing) = (true, None);
     }
 
     /// Whether it has, and nothing is missing now.
@@ -58,11 +61,19 @@ impl Readiness {
         self.0.lock().is_caught_up
     }
 
+    /// Other nodes refuse this one, or do so no longer; whether that is news.
+    pub(super) fn set_refusal(&self, refusal: Option<String>) -> bool {
+        let before = &mut self.0.lock().refusal;
+        let is_news = *before != refusal;
+        *before = refusal;
+        is_news
+    }
+
     /// What a look found. One that was to see the node catch up says nothing if somebody else has seen it meanwhile.
     fn note(&self, looked: Result<(), Error>, catches_up: bool) {
         let mut known = self.0.lock();
         if catches_up != known.is_caught_up {
-            *known = Known { is_caught_up: !catches_up || looked.is_ok(), missing: looked.err() };
+            (known.is_caught_up, known.missing) = (!catches_up || looked.is_ok(), looked.err());
         }
     }
 }
@@ -113,7 +124,12 @@ pub(crate) fn check_heard(broker: &Broker) -> Result<(), Error> {
     let role = *group.watch_role().borrow();
     let is_heard = role.leads || role.leader.is_some() && group.last_heard().is_some_and(|ago| ago < SILENCE);
     if !is_heard {
-        return Err(Error::new(Code::NotLeader, "this node hears nobody who leads the metadata of the cluster"));
+        let nobody = "this node hears nobody who leads the metadata of the cluster";
+        let message = match &broker.readiness().0.lock().refusal {
+            Some(refusal) => format!("{nobody}: {refusal}"),
+            None => nobody.to_owned(),
+        };
+        return Err(Error::new(Code::NotLeader, message));
     }
     Ok(())
 }

@@ -120,6 +120,13 @@ async fn l1_a_cluster_grows_spreads_drains_and_loses_a_node_while_it_is_written_
     })
     .await;
     brokers[2].stop().await;
+    let again = nodes[2].start().await;
+    until("a node that says why it is not ready", || async {
+        let error = again.ready().err().map(|error| error.message).unwrap_or_default();
+        check(error.contains("node 3 was removed from the cluster"), error)
+    })
+    .await;
+    again.stop().await;
     let status = until_settled(&fourth).await;
     assert_eq!(status.nodes.iter().map(|node| node.node.0).collect::<Vec<_>>(), [1, 2, 4]);
 

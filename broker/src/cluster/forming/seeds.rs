@@ -124,14 +124,28 @@ async fn round(forming: &Arc<Forming>) -> Result<JoinAnswer, Error> {
         );
         return Err(Error::new(Code::WrongCluster, message));
     }
-    let mut refusals = Vec::new();
+    let (mut refusals, mut code) = (Vec::new(), Code::NotFormed);
     for seed in found.members.values().flatten() {
         match ask(forming, seed).await {
             Ok(answer) => return Ok(answer),
-            Err(error) => refusals.push(format!("{seed}: {error}")),
+            Err(error) => {
+                refusals.push(said(seed, &error));
+                // Waiting does not help.
+                if let CallError::Refused(error) = error
+                    && !error.code.is_retriable()
+                {
+                    code = error.code;
+                }
+            }
         }
     }
-    Err(Error::new(Code::NotFormed, why(&found, &refusals)))
+    Err(Error::new(code, why(&found, &refusals)))
+}
+
+/// What a seed said, or why it said nothing, which may name it already.
+fn said(seed: &str, error: &CallError) -> String {
+    let error = error.to_string();
+    if error.starts_with(seed) { error } else { format!("{seed}: {error}") }
 }
 
 fn why(found: &Found, refusals: &[String]) -> String {
@@ -167,7 +181,7 @@ async fn greet(forming: &Forming) -> Found {
             },
             // The same list may stand in the settings of every node, this one included.
             Err(_) if Some(seed.as_str()) == own => {}
-            Err(error) => found.silent.push(format!("{seed}: {error}")),
+            Err(error) => found.silent.push(said(&seed, &error)),
         }
     }
     found
