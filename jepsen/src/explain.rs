@@ -346,7 +346,7 @@ mod tests {
             .chain(&replica(1, &[7]))
             .chain(&replica(2, &[7, 8]))
             .for_each(|line| writer.note(line));
-        writer.finish().unwrap();
+        writer.finish(None).unwrap();
     }
 
     #[test]

@@ -67,10 +67,7 @@ pub(crate) async fn run(asked: &Asked, dir: &Path) -> Result<Ran, Failure> {
         Cluster::start(site, asked.nodes).await.map_err(|error| error.context("cannot start a cluster"))?;
     let versions = Versions { harness: env!("CARGO_PKG_VERSION").to_owned(), node: version };
     let header = header(asked, scenario, length, &cluster, &capabilities, versions);
-    let broken_off = perform(asked, scenario, length, &mut cluster, header, &dir.join(HISTORY)).await?;
-    if let Some(why) = broken_off {
-        eprintln!("the run was broken off: {why}");
-    }
+    perform(asked, scenario, length, &mut cluster, header, &dir.join(HISTORY)).await?;
     drop(cluster);
     let report = judge(&dir.join(HISTORY))?;
     let text = serde_json::to_string_pretty(&report).map_err(|error| Failure(error.to_string()))?;
@@ -179,7 +176,7 @@ fn version_of(binary: &Path) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&told.stdout).trim().to_owned())
 }
 
-/// Load, faults, the last reads. Why it was broken off, if it was: the history tells of everything until then.
+/// Load, faults, the last reads. If that is broken off, the history tells of everything until then, and why.
 async fn perform(
     asked: &Asked,
     scenario: &Scenario,
@@ -187,7 +184,7 @@ async fn perform(
     cluster: &mut Cluster,
     header: Header,
     history: &Path,
-) -> Result<Option<Failure>, Failure> {
+) -> Result<(), Failure> {
     let processes = header.processes.clone();
     let shared = Shared::new(Writer::create(history, header)?, scenario.load(), asked.seed);
     let workload = Workload::start(shared, &processes, &cluster.addresses()).await?;
@@ -206,8 +203,7 @@ async fn perform(
     };
     look_for_panics(&shared, history);
     let shared = Arc::into_inner(shared).ok_or_else(|| Failure::new("a client of the harness still runs"))?;
-    shared.history.finish()?;
-    Ok(broken)
+    Ok(shared.history.finish(broken.map(|broken| broken.0))?)
 }
 
 /// A thread of a node may panic, and the node go on.

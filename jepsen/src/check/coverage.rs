@@ -7,8 +7,9 @@ use crate::history::Source;
 /// Why nothing follows from the history, one sentence each; empty if something does.
 pub(super) fn unproven(checker: &Checker, fired: &Fired) -> Vec<String> {
     let mut why = Vec::new();
-    if checker.told.is_none() {
-        why.push("the history has no end: the run was cut short".to_owned());
+    match &checker.end {
+        None => why.push("the history has no end: the run was cut short".to_owned()),
+        Some(end) => why.extend(end.broken_off.iter().map(|what| format!("the run was broken off: {what}"))),
     }
     why.extend(checker.figures.contradictions.iter().map(|what| format!("the history contradicts itself: {what}")));
     if checker.log.out_of_bounds > 0 {

@@ -22,7 +22,7 @@ mod wgl;
 #[cfg(test)]
 mod tests;
 
-use crate::history::{Header, HistoryError, Line, Reader};
+use crate::history::{End, Header, HistoryError, Line, Reader};
 use copies::Copies;
 use findings::Findings;
 use log::Log;
@@ -48,8 +48,8 @@ pub(crate) struct Checker {
     figures: Figures,
     /// Lines so far, the header's among them.
     lines: u64,
-    /// Lines that there are as the last one says; `None`: it has not come.
-    told: Option<u64>,
+    /// The last line; `None`: it has not come.
+    end: Option<End>,
     probes: std::collections::BTreeMap<String, u64>,
 }
 
@@ -77,7 +77,7 @@ impl Checker {
             findings: Findings::default(),
             figures: Figures::default(),
             lines: 1,
-            told: None,
+            end: None,
             probes: std::collections::BTreeMap::new(),
             header,
         }
@@ -133,7 +133,7 @@ impl Checker {
                     let what = format!("the last line tells of {} lines, and {} were read", end.lines, self.lines);
                     self.figures.contradictions.push(what);
                 }
-                self.told = Some(end.lines);
+                self.end = Some(end.clone());
             }
         }
         self.figures.count(line);

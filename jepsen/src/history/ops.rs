@@ -246,9 +246,12 @@ pub(crate) struct Probe {
     pub(crate) detail: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct End {
     /// Lines before this one.
     pub(crate) lines: u64,
+    /// Why the run did not get as far as it should have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) broken_off: Option<String>,
 }

@@ -95,7 +95,7 @@ mod tests {
     fn write(path: &Path) {
         let writer = Writer::create(path, Header::placeholder()).unwrap();
         (0..3).for_each(|value| writer.note(&sent(value)));
-        writer.finish().unwrap();
+        writer.finish(None).unwrap();
     }
 
     #[test]

@@ -46,14 +46,14 @@ impl Writer {
         self.open.lock().add(line);
     }
 
-    /// Adds the last line, and brings everything to the disk.
+    /// Adds the last line, with why the run was broken off if it was, and brings everything to the disk.
     ///
     /// # Errors
     /// The first failure of any write: the history is cut short.
-    pub(crate) fn finish(self) -> io::Result<()> {
+    pub(crate) fn finish(self, broken_off: Option<String>) -> io::Result<()> {
         let mut open = self.open.into_inner();
         let lines = open.lines;
-        open.add(&Line::End(End { lines }));
+        open.add(&Line::End(End { lines, broken_off }));
         match open.failed {
             Some(error) => Err(error),
             None => open.file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all(),

@@ -2,7 +2,7 @@
 
 use super::story::{NODES, Story};
 use crate::check::Verdict;
-use crate::history::{Line, Outcome, Position, Probe, Source};
+use crate::history::{End, Line, Outcome, Position, Probe, Source};
 
 fn proven() -> Story {
     let mut story = Story::new(1);
@@ -30,8 +30,13 @@ fn a_history_without_its_end_is_no_pass() {
     assert_eq!(report.verdict, Verdict::Unknown);
     assert!(report.unproven[0].contains("no end"), "{:?}", report.unproven);
     let mut story = proven();
-    story.lines.push(Line::End(crate::history::End { lines: 3 }));
+    story.lines.push(Line::End(End { lines: 3, broken_off: None }));
     assert!(story.proves_nothing().contains("tells of 3 lines"));
+    let mut story = proven();
+    let lines = story.lines.len() as u64 + 1;
+    story.lines.push(Line::End(End { lines, broken_off: Some("no node answers".to_owned()) }));
+    let report = story.judged_so_far();
+    assert_eq!(report.unproven, ["the run was broken off: no node answers"]);
 }
 
 #[test]

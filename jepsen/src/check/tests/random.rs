@@ -309,7 +309,7 @@ proptest! {
         let path = home.path().join("history.jsonl");
         let writer = Writer::create(&path, story.header.clone()).unwrap();
         story.lines.iter().for_each(|line| writer.note(line));
-        writer.finish().unwrap();
+        writer.finish(None).unwrap();
         let report = check(&mut Reader::open(&path).unwrap()).unwrap();
         prop_assert_eq!(report.summary(), story.judged().summary());
         let text = explain(&path, &report, None).unwrap();
@@ -322,7 +322,7 @@ proptest! {
     fn a_history_that_lacks_a_line_is_no_pass(steps in prop::collection::vec(step(), 0..40), index in any::<Index>()) {
         let mut story = trace(&steps);
         let lines = story.lines.len() as u64 + 1;
-        story.lines.push(Line::End(crate::history::End { lines }));
+        story.lines.push(Line::End(crate::history::End { lines, broken_off: None }));
         let at = index.index(story.lines.len());
         story.lines.remove(at);
         prop_assert_ne!(story.judged_so_far().verdict, Verdict::Pass);

@@ -197,7 +197,7 @@ impl Story {
 
     pub(super) fn judged(&self) -> Report {
         let mut whole = self.clone();
-        whole.lines.push(Line::End(End { lines: self.lines.len() as u64 + 1 }));
+        whole.lines.push(Line::End(End { lines: self.lines.len() as u64 + 1, broken_off: None }));
         whole.judged_so_far()
     }
 
