@@ -14,14 +14,18 @@ use crate::history::{Line, Process, QueryOp, SearchOp, Seen, WatermarkOp};
 
 const QUERY_EVERY: Duration = Duration::from_millis(700);
 const SEARCH_EVERY: Duration = Duration::from_millis(400);
-const WATCH_EVERY: Duration = Duration::from_millis(250);
+const WATCH_EVERY: Duration = Duration::from_millis(400);
+/// What is asked of one node is asked anew so often: a node that stood still finds a question that is younger than what was
+/// acknowledged elsewhere meanwhile.
+const ASKED_ANEW: Duration = Duration::from_secs(1);
 /// More than one hit is wrong already.
 const HITS: u32 = 10;
 
 pub(super) async fn query(shared: Arc<Shared>, process: Process, client: Client) {
     while !shared.is_over() {
         let (at_least, tokens) = shared.known.lock().acknowledged();
-        let counted = tokio::time::timeout(ANSWER_WITHIN, count(&client, &shared.load.topic, tokens));
+        let within = if process.node.is_some() { 3 * ASKED_ANEW } else { ANSWER_WITHIN };
+        let counted = tokio::time::timeout(within, count(&client, &shared.load.topic, tokens));
         let (at, answer) = shared.timed(counted).await;
         let outcome = read_outcome(answer);
         shared.note(&Line::Query(QueryOp { process: process.process, at, at_least, outcome }));
@@ -98,7 +102,7 @@ pub(super) async fn watch(shared: Arc<Shared>, process: Process, client: Client)
             }
             Ok::<_, ClientError>(marks)
         };
-        let (at, answer) = shared.timed(tokio::time::timeout(ANSWER_WITHIN, asked)).await;
+        let (at, answer) = shared.timed(tokio::time::timeout(ASKED_ANEW, asked)).await;
         let outcome = read_outcome(answer);
         shared.note(&Line::Watermarks(WatermarkOp { process: process.process, at, at_least, outcome }));
         shared.sleep(WATCH_EVERY).await;
