@@ -11,6 +11,9 @@ use stratalog_proto::{Code, Error};
 use super::group::{Group, show_members, stopped};
 use super::types::TypeConfig;
 
+/// Before a new leader says what it has committed, and says it again.
+const TELL_AGAIN: [Duration; 2] = [Duration::ZERO, Duration::from_millis(20)];
+
 impl Group {
     /// Begins a new group, with this replica as its only voter; does nothing if it has begun already.
     ///
@@ -61,6 +64,18 @@ impl Group {
         // Whoever asks next is to see what was waited for.
         let mut role = self.watch_role();
         role.wait_for(|role| role.leads).await.map(|_| ()).map_err(|error| self.stopped(&error))
+    }
+
+    /// Has the other replicas hear at once what a new leader has committed, and not only with the next heartbeat. The leader
+    /// of before waits for that: it answers what was proposed to it once it knows that it is committed. Said twice: one that
+    /// has not acknowledged the first entry of the new term yet believes it only up to what it is known to have.
+    pub(crate) async fn tell_committed(&self) {
+        for pause in TELL_AGAIN.into_iter().filter(|_| !self.is_alone()) {
+            tokio::time::sleep(pause).await;
+            if let Err(error) = self.raft.trigger().heartbeat().await {
+                tracing::debug!(shard = %self.log.shard(), %error, "the others hear what is committed with the next heartbeat");
+            }
+        }
     }
 
     /// Whether this replica is the only one that votes.

@@ -234,6 +234,8 @@ impl Pump {
             if leading.is_some() {
                 // Everything that was acknowledged is applied: no entry that follows may be older (A1).
                 self.time_ns = self.time_ns.max((self.last_time_ns)());
+                let group = Arc::clone(&self.group);
+                tokio::spawn(async move { group.tell_committed().await });
             }
         }
         if !may_wait(role, &self.group) {
