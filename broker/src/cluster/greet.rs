@@ -23,10 +23,10 @@ const PAUSE: Duration = Duration::from_secs(3);
 
 /// Asks them until this node hears its cluster.
 pub(crate) async fn greet(broker: Weak<Broker>) {
-    let mut strangers = BTreeSet::new();
+    let mut told = BTreeSet::new();
     loop {
         let Some(node) = broker.upgrade() else { return };
-        round(&node, &mut strangers).await;
+        round(&node, &mut told).await;
         let is_heard = check_heard(&node).is_ok();
         drop(node);
         if is_heard {
@@ -36,7 +36,7 @@ pub(crate) async fn greet(broker: Weak<Broker>) {
     }
 }
 
-async fn round(broker: &Broker, strangers: &mut BTreeSet<String>) {
+async fn round(broker: &Broker, told: &mut BTreeSet<String>) {
     let (nodes, seeds) = (broker.nodes(), &broker.options().cluster.join);
     let Some(transport) = nodes.transport() else { return };
     let own = nodes.view().cluster;
@@ -51,7 +51,7 @@ async fn round(broker: &Broker, strangers: &mut BTreeSet<String>) {
                 nodes.book().hear(&peer.identity);
                 refusal = refused_by(nodes, peer.identity.node).await.or(refusal);
             }
-            Some(cluster) if strangers.insert(seed.clone()) => tracing::error!(
+            Some(cluster) if told.insert(seed.clone()) => tracing::error!(
                 %seed, %cluster,
                 "`cluster.join` names a node of another cluster; two clusters cannot be joined, and this node stays in its own. \
                  To have it join that one, empty its data directory"
@@ -59,8 +59,10 @@ async fn round(broker: &Broker, strangers: &mut BTreeSet<String>) {
             Some(_) => {}
         }
     }
-    if broker.readiness().set_refusal(refusal.clone())
-        && let Some(refusal) = refusal
+    let is_news = broker.readiness().set_refusal(refusal.clone());
+    // Once may be a connection that was lost with the node that was here before.
+    if let Some(refusal) = refusal.filter(|_| !is_news)
+        && told.insert(refusal.clone())
     {
         tracing::error!(refusal, "the cluster does not take this node for one of its own");
     }

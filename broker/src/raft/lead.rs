@@ -11,8 +11,8 @@ use stratalog_proto::{Code, Error};
 use super::group::{Group, show_members, stopped};
 use super::types::TypeConfig;
 
-/// Before a new leader says what it has committed, and says it again.
-const TELL_AGAIN: [Duration; 2] = [Duration::ZERO, Duration::from_millis(20)];
+/// Milliseconds before a new leader says what it has committed, and says it again.
+const TELL_AGAIN_MS: [u64; 4] = [0, 20, 40, 80];
 
 impl Group {
     /// Begins a new group, with this replica as its only voter; does nothing if it has begun already.
@@ -67,11 +67,11 @@ impl Group {
     }
 
     /// Has the other replicas hear at once what a new leader has committed, and not only with the next heartbeat. The leader
-    /// of before waits for that: it answers what was proposed to it once it knows that it is committed. Said twice: one that
+    /// of before waits for that: it answers what was proposed to it once it knows that it is committed. Said again: one that
     /// has not acknowledged the first entry of the new term yet believes it only up to what it is known to have.
     pub(crate) async fn tell_committed(&self) {
-        for pause in TELL_AGAIN.into_iter().filter(|_| !self.is_alone()) {
-            tokio::time::sleep(pause).await;
+        for pause in TELL_AGAIN_MS.into_iter().filter(|_| !self.is_alone()) {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
             if let Err(error) = self.raft.trigger().heartbeat().await {
                 tracing::debug!(shard = %self.log.shard(), %error, "the others hear what is committed with the next heartbeat");
             }
