@@ -18,7 +18,8 @@ impl Worker {
         let Some(shard) = self.shard(at) else { return };
         while let Some(pending) = shard.recs().next_expected().filter(|_| self.may(Step::Make, at)) {
             let (meta, of_log) = (Arc::clone(&pending.meta), pending.replaces.is_none());
-            let Some(arrival) = shard.recs().begin(&meta) else { continue };
+            // Somebody else has it come, or has it here.
+            let Some(arrival) = shard.recs().begin(&meta) else { return };
             let made = self.make(&shard, pending, arrival).await;
             match &made {
                 Ok(()) => self.metrics.rec_written(meta.bytes),

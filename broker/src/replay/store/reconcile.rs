@@ -94,13 +94,22 @@ impl RecStore {
         }
     }
 
-    /// Segments that were rewritten, and whose successors are still to be made of them.
+    /// Segments that were rewritten, and whose successors are still to be made of them. One that is waited for itself counts
+    /// as here only if all of it is whole: what it can be made of goes then (L4).
     fn adopt_sources(&self, listed: &BTreeSet<String>) {
-        let files = &mut *self.files.lock();
-        let sources: Vec<_> = files.sources().cloned().collect();
+        let sources: Vec<_> = self.files.lock().sources().cloned().collect();
         for meta in sources.into_iter().filter(|meta| listed.contains(&rec_file_name(meta.id))) {
-            let handle = Arc::new(self.handle(&meta));
-            files.local.entry(meta.id).or_insert(handle);
+            if !self.files.lock().is_expected(meta.id) {
+                let handle = Arc::new(self.handle(&meta));
+                self.files.lock().local.entry(meta.id).or_insert(handle);
+                continue;
+            }
+            match self.verify(&meta) {
+                Ok(()) => self.adopt(meta),
+                Err(error) => {
+                    tracing::warn!(shard = %self.shard, segment = %meta.id, %error, "a replay segment is damaged, and made again");
+                }
+            }
         }
     }
 

@@ -145,6 +145,54 @@ fn a_segment_that_was_rewritten_twice_is_not_made_again_for_its_last_form() {
     }
 }
 
+/// A segment of the log, and a rewritten form of it; both have files. What apply says of the two, in the order of the
+/// commands, and the log.
+fn rewritten(store: &RecStore) -> ([Arc<RecMeta>; 2], [PendingRec; 2], Log) {
+    let [a, b] = [(); 2].map(|()| TopicId::new());
+    let mut log = Log::default();
+    (0..10).for_each(|_| log.append(1, &[(a, 0, 100), (b, 0, 100)]));
+    let [old] = build::build(store, &log, log.range(), log.placed.clone()).unwrap().try_into().unwrap();
+    let old = Arc::new(old);
+    store.adopt(Arc::clone(&old));
+    let keep = [(a, PartitionId(0))];
+    let new = build::repack(store, &old, SegmentId::new(), &keep, &ErasedOffsets::default()).unwrap().unwrap();
+    let new = Arc::new(new);
+    let pending = |meta: &Arc<RecMeta>, batches, replaces| PendingRec {
+        meta: Arc::clone(meta),
+        batches,
+        replaces,
+        erased: Arc::default(),
+    };
+    let both = [pending(&old, log.placed.clone(), None), pending(&new, Vec::new(), Some(Arc::clone(&old)))];
+    ([old, new], both, log)
+}
+
+#[test]
+fn l4_a_source_that_is_waited_for_itself_is_here_after_a_start_if_it_is_whole_and_else_made_again() {
+    for damaged in [false, true] {
+        let (disk, store) = store();
+        let ([old, new], pending, log) = rewritten(&store);
+        store.discard(&new);
+        let path = Path::new("/segments").join(rec_file_name(old.id));
+        if damaged {
+            disk.edit(&path, |bytes| bytes[100] ^= 1);
+        }
+        let restarted = store_on(&disk);
+        restarted.expect(pending.to_vec());
+        assert_eq!(restarted.reconcile(std::slice::from_ref(&new)).unwrap().missing, 1);
+        let mut made = Vec::new();
+        while let Some(next) = restarted.next_expected() {
+            let arrival = restarted.begin(&next.meta).expect("what is waited for is not here");
+            made.push(next.meta.id);
+            build::make(&restarted, &log, next).unwrap();
+            drop(arrival);
+        }
+        assert_eq!(made, if damaged { vec![old.id, new.id] } else { vec![new.id] });
+        assert_eq!((restarted.is_waiting(), restarted.unlink_retired()), (false, 1));
+        assert_eq!(listed(&disk), [rec_file_name(new.id)]);
+    }
+}
+
 #[test]
 fn l4_a_segment_that_the_log_can_still_make_counts_only_if_all_of_it_is_whole() {
     let (disk, store) = store();
