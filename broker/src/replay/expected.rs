@@ -5,7 +5,7 @@ use std::sync::Arc;
 use stratalog_proto::{Code, Error};
 
 use super::build;
-use super::member::Step;
+use super::member::{Step, holds_older};
 use super::roller::Worker;
 use super::steps::blocking;
 use super::store::RecArrival;
@@ -45,11 +45,16 @@ impl Worker {
     pub(super) fn write_off(&mut self, at: usize) {
         let Some(shard) = self.shard(at).filter(|shard| !shard.recs().is_waiting()) else { return };
         let missing = self.cares[at].missing();
-        if !missing.is_empty() && !self.sources.peers.may_have(shard.id()) {
-            // Nobody sent this replica a snapshot: what is below the first entry of its log is nowhere in its files.
-            let first = shard.group().log().retained().first;
-            missing.iter().filter(|meta| meta.through < first).for_each(|meta| shard.recs().lose(meta.id));
+        if missing.is_empty() {
+            return;
         }
+        let (first, holds_older) = (shard.group().log().retained().first, holds_older(shard.group().log()));
+        let may_come = self.sources.peers.may_have(shard.id());
+        // Where nobody else can have one, nobody sent this replica a snapshot: what is below the first entry of its log is
+        // nowhere in its files. Nor is it of one that was here, unless the log holds more than it shows.
+        let is_gone = |meta: &&Arc<RecMeta>| !may_come || shard.recs().has(meta.id) && !holds_older;
+        let below = missing.iter().filter(|meta| meta.through < first);
+        below.filter(is_gone).for_each(|meta| shard.recs().lose(meta.id));
     }
 }
 

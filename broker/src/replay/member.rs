@@ -211,8 +211,7 @@ impl Care {
         let log = self.member.log();
         let (frontier, retained) = (log.snapshot_frontier(), log.retained());
         let entries = retained.first <= frontier && retained.last >= Some(retained.first);
-        // Of before an install, and of no entry that the log has.
-        let older = retained.oldest_file.is_some() && retained.oldest_file != log.file_of(retained.first);
+        let older = holds_older(log);
         // A snapshot that is being installed is durable before the state says which segments it needs.
         let reached = self.member.shard().is_none_or(|shard| shard.read(|state| state.replay_frontier()) >= frontier);
         (frontier > RaftIndex(0) && (entries || older) && reached && self.is_whole()).then_some(frontier)
@@ -253,6 +252,12 @@ impl Care {
             may_release,
         }
     }
+}
+
+/// Whether a log holds files of before an install, and of no entry that it has.
+pub(super) fn holds_older(log: &GroupLog) -> bool {
+    let retained = log.retained();
+    retained.oldest_file.is_some() && retained.oldest_file != log.file_of(retained.first)
 }
 
 impl Counted {

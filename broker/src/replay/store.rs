@@ -55,7 +55,7 @@ struct Files {
     unsure: HashSet<SegmentId>,
     /// Those that cannot be made any more, with what they were to be made of: it stays until they come from elsewhere.
     given_up: HashMap<SegmentId, Arc<RecMeta>>,
-    /// Not here, and neither is any entry that they hold: the log need not stay for them.
+    /// Not here, or not whole, and no entry that they hold is in the log: that need not stay for them.
     lost: HashSet<SegmentId>,
     /// No longer in the manifest.
     retired: Vec<Arc<RecMeta>>,
@@ -275,20 +275,19 @@ impl RecStore {
         }
     }
 
-    /// No entry of a segment that is not here is in the log either, and nobody else can have it: nothing has to stay for
-    /// its sake.
+    /// No entry of a segment that is not here, or not whole, is in the log: nothing has to stay for its sake.
     pub(crate) fn lose(&self, id: SegmentId) {
         let files = &mut *self.files.lock();
-        if !files.local.contains_key(&id) && files.lost.insert(id) {
+        if !files.is_whole(id) && files.lost.insert(id) {
             files.changes += 1;
         }
     }
 
-    /// The first of `live` that is not here while the log may still hold entries of it (L4): until it is here, the log may
-    /// not go, though Raft does not read it any more.
+    /// The first of `live` that is not here, or not whole, while the log may still hold entries of it (L4): until a whole file
+    /// is here, the log may not go, though Raft does not read it any more. It may be the last good copy.
     pub(crate) fn first_owed<'a>(&self, live: impl IntoIterator<Item = &'a Arc<RecMeta>>) -> Option<SegmentId> {
         let files = self.files.lock();
-        let owed = |id: &SegmentId| !files.local.contains_key(id) && !files.lost.contains(id);
+        let owed = |id: &SegmentId| !files.is_whole(*id) && !files.lost.contains(id);
         live.into_iter().map(|meta| meta.id).find(owed)
     }
 

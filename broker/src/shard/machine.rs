@@ -131,8 +131,9 @@ impl Machine for ShardMachine {
         let state = self.state.read().clone();
         if let Some(id) = self.recs.first_owed(state.manifest().recs()) {
             let shard = self.recs.shard();
-            let message =
-                format!("L4: replay segment {id} of shard {shard} is not here yet, and the log may hold entries of it");
+            let message = format!(
+                "L4: replay segment {id} of shard {shard} is not here, or not whole, and the log may hold entries of it"
+            );
             return Err(Error::new(Code::Unavailable, message));
         }
         Ok(Captured { frontier: state.manifest().replay_frontier(), encode: Box::new(move || state.encode()) })

@@ -276,6 +276,24 @@ fn l4_a_missing_segment_is_owed_until_it_is_here_or_nothing_can_bring_it_back() 
 }
 
 #[test]
+fn l4_a_segment_that_was_found_damaged_is_owed_until_a_whole_copy_is_here_or_the_log_has_none_of_it() {
+    let (disk, store) = store();
+    let (meta, _) = built(&store);
+    store.adopt(Arc::clone(&meta));
+    assert_eq!(store.first_owed([&meta]), None);
+    let path = Path::new("/segments").join(rec_file_name(meta.id));
+    disk.edit(&path, |bytes| bytes[100] ^= 1);
+    store.get(&meta).unwrap().verify().unwrap_err();
+    assert_eq!(store.look_into_suspects().len(), 1);
+    assert_eq!(store.first_owed([&meta]), Some(meta.id), "the log may be the last that has it");
+    store.lose(meta.id);
+    assert_eq!(store.first_owed([&meta]), None);
+    disk.edit(&path, |bytes| bytes[100] ^= 1);
+    store.adopt(Arc::clone(&meta));
+    assert_eq!((store.first_owed([&meta]), store.missing([&meta]).len()), (None, 0));
+}
+
+#[test]
 fn a_start_finds_what_is_there_and_removes_what_no_manifest_names() {
     let (disk, store) = store();
     let [(live, _), (garbage, _), (gone, _)] = [(); 3].map(|()| built(&store));

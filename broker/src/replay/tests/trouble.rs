@@ -160,6 +160,29 @@ async fn l5_a_segment_that_is_found_damaged_while_it_is_read_is_replaced_by_a_wh
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l4_the_log_stays_for_a_damaged_segment_only_while_it_has_entries_of_it() {
+    for has_entries in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let topic = if has_entries { rolled(&dir).await } else { saved(&dir).await };
+        let peer = Directory::copy_of(&dir);
+        let mut node = Node::start_with(&dir, Arc::clone(&peer) as _).await;
+        peer.hide(true);
+        let (store, recs) = (node.shard.recs().clone(), node.recs());
+        flip(&dir);
+        assert!(recs.iter().all(|meta| store.get(meta).unwrap().verify().is_err()));
+        eventually("they are known to be damaged", || store.missing(&recs).len() == recs.len()).await;
+        node.append(topic, 100).await;
+        node.worker.tend().await;
+        assert_eq!(node.worker.snapshot(0).await.is_err(), has_entries, "L4: the log may be the last good copy");
+        peer.hide(false);
+        eventually("whole copies are here", || store.missing(&recs).is_empty()).await;
+        node.worker.snapshot(0).await.unwrap();
+        node.check(topic, 200);
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l5_a_damaged_segment_that_nobody_else_can_have_stays_in_use() {
     let dir = tempfile::tempdir().unwrap();
     saved(&dir).await;
