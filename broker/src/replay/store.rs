@@ -120,6 +120,20 @@ impl Files {
         true
     }
 
+    /// Whether others are asked for a segment, or for one that it is to be made of: that may have left the manifest, so that
+    /// nobody would fetch it any more.
+    fn is_asked(&self, id: SegmentId) -> bool {
+        let mut made = Some(id);
+        while let Some(id) = made {
+            if self.asked.contains(&id) {
+                return true;
+            }
+            let pending = self.expected.iter().find(|pending| pending.meta.id == id);
+            made = pending.and_then(|pending| pending.replaces.as_ref()).map(|source| source.id);
+        }
+        false
+    }
+
     /// What segments are made of that are not here yet.
     fn sources(&self) -> impl Iterator<Item = &Arc<RecMeta>> {
         self.expected.iter().filter_map(|pending| pending.replaces.as_ref()).chain(self.given_up.values())

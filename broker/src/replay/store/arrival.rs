@@ -39,11 +39,11 @@ impl RecStore {
     }
 
     /// The segments among `live` that are to be fetched: those that are not here, damaged ones included, and that nothing
-    /// here can make.
+    /// here can make, as they are or of what could not be made either.
     pub(crate) fn wanted<'a>(&self, live: impl IntoIterator<Item = &'a Arc<RecMeta>>) -> Vec<Arc<RecMeta>> {
         let files = self.files.lock();
-        let is_wanted = |id: &SegmentId| !files.is_whole(*id) && (files.asked.contains(id) || !files.is_expected(*id));
-        live.into_iter().filter(|meta| is_wanted(&meta.id)).cloned().collect()
+        let is_wanted = |id| !files.is_whole(id) && (!files.is_expected(id) || files.is_asked(id));
+        live.into_iter().filter(|meta| is_wanted(meta.id)).cloned().collect()
     }
 
     /// Returns when other segments may be wanted than before.

@@ -356,3 +356,17 @@ fn l4_what_could_not_be_made_is_wanted_of_others_and_still_waited_for() {
     store.adopt(first);
     assert!(!store.is_waiting() && store.wanted(&live).is_empty());
 }
+
+#[test]
+fn l4_a_segment_is_wanted_if_what_it_is_made_of_could_not_be_made() {
+    let (disk, store) = store();
+    let ([old, new], [rolled, replaced], _) = rewritten(&store);
+    let store = store_on(&disk);
+    store.expect(vec![rolled]);
+    store.ask_others(old.id);
+    assert_eq!(store.wanted([&old]), [Arc::clone(&old)]);
+    store.expect(vec![replaced]);
+    assert_eq!(store.wanted([&new]), [Arc::clone(&new)], "what it is made of is in no manifest any more");
+    store.adopt(Arc::clone(&new));
+    assert!(!store.is_waiting() && store.wanted([&new]).is_empty() && store.has_retired());
+}
