@@ -98,7 +98,8 @@ impl Puller {
             if let Err(error) = self.fetch(&meta).await {
                 failed.push((meta.id, error));
             }
-            if failed.len() >= MAX_FAILURES {
+            // Whoever reads a damaged file waits for the next round.
+            if failed.len() >= MAX_FAILURES || self.shard.recs().has_suspects() {
                 break;
             }
         }
@@ -115,6 +116,10 @@ impl Puller {
     async fn fetch(&self, meta: &Arc<RecMeta>) -> Result<(), Error> {
         let recs = self.shard.recs();
         let Some(arrival) = recs.begin(meta) else { return Ok(()) };
+        // From here on, who takes it out of the manifest ends this. What left it before must not come back.
+        if !self.shard.read(|state| state.manifest().recs().iter().any(|live| live.id == meta.id)) {
+            return Ok(());
+        }
         let SegmentSources { peers, way } = &self.sources;
         let bytes = |offset| peers.fetch(self.shard.id(), meta, offset);
         fetch(recs.file_of(meta), Box::new(arrival), way, &self.tasks, bytes).await?;

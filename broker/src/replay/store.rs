@@ -139,11 +139,12 @@ impl Files {
         self.expected.iter().filter_map(|pending| pending.replaces.as_ref()).chain(self.given_up.values())
     }
 
-    /// What a segment replaces goes; its id, if there is one.
+    /// What a segment replaces goes, and need not come if it is on its way; its id, if there is one.
     fn supersede(&mut self, replaced: Option<Arc<RecMeta>>) -> Option<SegmentId> {
-        let id = replaced.as_ref().map(|meta| meta.id);
+        let id = replaced.as_ref()?.id;
+        self.give_up_arrival(id);
         self.retired.extend(replaced);
-        id
+        Some(id)
     }
 }
 

@@ -370,3 +370,18 @@ fn l4_a_segment_is_wanted_if_what_it_is_made_of_could_not_be_made() {
     store.adopt(Arc::clone(&new));
     assert!(!store.is_waiting() && store.wanted([&new]).is_empty() && store.has_retired());
 }
+
+#[test]
+fn a_source_that_comes_when_its_successor_is_here_goes_at_once() {
+    let (disk, store) = store();
+    let ([old, new], [_, replaced], _) = rewritten(&store);
+    let store = store_on(&disk);
+    let arrival = store.begin(&old).unwrap();
+    store.expect(vec![replaced]);
+    store.adopt(Arc::clone(&new));
+    store.unlink_retired();
+    store.adopt(old);
+    drop(arrival);
+    assert_eq!(store.unlink_retired(), 1);
+    assert_eq!(listed(&disk), [rec_file_name(new.id)]);
+}
