@@ -27,13 +27,16 @@ pub(crate) struct Snapshot {
 
 impl Group {
     /// Saves the applied state as it is now, durably, once the log is durable up to there. Entries go on being applied
-    /// meanwhile.
+    /// meanwhile. One that is being received is not waited for: it may need the room that whoever calls this is to free.
     ///
     /// # Errors
     /// [`Code::StorageFull`] and other errors of the disk: the state file before is still there, and the group runs on.
-    /// [`Code::Unavailable`]: nothing is applied yet, a rolled segment is not here yet (L4), or the group has stopped.
+    /// [`Code::Unavailable`]: nothing is applied yet, a rolled segment is not here yet (L4), another snapshot is being taken
+    /// or received, or the group has stopped.
     pub(crate) async fn snapshot(&self) -> Result<Snapshot, Error> {
-        let _one = self.changing_state.lock().await;
+        let shard = self.log.shard();
+        let busy = |_| Error::new(Code::Unavailable, format!("a snapshot of shard {shard} is being taken or received"));
+        let _one = self.changing_state.try_lock().map_err(busy)?;
         let captured = self.raft.with_state_machine(|machine| Box::pin(async move { machine.capture() })).await;
         let captured = captured.map_err(|error| stopped(self.log.shard(), &error))?;
         let nothing = || Error::new(Code::Unavailable, format!("shard {} has applied nothing yet", self.log.shard()));

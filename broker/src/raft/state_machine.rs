@@ -3,6 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
@@ -43,11 +44,13 @@ impl StateMachine {
         Some((self.applied?, self.membership.clone(), self.machine.capture()))
     }
 
-    /// Saves an installed state; waits where there is no room for it, since an error would stop the group.
+    /// Saves an installed state; waits where there is no room for it, since an error would stop the group, until that is
+    /// being stopped.
     async fn save(&self, image: &StateImage) -> io::Result<()> {
+        let stopping = self.snapshots.log().stopping();
         loop {
             match self.snapshots.save(image.clone()).await {
-                Err(error) if error.code == Code::StorageFull => {
+                Err(error) if error.code == Code::StorageFull && !stopping.load(Ordering::Acquire) => {
                     tracing::warn!(shard = %self.shard, %error, "a snapshot waits for room to be saved");
                     tokio::time::sleep(FULL_WAIT).await;
                 }

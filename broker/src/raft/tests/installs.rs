@@ -126,6 +126,9 @@ fn an_install_that_nobody_waits_for_any_more_is_finished_before_the_next_snapsho
         let again = again.map(|message| message.map_err(|error| NoAnswer(error.to_string())));
         let refused = cluster.at(behind).group.receive_state(again.boxed()).await;
         assert_eq!(refused.unwrap_err().code, Code::Overloaded);
+        // Who is to free the log that the install waits for does not wait for the install.
+        let own = timeout(Duration::from_secs(1), cluster.at(behind).group.snapshot()).await;
+        assert_eq!(own.expect("it waits for nothing").unwrap_err().code, Code::Unavailable);
         cluster.at(behind).stall(false);
         let snapshot = cluster.at(leader).group.snapshots.newest().unwrap().last_log_id.unwrap().index;
         cluster.applied(behind, RaftIndex(snapshot)).await;
@@ -135,6 +138,22 @@ fn an_install_that_nobody_waits_for_any_more_is_finished_before_the_next_snapsho
         assert!(staged.iter().all(|path| path.extension().is_none_or(|name| name != "tmp")), "{staged:?}");
         cluster.settle().await;
         cluster.check();
+    });
+}
+
+#[test]
+fn an_install_that_waits_for_room_to_save_its_state_ends_with_the_group() {
+    simulate(async {
+        let (cluster, leader, behind) = behind(11, true).await;
+        cluster.network.isolate(behind);
+        cluster.at(behind).disk.set_fault(|_, path| match path.to_string_lossy().contains(".state") {
+            true => Err(std::io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        });
+        let given_up = timeout(Duration::from_secs(2), install(&cluster, leader, behind)).await;
+        assert!(given_up.is_err(), "it was to wait for room");
+        let stopped = timeout(Duration::from_secs(60), cluster.at(behind).group.stop()).await;
+        stopped.expect("it waits for room no more");
     });
 }
 
