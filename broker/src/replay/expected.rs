@@ -23,8 +23,10 @@ impl Worker {
             let made = self.make(&shard, pending, arrival).await;
             match &made {
                 Ok(()) => self.metrics.rec_written(meta.bytes),
-                Err(error) if is_of_the_device(error.code) => {}
-                Err(_) if of_log => shard.recs().ask_others(meta.id),
+                // There is no room for one from elsewhere either.
+                Err(error) if error.code == Code::StorageFull => {}
+                // What it is made of stays: a device that fails to read it may come to itself, or may not.
+                Err(error) if of_log || is_of_the_device(error.code) => shard.recs().ask_others(meta.id),
                 // The log does not have it: nothing here can make it, and waiting would keep the log for nothing.
                 Err(_) => shard.recs().give_up(meta.id),
             }
@@ -58,7 +60,7 @@ impl Worker {
     }
 }
 
-/// Whether it is this device that cannot take a segment, wherever it comes from.
+/// Whether it is the device that failed, and not what is on it.
 pub(crate) fn is_of_the_device(code: Code) -> bool {
     matches!(code, Code::StorageFull | Code::Io)
 }

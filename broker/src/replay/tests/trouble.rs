@@ -7,7 +7,7 @@ use std::path::Path;
 use stratalog_proto::RaftIndex;
 use stratalog_proto::entry::Command;
 use stratalog_proto::internal;
-use stratalog_storage::simulation::SimDisk;
+use stratalog_storage::simulation::{Op, SimDisk};
 
 use super::fetching::Directory;
 use super::*;
@@ -114,6 +114,34 @@ async fn l4_a_rotten_block_of_a_segment_is_found_before_the_log_goes_that_can_ma
     node.worker.snapshot(0).await.unwrap();
     assert!(node.shard.group().log().retained().first > RaftIndex(1), "the log is let go");
     node.check(topic, 100);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l5_what_a_segment_is_made_of_and_the_device_does_not_read_is_asked_of_others_and_kept() {
+    let (disk, dir) = (SimDisk::seeded(1), tempfile::tempdir().unwrap());
+    let start = || Node::start_on(Arc::new(disk.clone()), &dir, Arc::new(NoSegments));
+    let mut node = start().await;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 60).await;
+    node.worker.roll(0).await.unwrap();
+    let recs = node.recs();
+    node.stop().await;
+    recs.iter().for_each(|meta| disk.remove(&dir.path().join("segments").join(rec_file_name(meta.id))).unwrap());
+
+    let mut node = start().await;
+    disk.set_fault(|op, path| match op == Op::View && path.extension().is_some_and(|name| name == "log") {
+        true => Err(std::io::Error::other("medium error")),
+        false => Ok(()),
+    });
+    node.worker.tend().await;
+    assert_eq!(node.shard.recs().wanted(&recs), recs);
+    assert!(node.shard.recs().is_waiting(), "L4: the log stays");
+    disk.clear_fault();
+    tokio::time::sleep(PAUSE).await;
+    node.worker.tend().await;
+    assert!(!node.shard.recs().is_waiting(), "the device has come to itself");
+    node.check(topic, 60);
     node.stop().await;
 }
 
