@@ -8,7 +8,7 @@ use stratalog_storage::{ErasedOffsets, RecMeta};
 use tokio::sync::{mpsc, oneshot};
 
 use super::build;
-use super::member::Member;
+use super::member::{Member, Step};
 use super::roller::{Roller, Worker};
 use super::steps::blocking;
 
@@ -202,6 +202,11 @@ impl Worker {
                 self.roll_applied(at, last).await?;
             }
             self.snapshot(at).await?;
+            // What is to be gone stays for nobody.
+            if let Some(frontier) = self.cares[at].releasable() {
+                let released = self.let_go(at, frontier).await;
+                self.cares[at].ended(Step::Release, &released);
+            }
             let Some(file) = log.retained().oldest_file.filter(|file| *file < first) else { break };
             if is_led_elsewhere {
                 tracing::warn!(shard = %id, file, "an erasure leaves files of the log to a group that another node leads");

@@ -110,9 +110,14 @@ impl Worker {
     /// Lets go of the log up to the frontier of a snapshot (L4), or later, if another replica needs it now. One that was
     /// installed meanwhile keeps what it needs.
     async fn release_through(&self, at: usize, frontier: RaftIndex) -> Result<(), Error> {
-        if self.stays_for_others(at) {
-            return Ok(());
+        match self.stays_for_others(at) {
+            true => Ok(()),
+            false => self.let_go(at, frontier).await,
         }
+    }
+
+    /// Lets go of the log up to a frontier, whoever needs it: a replica that is being brought up begins again.
+    pub(super) async fn let_go(&self, at: usize, frontier: RaftIndex) -> Result<(), Error> {
         let group = self.cares[at].member.group();
         group.purge(frontier).await?;
         group.log().release(frontier);

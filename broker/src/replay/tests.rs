@@ -34,19 +34,8 @@ async fn l4_a_group_that_nobody_looks_after_keeps_its_log_until_it_is_forgotten(
     let node = Node::start(&dir).await;
     let topic = host(&node.shard, 2).await;
     node.append(topic, 60).await;
-    let (replay, metrics) = (node.worker.options.clone(), node.worker.metrics.clone());
     let logs = Arc::clone(&node.worker.logs);
-    let options = RollerOptions {
-        // It does only what it is asked to.
-        replay: ReplayOptions { interval: Duration::from_secs(3_600), ..replay },
-        lane: node.lane.clone(),
-        logs: Arc::clone(&logs),
-        file_bytes: FILE_BYTES,
-        members: Vec::new(),
-        sources: from(Arc::new(NoSegments)),
-        metrics,
-    };
-    let roller = Roller::start(options);
+    let roller = node.roller(Vec::new());
     // It has let go of what it believes that nobody needs.
     roller.remove(ShardId(9)).await.unwrap();
     let held = node.shard.group().log().retained();
@@ -133,6 +122,20 @@ impl Node {
             metrics: metrics.replay().clone(),
         };
         Self { lane, shard, worker: Worker::new(options, CancellationToken::new()) }
+    }
+
+    /// A roller beside the worker, which does only what it is asked to.
+    fn roller(&self, members: Vec<Member>) -> Roller {
+        let replay = self.worker.options.clone();
+        Roller::start(RollerOptions {
+            replay: ReplayOptions { interval: Duration::from_secs(3_600), ..replay },
+            lane: self.lane.clone(),
+            logs: Arc::clone(&self.worker.logs),
+            file_bytes: FILE_BYTES,
+            members,
+            sources: from(Arc::new(NoSegments)),
+            metrics: self.worker.metrics.clone(),
+        })
     }
 
     /// Appends batches of one record each, one after the other.

@@ -279,6 +279,22 @@ async fn log_that_a_snapshot_on_its_way_needs_stays_as_long_as_there_is_log_to_s
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_does_not_wait_for_a_snapshot_on_its_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(&dir).await;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 60).await;
+    let _on_its_way = node.shard.group().begin_to_send();
+    let roller = node.roller(vec![Member::Shard(node.shard.clone())]);
+    let scrubbed = tokio::time::timeout(Duration::from_secs(30), roller.scrub()).await;
+    scrubbed.expect("it waits for nobody").unwrap();
+    assert!(node.lane.usage().first_file > 1);
+    roller.stop().await;
+    node.check(topic, 60);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entry_that_cannot_be_read_keeps_its_log_and_adds_nothing_to_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut node = Node::start(&dir).await;
