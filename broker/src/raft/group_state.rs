@@ -79,7 +79,9 @@ impl Group {
     /// Counts as sending a snapshot as long as what this gives is held.
     #[cfg(test)]
     pub(crate) fn begin_to_send(&self) -> impl Sized + use<> {
-        self.snapshots.sending().begin()
+        let on_its_way = self.snapshots.sending().begin(stratalog_proto::ReplicaId(2));
+        on_its_way.reach();
+        on_its_way
     }
 
     fn late(&self, what: &str, error: &dyn std::fmt::Display) -> Error {

@@ -183,8 +183,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let error = io::Error::other("only a state file of this replica's own is sent");
             return Err(StreamingError::Unreachable(Unreachable::new(&error)));
         };
-        let _on_its_way = snapshots.sending().begin();
-        let sent = self.peers.send_state(self.route, messages(vote, snapshots));
+        let on_its_way = snapshots.sending().begin(self.route.to);
+        let sent = self.peers.send_state(self.route, on_its_way.counted(messages(vote, snapshots)));
         pin_mut!(cancel);
         let answer = match select(sent, cancel).await {
             Either::Left((answer, _)) => answer,
