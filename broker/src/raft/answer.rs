@@ -11,6 +11,7 @@ use openraft::raft::{
 use openraft::type_config::alias::SnapshotOf;
 use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, ShardId};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +37,7 @@ impl Group {
         let hearing = self.hearing();
         let answer = match Request::decode(message).map_err(|error| malformed(&error))? {
             Request::Append(mut append) => {
-                hearing.admit(&append)?;
+                let said = hearing.admit(&append)?;
                 self.log.make_room(&mut append).await?;
                 let last = append.entries.last().map(|entry| entry.log_id).or(append.prev_log_id);
                 let answer = match self.raft.append_entries(append).await.map_err(stopped)? {
@@ -45,7 +46,7 @@ impl Group {
                     AppendEntriesResponse::Conflict => Answer::Conflict(None),
                     AppendEntriesResponse::HigherVote(vote) => Answer::HigherVote(vote),
                 };
-                hearing.answered(&answer);
+                hearing.answered(&answer, said);
                 answer
             }
             Request::Vote(vote) if !self.may_vote_for(&vote) => Answer::Vote(self.no_vote()),
@@ -66,11 +67,13 @@ impl Group {
     pub(crate) fn answer_all(&self, messages: BoxStream<'static, Message>) -> BoxStream<'static, Result<Bytes, Error>> {
         let (log, shard) = (self.log.clone(), self.log.shard());
         let (admitting, hearing) = (self.hearing(), self.hearing());
+        // When what is to be answered next was said: answers come in the order of the messages, one for each.
+        let (unanswered, mut said) = mpsc::unbounded_channel();
         let refused = Arc::new(OnceLock::new());
         let refusal = Arc::clone(&refused);
         let appends = messages.then(move |message| {
-            let (log, admitting) = (log.clone(), admitting.clone());
-            async move { take_append(&log, &admitting, message).await }
+            let (log, admitting, unanswered) = (log.clone(), admitting.clone(), unanswered.clone());
+            async move { take_append(&log, &admitting, &unanswered, message).await }
         });
         let appends = appends.map(move |taken| taken.map_err(|error| refused.set(error)).ok());
         let appends = appends.take_while(|append| ready(append.is_some())).filter_map(ready);
@@ -81,7 +84,9 @@ impl Group {
                 Ok(Err(StreamAppendError::HigherVote(vote))) => Answer::HigherVote(vote),
                 Err(fatal) => return Err(stopped(shard, &fatal)),
             };
-            hearing.answered(&answer);
+            if let Ok(said) = said.try_recv() {
+                hearing.answered(&answer, said);
+            }
             Ok(answer.encode())
         });
         // Known once the answers have ended, which they do after the messages.
@@ -156,26 +161,27 @@ struct Hearing {
 }
 
 impl Hearing {
-    /// Takes note of what it says, unless it has yet to hear what this replica may have forgotten.
-    fn admit(&self, append: &AppendEntriesRequest<TypeConfig>) -> Result<(), Error> {
+    /// Takes note of what it says, unless it has yet to hear what this replica may have forgotten; when it said so.
+    fn admit(&self, append: &AppendEntriesRequest<TypeConfig>) -> Result<Instant, Error> {
+        let said = Instant::now();
         self.heard.lock().says(append.leader_commit.map_or(0, |id| id.index));
         if !self.log.is_doubted() {
-            return Ok(());
+            return Ok(said);
         }
         if !self.doubt.is_known_to(&append.vote) {
             let message = format!("a replica of shard {} first tells where its log ends", self.log.shard());
             return Err(Error::new(Code::Unavailable, message));
         }
         self.doubt.heard_of(&append.vote, append.leader_commit);
-        Ok(())
+        Ok(said)
     }
 
-    /// What it said was answered: only then is it the leader of the newest term.
-    fn answered(&self, answer: &Answer) {
+    /// What it said then was answered: only now is it the leader of the newest term.
+    fn answered(&self, answer: &Answer, said: Instant) {
         if !matches!(answer, Answer::Appended(_)) {
             return;
         }
-        self.heard.lock().answered(Instant::now());
+        self.heard.lock().answered(said, Instant::now());
         if self.log.is_doubted() && self.doubt.is_reached(own_end(&self.log)) {
             no_more(&self.raft, &self.log, "a leader");
         }
@@ -193,12 +199,16 @@ fn check_runs(shard: ShardId, tasks: &CancellationToken) -> Result<(), Error> {
 async fn take_append(
     log: &GroupLog,
     hearing: &Hearing,
+    unanswered: &mpsc::UnboundedSender<Instant>,
     message: Message,
 ) -> Result<AppendEntriesRequest<TypeConfig>, Error> {
     match Request::decode(message).map_err(|error| malformed(&error))? {
         Request::Append(mut append) => {
-            hearing.admit(&append)?;
-            log.make_room(&mut append).await.map(|()| append)
+            let said = hearing.admit(&append)?;
+            log.make_room(&mut append).await?;
+            // Its receiver is gone once nobody waits for answers.
+            let _ = unanswered.send(said);
+            Ok(append)
         }
         _ => Err(Error::new(Code::InvalidRequest, "something else came among entries")),
     }
