@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{FuturesUnordered, StreamExt};
 use stratalog_proto::NodeId;
 use tokio::time::sleep;
 
@@ -19,15 +20,48 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Has the replicas here stand for election early where the leader is gone for certain.
 pub(crate) async fn miss_leaders(broker: Weak<Broker>) {
+    let mut looks = Looks::default();
     loop {
         let Some(node) = broker.upgrade() else { return };
         let silent = silent(&node);
-        if !silent.is_empty() {
-            let gone = gone(&node, silent.iter().map(|(_, leader)| *leader).collect()).await;
-            stand(silent.iter().filter(|(_, leader)| gone.contains(leader)).map(|(group, _)| group)).await;
-        }
+        silent.iter().for_each(|(_, leader)| looks.look_at(&node, *leader));
         drop(node);
-        sleep(if silent.is_empty() { LOOK_EVERY } else { LOOK_AGAIN }).await;
+        let pause = sleep(if silent.is_empty() { LOOK_EVERY } else { LOOK_AGAIN });
+        tokio::pin!(pause);
+        while let Some(leader) = tokio::select! {
+            () = &mut pause => None,
+            leader = looks.next_gone() => Some(leader),
+        } {
+            stand(silent.iter().filter(|(_, of)| *of == leader).map(|(group, _)| group)).await;
+        }
+    }
+}
+
+/// Looks at nodes, one at each: a node that lets one wait does not hold up those at the others.
+#[derive(Default)]
+struct Looks {
+    under_way: FuturesUnordered<BoxFuture<'static, (NodeId, bool)>>,
+    at: BTreeSet<NodeId>,
+}
+
+impl Looks {
+    /// Looks whether nobody listens at the address of a node, unless that is under way.
+    fn look_at(&mut self, broker: &Broker, node: NodeId) {
+        let Some(transport) = broker.nodes().transport() else { return };
+        if self.at.insert(node) {
+            self.under_way.push(transport.is_gone(node).map(move |gone| (node, gone)).boxed());
+        }
+    }
+
+    /// The next of the nodes of which it turns out that nobody listens there.
+    async fn next_gone(&mut self) -> NodeId {
+        while let Some((node, is_gone)) = self.under_way.next().await {
+            self.at.remove(&node);
+            if is_gone {
+                return node;
+            }
+        }
+        std::future::pending().await
     }
 }
 
@@ -41,13 +75,6 @@ fn silent(broker: &Broker) -> Vec<(Arc<Group>, NodeId)> {
         Some((group, leader))
     });
     silent.collect()
-}
-
-/// Those of the nodes at whose address nobody listens.
-async fn gone(broker: &Broker, nodes: BTreeSet<NodeId>) -> BTreeSet<NodeId> {
-    let Some(transport) = broker.nodes().transport() else { return BTreeSet::new() };
-    let looks = nodes.into_iter().map(|node| async move { transport.is_gone(node).await.then_some(node) });
-    join_all(looks).await.into_iter().flatten().collect()
 }
 
 async fn stand(groups: impl Iterator<Item = &Arc<Group>>) {

@@ -1,6 +1,7 @@
 //! What a group answers to its other replicas.
 
 use std::future::ready;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -136,8 +137,13 @@ impl Group {
     }
 
     fn hearing(&self) -> Hearing {
-        let (heard, doubt) = (Arc::clone(&self.heard), Arc::clone(&self.doubt));
-        Hearing { raft: self.raft.clone(), log: self.log.clone(), heard, doubt }
+        Hearing {
+            raft: self.raft.clone(),
+            log: self.log.clone(),
+            heard: Arc::clone(&self.heard),
+            doubt: Arc::clone(&self.doubt),
+            is_leaving: Arc::clone(&self.is_leaving),
+        }
     }
 
     fn may_vote_for(&self, candidate: &VoteRequest<TypeConfig>) -> bool {
@@ -158,6 +164,7 @@ struct Hearing {
     log: GroupLog,
     heard: Arc<Mutex<Heard>>,
     doubt: Arc<Doubt>,
+    is_leaving: Arc<AtomicBool>,
 }
 
 impl Hearing {
@@ -183,7 +190,7 @@ impl Hearing {
         }
         self.heard.lock().answered(said, Instant::now());
         if self.log.is_doubted() && self.doubt.is_reached(own_end(&self.log)) {
-            no_more(&self.raft, &self.log, "a leader");
+            no_more(&self.raft, &self.log, &self.is_leaving, "a leader");
         }
     }
 }

@@ -18,6 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -29,6 +30,7 @@ use stratalog_storage::sabotage::{Bug, planted};
 use super::group::{Group, Raft};
 use super::log::GroupLog;
 use super::peers::{Peers, Route};
+use super::transfer::stand_again;
 use super::types::{LogId, TypeConfig, Vote, log_id};
 use super::wire::{Answer, Request};
 
@@ -132,7 +134,8 @@ impl Group {
             self.raft.runtime_config().elect(true);
             return;
         }
-        self.spawn(ask_others(self.raft.clone(), self.log.clone(), Arc::clone(&self.doubt), peers));
+        let (log, is_leaving) = (self.log.clone(), Arc::clone(&self.is_leaving));
+        self.spawn(ask_others(self.raft.clone(), log, is_leaving, Arc::clone(&self.doubt), peers));
     }
 }
 
@@ -156,7 +159,7 @@ impl Group {
 }
 
 /// Asks the others until this replica's doubt has gone, one way or the other.
-async fn ask_others(raft: Raft, log: GroupLog, doubt: Arc<Doubt>, peers: Arc<dyn Peers>) {
+async fn ask_others(raft: Raft, log: GroupLog, is_leaving: Arc<AtomicBool>, doubt: Arc<Doubt>, peers: Arc<dyn Peers>) {
     let shard = log.shard();
     tracing::warn!(
         %shard, replica = %log.replica(),
@@ -169,7 +172,7 @@ async fn ask_others(raft: Raft, log: GroupLog, doubt: Arc<Doubt>, peers: Arc<dyn
         let asked = others.into_iter().map(|other| end_of(&log, &*peers, ReplicaId(other)));
         let ends = futures::future::join_all(asked).await.into_iter().flatten().collect();
         if doubt.answered(ends, &voters, own_end(&log)) {
-            no_more(&raft, &log, "the other voters");
+            no_more(&raft, &log, &is_leaving, "the other voters");
             return;
         }
         tokio::time::sleep(ASK_EVERY).await;
@@ -177,9 +180,9 @@ async fn ask_others(raft: Raft, log: GroupLog, doubt: Arc<Doubt>, peers: Arc<dyn
 }
 
 /// The replica votes again, and stands for election.
-pub(super) fn no_more(raft: &Raft, log: &GroupLog, by: &str) {
+pub(super) fn no_more(raft: &Raft, log: &GroupLog, is_leaving: &AtomicBool, by: &str) {
     log.set_doubted(false);
-    raft.runtime_config().elect(true);
+    stand_again(raft, is_leaving);
     let shard: ShardId = log.shard();
     tracing::info!(%shard, replica = %log.replica(), by, "nothing that was acknowledged is lacking: this replica votes again");
 }

@@ -47,7 +47,7 @@ pub(crate) struct Group {
     pub(super) heard: Arc<Mutex<Heard>>,
     pub(super) doubt: Arc<Doubt>,
     /// The node is about to stop.
-    pub(super) is_leaving: AtomicBool,
+    pub(super) is_leaving: Arc<AtomicBool>,
     /// Ends with this.
     pub(super) tasks: CancellationToken,
     _end_tasks: DropGuard,
@@ -100,7 +100,7 @@ impl Group {
             changing_state: Arc::default(),
             heard: Arc::default(),
             doubt: Arc::default(),
-            is_leaving: AtomicBool::new(false),
+            is_leaving: Arc::default(),
             _end_tasks: tasks.clone().drop_guard(),
             tasks,
         };

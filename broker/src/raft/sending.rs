@@ -55,7 +55,10 @@ impl Sending {
 impl OnItsWay {
     /// The messages of the snapshot. The replica counts as reached when the first of them is asked for, which nobody does
     /// without a connection.
-    pub(super) fn counted<T: Send + 'static>(self: &Arc<Self>, messages: BoxStream<'static, T>) -> BoxStream<'static, T> {
+    pub(super) fn counted<T: Send + 'static>(
+        self: &Arc<Self>,
+        messages: BoxStream<'static, T>,
+    ) -> BoxStream<'static, T> {
         // Whoever carries them may hold them longer than anybody waits for the answer.
         let this: Weak<Self> = Arc::downgrade(self);
         let counted = async move {

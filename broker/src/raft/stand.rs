@@ -28,12 +28,13 @@ impl Group {
     }
 
     /// Stands for election if the leader's lease is over and it is this replica's turn. A leader that others still hear of is
-    /// not disturbed: they are asked first whether they would vote. Does nothing on a replica that may not vote.
+    /// not disturbed: they are asked first whether they would vote. Does nothing on a replica that
+    /// [may not lead](Self::may_lead).
     ///
     /// # Errors
     /// [`Code::Unavailable`](stratalog_proto::Code::Unavailable): the group has stopped.
     pub(crate) async fn stand(&self) -> Result<(), Error> {
-        let Some(leader) = self.silent_leader().filter(|_| !self.log.is_doubted()) else { return Ok(()) };
+        let Some(leader) = self.silent_leader().filter(|_| self.may_lead()) else { return Ok(()) };
         let voters: Vec<ReplicaId> = self.members().voters.into_iter().filter(|voter| *voter != leader).collect();
         let Some(turn) = turn(&voters, self.log.replica(), self.log.shard().0) else { return Ok(()) };
         let waited = Timing::default().election.end + TURN * turn;

@@ -1,6 +1,6 @@
 //! Leadership that is handed over while all goes well, so that nobody waits for an election.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::Instant;
@@ -8,7 +8,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
 use stratalog_proto::{Code, Error, ReplicaId};
 
-use super::group::Group;
+use super::group::{Group, Raft};
 use super::types::TypeConfig;
 
 /// How long another replica may take to lead.
@@ -108,7 +108,7 @@ impl Group {
         self.raft.runtime_config().elect(false);
     }
 
-    /// Whether leadership may be handed to this replica: it may vote, its node stays, and its disk takes writes.
+    /// Whether leadership may be handed to this replica, or it may stand early: it may vote, its node stays, and its disk takes writes.
     pub(crate) fn may_lead(&self) -> bool {
         !self.log.is_doubted() && !self.is_leaving.load(Ordering::Acquire) && !self.log.stalls().any()
     }
@@ -120,5 +120,14 @@ impl Group {
         }
         let taken = self.raft.handle_transfer_leader(request).await.map_err(|error| self.stopped(&error))?;
         Ok(taken.inspect_err(|error| tracing::info!(shard = %self.log.shard(), %error, "does not lead")).is_ok())
+    }
+}
+
+/// A replica stands for election again, unless its node is about to stop.
+pub(super) fn stand_again(raft: &Raft, is_leaving: &AtomicBool) {
+    raft.runtime_config().elect(true);
+    // In this order nobody who leaves meanwhile is overruled.
+    if is_leaving.load(Ordering::Acquire) {
+        raft.runtime_config().elect(false);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use stratalog_proto::{Code, Error};
+use stratalog_storage::RecMeta;
 
 use super::build;
 use super::member::{Step, holds_older};
