@@ -73,6 +73,26 @@ async fn l1_two_nodes_that_are_told_to_begin_at_once_begin_one_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l1_a_node_begins_no_cluster_beside_one_that_it_let_begin_and_does_not_name() {
+    let (asked, asks) = (Node::new(&[]), Node::new(&[]));
+    let join = vec![asked.address.clone()];
+    let nodes = [asked, asks].map(|node| Node { join: join.clone(), ..node });
+    let formings =
+        [Forming::start(nodes[0].options()).await.unwrap(), Forming::start(nodes[1].options()).await.unwrap()];
+    let begun = futures::future::join_all(formings.iter().map(|forming| forming.init(0, 0, false))).await;
+    assert_eq!(begun.iter().filter(|begun| begun.is_ok()).count(), 1, "{begun:?}");
+    let brokers = [formings[0].formed().await.unwrap(), formings[1].formed().await.unwrap()];
+    until("both nodes", || async {
+        let status = brokers[1].cluster_status().await.map_err(|error| error.to_string())?;
+        check(status.nodes.len() == 2, status)
+    })
+    .await;
+    for broker in brokers {
+        broker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wiped_node_is_refused_under_its_old_id() {
     let nodes = three();
     let first = nodes[0].start().await;

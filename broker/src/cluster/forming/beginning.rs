@@ -1,8 +1,9 @@
 //! Who begins a cluster, where several nodes are told to at once.
 //!
-//! A node that is to begin one says so to all nodes without a cluster that it knows, and each of them lets one node begin at
-//! a time. Of two that begin together, the one with the smaller incarnation goes on: it refuses the other one, which has
-//! said nothing to it before, and the other one lets it.
+//! A node that is to begin one claims that, says so to all nodes without a cluster that it knows, and decides. Each of them
+//! lets one node begin at a time. Of two that begin together, the one with the smaller incarnation goes on: it refuses the
+//! other one, which has said nothing to it before; the other one lets it, and its own claim is over. Once a node has decided
+//! it lets nobody.
 
 use std::time::{Duration, Instant};
 
@@ -21,13 +22,23 @@ pub(super) struct Beginning {
 
 #[derive(Default)]
 struct Known {
-    /// This node is about to begin a cluster.
-    is_own: bool,
+    own: Own,
     /// The node that was let begin, and when.
     other: Option<(Uuid, Instant)>,
 }
 
-/// This node is about to begin a cluster, for as long as it is held.
+/// What this node itself is about to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Own {
+    #[default]
+    Nothing,
+    /// To begin a cluster, unless others are against it.
+    Claimed,
+    /// It begins one. For as long as the process runs: what it wrote of one may count, even if that failed.
+    Decided,
+}
+
+/// This node is about to begin a cluster, for as long as it is held, or until another one was let.
 pub(super) struct Claim<'a>(&'a Beginning);
 
 impl Beginning {
@@ -45,23 +56,44 @@ impl Beginning {
         match known.let_begin(now) {
             Some(other) => Err(begins(other)),
             None => {
-                known.is_own = true;
+                if known.own == Own::Nothing {
+                    known.own = Own::Claimed;
+                }
                 Ok(Claim(self))
             }
         }
     }
 
-    /// Another node is about to.
+    /// Another node is about to. If it goes before this one, this one's claim is over.
     ///
     /// # Errors
-    /// [`Code::Conflict`]: this one is, or let a third one, and goes before it.
+    /// [`Code::Conflict`]: this one has decided, or it is about to, or let a third one, and goes before it.
     pub(super) fn allow(&self, other: Uuid, now: Instant) -> Result<(), Error> {
         let mut known = self.known.lock();
-        let rival = if known.is_own { Some(self.own) } else { known.let_begin(now) };
+        let rival = match known.own {
+            Own::Decided => return Err(begins(self.own)),
+            Own::Claimed => Some(self.own),
+            Own::Nothing => known.let_begin(now),
+        };
         if let Some(rival) = rival.filter(|rival| *rival < other) {
             return Err(begins(rival));
         }
-        known.other = Some((other, now));
+        (known.own, known.other) = (Own::Nothing, Some((other, now)));
+        Ok(())
+    }
+}
+
+impl Claim<'_> {
+    /// Nobody is against it: this node lets no other one begin from now on.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`]: it let another one meanwhile.
+    pub(super) fn decide(self) -> Result<(), Error> {
+        let mut known = self.0.known.lock();
+        if known.own == Own::Nothing {
+            return Err(begins(known.other.map_or(self.0.own, |(other, _)| other)));
+        }
+        known.own = Own::Decided;
         Ok(())
     }
 }
@@ -75,7 +107,10 @@ impl Known {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.0.known.lock().is_own = false;
+        let mut known = self.0.known.lock();
+        if known.own == Own::Claimed {
+            known.own = Own::Nothing;
+        }
     }
 }
 
@@ -92,36 +127,52 @@ mod tests {
         Uuid::from_u128(id)
     }
 
-    /// Whether each of two nodes begins, if each claims and asks the other one in this order of steps.
-    fn begun(order: &[(usize, bool)]) -> [bool; 2] {
+    /// How many of two nodes begin, if `asks` of them know the other one, and each claims, asks it, and decides. The bits of
+    /// `order` say whose turn it is.
+    fn begun(asks: [bool; 2], order: u32) -> usize {
         let (nodes, now) = ([Beginning::new(id(1)), Beginning::new(id(2))], Instant::now());
-        let (mut claims, mut begins) = ([None, None], [false; 2]);
-        for (node, asks) in order {
-            match asks {
-                false => claims[*node] = nodes[*node].claim(now).ok(),
-                true => {
-                    begins[*node] = claims[*node].is_some() && nodes[1 - *node].allow(nodes[*node].own, now).is_ok()
+        let (mut claims, mut steps, mut begun) = ([None, None], [0; 2], 0);
+        for turn in 0..6 {
+            let node = (order >> turn & 1) as usize;
+            let claim = claims[node].take();
+            claims[node] = match steps[node] {
+                0 => nodes[node].claim(now).ok(),
+                1 => claim.filter(|_| !asks[node] || nodes[1 - node].allow(nodes[node].own, now).is_ok()),
+                _ => {
+                    begun += usize::from(claim.is_some_and(|claim| claim.decide().is_ok()));
+                    None
                 }
-            }
+            };
+            steps[node] += 1;
         }
-        begins
+        begun
     }
 
     #[test]
-    fn l1_of_two_nodes_that_begin_a_cluster_one_does_whatever_the_order() {
-        let (claim, ask) = (false, true);
-        for one in [0, 1] {
-            let other = 1 - one;
-            let mut alone = [false; 2];
-            alone[one] = true;
-            assert_eq!(begun(&[(one, claim), (one, ask), (other, claim), (other, ask)]), alone, "the first");
-            for order in [
-                [(one, claim), (other, claim), (one, ask), (other, ask)],
-                [(one, claim), (other, claim), (other, ask), (one, ask)],
-            ] {
-                assert_eq!(begun(&order), [true, false], "the smaller one: {order:?}");
+    fn l1_of_two_nodes_of_which_one_knows_the_other_one_begins_a_cluster_whatever_the_order() {
+        for asks in [[true, true], [true, false], [false, true]] {
+            for order in (0..64_u32).filter(|order| order.count_ones() == 3) {
+                assert_eq!(begun(asks, order), 1, "who asks: {asks:?}, in the order {order:06b}");
             }
         }
+    }
+
+    #[test]
+    fn l1_a_node_that_has_decided_lets_nobody_however_long_it_takes() {
+        let (node, now) = (Beginning::new(id(5)), Instant::now());
+        node.claim(now).unwrap().decide().unwrap();
+        for later in [Duration::ZERO, TURN, 100 * TURN] {
+            assert_eq!(node.allow(id(1), now + later).unwrap_err().code, Code::Conflict);
+        }
+        node.claim(now + TURN).unwrap().decide().expect("what failed is tried again");
+    }
+
+    #[test]
+    fn l1_a_claim_that_took_longer_than_its_turn_is_over_once_another_node_was_let() {
+        let (slow, now) = (Beginning::new(id(5)), Instant::now());
+        let claim = slow.claim(now).unwrap();
+        slow.allow(id(3), now + TURN).unwrap();
+        assert_eq!(claim.decide().unwrap_err().code, Code::Conflict);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use prost::Message;
 use stratalog_proto::internal::InviteRequest;
 use stratalog_proto::{Code, Error};
-use stratalog_transport::{Frame, Frames, Method, Peer, PeerService};
+use stratalog_transport::{Frame, Frames, Identity, Method, Peer, PeerService};
 
 use super::Forming;
 
@@ -27,7 +27,10 @@ impl Desk {
 impl PeerService for Desk {
     async fn call(&self, from: Peer, method: Method, frame: Frame) -> Result<Frame, Error> {
         match method {
-            Method::Begin => self.forming()?.let_begin(from.identity.incarnation).map(|()| Frame::default()),
+            Method::Begin => {
+                let Identity { incarnation, peer_address, .. } = from.identity;
+                self.forming()?.let_begin(incarnation, &peer_address).map(|()| Frame::default())
+            }
             Method::Invite => {
                 let malformed =
                     |error| Error::new(Code::InvalidRequest, format!("an invitation cannot be read: {error}"));

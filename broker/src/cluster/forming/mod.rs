@@ -157,8 +157,9 @@ impl Forming {
         if let Some(identity) = &*self.formed.borrow() {
             return Err(belongs_already(identity));
         }
-        let _claim = self.beginning.claim(Instant::now())?;
+        let claim = self.beginning.claim(Instant::now())?;
         seeds::check_no_cluster(self, alone).await?;
+        claim.decide()?;
         self.begin(shards, replication).await
     }
 
@@ -184,15 +185,18 @@ impl Forming {
         .await
     }
 
-    /// Another node without a cluster is about to begin one.
+    /// Another node without a cluster, which is reached at an address, is about to begin one. This node asks it from then on:
+    /// it joins that cluster, and begins none beside it, however long the other one takes.
     ///
     /// # Errors
-    /// [`Code::WrongCluster`]: this one belongs to one by now; [`Code::Conflict`]: this one, or another, was faster.
-    fn let_begin(&self, other: Uuid) -> Result<(), Error> {
-        match &*self.formed.borrow() {
-            Some(identity) => Err(belongs_already(identity)),
-            None => self.beginning.allow(other, Instant::now()),
+    /// [`Code::WrongCluster`]: this one belongs to one by now; [`Code::Conflict`]: this one, or another, was faster;
+    /// [`Code::InvalidConfig`], [`Code::InvalidRequest`]: its address is none, or one too many.
+    fn let_begin(&self, other: Uuid, address: &str) -> Result<(), Error> {
+        if let Some(identity) = &*self.formed.borrow() {
+            return Err(belongs_already(identity));
         }
+        self.add_seeds(&[address.to_owned()])?;
+        self.beginning.allow(other, Instant::now())
     }
 
     /// Gives the directory the identity of a new cluster's first node. `deciding` is held.
