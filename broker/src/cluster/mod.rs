@@ -10,6 +10,7 @@ mod greet;
 mod heard;
 mod hosts;
 mod keeper;
+mod lacking;
 mod leave;
 mod loops;
 mod members;

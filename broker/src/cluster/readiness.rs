@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prost::Message;
-use stratalog_proto::internal::{ReadIndexAnswer, ReadIndexRequest, ReplicaState};
-use stratalog_proto::{Code, Error, RaftIndex, ReplicaId, SegmentId, ShardId};
+use stratalog_proto::internal::{ReadIndexAnswer, ReadIndexRequest};
+use stratalog_proto::{Code, Error, NodeId, RaftIndex, ReplicaId, SegmentId, ShardId};
 use stratalog_transport::{Frame, Method};
 
+use super::lacking::{Whereabouts, whereabouts};
 use crate::broker::{Broker, META};
-use crate::meta::{ClusterView, Role, named};
+use crate::meta::{ClusterView, Placement, Role, named};
 use crate::raft::Group;
 use crate::shard::Shard;
 
@@ -22,6 +23,8 @@ const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(1);
 const ASK_WAIT: Duration = Duration::from_secs(2);
 /// A leader of the metadata that was not heard of for so long may be gone.
 const SILENCE: Duration = Duration::from_secs(10);
+/// How long a voter that does not say what it has is waited for. It may never come back.
+const ANSWER_WAIT: Duration = Duration::from_secs(30);
 
 /// What is known of it.
 #[derive(Default)]
@@ -69,31 +72,63 @@ impl Readiness {
         is_news
     }
 
-    /// What a look found. One that was to see the node catch up says nothing if somebody else has seen it meanwhile.
-    fn note(&self, looked: Result<(), Error>, catches_up: bool) {
+    /// What a look found. One that was to see the node catch up says nothing if somebody else has seen it meanwhile; a doubt
+    /// takes nothing back from a node that has caught up.
+    fn note(&self, looked: Result<(), Gap>, catches_up: bool) {
         let mut known = self.0.lock();
-        if catches_up != known.is_caught_up {
-            (known.is_caught_up, known.missing) = (!catches_up || looked.is_ok(), looked.err());
+        if catches_up == known.is_caught_up {
+            return;
+        }
+        match looked {
+            Ok(()) => (known.is_caught_up, known.missing) = (true, None),
+            Err(Gap::Doubtful(_)) if !catches_up => {}
+            Err(Gap::Missing(error) | Gap::Doubtful(error)) => known.missing = Some(error),
         }
     }
 }
 
+/// Why a look did not find all.
+#[derive(Debug)]
+enum Gap {
+    /// This is missing.
+    Missing(Error),
+    /// Nobody has said yet whether it is.
+    Doubtful(Error),
+}
+
+impl From<Error> for Gap {
+    fn from(error: Error) -> Self {
+        Gap::Missing(error)
+    }
+}
+
 /// What a node that was started has to come to. It is fixed when it is seen first: what is written meanwhile keeps nobody
-/// waiting.
+/// waiting. And for how long it is in doubt.
 #[derive(Default)]
 struct Targets {
     /// What was committed of each group.
     applied: BTreeMap<ShardId, RaftIndex>,
     /// The files that were missing of each shard.
     segments: BTreeMap<ShardId, HashSet<SegmentId>>,
+    /// Since when nobody says whether what a shard lacks can be had.
+    doubts: BTreeMap<ShardId, Instant>,
 }
 
 impl Targets {
-    /// How many files that were missing when it was asked first are missing still.
-    fn still_missing(&mut self, shard: ShardId, missing: impl Iterator<Item = SegmentId>) -> usize {
-        let missing: HashSet<SegmentId> = missing.collect();
-        let first = self.segments.entry(shard).or_insert_with(|| missing.clone());
-        first.intersection(&missing).count()
+    /// Of the files that are missing, replay and column segments, those that were missing when it was asked first.
+    fn still_missing(&mut self, shard: ShardId, missing: [Vec<SegmentId>; 2]) -> [Vec<SegmentId>; 2] {
+        let first = self.segments.entry(shard).or_insert_with(|| missing.iter().flatten().copied().collect());
+        missing.map(|ids| ids.into_iter().filter(|id| first.contains(id)).collect())
+    }
+
+    /// Whether it is waited for somebody who says where what a shard lacks can be had.
+    fn is_in_doubt(&mut self, shard: ShardId, found: Whereabouts, now: Instant) -> bool {
+        if found != Whereabouts::Unknown {
+            self.doubts.remove(&shard);
+            return false;
+        }
+        let since = *self.doubts.entry(shard).or_insert(now);
+        now.saturating_duration_since(since) < ANSWER_WAIT
     }
 }
 
@@ -105,7 +140,7 @@ pub(crate) async fn watch_readiness(broker: Weak<Broker>) {
     loop {
         let Some(node) = broker.upgrade() else { return };
         let catches_up = !node.readiness().is_caught_up();
-        let looked = if catches_up { look(&node, &mut targets).await } else { look_again(&node).await };
+        let looked = if catches_up { look(&node, &mut targets).await } else { look_again(&node, &mut targets).await };
         node.readiness().note(looked, catches_up);
         drop(node);
         tokio::time::sleep(if catches_up { LOOK_EVERY } else { LOOK_AGAIN_EVERY }).await;
@@ -134,29 +169,40 @@ pub(crate) fn check_heard(broker: &Broker) -> Result<(), Error> {
     Ok(())
 }
 
-async fn look(broker: &Broker, targets: &mut Targets) -> Result<(), Error> {
+async fn look(broker: &Broker, targets: &mut Targets) -> Result<(), Gap> {
     check_heard(broker)?;
     reached(broker, META, broker.meta().group(), broker.meta().applied(), targets).await?;
     let view = broker.nodes().view();
+    let mut whole = Ok(());
     for (id, replica) in voting_here(broker, &view) {
         let shard = running(broker, id, replica)?;
         reached(broker, id, shard.group(), shard.applied(), targets).await?;
-        let columns = broker.rows().missing(id);
-        let missing = lacking(&shard).into_iter().chain(columns.iter().map(|meta| meta.id));
-        let missing = targets.still_missing(id, missing);
-        check_whole(broker, &view, &shard, missing).await?;
+        let columns = broker.rows().missing(id).iter().map(|meta| meta.id).collect();
+        let missing = targets.still_missing(id, [lacking(&shard), columns]);
+        whole = gravest(whole, check_whole(broker, &view, &shard, missing, targets).await)?;
     }
-    broker.rows().check_rebuilt()
+    broker.rows().check_rebuilt()?;
+    whole
 }
 
 /// Column segments do not count any more: they come and go all the time, and are fetched in the background.
-async fn look_again(broker: &Broker) -> Result<(), Error> {
+async fn look_again(broker: &Broker, targets: &mut Targets) -> Result<(), Gap> {
     let view = broker.nodes().view();
+    let mut whole = Ok(());
     for (id, replica) in voting_here(broker, &view) {
         let shard = running(broker, id, replica)?;
-        check_whole(broker, &view, &shard, lacking(&shard).len()).await?;
+        let missing = [lacking(&shard), Vec::new()];
+        whole = gravest(whole, check_whole(broker, &view, &shard, missing, targets).await)?;
     }
-    Ok(())
+    whole
+}
+
+/// Two looks as one: what is missing ends it, what is in doubt is kept.
+fn gravest(before: Result<(), Gap>, looked: Result<(), Gap>) -> Result<Result<(), Gap>, Gap> {
+    match looked {
+        Err(Gap::Missing(error)) => Err(Gap::Missing(error)),
+        doubtful => Ok(before.and(doubtful)),
+    }
 }
 
 /// The replicas that the metadata gives to this node, and that are to vote. One that is joining serves nobody, and may have
@@ -181,27 +227,38 @@ fn lacking(shard: &Shard) -> Vec<SegmentId> {
     shard.recs().lacking(manifest.recs()).iter().map(|meta| meta.id).collect()
 }
 
-/// Whether a replica that lacks so many files has all that another one could give it. What every replica has lost is a
-/// trouble of the shard, and none of this node.
-async fn check_whole(broker: &Broker, view: &ClusterView, shard: &Shard, lacking: usize) -> Result<(), Error> {
-    let me = broker.nodes().me();
-    let Some(placement) = view.shards.get(&shard.id()).filter(|_| lacking > 0) else { return Ok(()) };
-    let others = placement.voter_nodes().filter(|node| *node != me).map(|node| (node, vec![shard.id().0]));
-    let states = broker.ask_states(others.collect(), ASK_WAIT).await;
+/// Whether a replica that lacks files, replay and column segments, has all that another one could give it. What every replica
+/// has lost is a trouble of the shard, and none of this node.
+async fn check_whole(
+    broker: &Broker,
+    view: &ClusterView,
+    shard: &Shard,
+    missing: [Vec<SegmentId>; 2],
+    targets: &mut Targets,
+) -> Result<(), Gap> {
+    let (id, me, [replays, columns]) = (shard.id(), broker.nodes().me(), missing);
+    let lacks = !replays.is_empty() || !columns.is_empty();
+    let placement = view.shards.get(&id).filter(|_| lacks);
+    let others: Vec<NodeId> =
+        placement.into_iter().flat_map(Placement::voter_nodes).filter(|node| *node != me).collect();
+    let states = broker.ask_states(others.iter().map(|node| (*node, vec![id.0])).collect(), ASK_WAIT).await;
+    let answers: Vec<_> = others.iter().map(|node| states.get(id, *node)).collect();
     let frontier = shard.read(|state| state.replay_frontier());
-    let others = states.of_shard(shard.id()).map(|(_, state)| state);
-    let Some(fewest) = fewest_lacking(others, frontier).filter(|fewest| (*fewest as usize) < lacking) else {
-        return Ok(());
-    };
-    let more = lacking - fewest as usize;
-    let message =
-        format!("shard {} lacks {more} segments here that are still to be copied from other nodes", shard.id());
-    Err(Error::new(Code::Unavailable, message))
-}
-
-/// The fewest files that a replica lacks which is as far as `frontier`; `None` if there is no such replica.
-fn fewest_lacking<'a>(others: impl Iterator<Item = &'a ReplicaState>, frontier: RaftIndex) -> Option<u64> {
-    others.filter(|state| state.applied >= frontier.0.max(1)).map(|state| state.missing_segments).min()
+    let found = whereabouts(&replays, columns.len(), &answers, frontier.0);
+    let unsure = targets.is_in_doubt(id, found, Instant::now());
+    let gap = |message| Error::new(Code::Unavailable, message);
+    match found {
+        Whereabouts::Elsewhere(files) => Err(Gap::Missing(gap(format!(
+            "shard {id} lacks {files} segments here that are still to be copied from other nodes"
+        )))),
+        Whereabouts::Unknown if unsure => {
+            let files = replays.len() + columns.len();
+            Err(Gap::Doubtful(gap(format!(
+                "shard {id} lacks {files} segments here, and not every other node has said whether it has them"
+            ))))
+        }
+        Whereabouts::Unknown | Whereabouts::Nowhere => Ok(()),
+    }
 }
 
 /// Whether a replica has applied what its leader had committed when it was asked first.
@@ -250,8 +307,12 @@ async fn committed(broker: &Broker, shard: ShardId, group: &Group) -> Result<Raf
 mod tests {
     use super::*;
 
-    fn behind() -> Result<(), Error> {
-        Err(Error::new(Code::Unavailable, "behind"))
+    fn behind() -> Result<(), Gap> {
+        Err(Gap::Missing(Error::new(Code::Unavailable, "behind")))
+    }
+
+    fn doubtful() -> Result<(), Gap> {
+        Err(Gap::Doubtful(Error::new(Code::Unavailable, "nobody says")))
     }
 
     #[test]
@@ -277,20 +338,45 @@ mod tests {
     }
 
     #[test]
-    fn a_node_waits_for_the_files_that_it_missed_first_and_for_no_later_ones() {
-        let (mut targets, shard) = (Targets::default(), ShardId(1));
-        let [first, second, later] = [(); 3].map(|()| SegmentId::new());
-        assert_eq!(targets.still_missing(shard, [first, second].into_iter()), 2);
-        assert_eq!(targets.still_missing(shard, [second, later].into_iter()), 1);
-        assert_eq!(targets.still_missing(shard, [later].into_iter()), 0);
+    fn a_doubt_keeps_a_node_from_being_ready_and_takes_nothing_back() {
+        let readiness = Readiness::default();
+        readiness.note(doubtful(), true);
+        assert_eq!(readiness.check().unwrap_err().message, "nobody says");
+        readiness.set_caught_up();
+        readiness.note(doubtful(), false);
+        assert!(readiness.check().is_ok());
+        readiness.note(behind(), false);
+        readiness.note(doubtful(), false);
+        assert_eq!(readiness.check().unwrap_err().message, "behind", "that was not taken back either");
     }
 
     #[test]
-    fn what_every_replica_lacks_is_not_waited_for() {
-        let state = |applied, missing_segments| ReplicaState { applied, missing_segments, ..ReplicaState::default() };
-        let fewest = |states: &[ReplicaState]| fewest_lacking(states.iter(), RaftIndex(10));
-        assert_eq!(fewest(&[state(20, 2), state(10, 1)]), Some(1));
-        assert_eq!(fewest(&[state(9, 0), state(20, 2)]), Some(2), "one that is behind knows of no segments");
-        assert_eq!(fewest(&[]), None);
+    fn what_is_missing_counts_more_than_what_is_in_doubt() {
+        assert!(matches!(gravest(doubtful(), behind()), Err(Gap::Missing(_))));
+        assert!(matches!(gravest(doubtful(), Ok(())), Ok(Err(Gap::Doubtful(_)))));
+        assert!(matches!(gravest(Ok(()), doubtful()), Ok(Err(Gap::Doubtful(_)))));
+        assert!(matches!(gravest(Ok(()), Ok(())), Ok(Ok(()))));
+    }
+
+    #[test]
+    fn a_voter_that_never_answers_keeps_nobody_out_for_ever() {
+        let (mut targets, shard, now) = (Targets::default(), ShardId(1), Instant::now());
+        assert!(targets.is_in_doubt(shard, Whereabouts::Unknown, now));
+        assert!(targets.is_in_doubt(shard, Whereabouts::Unknown, now + ANSWER_WAIT / 2));
+        assert!(!targets.is_in_doubt(shard, Whereabouts::Unknown, now + ANSWER_WAIT));
+        assert!(!targets.is_in_doubt(shard, Whereabouts::Nowhere, now + ANSWER_WAIT));
+        assert!(targets.is_in_doubt(shard, Whereabouts::Unknown, now + ANSWER_WAIT), "a new one begins");
+    }
+
+    #[test]
+    fn a_node_waits_for_the_files_that_it_missed_first_and_for_no_later_ones() {
+        let (mut targets, shard) = (Targets::default(), ShardId(1));
+        let [first, second, later] = [(); 3].map(|()| SegmentId::new());
+        let mut still = |replays: &[SegmentId], columns: &[SegmentId]| {
+            targets.still_missing(shard, [replays.to_vec(), columns.to_vec()])
+        };
+        assert_eq!(still(&[first], &[second]), [vec![first], vec![second]]);
+        assert_eq!(still(&[later], &[second]), [vec![], vec![second]]);
+        assert_eq!(still(&[later], &[]), [vec![], vec![]]);
     }
 }

@@ -2,9 +2,10 @@
 //! voting, and out again.
 //!
 //! A replica that joins follows the log without a vote, gets the segments that it lacks, and gets its vote only when it
-//! lacks nothing (L4). One that leaves goes when all that join have joined, and when most of those that stay lack nothing:
-//! a voter that was away may have votes to give and no copy (L1). The group itself is the truth about who votes; the
-//! metadata is told afterwards, and told again by the next leader if that was lost.
+//! lacks nothing (L4). One that leaves goes when all that join have joined, and when most of those that stay have every
+//! record: a voter that was away may have votes to give and no copy (L1). What no member has is waited for by nobody. The
+//! group itself is the truth about who votes; the metadata is told afterwards, and told again by the next leader if that
+//! was lost.
 
 mod step;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use stratalog_proto::{Code, Error, NodeId, ReplicaId, ShardId, internal};
 use tokio_util::sync::CancellationToken;
 
 use self::step::{Facts, Step};
+use super::lacking::{Holders, holders};
 use super::states::States;
 use crate::broker::Broker;
 use crate::meta::{ClusterView, Placement, ReplicaView, Role, joining_now};
@@ -90,8 +92,7 @@ fn unsettled(broker: &Broker, view: &ClusterView) -> Vec<Unsettled> {
         let (members, placement, next_replica) = (group.members(), placement.clone(), view.next_replica);
         Some(Unsettled { shard: *shard, group, members, placement, next_replica, waiting })
     });
-    let nobody = BTreeSet::new();
-    led.filter(|group| !group.facts(&nobody, &nobody).is_settled()).collect()
+    led.filter(|group| !group.facts(&Holders::default(), &BTreeSet::new()).is_settled()).collect()
 }
 
 /// The nodes with members of the groups, each with its shards: who gets a vote, and who may do without another one, is seen
@@ -108,20 +109,23 @@ fn nodes_of(leader: NodeId, groups: &[Unsettled]) -> BTreeMap<NodeId, Vec<u32>> 
 }
 
 impl Unsettled {
-    fn facts<'a>(&'a self, complete: &'a BTreeSet<ReplicaId>, healthy: &'a BTreeSet<ReplicaId>) -> Facts<'a> {
+    fn facts<'a>(&'a self, holders: &'a Holders, healthy: &'a BTreeSet<ReplicaId>) -> Facts<'a> {
         let (own, members, placement) = (self.group.log().replica(), &self.members, &self.placement);
         let (next_replica, waiting) = (self.next_replica, &self.waiting);
-        Facts { shard: self.shard, own, placement, next_replica, waiting, members, complete, healthy }
+        let Holders { complete, whole } = holders;
+        Facts { shard: self.shard, own, placement, next_replica, waiting, members, complete, whole, healthy }
     }
 
-    /// Replicas that hold every segment of a manifest that is as new as what their leader's log begins with.
-    fn complete(&self, states: &States, me: NodeId) -> BTreeSet<ReplicaId> {
+    /// Which replicas have what, of a manifest that is as new as what their leader's log begins with. A voter that the
+    /// metadata names no more was given up, and is not waited for.
+    fn holders(&self, states: &States, me: NodeId) -> Holders {
         let frontier = states.get(self.shard, me).map_or(0, |own| own.replay_frontier);
-        let is_complete = |(replica, view): &(&ReplicaId, &ReplicaView)| {
-            let state = states.get(self.shard, view.node).filter(|state| state.replica == replica.0);
-            state.is_some_and(|state| state.missing_segments == 0 && state.applied >= frontier.max(1))
+        let answer = |(replica, view): (&ReplicaId, &ReplicaView)| {
+            (*replica, states.get(self.shard, view.node).filter(|state| state.replica == replica.0))
         };
-        self.placement.replicas.iter().filter(is_complete).map(|(replica, _)| *replica).collect()
+        let answers: BTreeMap<_, _> = self.placement.replicas.iter().map(answer).collect();
+        let voters = self.members.voters.iter().copied().filter(|voter| answers.contains_key(voter)).collect();
+        holders(&answers, &voters, frontier)
     }
 
     /// Voters that answered a short while ago, and whose nodes neither stop nor wait for their disks.
@@ -133,8 +137,8 @@ impl Unsettled {
 }
 
 async fn advance(broker: &Broker, group: Unsettled, states: &States) {
-    let (complete, healthy) = (group.complete(states, broker.nodes().me()), group.healthy(states));
-    let Some(step) = group.facts(&complete, &healthy).next_step() else { return };
+    let (holders, healthy) = (group.holders(states, broker.nodes().me()), group.healthy(states));
+    let Some(step) = group.facts(&holders, &healthy).next_step() else { return };
     let shard = group.shard;
     match take(broker, &group, step).await {
         Ok(()) => tracing::info!(%shard, ?step, "the members of a shard changed"),
@@ -168,8 +172,8 @@ async fn take(broker: &Broker, group: &Unsettled, step: Step) -> Result<(), Erro
 /// may be an end that another one has taken back since.
 async fn check_still_so(group: &Unsettled, step: Step) -> Result<(), Error> {
     let members = group.group.confirmed_members(CONFIRM_WAIT).await?;
-    let nobody = BTreeSet::new();
-    let facts = Facts { members: &members, ..group.facts(&nobody, &nobody) };
+    let (holders, healthy) = (Holders::default(), BTreeSet::new());
+    let facts = Facts { members: &members, ..group.facts(&holders, &healthy) };
     if facts.next_step() == Some(step) {
         return Ok(());
     }

@@ -22,8 +22,10 @@ pub(super) struct Facts<'a> {
     pub(super) waiting: &'a BTreeSet<ReplicaId>,
     /// What is.
     pub(super) members: &'a Members,
-    /// Replicas that lack nothing but the newest entries.
+    /// Replicas that lack nothing but the newest entries and what nobody has.
     pub(super) complete: &'a BTreeSet<ReplicaId>,
+    /// Those that lack no records, at least.
+    pub(super) whole: &'a BTreeSet<ReplicaId>,
     /// Voters that answered a short while ago.
     pub(super) healthy: &'a BTreeSet<ReplicaId>,
 }
@@ -127,9 +129,9 @@ impl Facts<'_> {
         fit > left.len() / 2 && left.iter().any(|replica| self.wanted().any(|wanted| wanted == *replica))
     }
 
-    /// Whether a voter is well, and lacks nothing that is to be had of one that goes. What was given up goes anyway.
+    /// Whether a voter is well, and lacks no records that are to be had of one that goes. What was given up goes anyway.
     fn is_fit(&self, voter: ReplicaId, leaving: ReplicaId) -> bool {
-        self.is_well(voter) && (self.complete.contains(&voter) || self.is_given_up(leaving))
+        self.is_well(voter) && (self.whole.contains(&voter) || self.is_given_up(leaving))
     }
 
     /// Whether an operator gave a replica up, with its node: the metadata names it no more.

@@ -17,6 +17,8 @@ struct Model {
     waiting: BTreeSet<ReplicaId>,
     members: Members,
     complete: BTreeSet<ReplicaId>,
+    /// `None`: the same.
+    whole: Option<BTreeSet<ReplicaId>>,
     healthy: BTreeSet<ReplicaId>,
 }
 
@@ -36,6 +38,7 @@ impl Model {
             waiting: BTreeSet::new(),
             members: Members { voters: ids(voters), learners: ids(learners), changing: false },
             complete: ids(voters),
+            whole: None,
             healthy: ids(voters),
         }
     }
@@ -49,6 +52,7 @@ impl Model {
             waiting: &self.waiting,
             members: &self.members,
             complete: &self.complete,
+            whole: self.whole.as_ref().unwrap_or(&self.complete),
             healthy: &self.healthy,
         }
     }
@@ -194,6 +198,19 @@ fn l1_an_incomplete_voter_is_no_reason_to_let_a_complete_one_go() {
     assert_eq!(model.next(), None, "nor does it send away who it is to copy");
     model.complete = ids(&[1, 2]);
     assert_eq!(model.next(), Some(Step::Remove(ReplicaId(1))));
+}
+
+#[test]
+fn column_segments_keep_nobody_from_going_and_from_leading() {
+    let mut model = Model::new(&[1, 2, 3], &[], &[(1, Leaving), (2, Voter), (3, Voter)]);
+    (model.complete, model.whole) = (ids(&[1]), Some(ids(&[1, 2, 3])));
+    assert_eq!(model.next(), Some(Step::HandOver(ReplicaId(2))));
+    model.own = 2;
+    assert_eq!(model.next(), Some(Step::Remove(ReplicaId(1))));
+
+    let mut model = Model::new(&[1], &[2], &[(1, Voter), (2, Joining)]);
+    (model.complete, model.whole) = (ids(&[1]), Some(ids(&[1, 2])));
+    assert_eq!(model.next(), None, "who gets a vote has them");
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn node_status(
 fn shard_status(shard: ShardId, placement: &Placement, states: &States) -> ShardStatus {
     let leader = states.leader_of(shard);
     let furthest = || states.of_shard(shard).max_by_key(|(_, state)| state.applied);
-    let best = leader.or_else(furthest).map(|(_, state)| *state).unwrap_or_default();
+    let best = leader.or_else(furthest).map(|(_, state)| state.clone()).unwrap_or_default();
     let replicas = placement.replicas.iter().map(|(replica, view)| replica_status(shard, *replica, view, states));
     ShardStatus {
         shard,
@@ -101,7 +101,7 @@ fn shard_status(shard: ShardId, placement: &Placement, states: &States) -> Shard
 
 fn replica_status(shard: ShardId, replica: ReplicaId, view: &ReplicaView, states: &States) -> ReplicaStatus {
     let state: Option<&ReplicaState> = states.get(shard, view.node).filter(|state| state.replica == replica.0);
-    let state = state.copied().unwrap_or_default();
+    let state = state.cloned().unwrap_or_default();
     ReplicaStatus {
         replica,
         node: view.node,

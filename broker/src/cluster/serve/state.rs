@@ -8,6 +8,7 @@ use stratalog_proto::{Error, ShardId};
 use stratalog_storage::SegmentMeta;
 use stratalog_transport::{Frame, Method};
 
+use super::super::lacking::NAMED;
 use super::{decode, encode};
 use crate::broker::Broker;
 use crate::raft::Group;
@@ -42,7 +43,8 @@ fn partitions(state: &ShardState) -> u32 {
 /// `columns_missing`: column segments of its manifest that are not here.
 fn of_shard(shard: &Shard, columns_missing: &[Arc<SegmentMeta>]) -> ReplicaState {
     let (manifest, partitions) = shard.read(|state| (state.manifest().clone(), partitions(state)));
-    let lacking = shard.recs().lacking(manifest.recs());
+    let mut lacking = shard.recs().lacking(manifest.recs());
+    lacking.sort_by_key(|meta| meta.id);
     let columns = manifest.topics().flat_map(|(_, topic)| topic.segments.values()).map(|meta| meta.bytes);
     let replays = manifest.recs().iter().map(|meta| meta.bytes);
     let group = of_group(shard.group());
@@ -50,6 +52,8 @@ fn of_shard(shard: &Shard, columns_missing: &[Arc<SegmentMeta>]) -> ReplicaState
         applied: shard.applied().0,
         replay_frontier: manifest.replay_frontier().0,
         missing_segments: (lacking.len() + columns_missing.len()) as u64,
+        missing_replays: Some(lacking.len() as u64),
+        missing_replay_ids: lacking.iter().take(NAMED).map(|meta| meta.id.to_bytes()).collect(),
         missing_bytes: lacking.iter().map(|meta| meta.bytes).chain(columns_missing.iter().map(|meta| meta.bytes)).sum(),
         bytes: columns.chain(replays).sum::<u64>() + group.bytes,
         partitions,
