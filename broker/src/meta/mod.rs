@@ -19,8 +19,8 @@ mod view;
 pub(crate) use cluster::{named, view_of};
 pub(crate) use hosting::{partitions_by_shard, put_topic, remove_topic};
 pub(crate) use plan::{
-    Asked, Change, Handover, asked_before, joining_now, moves_under_way, place_shards, plan_drain, plan_leaders,
-    plan_move, plan_rebalance, plan_repair, shards_of,
+    Change, Handover, asked_before, joining_now, moves_under_way, place_shards, plan_drain, plan_leaders, plan_move,
+    plan_rebalance, plan_repair, shards_of,
 };
 pub(crate) use runtime::{Meta, MetaOptions, check_level};
 pub(crate) use state::MAX_PARTITIONS;

@@ -162,8 +162,10 @@ async fn a_replica_that_moves_takes_everything_with_it_and_may_come_back() {
         write(&brokers, first..first + 10, &mut acknowledged).await;
         let (there, here) = (NodeId(to as u64 + 1), Some(NodeId(from as u64 + 1)));
         brokers[to].move_replica(shard, there, here).await.unwrap();
-        let asked = brokers[from].move_replica(shard, there, here).await.unwrap();
-        assert!(asked.reason.contains("already") && asked.to == Some(there), "asked for again: {asked:?}");
+        // It is under way, or was very fast.
+        let again = brokers[from].move_replica(shard, there, here).await;
+        let said = again.map_or_else(|error| error.message, |asked| asked.reason);
+        assert!(said.contains("already"), "asked for again: {said}");
         write(&brokers, first + 10..first + 20, &mut acknowledged).await;
         until("the replica on the other node alone", || async {
             let status = brokers[0].cluster_status().await.unwrap();

@@ -16,7 +16,7 @@ use stratalog_proto::{Code, Error, NodeId, ShardId, internal};
 
 use super::balance::begin;
 use crate::broker::Broker;
-use crate::meta::{Asked, Change, asked_before, moves_under_way, plan_move, plan_rebalance};
+use crate::meta::{Change, asked_before, moves_under_way, plan_move, plan_rebalance};
 
 pub use status::{ClusterStatus, Move, NodeState, NodeStatus, ReplicaRole, ReplicaStatus, ShardStatus};
 
@@ -72,7 +72,7 @@ impl Broker {
     }
 
     /// Has a replica of a shard move to a node; from the node that has the most replicas, unless it is said from where. A
-    /// move that was asked for before is not begun again: it is under way, or done, and its reason says so.
+    /// move that is under way already is not begun again, and its reason says so.
     ///
     /// # Errors
     /// [`Code::UnknownNode`]; [`Code::InvalidRequest`]: there is no such shard, or it has no replica there, or has one on
@@ -81,12 +81,8 @@ impl Broker {
     pub async fn move_replica(&self, shard: ShardId, to: NodeId, from: Option<NodeId>) -> Result<Move, Error> {
         self.catch_up_with_meta().await?;
         let view = self.meta().view();
-        match asked_before(&view, shard, to, from) {
-            Some(Asked::UnderWay(from)) => return Ok(under_way((shard, from, to))),
-            Some(Asked::Done(from)) => {
-                return Ok(Move { reason: "it is done already".to_owned(), ..under_way((shard, from, to)) });
-            }
-            None => {}
+        if let Some(from) = asked_before(&view, shard, to, from) {
+            return Ok(under_way((shard, from, to)));
         }
         let change = plan_move(&view, shard, to, from, &self.silent_nodes(&view).await)?;
         begin(self, &change).await?;

@@ -50,35 +50,18 @@ pub(crate) fn plan_move(
     Ok(change)
 }
 
-/// How far a move is that was asked for before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// From this node.
-    UnderWay(NodeId),
-    /// It came to its end.
-    Done(NodeId),
-}
-
-/// Whether a move that is asked for is under way, or done, already: whoever asked for it before may have gone away. One
-/// that does not say from where is known only while it is under way.
-pub(crate) fn asked_before(view: &ClusterView, shard: ShardId, to: NodeId, from: Option<NodeId>) -> Option<Asked> {
+/// From where a move comes that is asked for and under way already, if it is: whoever asked for it before may have gone away.
+/// A shard changes one by one: the replica that came with it is the newest one, and no other one joins. One that is done
+/// cannot be told from one that never was: nobody remembers who had a replica.
+pub(crate) fn asked_before(view: &ClusterView, shard: ShardId, to: NodeId, from: Option<NodeId>) -> Option<NodeId> {
     let placement = view.shards.get(&shard)?;
-    let role_on = |node: NodeId| placement.replicas.values().find(|replica| replica.node == node).map(|view| view.role);
-    let arrived = match role_on(to)? {
-        Role::Joining => false,
-        Role::Voter => true,
-        Role::Leaving | Role::Learner | Role::Founding => return None,
-    };
-    let mut leaving = placement.replicas.values().filter(|view| view.role == Role::Leaving).map(|view| view.node);
-    let from = match from {
-        Some(from) => from,
-        None => leaving.next()?,
-    };
-    match role_on(from) {
-        Some(Role::Leaving) => Some(Asked::UnderWay(from)),
-        None | Some(Role::Learner) if arrived && view.nodes.contains_key(&from) => Some(Asked::Done(from)),
-        _ => None,
+    let (newest, arriving) = placement.replicas.last_key_value()?;
+    let others_join = placement.pending().any(|(replica, role)| replica != *newest && role != Role::Leaving);
+    if arriving.node != to || !matches!(arriving.role, Role::Joining | Role::Voter) || others_join {
+        return None;
     }
+    let mut leaving = placement.replicas.values().filter(|view| view.role == Role::Leaving).map(|view| view.node);
+    leaving.find(|node| from.is_none_or(|from| from == *node))
 }
 
 fn leaving(view: &ClusterView, placement: &Placement, from: Option<NodeId>) -> Option<(ReplicaId, NodeId)> {
@@ -138,18 +121,38 @@ mod tests {
         assert_eq!(again(&view, 3, Some(NodeId(2))), None, "another move, which cannot be");
         let change = plan_move(&view, shard, to, Some(from), &nobody()).unwrap();
         begun(&mut view, &change);
-        assert_eq!(again(&view, 4, None), Some(Asked::UnderWay(from)));
-        assert_eq!(again(&view, 4, Some(from)), Some(Asked::UnderWay(from)));
+        assert_eq!(again(&view, 4, None), Some(from));
+        assert_eq!(again(&view, 4, Some(from)), Some(from));
         assert_eq!(again(&view, 4, Some(NodeId(1))), None, "from elsewhere");
         assert_eq!(again(&view, 5, None), None, "to elsewhere");
         for replica in view.shards.get_mut(&shard).unwrap().replicas.values_mut() {
             replica.role = if replica.role == Role::Joining { Role::Voter } else { replica.role };
         }
-        assert_eq!(again(&view, 4, None), Some(Asked::UnderWay(from)), "the old one has still to go");
+        assert_eq!(again(&view, 4, None), Some(from), "the old one has still to go");
         let nothing = Change::of(shard, &view.shards[&shard], "test");
         done(&mut view, &nothing);
-        assert_eq!(again(&view, 4, Some(from)), Some(Asked::Done(from)));
-        assert_eq!(again(&view, 4, None), None, "nobody remembers from where");
-        assert_eq!(again(&view, 4, Some(NodeId(9))), None, "there is no such node");
+        assert_eq!(again(&view, 4, Some(from)), None, "nobody remembers that node 2 had it");
+        assert_eq!(again(&view, 4, None), None);
+    }
+
+    #[test]
+    fn another_move_of_the_shard_is_not_the_one_that_is_asked_for() {
+        let mut view = cluster(nodes(5, |_| ""), &[&[1, 2, 3]]);
+        let (shard, from) = (ShardId(1), Some(NodeId(2)));
+        let change = plan_move(&view, shard, NodeId(4), from, &nobody()).unwrap();
+        begun(&mut view, &change);
+        for from in [None, from] {
+            assert_eq!(asked_before(&view, shard, NodeId(3), from), None, "node 3 has had one before");
+            let refused = plan_move(&view, shard, NodeId(3), from, &nobody()).unwrap_err();
+            assert_eq!(refused.code, Code::Conflict);
+        }
+    }
+
+    #[test]
+    fn a_move_from_a_node_that_never_had_a_replica_is_not_done() {
+        let view = cluster(nodes(5, |_| ""), &[&[1, 2, 3]]);
+        let (shard, to, from) = (ShardId(1), NodeId(3), Some(NodeId(5)));
+        assert_eq!(asked_before(&view, shard, to, from), None);
+        assert_eq!(plan_move(&view, shard, to, from, &nobody()).unwrap_err().code, Code::InvalidRequest);
     }
 }

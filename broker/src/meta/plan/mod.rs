@@ -5,8 +5,8 @@
 //! - [`plan_repair`]: shards with too few replicas get more as nodes join; what does not come to its end is taken back, and
 //!   a group that does not begin where it was to begin gets another place.
 //! - [`plan_drain`]: replicas leave a node that drains.
-//! - [`plan_rebalance`], [`plan_move`]: replicas move, as few as possible; [`moves_under_way`] do already, and one that is
-//!   asked for may have been [`asked_before`].
+//! - [`plan_rebalance`], [`plan_move`]: replicas move, as few as possible; [`moves_under_way`] do already, and one of them
+//!   may have been [`asked_before`].
 //! - [`joining_now`]: of all that join, those that copy at the same time.
 //! - [`plan_leaders`]: one leader at a time goes where fewer are.
 
@@ -20,7 +20,7 @@ mod repair;
 #[cfg(test)]
 pub(super) mod testing;
 
-pub(crate) use asked::{Asked, asked_before, plan_move};
+pub(crate) use asked::{asked_before, plan_move};
 pub(crate) use change::Change;
 pub(crate) use leaders::{Handover, plan_leaders};
 pub(crate) use load::joining_now;
