@@ -6,7 +6,7 @@
 mod gather;
 mod places;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, join_all};
@@ -22,7 +22,7 @@ use crate::fetch::{
     FetchRequest, FetchedBatches, FetchedPartition, MAX_FETCH_BYTES, MAX_FETCH_WAIT, ReadFrom, fetch, refuse_repeated,
 };
 use gather::gather;
-use places::{Failures, Group};
+use places::{Failures, Group, Refusals};
 
 /// How long a fetch looks for a leader, if it would not wait as long for records.
 const LEADER_WAIT: Duration = Duration::from_secs(1);
@@ -138,19 +138,20 @@ impl Broker {
         refuse_repeated(&request.partitions)?;
         let begun = Instant::now();
         let deadline = begun + request.max_wait.min(MAX_FETCH_WAIT);
-        let patience = deadline.max(begun + LEADER_WAIT);
-        // Shards whose replica here could not answer what the leader may.
-        let mut only_leader = BTreeSet::new();
+        let mut patience = deadline.max(begun + LEADER_WAIT);
+        let mut refusals = Refusals::default();
         loop {
-            let groups = self.groups(topic, request, &only_leader, patience).await;
+            let groups = self.groups(topic, request, &refusals, patience).await;
             let ask = |at: usize, until| self.fetch_of(topic, request, &groups[at], until);
             let found = gather(groups.len(), deadline, ask).await;
             let found =
                 found.into_iter().zip(&groups).flat_map(|(found, group)| found.unwrap_or_else(|| group.silent()));
             let found: Vec<_> = found.collect();
-            let failures = self.note_failures(topic, &groups, &found, &mut only_leader);
+            let failures = self.note_failures(topic, &groups, &found, &mut refusals);
             if failures == Failures::OfReplicas {
-                // Each shard ends up here once.
+                // A shard ends up here once for each of the few replicas that are asked. What they took, which may hang, is
+                // not taken from the time to look for its leader.
+                patience = patience.max(Instant::now() + LEADER_WAIT);
                 continue;
             }
             if found.iter().any(has_answer) || failures == Failures::None || Instant::now() >= patience {

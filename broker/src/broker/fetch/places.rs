@@ -1,6 +1,7 @@
 //! Where the partitions of a fetch are read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::shard::Shard;
 
 /// A replica is up to date that has applied everything which was committed so long ago: a few heartbeats.
 const FRESH: Duration = Duration::from_secs(2);
+
+/// So many replicas in the zone are asked for a shard before its leader is.
+const NEIGHBOURS: usize = 2;
 
 /// Where a shard is read, which is `None` if nobody leads it as far as is known, and whether a replica answers there that need
 /// not lead it.
@@ -49,21 +53,41 @@ pub(super) enum Failures {
     OfReplicas,
 }
 
+/// Replicas that could not answer what the leader may, by shard.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(BTreeMap<ShardId, BTreeSet<Leader>>);
+
+impl Refusals {
+    /// One of a shard.
+    fn note(&mut self, shard: ShardId, place: Leader) {
+        self.0.entry(shard).or_default().insert(place);
+    }
+
+    /// The first of some replicas of a shard that has not refused, unless enough of them have.
+    fn next(&self, shard: ShardId, mut replicas: impl Iterator<Item = Leader>) -> Option<Leader> {
+        match self.0.get(&shard) {
+            None => replicas.next(),
+            Some(refused) if refused.len() < NEIGHBOURS => replicas.find(|replica| !refused.contains(replica)),
+            Some(_) => None,
+        }
+    }
+}
+
 impl Broker {
     /// Partitions by who reads them. Leaders that are not known are looked for all at once, until `patience`.
     pub(super) async fn groups(
         &self,
         topic: &TopicInfo,
         request: &FetchRequest,
-        only_leader: &BTreeSet<ShardId>,
+        refusals: &Refusals,
         patience: Instant,
     ) -> Vec<Group> {
         let hosted_by = |partition: PartitionId| topic.shards.get(partition.0 as usize).copied();
         let shards: BTreeSet<ShardId> =
             request.partitions.iter().filter_map(|(partition, _)| hosted_by(*partition)).collect();
-        let placed = shards.into_iter().map(|shard| {
-            let from = if only_leader.contains(&shard) { ReadFrom::Leader } else { request.from };
-            async move { (shard, timeout_at(patience, self.place_of(shard, from)).await.unwrap_or((None, false))) }
+        let placed = shards.into_iter().map(|shard| async move {
+            let place = timeout_at(patience, self.place_of(shard, request.from, refusals)).await;
+            (shard, place.unwrap_or((None, false)))
         });
         // Boxed, since the compiler cannot tell otherwise that what it borrows lives long enough.
         let placed: Vec<_> = placed.map(FutureExt::boxed).collect();
@@ -79,11 +103,11 @@ impl Broker {
         groups.into_iter().map(group).collect()
     }
 
-    async fn place_of(&self, shard: ShardId, from: ReadFrom) -> Place {
+    async fn place_of(&self, shard: ShardId, from: ReadFrom, refusals: &Refusals) -> Place {
         let replica = match from {
             ReadFrom::Leader => None,
-            ReadFrom::Replica => self.shards.get(shard).map(|_| Leader::Here),
-            ReadFrom::Zone => self.in_zone(shard),
+            ReadFrom::Replica => refusals.next(shard, self.shards.get(shard).map(|_| Leader::Here).into_iter()),
+            ReadFrom::Zone => self.in_zone(shard, refusals),
         };
         match (replica, self.router.known_leader(shard)) {
             (Some(replica), _) => (Some(replica), true),
@@ -93,13 +117,12 @@ impl Broker {
     }
 
     /// A replica in the zone of this node: its own if that is up to date, else that of a node which is reached.
-    fn in_zone(&self, shard: ShardId) -> Option<Leader> {
-        if self.is_fresh(shard) {
-            return Some(Leader::Here);
-        }
-        let nodes = self.nodes();
+    fn in_zone(&self, shard: ShardId, refusals: &Refusals) -> Option<Leader> {
+        let (here, nodes) = (self.is_fresh(shard).then_some(Leader::Here), self.nodes());
         let reached = |node: &NodeId| nodes.problem(*node).is_none();
-        nodes.view().neighbours(nodes.me(), shard).find(reached).map(Leader::At)
+        let view = nodes.view();
+        let neighbours = view.neighbours(nodes.me(), shard).filter(reached).map(Leader::At);
+        refusals.next(shard, here.into_iter().chain(neighbours))
     }
 
     /// Whether the replica of a shard here, if there is one, has applied all but the newest of what is committed.
@@ -114,15 +137,19 @@ impl Broker {
         topic: &TopicInfo,
         groups: &[Group],
         found: &[FetchedPartition],
-        only_leader: &mut BTreeSet<ShardId>,
+        refusals: &mut Refusals,
     ) -> Failures {
         let shard_of = |partition: PartitionId| topic.shards.get(partition.0 as usize).copied();
-        let by_replicas = groups.iter().filter(|group| group.by_replicas).flat_map(|group| &group.partitions);
-        let by_replicas: BTreeSet<ShardId> = by_replicas.filter_map(|(partition, _)| shard_of(*partition)).collect();
+        let mut by_replicas: BTreeMap<ShardId, Leader> = BTreeMap::new();
+        for group in groups.iter().filter(|group| group.by_replicas) {
+            let shards = group.partitions.iter().filter_map(|(partition, _)| shard_of(*partition));
+            by_replicas
+                .extend(shards.zip(iter::repeat(group.place)).filter_map(|(shard, place)| Some((shard, place?))));
+        }
         let mut failures = Failures::None;
         for shard in found.iter().filter(|one| is_not_led(one)).filter_map(|one| shard_of(one.partition)) {
-            if by_replicas.contains(&shard) {
-                only_leader.insert(shard);
+            if let Some(place) = by_replicas.get(&shard) {
+                refusals.note(shard, *place);
                 failures = Failures::OfReplicas;
             } else {
                 self.router.forget_leader(shard);
@@ -130,5 +157,26 @@ impl Broker {
             }
         }
         failures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_neighbour_that_refused_is_skipped_and_after_two_the_leader_is_asked() {
+        let shard = ShardId(1);
+        let [here, near, far] = [Leader::Here, Leader::At(NodeId(2)), Leader::At(NodeId(3))];
+        let mut refusals = Refusals::default();
+        let next = |refusals: &Refusals, replicas: &[Leader]| refusals.next(shard, replicas.iter().copied());
+        assert_eq!(next(&refusals, &[near, far]), Some(near));
+        refusals.note(ShardId(2), near);
+        assert_eq!(next(&refusals, &[near, far]), Some(near), "it refused for another shard");
+        refusals.note(shard, near);
+        assert_eq!(next(&refusals, &[near]), None);
+        assert_eq!(next(&refusals, &[near, far]), Some(far));
+        refusals.note(shard, far);
+        assert_eq!(next(&refusals, &[near, far, here]), None);
     }
 }
