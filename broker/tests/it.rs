@@ -60,7 +60,7 @@ async fn start_after_kill_with(options: impl Fn() -> BrokerOptions) -> Arc<Broke
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         match Broker::start(options()).await {
-            Err(error) if error.code == Code::Unavailable && Instant::now() < deadline => {
+            Err(error) if matches!(error.code, Code::Unavailable | Code::Io) && Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             started => return started.unwrap(),
