@@ -16,9 +16,9 @@ async fn a_frame_comes_back_as_it_went() {
 #[tokio::test]
 async fn many_calls_share_the_connections() {
     let (one, _two) = pair().await;
-    let calls = (0..500_usize).map(|number| {
+    let methods = Method::ALL.iter().copied().filter(|method| !method.is_open()).cycle();
+    let calls = (0..500_usize).zip(methods).map(|(number, method)| {
         let sent = frame("head", &[number, 10 * number]);
-        let method = Method::ALL[3 + number % 10];
         let call = one.transport.call(NodeId(2), method, sent.clone(), LONG);
         async move { assert_eq!(call.await.unwrap(), sent) }
     });
