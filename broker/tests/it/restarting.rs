@@ -163,8 +163,8 @@ async fn a_replica_that_moves_takes_everything_with_it_and_may_come_back() {
         let (there, here) = (NodeId(to as u64 + 1), Some(NodeId(from as u64 + 1)));
         brokers[to].move_replica(shard, there, here).await.unwrap();
         // It is under way, or was very fast.
-        let again = brokers[from].move_replica(shard, there, here).await;
-        let said = again.map_or_else(|error| error.message, |asked| asked.reason);
+        let asked = brokers[from].move_replica(shard, there, here).await;
+        let said = asked.map_or_else(|error| error.message, |asked| asked.reason);
         assert!(said.contains("already"), "asked for again: {said}");
         write(&brokers, first + 10..first + 20, &mut acknowledged).await;
         until("the replica on the other node alone", || async {
