@@ -78,7 +78,7 @@ async fn new_shards_begin_where_nodes_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l1_a_cluster_grows_spreads_drains_and_loses_a_node_while_it_is_written_to() {
     let nodes = three();
-    let brokers = cluster_of(&nodes).await;
+    let mut brokers = cluster_of(&nodes).await;
     brokers[0].create_topic("t", 4, TopicConfig::default()).await.unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let writing = tokio::spawn(write(Arc::clone(&brokers[0]), Arc::clone(&stop)));
@@ -119,8 +119,10 @@ async fn l1_a_cluster_grows_spreads_drains_and_loses_a_node_while_it_is_written_
         check(is_told, status.warnings)
     })
     .await;
-    brokers[2].stop().await;
-    let again = nodes[2].start().await;
+    let removed = brokers.pop().unwrap();
+    removed.stop().await;
+    drop(removed);
+    let again = start_after_kill_with(|| nodes[2].options()).await;
     until("a node that says why it is not ready", || async {
         let error = again.ready().err().map(|error| error.message).unwrap_or_default();
         check(error.contains("node 3 was removed from the cluster"), error)
