@@ -329,7 +329,7 @@ mod tests {
 
     /// The file of a run in which node 1 lost value 8, which node 2 has.
     fn lost(path: &Path) {
-        let writer = Writer::create(path, Header { partitions: 1, ..Header::placeholder() }).unwrap();
+        let writer = Writer::create(path, Header { partitions: 1, ..Header::empty() }).unwrap();
         let fault = Fault {
             kind: "kill-leader".to_owned(),
             nodes: vec![1],

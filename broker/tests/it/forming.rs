@@ -52,18 +52,19 @@ async fn l1_no_second_cluster_is_begun_while_a_node_to_join_does_not_answer() {
     forming.formed().await.unwrap().stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn l1_two_nodes_that_are_told_to_begin_at_once_begin_one_cluster() {
+/// Two new nodes, which both have this in `join`, are told to begin at once: one of them begins a
+/// cluster, and the other one is in it, as the node at `witness` sees.
+async fn one_cluster_of_two(joins: impl Fn([&Node; 2]) -> Vec<String>, witness: usize) {
     let (one, other) = (Node::new(&[]), Node::new(&[]));
-    let addresses = vec![one.address.clone(), other.address.clone()];
-    let nodes = [one, other].map(|node| Node { join: addresses.clone(), ..node });
+    let join = joins([&one, &other]);
+    let nodes = [one, other].map(|node| Node { join: join.clone(), ..node });
     let formings =
         [Forming::start(nodes[0].options()).await.unwrap(), Forming::start(nodes[1].options()).await.unwrap()];
     let begun = futures::future::join_all(formings.iter().map(|forming| forming.init(0, 0, false))).await;
     assert_eq!(begun.iter().filter(|begun| begun.is_ok()).count(), 1, "{begun:?}");
     let brokers = [formings[0].formed().await.unwrap(), formings[1].formed().await.unwrap()];
     until("both nodes", || async {
-        let status = brokers[0].cluster_status().await.map_err(|error| error.to_string())?;
+        let status = brokers[witness].cluster_status().await.map_err(|error| error.to_string())?;
         check(status.nodes.len() == 2, status)
     })
     .await;
@@ -73,23 +74,13 @@ async fn l1_two_nodes_that_are_told_to_begin_at_once_begin_one_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l1_two_nodes_that_are_told_to_begin_at_once_begin_one_cluster() {
+    one_cluster_of_two(|nodes| nodes.map(|node| node.address.clone()).to_vec(), 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l1_a_node_begins_no_cluster_beside_one_that_it_let_begin_and_does_not_name() {
-    let (asked, asks) = (Node::new(&[]), Node::new(&[]));
-    let join = vec![asked.address.clone()];
-    let nodes = [asked, asks].map(|node| Node { join: join.clone(), ..node });
-    let formings =
-        [Forming::start(nodes[0].options()).await.unwrap(), Forming::start(nodes[1].options()).await.unwrap()];
-    let begun = futures::future::join_all(formings.iter().map(|forming| forming.init(0, 0, false))).await;
-    assert_eq!(begun.iter().filter(|begun| begun.is_ok()).count(), 1, "{begun:?}");
-    let brokers = [formings[0].formed().await.unwrap(), formings[1].formed().await.unwrap()];
-    until("both nodes", || async {
-        let status = brokers[1].cluster_status().await.map_err(|error| error.to_string())?;
-        check(status.nodes.len() == 2, status)
-    })
-    .await;
-    for broker in brokers {
-        broker.stop().await;
-    }
+    one_cluster_of_two(|[asked, _]| vec![asked.address.clone()], 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -106,7 +106,7 @@ pub(crate) enum Promise {
 
 impl Header {
     /// Of a run that does nothing and requires nothing.
-    pub(crate) fn placeholder() -> Self {
+    pub(crate) fn empty() -> Self {
         Self {
             format: super::FORMAT,
             scenario: String::new(),

@@ -34,8 +34,7 @@ impl Reader {
     pub(crate) fn open(path: &Path) -> Result<Self, HistoryError> {
         let io = |error| HistoryError::Io { path: path.to_owned(), error };
         let file = BufReader::with_capacity(1 << 20, File::open(path).map_err(io)?);
-        let mut reader =
-            Self { path: path.to_owned(), file, buffer: Vec::new(), lines: 0, header: Header::placeholder() };
+        let mut reader = Self { path: path.to_owned(), file, buffer: Vec::new(), lines: 0, header: Header::empty() };
         let first = reader.read()?;
         let Some(Line::Begin(header)) = first else {
             return Err(reader.malformed("a history begins with a line `begin`"));
@@ -93,7 +92,7 @@ mod tests {
     }
 
     fn write(path: &Path) {
-        let writer = Writer::create(path, Header::placeholder()).unwrap();
+        let writer = Writer::create(path, Header::empty()).unwrap();
         (0..3).for_each(|value| writer.note(&sent(value)));
         writer.finish(None).unwrap();
     }
@@ -104,7 +103,7 @@ mod tests {
         let path = home.path().join("history.jsonl");
         write(&path);
         let reader = Reader::open(&path).unwrap();
-        assert_eq!(reader.header(), &Header::placeholder());
+        assert_eq!(reader.header(), &Header::empty());
         let lines: Vec<Line> = reader.map(Result::unwrap).collect();
         assert_eq!(lines[..3], [sent(0), sent(1), sent(2)]);
         assert!(matches!(&lines[3], Line::End(end) if end.lines == 4));

@@ -188,22 +188,27 @@ async fn greet(forming: &Forming) -> Found {
 }
 
 async fn hello(forming: &Forming, seed: &str) -> Result<Peer, CallError> {
-    let nowhere = || CallError::NotSent("this node has no listener for other nodes".to_owned());
-    let transport = forming.peering.as_ref().ok_or_else(nowhere)?.transport();
-    transport.call_address(seed, Method::Hello, Frame::default(), HELLO_WAIT).await.map(|(peer, _)| peer)
+    call(forming, seed, Method::Hello, Frame::default(), HELLO_WAIT).await.map(|(peer, _)| peer)
 }
 
 async fn may_begin(forming: &Forming, seed: &str) -> Result<(), CallError> {
-    let nowhere = || CallError::NotSent("this node has no listener for other nodes".to_owned());
-    let transport = forming.peering.as_ref().ok_or_else(nowhere)?.transport();
-    transport.call_address(seed, Method::Begin, Frame::default(), HELLO_WAIT).await.map(drop)
+    call(forming, seed, Method::Begin, Frame::default(), HELLO_WAIT).await.map(drop)
 }
 
-async fn ask(forming: &Arc<Forming>, seed: &str) -> Result<JoinAnswer, CallError> {
+async fn ask(forming: &Forming, seed: &str) -> Result<JoinAnswer, CallError> {
+    let request = JoinRequest { node: forming.options.cluster.node_id.0 };
+    let (_, answer) = call(forming, seed, Method::Join, Frame::head(request.encode_to_vec()), JOIN_WAIT).await?;
+    JoinAnswer::decode(answer.head).map_err(|error| CallError::Unknown(format!("its answer cannot be read: {error}")))
+}
+
+async fn call(
+    forming: &Forming,
+    seed: &str,
+    method: Method,
+    frame: Frame,
+    within: Duration,
+) -> Result<(Peer, Frame), CallError> {
     let nowhere = || CallError::NotSent("this node has no listener for other nodes".to_owned());
     let transport = forming.peering.as_ref().ok_or_else(nowhere)?.transport();
-    let request = JoinRequest { node: forming.options.cluster.node_id.0 };
-    let frame = Frame::head(request.encode_to_vec());
-    let (_, answer) = transport.call_address(seed, Method::Join, frame, JOIN_WAIT).await?;
-    JoinAnswer::decode(answer.head).map_err(|error| CallError::Unknown(format!("its answer cannot be read: {error}")))
+    transport.call_address(seed, method, frame, within).await
 }
