@@ -27,6 +27,7 @@ use super::role::{RoleNow, follow};
 use super::snapshots::{Snapshots, blocking};
 use super::state_machine::StateMachine;
 use super::timing::Timing;
+use super::transfer::Holds;
 use super::types::{EntryBytes, TypeConfig};
 use crate::outcome::Results;
 
@@ -46,6 +47,8 @@ pub(crate) struct Group {
     /// What leaders said.
     pub(super) heard: Arc<Mutex<Heard>>,
     pub(super) doubt: Arc<Doubt>,
+    /// Nothing is proposed while leadership is being handed over.
+    pub(super) holds: Holds,
     /// The node is about to stop.
     pub(super) is_leaving: Arc<AtomicBool>,
     /// Ends with this.
@@ -100,6 +103,7 @@ impl Group {
             changing_state: Arc::default(),
             heard: Arc::default(),
             doubt: Arc::default(),
+            holds: Holds::default(),
             is_leaving: Arc::default(),
             _end_tasks: tasks.clone().drop_guard(),
             tasks,

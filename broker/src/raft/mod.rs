@@ -38,6 +38,7 @@ mod reader;
 mod receive_state;
 mod recover;
 mod role;
+mod runtime;
 mod send_state;
 mod sending;
 mod snapshots;

@@ -7,10 +7,13 @@ use openraft::Instant;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
 use stratalog_proto::{Code, Error, ReplicaId};
+use tokio::sync::watch;
 
 use super::group::{Group, Raft};
 use super::types::TypeConfig;
 
+/// How long what is in flight may take to be applied before leadership is handed over nevertheless.
+const LANDING: Duration = Duration::from_millis(250);
 /// How long another replica may take to lead.
 const TRANSFER_WAIT: Duration = Duration::from_secs(3);
 /// A replica that answered more recently is there.
@@ -18,8 +21,35 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Log that the next leader may lack: it has to have all of it in half a second, in which nobody can write.
 const LAG_BYTES: u64 = 8 << 20;
 
+/// How many want nothing more to be proposed, because they hand leadership over.
+#[derive(Default)]
+pub(super) struct Holds(watch::Sender<usize>);
+
+/// Nothing more is proposed for as long as this is held.
+struct Hold<'a>(&'a Holds);
+
+impl Holds {
+    fn hold(&self) -> Hold<'_> {
+        self.0.send_modify(|count| *count += 1);
+        Hold(self)
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let Holds(count) = self.0;
+        count.send_modify(|count| *count -= 1);
+    }
+}
+
 impl Group {
-    /// Hands leadership over to a voter, and returns once it, or a third one, leads.
+    /// How many want nothing more to be proposed for now.
+    pub(crate) fn watch_holds(&self) -> watch::Receiver<usize> {
+        self.holds.0.subscribe()
+    }
+
+    /// Hands leadership over to a voter, and returns once it, or a third one, leads. What is in flight lands first: this
+    /// replica would not hear what became of it until the next leader tells.
     ///
     /// # Errors
     /// [`Code::NotLeader`]; [`Code::InvalidRequest`] for a replica that does not vote; [`Code::Unavailable`] for one that
@@ -34,6 +64,8 @@ impl Group {
             return Ok(());
         }
         self.check_successor(to)?;
+        let _hold = self.holds.hold();
+        self.land().await;
         self.raft.trigger().transfer_leader(to.0).await.map_err(|error| self.stopped(&error))?;
         let mut role = self.watch_role();
         let handed_over = role.wait_for(|role| role.leader.is_some_and(|leader| leader != own));
@@ -76,6 +108,17 @@ impl Group {
         };
         let best = fit.max_by_key(|id| (progress.get(id).copied(), std::cmp::Reverse(*id))).ok_or_else(nobody)?;
         self.transfer_leader(best).await
+    }
+
+    /// Waits a while until all that was proposed is applied.
+    async fn land(&self) {
+        // Answered behind what was proposed before: that is in the log by then.
+        let in_log = self.raft.with_raft_state(|_| ()).await;
+        let last = in_log.ok().and_then(|()| self.log.last_index());
+        let landed = self.raft.wait(Some(LANDING)).applied_index_at_least(last, "land what is in flight").await;
+        if let Err(error) = landed {
+            tracing::debug!(shard = %self.log.shard(), %error, "leadership is handed over with entries in flight");
+        }
     }
 
     /// Whether a replica could lead at once: while it cannot, nobody would, until there is an election.

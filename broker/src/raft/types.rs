@@ -7,6 +7,7 @@ use bytes::Bytes;
 use openraft::impls::{EmptyNode, leader_id_std};
 
 use super::promise::Promise;
+use super::runtime::AlignedRuntime;
 use crate::outcome::Results;
 
 /// The payload of a normal entry: one pre-encoded frame of commands, never decoded on its way through Raft.
@@ -61,6 +62,7 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = EmptyNode,
         LeaderId = leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = AlignedRuntime,
 );
 
 pub(super) type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;

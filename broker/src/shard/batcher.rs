@@ -8,7 +8,8 @@
 //!
 //! Only a leader that has applied all of its log proposes. On the way there commands wait; on any other replica they are
 //! refused at once, those included that waited when leadership was lost: they were certainly not written. What was in flight
-//! then may or may not take effect, and who waits for it hears so after a while.
+//! then may or may not take effect, and who waits for it hears so after a while. While leadership is handed over commands
+//! wait, too, and what is in flight lands before.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -69,6 +70,7 @@ impl Batcher {
             stop: stop.clone(),
             stages,
             role: group.watch_role(),
+            holds: group.watch_holds(),
             leading: None,
             last_time_ns: Box::new(last_time_ns),
             time_ns: i64::MIN,
@@ -197,6 +199,7 @@ struct Pump {
     stop: CancellationToken,
     stages: Stages,
     role: watch::Receiver<RoleNow>,
+    holds: watch::Receiver<usize>,
     /// The term in which this replica leads, and proposes.
     leading: Option<Term>,
     last_time_ns: LastTime,
@@ -217,6 +220,7 @@ impl Pump {
             tokio::select! {
                 _ = self.queue.arrived.notified(), if listens => {}
                 Some(bytes) = self.in_flight.next() => self.bytes_in_flight -= bytes,
+                Ok(()) = self.holds.changed() => {}
                 changed = self.role.changed(), if !has_stopped => has_stopped = changed.is_err(),
                 _ = self.stop.cancelled() => break,
             }
@@ -254,7 +258,8 @@ impl Pump {
     }
 
     fn has_room(&self) -> bool {
-        self.leading.is_some() && self.in_flight.len() < MAX_ENTRIES && self.bytes_in_flight < MAX_BYTES
+        let is_held = *self.holds.borrow() > 0;
+        self.leading.is_some() && !is_held && self.in_flight.len() < MAX_ENTRIES && self.bytes_in_flight < MAX_BYTES
     }
 
     async fn propose(&mut self) {

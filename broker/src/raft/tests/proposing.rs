@@ -75,6 +75,35 @@ fn l1_when_leadership_is_lost_what_waited_was_not_written_and_what_was_in_flight
 }
 
 #[test]
+fn what_is_in_flight_is_answered_before_leadership_is_handed_over() {
+    simulate(async {
+        let (mut cluster, leader) = Cluster::led(57, 0).await;
+        let at_leader = batcher(&cluster, leader);
+        cluster.agree(&ALL).await;
+        let (mut writing, mut batches) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let (batch, at_leader) = (cluster.batch(), Arc::clone(&at_leader));
+            batches.push(batch.clone());
+            writing.push(tokio::spawn(async move { write(&at_leader, &batch).await }));
+            // Each in an entry of its own.
+            tokio::task::yield_now().await;
+        }
+        cluster.at(leader).group.hand_over().await.unwrap();
+        tokio::task::yield_now().await;
+        assert!(
+            writing.iter().all(tokio::task::JoinHandle::is_finished),
+            "nobody waits for what the next leader tells"
+        );
+        for (writing, batch) in writing.into_iter().zip(&batches) {
+            let answer = writing.await.unwrap();
+            cluster.note(batch, answer).expect("it was taken before leadership went");
+        }
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
 fn a1_a_new_leader_with_a_slow_clock_writes_nothing_older_than_what_is_there() {
     simulate(async {
         let (mut cluster, leader) = Cluster::led(53, 0).await;
