@@ -73,8 +73,8 @@ async fn a_group_for_every_row_is_right() {
 
 #[tokio::test]
 async fn a_topic_joined_with_itself_is_merged_where_a_hash_table_does_not_fit() {
-    // Four sorts at once, each with its share.
-    let (fixture, _dir) = fixture(EngineOptions { query_memory_bytes: 40 << 20, ..EngineOptions::default() });
+    // Four sorts at once of 72 MB in all, each with its share; less than 40 MB are too few for some turns of their threads.
+    let (fixture, _dir) = fixture(EngineOptions { query_memory_bytes: 56 << 20, ..EngineOptions::default() });
     let sql = format!("{KEYS} SELECT count(*), sum(a.n) FROM logs a JOIN logs b ON a.key = b.key");
     let (batches, stats) = fixture.sql(&sql).await.unwrap();
     let value = |column: usize| batches[0].column(column).as_primitive::<Int64Type>().value(0) as u64;
