@@ -6,22 +6,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
-
 /// Sleeps until the next whole multiple of `period` since the process began, so that all who sleep for the same period
 /// wake together. The first sleep is shorter than the period.
 pub(crate) async fn tick(period: Duration) {
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
     sleep_until(*BEGIN + next(BEGIN.elapsed(), period)).await;
 }
 
-/// A pause a little longer than `pause`, which ends at a whole multiple of `grid` since the process began.
-pub(crate) fn aligned(pause: Duration, grid: Duration) -> Duration {
-    let passed = BEGIN.elapsed();
-    next(passed + pause, grid) - passed
-}
-
 /// The first whole multiple of `period` after `passed`.
-fn next(passed: Duration, period: Duration) -> Duration {
+pub(crate) fn next(passed: Duration, period: Duration) -> Duration {
     let (passed, period) = (passed.as_nanos(), period.as_nanos().max(1));
     Duration::from_nanos(((passed / period + 1) * period) as u64)
 }
@@ -38,16 +31,5 @@ mod tests {
         assert_eq!(next(ms(1_499), period), ms(1_500));
         assert_eq!(next(ms(1_500), period), ms(2_000), "it always sleeps");
         assert!(next(ms(3), Duration::ZERO) > ms(3), "without a period it goes on at once");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pauses_end_together_and_never_before_their_time() {
-        let ms = Duration::from_millis;
-        for pause in 200..500 {
-            tokio::time::advance(ms(pause % 7)).await;
-            let (passed, longer) = (BEGIN.elapsed(), aligned(ms(pause), ms(50)));
-            assert!(longer >= ms(pause) && longer <= ms(pause + 50));
-            assert_eq!((passed + longer).as_nanos() % ms(50).as_nanos(), 0);
-        }
     }
 }

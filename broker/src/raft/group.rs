@@ -88,7 +88,8 @@ impl Group {
         let network = Network { peers: Arc::clone(&peers), shard: log.shard(), replica: log.replica() };
         log.set_stopping(false);
         log.set_starting(true);
-        let raft = Raft::new(log.replica().0, Arc::new(config), network, log.clone(), state_machine).await;
+        let raft = Raft::new(log.replica().0, Arc::new(config), network, log.clone(), state_machine);
+        let raft = log.beat().keep(raft).await;
         log.set_starting(false);
         let raft = raft.map_err(|error| stopped(log.shard(), &error))?;
         show_members(&raft).await.map_err(|error| stopped(log.shard(), &error))?;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::codec::encode_vote;
 use super::index::{Located, LogIndex, Slot};
 use super::promise::{NoPromise, Promise, Promises};
+use super::runtime::Beat;
 use super::stalled::Stalls;
 use super::types::Vote;
 use super::uncommitted::Uncommitted;
@@ -50,6 +51,7 @@ pub(super) struct Inner {
     pub(super) promises: Promises,
     /// Which of them wait for its disk.
     pub(super) stalls: Stalls,
+    pub(super) beat: Beat,
     /// The group is being stopped, or was: nothing more is waited for.
     pub(super) stopping: Arc<AtomicBool>,
     /// Raft is starting: it looks at entries for their terms and memberships only.
@@ -230,6 +232,11 @@ impl GroupLog {
     /// The groups of the lane that wait for its disk.
     pub(super) fn stalls(&self) -> &Stalls {
         &self.0.stalls
+    }
+
+    /// When the clocks of its node tick.
+    pub(super) fn beat(&self) -> Beat {
+        self.0.beat
     }
 
     /// (term, index) up to which Raft does not read, and of the last entry.

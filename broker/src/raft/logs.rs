@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::index::LogIndex;
 use super::log::{GroupLog, Inner, Kept};
 use super::promise::Promises;
+use super::runtime::Beat;
 use super::stalled::Stalls;
 use super::types::Vote;
 use super::uncommitted::Uncommitted;
@@ -32,6 +33,7 @@ pub(crate) struct Logs {
     options: LogsOptions,
     promises: Promises,
     stalls: Stalls,
+    beat: Beat,
     open: Mutex<BTreeMap<ShardId, GroupLog>>,
     /// The end of the lane was discarded when it was recovered: what was in it may have been acknowledged.
     torn: bool,
@@ -51,7 +53,8 @@ impl Logs {
         options
             .lane
             .on_failure(Box::new(|error| halt(&format!("the log of this node cannot be made durable: {error}"))));
-        Self { options, promises: Promises::default(), stalls: Stalls::default(), open: Mutex::default(), torn }
+        let (promises, stalls) = (Promises::default(), Stalls::default());
+        Self { options, promises, stalls, beat: Beat::new(), open: Mutex::default(), torn }
     }
 
     /// The log of a shard's replica on this node.
@@ -110,6 +113,7 @@ impl Logs {
             kept: Mutex::new(begun.kept),
             promises: self.promises.clone(),
             stalls: self.stalls.clone(),
+            beat: self.beat,
             stopping: Arc::default(),
             starting: AtomicBool::new(false),
             doubted: AtomicBool::new(self.torn),

@@ -94,6 +94,18 @@ impl Group {
         self.change(Change::AddVoterIds(BTreeSet::from([replica.0]))).await
     }
 
+    /// Takes a voter's vote, and returns once that is committed; it follows on. Does nothing if it has none.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove).
+    pub(crate) async fn demote(&self, replica: ReplicaId) -> Result<(), Error> {
+        if !self.members().voters.contains(&replica) {
+            return Ok(());
+        }
+        self.check_may_go(replica)?;
+        self.change_to(Change::RemoveVoters(BTreeSet::from([replica.0])), true).await
+    }
+
     /// Takes a replica out of the group, and returns once that is committed; does nothing if it does not belong to it. Its
     /// id is never used again.
     ///
@@ -101,12 +113,19 @@ impl Group {
     /// As [`add_learner`](Self::add_learner); [`Code::QuorumAtRisk`] for the only voter; [`Code::InvalidRequest`] for this
     /// replica itself, which has to hand leadership over before.
     pub(crate) async fn remove(&self, replica: ReplicaId) -> Result<(), Error> {
-        let (members, shard) = (self.members(), self.log.shard());
+        let members = self.members();
         let is_voter = members.voters.contains(&replica);
         if !is_voter && !members.learners.contains(&replica) {
             return Ok(());
         }
-        if members.voters.iter().all(|voter| *voter == replica) {
+        self.check_may_go(replica)?;
+        let ids = BTreeSet::from([replica.0]);
+        self.change(if is_voter { Change::RemoveVoters(ids) } else { Change::RemoveNodes(ids) }).await
+    }
+
+    fn check_may_go(&self, replica: ReplicaId) -> Result<(), Error> {
+        let (voters, shard) = (self.members().voters, self.log.shard());
+        if voters.iter().all(|voter| *voter == replica) {
             let message = format!("replica {replica} is the only voter of shard {shard}: without it the shard is lost");
             return Err(Error::new(Code::QuorumAtRisk, message));
         }
@@ -114,8 +133,7 @@ impl Group {
             let message = format!("replica {replica} leads shard {shard}: it hands leadership over before it leaves");
             return Err(Error::new(Code::InvalidRequest, message));
         }
-        let ids = BTreeSet::from([replica.0]);
-        self.change(if is_voter { Change::RemoveVoters(ids) } else { Change::RemoveNodes(ids) }).await
+        Ok(())
     }
 
     /// On a leader: up to which entry each replica's log is known to be the same and durable, its own included. Empty
@@ -134,12 +152,17 @@ impl Group {
     }
 
     async fn change(&self, change: Change) -> Result<(), Error> {
+        self.change_to(change, false).await
+    }
+
+    /// A change after which voters that lose their vote follow on, or belong to the group no more.
+    async fn change_to(&self, change: Change, follow_on: bool) -> Result<(), Error> {
         if !self.role.borrow().leads {
             return Err(self.not_leader());
         }
         // It is two entries, and the second is proposed by whoever waits: nobody may stop waiting in between.
         let raft = self.raft.clone();
-        let changing = tokio::spawn(async move { raft.change_membership(change, false).await });
+        let changing = tokio::spawn(async move { raft.change_membership(change, follow_on).await });
         let error = match tokio::time::timeout(CHANGE_WAIT, changing).await {
             Ok(Ok(Ok(_))) => return Ok(()),
             Ok(Ok(Err(error))) => error,

@@ -1,22 +1,49 @@
 //! What openraft runs on: tokio, with pauses that end together.
 //!
 //! Each group has a clock of its own that ticks three times a second, for ever, and openraft begins each at a random time.
-//! A node with many groups would be woken for each of them alone, and so would its peers by the heartbeats that follow.
+//! A node with many groups would be woken for each of them alone, and so would its peers by the heartbeats that follow. Here
+//! all groups of a node tick at once. Nodes tick at times of their own, so that no two of them stand for election together.
 
 use std::future::Future;
 use std::time::Duration;
 
+use futures::future::Either;
 use openraft::impls::TokioRuntime;
 use openraft::{AsyncRuntime, OptionalSend};
+use tokio::time::Instant;
 
-use crate::idle::aligned;
+use super::timing::HEARTBEAT;
+use crate::idle::next;
 
-/// Pauses end at a whole multiple of this.
-const GRID: Duration = Duration::from_millis(50);
-/// Shorter pauses end when they are to.
-const LONG: Duration = Duration::from_millis(200);
+/// A shorter pause ends when it is to: openraft also pauses for a microsecond, to take several things together.
+const LONG: Duration = Duration::from_millis(5);
 
-/// Tokio, in which a long pause that ends at a given time may end up to 50 ms later, together with others.
+tokio::task_local! {
+    static BEAT: Beat;
+}
+
+/// When the clocks of a node tick: at whole multiples of [`HEARTBEAT`] since a random time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beat(Instant);
+
+impl Beat {
+    pub(super) fn new() -> Self {
+        Self(Instant::now() + HEARTBEAT.mul_f64(fastrand::f64()))
+    }
+
+    /// Runs a group, with all that it spawns, on this beat.
+    pub(super) async fn keep<T>(self, group: impl Future<Output = T>) -> T {
+        BEAT.scope(self, group).await
+    }
+
+    /// How long to pause for `pause` at least, until the next tick.
+    fn pause(self, pause: Duration) -> Duration {
+        let passed = Instant::now() + HEARTBEAT - self.0;
+        next(passed + pause, HEARTBEAT) - passed
+    }
+}
+
+/// Tokio, in which a pause until a given time may last up to 300 ms longer, until the tick of its node.
 #[derive(Debug)]
 pub(super) struct AlignedRuntime(TokioRuntime);
 
@@ -38,7 +65,10 @@ impl AsyncRuntime for AlignedRuntime {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        TokioRuntime::spawn(future)
+        TokioRuntime::spawn(match BEAT.try_get() {
+            Ok(beat) => Either::Left(BEAT.scope(beat, future)),
+            Err(_) => Either::Right(future),
+        })
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
@@ -48,7 +78,10 @@ impl AsyncRuntime for AlignedRuntime {
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
         let now = <Self::Instant as openraft::Instant>::now();
         let pause = deadline - now;
-        TokioRuntime::sleep_until(if pause < LONG { deadline } else { now + aligned(pause, GRID) })
+        match BEAT.try_get() {
+            Ok(beat) if pause > LONG => TokioRuntime::sleep_until(now + beat.pause(pause)),
+            _ => TokioRuntime::sleep_until(deadline),
+        }
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(duration: Duration, future: F) -> Self::Timeout<R, F> {
@@ -76,5 +109,37 @@ impl AsyncRuntime for AlignedRuntime {
         F: Future<Output = T>,
     {
         self.0.block_on(future)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_on_a_beat_end_together_and_never_before_their_time() {
+        let (beat, ms) = (Beat::new(), Duration::from_millis);
+        let mut ends = Vec::new();
+        for pause in 200..500 {
+            tokio::time::advance(ms(pause % 7)).await;
+            let (now, longer) = (Instant::now(), beat.pause(ms(pause)));
+            assert!(longer >= ms(pause) && longer <= ms(pause) + HEARTBEAT, "{longer:?}");
+            ends.push(now + longer);
+        }
+        ends.dedup();
+        assert!(ends.windows(2).all(|pair| (pair[1] - pair[0]).as_nanos() % HEARTBEAT.as_nanos() == 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_group_spawns_keeps_its_beat() {
+        type Now = <AlignedRuntime as AsyncRuntime>::Instant;
+        let sleep = |ms| async move {
+            AlignedRuntime::sleep_until(<Now as openraft::Instant>::now() + Duration::from_millis(ms)).await;
+            Instant::now()
+        };
+        let group = async move { (AlignedRuntime::spawn(sleep(20)).await.unwrap(), sleep(7).await) };
+        let (first, second) = Beat::new().keep(group).await;
+        assert_eq!(second - first, HEARTBEAT);
+        assert_eq!(sleep(20).await - second, Duration::from_millis(20), "nobody else waits for a beat");
     }
 }

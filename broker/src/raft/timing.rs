@@ -7,6 +7,9 @@ use openraft::{Config, SnapshotPolicy};
 use stratalog_proto::{Code, Error, ShardId};
 use stratalog_storage::sabotage::{Bug, planted};
 
+/// How often a leader is heard of, and how often each replica looks at the clock.
+pub(super) const HEARTBEAT: Duration = Duration::from_millis(300);
+
 /// How soon a lost leader is noticed.
 ///
 /// A follower that hears nothing waits for the leader's lease, which is the end of `election`, and then for a random time
@@ -23,7 +26,7 @@ pub(super) struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         let election = Duration::from_millis(500)..Duration::from_millis(850);
-        Self { heartbeat: Duration::from_millis(300), election }
+        Self { heartbeat: HEARTBEAT, election }
     }
 }
 

@@ -152,6 +152,10 @@ async fn take(broker: &Broker, group: &Unsettled, step: Step) -> Result<(), Erro
     match step {
         Step::Add(replica) => group.group.add_learner(replica).await,
         Step::Promote(replica) => group.group.promote(replica).await,
+        Step::Demote(replica) => {
+            check_still_wanted(broker, group).await?;
+            group.group.demote(replica).await
+        }
         Step::Remove(replica) => {
             check_still_wanted(broker, group).await?;
             group.group.remove(replica).await

@@ -37,6 +37,8 @@ pub(super) enum Step {
     Add(ReplicaId),
     /// It gets a vote.
     Promote(ReplicaId),
+    /// It follows on, without its vote.
+    Demote(ReplicaId),
     /// It belongs to the group no more.
     Remove(ReplicaId),
     /// It is to lead: the leader itself has to go.
@@ -116,7 +118,9 @@ impl Facts<'_> {
         leaving.sort_by_key(|replica| (*replica == self.own, self.healthy.contains(replica), *replica));
         let replica = *leaving.iter().find(|replica| self.leaves_majority(**replica))?;
         if replica != self.own {
-            return Some(Step::Remove(replica));
+            // Every node of the cluster needs the metadata, also for what its replicas lead.
+            let learns_on = self.is_meta() && !self.is_given_up(replica);
+            return Some(if learns_on { Step::Demote(replica) } else { Step::Remove(replica) });
         }
         let heirs = self.members.voters.iter().filter(|heir| **heir != self.own && self.is_fit(**heir, self.own));
         heirs.filter(|heir| self.wanted().any(|wanted| wanted == **heir)).map(|heir| Step::HandOver(*heir)).next()

@@ -70,6 +70,10 @@ impl Model {
                 self.members.voters.insert(replica);
                 self.healthy.insert(replica);
             }
+            Step::Demote(replica) => {
+                self.take(Step::Remove(replica));
+                self.members.learners.insert(replica);
+            }
             Step::Remove(replica) => {
                 assert_ne!(replica.0, self.own, "a leader does not remove itself");
                 if self.members.learners.remove(&replica) {
@@ -260,6 +264,21 @@ fn a_voter_of_the_metadata_that_leaves_goes_on_learning() {
     assert_eq!(model.members.voters, ids(&[2, 3]));
     assert_eq!(model.members.learners, ids(&[1]));
     assert!(model.facts().is_settled());
+}
+
+#[test]
+fn a_voter_of_the_metadata_follows_it_while_it_loses_its_vote() {
+    let mut model = Model::new(&[1, 2, 3, 4], &[], &[(1, Voter), (2, Voter), (3, Leaving), (4, Voter)]);
+    model.shard = ShardId(0);
+    assert_eq!(model.next(), Some(Step::Demote(ReplicaId(3))));
+    model.take(Step::Demote(ReplicaId(3)));
+    assert_eq!(model.next(), Some(Step::Tell(ReplicaId(3), Some(Role::Learner))));
+    model.settle();
+    assert_eq!((model.members.voters, model.members.learners), (ids(&[1, 2, 4]), ids(&[3])));
+
+    let mut of_a_removed_node = Model::new(&[1, 2, 3], &[], &[(1, Voter), (2, Voter)]);
+    of_a_removed_node.shard = ShardId(0);
+    assert_eq!(of_a_removed_node.next(), Some(Step::Remove(ReplicaId(3))));
 }
 
 fn role() -> impl Strategy<Value = Role> {

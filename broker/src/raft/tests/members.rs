@@ -70,6 +70,24 @@ fn l1_a_group_grows_from_one_to_five_voters_and_shrinks_to_others_under_writes()
 }
 
 #[test]
+fn a_voter_that_loses_its_vote_follows_on() {
+    simulate(async {
+        let (mut cluster, leader) = Cluster::led(28, 3).await;
+        let demoted = ALL.into_iter().find(|id| *id != leader).unwrap();
+        cluster.at(leader).group.demote(ReplicaId(demoted)).await.unwrap();
+        let members = cluster.at(leader).group.members();
+        assert!(!members.voters.contains(&ReplicaId(demoted)));
+        assert_eq!(members.learners, ids([demoted]));
+        cluster.produce_some(5).await;
+        cluster.agree(&ALL).await;
+        let refused = cluster.at(leader).group.demote(ReplicaId(leader)).await.unwrap_err();
+        assert_eq!(refused.code, Code::InvalidRequest, "{refused}");
+        cluster.at(leader).group.demote(ReplicaId(demoted)).await.expect("nothing to do");
+        cluster.check();
+    });
+}
+
+#[test]
 fn l1_a_leader_that_was_replaced_does_not_say_who_belongs_to_the_group() {
     simulate(async {
         let (cluster, old) = Cluster::led(27, 3).await;
