@@ -51,8 +51,11 @@ impl Replicas {
             recovery_timeout: self.options.recovery_timeout,
         };
         let shard = Shard::start(options, log).await?;
+        // Where others vote, too, the log behind the state is applied once there is a leader.
+        let role = *shard.group().watch_role().borrow();
+        let unapplied = (!role.leads).then_some(role.term);
         let (recs, manifest) = (Arc::clone(shard.recs()), shard.read(|state| state.manifest().clone()));
-        let found = blocking(move || recs.reconcile(manifest.recs())).await?;
+        let found = blocking(move || recs.reconcile(manifest.recs(), unapplied)).await?;
         if found.garbage > 0 {
             tracing::info!(shard = %id, removed = found.garbage, "removed replay segments that no manifest names");
         }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stratalog_proto::{Code, Error, RaftIndex, SegmentId, ShardId};
+use stratalog_proto::{Code, Error, RaftIndex, SegmentId, ShardId, Term};
 use stratalog_storage::RecMeta;
 
 use super::ReplayOptions;
@@ -37,8 +37,9 @@ pub(super) struct Care {
     snapshot_bytes: u64,
     counted: Counted,
     rests: [Rest; Step::COUNT],
-    /// Built for a command whose outcome is not known.
-    pub(super) doubtful: Vec<Arc<RecMeta>>,
+    /// Built for a command whose outcome is not known, each with a term in which it was not proposed any more, or the one
+    /// in which it was.
+    pub(super) doubtful: Vec<(Term, Arc<RecMeta>)>,
     /// The version of the manifest in which nothing was found to repack.
     pub(super) searched: Option<u64>,
     /// Packed segments that could not be rewritten; the others come before they are tried again.

@@ -168,6 +168,7 @@ impl Worker {
     /// Has the segments of all groups be here, and those that left their manifests be gone.
     pub(super) async fn tend(&mut self) {
         for at in 0..self.cares.len() {
+            self.settle_files(at).await;
             self.make_expected(at).await;
             self.write_off(at);
             self.unlink_retired(at).await;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use stratalog_proto::entry::Command;
-use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, SegmentId, TopicId, internal};
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, SegmentId, Term, TopicId, internal};
 use stratalog_storage::sabotage::{Bug, planted};
 use stratalog_storage::{ErasedOffsets, RecMeta};
 
@@ -58,23 +58,73 @@ impl Worker {
         proposed: Result<(), Error>,
     ) -> Result<(), Error> {
         match &proposed {
-            Ok(()) => self.settle_doubtful(at, shard).await?,
-            Err(error) if is_unknown(error.code) => self.cares[at].doubtful.extend(metas),
+            // A later command was applied, and those before it are by now, or never will be.
+            Ok(()) => self.settle_doubtful(at, shard, |_| true).await?,
+            Err(error) if is_unknown(error.code) => {
+                // It was proposed in this term or an earlier one.
+                let term = shard.watch_role().borrow().term;
+                self.cares[at].doubtful.extend(metas.into_iter().map(|meta| (term, meta)));
+            }
             Err(_) => discard(shard.recs(), metas).await?,
         }
         proposed
     }
 
-    /// A later command was applied, and those before it are by now, or never will be: files that did not come to count are
-    /// unlinked.
-    async fn settle_doubtful(&mut self, at: usize, shard: &Arc<Shard>) -> Result<(), Error> {
-        let doubtful = std::mem::take(&mut self.cares[at].doubtful);
-        if doubtful.is_empty() {
+    /// Unlinks those of the files whose commands had an unknown outcome, and have none any more, that did not come to
+    /// count.
+    async fn settle_doubtful(
+        &mut self,
+        at: usize,
+        shard: &Arc<Shard>,
+        is_settled: impl Fn(Term) -> bool,
+    ) -> Result<(), Error> {
+        let settled: Vec<_> = self.cares[at].doubtful.extract_if(.., |(term, _)| is_settled(*term)).collect();
+        if settled.is_empty() {
             return Ok(());
         }
         let manifest = shard.read(|state| state.manifest().clone());
         let live: HashSet<SegmentId> = manifest.recs().iter().map(|meta| meta.id).collect();
-        discard(shard.recs(), doubtful.into_iter().filter(|meta| !live.contains(&meta.id)).collect()).await
+        // One that came to count, and was rewritten since, may be what its successor is made of here.
+        let is_needed = |id: &SegmentId| live.contains(id) || shard.recs().is_source(*id);
+        let is_garbage = |(_, meta): (Term, Arc<RecMeta>)| (!is_needed(&meta.id)).then_some(meta);
+        discard(shard.recs(), settled.into_iter().filter_map(is_garbage).collect()).await
+    }
+
+    /// Has the files of which it was not known whether they count do so, or go, as far as that is known by now (S2).
+    pub(super) async fn settle_files(&mut self, at: usize) {
+        let Some(shard) = self.shard(at) else { return };
+        if self.cares[at].doubtful.is_empty() && !shard.recs().has_found() {
+            return;
+        }
+        // Before the manifest is read: what was proposed in an earlier term is in that, or will never be.
+        let applied = shard.applied_term();
+        let settled = match self.settle_doubtful(at, &shard, |term| term < applied).await {
+            Ok(()) => self.settle_found(&shard, applied).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = settled {
+            tracing::warn!(shard = %shard.id(), %error, "replay segments that no manifest names stay until the next look");
+        }
+    }
+
+    async fn settle_found(&self, shard: &Arc<Shard>, applied: Term) -> Result<(), Error> {
+        loop {
+            let (store, manifest) = (Arc::clone(shard.recs()), shard.read(|state| state.manifest().clone()));
+            let looked = blocking(move || match store.recognise(manifest.recs()) {
+                true => Ok(None),
+                false => store.unlink_found(manifest.recs(), applied).map(Some),
+            });
+            match looked.await? {
+                None if self.is_stopping() => return Ok(()),
+                None => {}
+                Some(removed) => {
+                    if removed > 0 {
+                        tracing::info!(shard = %shard.id(), removed, "removed replay segments that no manifest names");
+                    }
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Makes the state of a group durable, and lets go of the log that it does not need any more (L4).

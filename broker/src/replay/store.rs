@@ -17,7 +17,10 @@ use crate::pull::partial_name;
 use crate::shard::PendingRec;
 
 mod arrival;
+mod found;
 mod reconcile;
+
+use found::Found;
 
 pub(crate) use arrival::RecArrival;
 
@@ -57,6 +60,8 @@ struct Files {
     given_up: HashMap<SegmentId, Arc<RecMeta>>,
     /// Not here, or not whole, and no entry that they hold is in the log: that need not stay for them.
     lost: HashSet<SegmentId>,
+    /// Files of the last start that nobody has named yet.
+    found: Found,
     /// No longer in the manifest.
     retired: Vec<Arc<RecMeta>>,
     /// Grows with each change of what is here and what is lost.
@@ -331,6 +336,11 @@ impl RecStore {
         self.news.notify_one();
     }
 
+    /// Whether a segment is to be made of this one.
+    pub(crate) fn is_source(&self, id: SegmentId) -> bool {
+        self.files.lock().sources().any(|source| source.id == id)
+    }
+
     /// Whether a segment that was rolled is not here yet. Only the log and the batches that wait with it can make it (L4):
     /// until it is here, neither may go.
     pub(crate) fn is_waiting(&self) -> bool {
@@ -353,6 +363,7 @@ impl RecStore {
         let files = &mut *self.files.lock();
         files.damaged.remove(&meta.id);
         files.lost.remove(&meta.id);
+        files.found.ids.remove(&meta.id);
         files.forget_expected(meta.id);
         match files.replaced.get_mut(&meta.id) {
             // What was found of the file before says nothing of this one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ReplicaId, ShardId, TopicId, TopicPartition};
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ReplicaId, ShardId, Term, TopicId, TopicPartition};
 use stratalog_storage::{Io, Lane, LaneOptions, RealDisk, RecMeta, StateFiles, Votes, rec_file_name};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -111,7 +111,7 @@ impl Node {
         };
         let shard = Shard::start(options, logs.get(ID).unwrap()).await.unwrap();
         let manifest = shard.read(|state| state.manifest().clone());
-        shard.recs().reconcile(manifest.recs()).unwrap();
+        shard.recs().reconcile(manifest.recs(), None).unwrap();
         let options = RollerOptions {
             replay: ReplayOptions { roll_bytes: 40_000, lane_bytes: 2 * FILE_BYTES, ..ReplayOptions::default() },
             lane: lane.clone(),
@@ -314,6 +314,30 @@ async fn a_roll_of_a_topic_that_is_deleted_meanwhile_is_built_again_without_it()
     let node = Node::start(&dir).await;
     assert_eq!(files(&dir, ".rec").len(), 1, "the files of the refused roll are garbage");
     node.check(kept, 10);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s2_what_was_built_for_a_roll_without_an_answer_goes_once_a_later_term_is_applied() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir).await;
+    let topic = host(&node.shard, 2).await;
+    node.append(topic, 10).await;
+    let now = node.shard.applied_term();
+    for term in [Term(now.0 - 1), now] {
+        let range = node.worker.next_range(&node.shard).unwrap();
+        let placed = node.shard.read(|state| state.batches_between(range.after, range.through));
+        let (store, log) = (node.shard.recs().clone(), node.shard.group().log().clone());
+        for meta in super::build::build(&store, &log, range, placed).unwrap().into_iter().map(Arc::new) {
+            store.adopt(Arc::clone(&meta));
+            node.worker.cares[0].doubtful.push((term, meta));
+        }
+    }
+    let in_flight = rec_file_name(node.worker.cares[0].doubtful[1].1.id);
+    assert_eq!(files(&dir, ".rec").len(), 2);
+    node.worker.tend().await;
+    assert_eq!(files(&dir, ".rec"), [in_flight], "the other one may yet be named");
+    node.check(topic, 10);
     node.stop().await;
 }
 

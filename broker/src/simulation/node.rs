@@ -92,7 +92,7 @@ impl Node {
     pub(super) fn reconcile(&self) -> Result<(), Error> {
         for replica in &self.replicas {
             let manifest = replica.machine.read(|state| state.manifest().clone());
-            replica.recs.reconcile(manifest.recs())?;
+            replica.recs.reconcile(manifest.recs(), None)?;
         }
         self.release();
         Ok(())

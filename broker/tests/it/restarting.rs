@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 
+use stratalog_broker::ReplayOptions;
 use stratalog_proto::{NodeId, ShardId};
 use stratalog_storage::{Lane, RealDisk};
 
@@ -10,9 +11,13 @@ use super::*;
 
 /// Starts a node whose broker was stopped or dropped: it takes a moment until directory and address are free.
 async fn again(node: &Node) -> Arc<Broker> {
+    again_with(|| node.options()).await
+}
+
+pub(super) async fn again_with(options: impl Fn() -> BrokerOptions) -> Arc<Broker> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match Broker::start(node.options()).await {
+        match Broker::start(options()).await {
             Ok(broker) => return broker,
             Err(error) => {
                 let is_taken = matches!(error.code, Code::Unavailable | Code::Io);
@@ -23,18 +28,18 @@ async fn again(node: &Node) -> Arc<Broker> {
     }
 }
 
-async fn until_ready(brokers: &[Arc<Broker>]) {
+pub(super) async fn until_ready(brokers: &[Arc<Broker>]) {
     for broker in brokers {
         until("a node that is ready", || async { broker.ready().map_err(|error| error.to_string()) }).await;
     }
 }
 
-async fn stop(brokers: Vec<Arc<Broker>>) {
+pub(super) async fn stop(brokers: Vec<Arc<Broker>>) {
     futures::future::join_all(brokers.iter().map(|broker| broker.stop())).await;
 }
 
 /// Produces records with these numbers to four partitions, through one node after the other.
-async fn write(brokers: &[Arc<Broker>], numbers: std::ops::Range<i64>, acknowledged: &mut [Vec<Bytes>]) {
+pub(super) async fn write(brokers: &[Arc<Broker>], numbers: std::ops::Range<i64>, acknowledged: &mut [Vec<Bytes>]) {
     for number in numbers {
         let partition = number as usize % acknowledged.len();
         produce(&brokers[number as usize % brokers.len()], partition as u32, number).await;
@@ -74,6 +79,89 @@ async fn l1_acknowledged_records_survive_when_all_nodes_are_killed() {
     }
     check_replicas(&brokers.iter().collect::<Vec<_>>(), &acknowledged).await;
     stop(brokers).await;
+}
+
+/// All batches of a partition, wherever they are read.
+pub(super) async fn read(broker: &Broker, partition: u32) -> Result<Vec<Bytes>, Error> {
+    let (mut batches, mut next) = (Vec::new(), 0);
+    loop {
+        let request = FetchRequest { partitions: vec![(PartitionId(partition), Offset(next))], ..from("t", 0) };
+        let fetched = fetch_one(broker, request).await;
+        if let Err(error) = &fetched.result {
+            return Err(error.clone());
+        }
+        let more = as_produced(&fetched);
+        if more.is_empty() {
+            return Ok(batches);
+        }
+        next += more.len() as u64;
+        batches.extend(more);
+    }
+}
+
+/// A figure of a node's metrics; those of all shards added up, unless one is named.
+pub(super) fn figure(broker: &Broker, name: &str) -> u64 {
+    let text = broker.metrics();
+    let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    text.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l1_segments_that_were_rewritten_after_the_last_saved_state_survive_when_all_nodes_are_killed() {
+    let nodes = three();
+    stop(cluster_of(&nodes).await).await;
+    let replay = ReplayOptions { roll_bytes: 256 << 10, ..ReplayOptions::default() };
+    let small_rolls = |node: &Node| BrokerOptions { replay: replay.clone(), ..node.options() };
+    let start = || futures::future::join_all(nodes.iter().map(|node| again_with(move || small_rolls(node))));
+    let brokers = start().await;
+    until_ready(&brokers).await;
+    brokers[0].create_topic("t", 4, TopicConfig::default()).await.unwrap();
+    brokers[0].create_topic("gone", 4, TopicConfig::default()).await.unwrap();
+    let mut acknowledged = vec![Vec::new(); 4];
+    write(&brokers, 0..20, &mut acknowledged).await;
+    let large = |n: u32| {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(0, None, Some(&vec![n as u8; 40 << 10]), &[]);
+        builder.finish()
+    };
+    for n in 0..32 {
+        brokers[0].produce("gone", PartitionId(n % 4), large(n)).await.unwrap();
+    }
+    let has_saved =
+        |node: &Broker, shard| figure(node, &format!("stratalog_snapshot_frontier{{shard=\"{shard}\"}}")) > 0;
+    until("saved states", || async {
+        check(brokers.iter().all(|node| [1, 2].iter().all(|shard| has_saved(node, shard))), "no state is saved")
+    })
+    .await;
+    brokers[0].delete_topic("gone").await.unwrap();
+    let all = |name: &str| brokers.iter().map(|node| figure(node, name)).sum::<u64>();
+    until("rewritten segments", || async { check(all("stratalog_repacks_total") >= 2, "repacks") }).await;
+    until("rewritten segments everywhere", || async {
+        let left = nodes.iter().map(|node| replay_segments(node)).collect::<Vec<_>>();
+        check(left.iter().all(|of| of.len() == 2 && *of == left[0]), left)
+    })
+    .await;
+    drop(brokers);
+
+    let brokers = start().await;
+    until_ready(&brokers).await;
+    for (partition, expected) in acknowledged.iter().enumerate() {
+        until("L1: acknowledged records", || async {
+            let found = read(&brokers[0], partition as u32).await.map_err(|error| error.to_string())?;
+            check(found == *expected, (partition, found.len()))
+        })
+        .await;
+    }
+    stop(brokers).await;
+}
+
+/// The names of a node's replay segments.
+fn replay_segments(node: &Node) -> Vec<std::ffi::OsString> {
+    let of = |shard: u32| std::fs::read_dir(node.dir.path().join(format!("shards/{shard:04}/segments"))).unwrap();
+    let mut names: Vec<_> = (1..=2).flat_map(of).map(|entry| entry.unwrap().file_name()).collect();
+    names.retain(|name| name.to_string_lossy().ends_with(".rec"));
+    names.sort();
+    names
 }
 
 /// A start that is refused for what is lost, and in words that say so.

@@ -3,24 +3,29 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use stratalog_proto::{Code, Error};
+use stratalog_proto::{Code, Error, SegmentId, Term};
 use stratalog_storage::{RecMeta, RecReader, rec_file_name};
+use uuid::Uuid;
 
 use super::RecStore;
+use super::found::Found;
 use crate::pull::partial_name;
 
 /// What a look at the directory found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reconciled {
-    /// Files that no manifest names; they are removed.
+    /// Files that no manifest names and no command can; they are removed.
     pub(crate) garbage: usize,
     /// Segments of the manifest without a usable file.
     pub(crate) missing: usize,
 }
 
 impl RecStore {
-    /// Finds the files of `live`, the whole manifest as it is applied, and unlinks the others: left by a crash between
-    /// build and Roll, or between removal and unlink. Only while nobody builds. Blocks on the disk.
+    /// Finds the files of `live`, the manifest as far as it is applied, and unlinks those that nobody can need any more:
+    /// left by a crash between build and Roll, or between removal and unlink. Only while nobody builds. Blocks on the disk.
+    ///
+    /// `unapplied`: the log may hold commands that are still to be applied, of leaders up to this term. What they may name
+    /// stays, and is looked for again as they are [applied](RecStore::recognise).
     ///
     /// A segment that is still waited for is read as a whole before it counts as here: what it can be made of goes then
     /// (L4). A file that no manifest names, and that covers the entries of a missing segment, stays: that segment may have
@@ -28,13 +33,11 @@ impl RecStore {
     ///
     /// # Errors
     /// [`Code::Io`] if the directory cannot be listed. A file that is damaged or stays behind is only reported.
-    pub(crate) fn reconcile(&self, live: &[Arc<RecMeta>]) -> Result<Reconciled, Error> {
-        let failed =
-            |error| Error::new(Code::Io, format!("cannot list the segments in {}: {error}", self.dir.display()));
-        let listed: BTreeSet<String> = self.io.list(&self.dir).map_err(failed)?.into_iter().collect();
+    pub(crate) fn reconcile(&self, live: &[Arc<RecMeta>], unapplied: Option<Term>) -> Result<Reconciled, Error> {
+        let listed = self.list()?;
         // A kill may have come between a file's rename and the sync of its name; from here on log files go because it is
         // there (L4).
-        self.io.sync_dir(&self.dir).map_err(failed)?;
+        self.io.sync_dir(&self.dir).map_err(|error| self.not_listed(&error))?;
         let missing: Vec<&Arc<RecMeta>> = live.iter().filter(|meta| !self.open_listed(meta, &listed)).collect();
         let needed: HashSet<String> = {
             let files = self.files.lock();
@@ -42,22 +45,48 @@ impl RecStore {
             // What has come of a segment that is still to come.
             named.chain(missing.iter().map(|meta| partial_name(&rec_file_name(meta.id)))).collect()
         };
-        let mut found = Reconciled { garbage: 0, missing: missing.len() };
-        for name in listed.iter().filter(|name| is_rec_file(name) && !needed.contains(*name)) {
-            if missing.iter().any(|meta| !self.files.lock().is_expected(meta.id)) && self.covers_one_of(name, &missing)
-            {
-                tracing::warn!(dir = %self.dir.display(), name, "L5: kept for a replay segment that is not on this node");
-                continue;
-            }
-            match self.io.remove(&self.dir.join(name)) {
-                Ok(()) => found.garbage += 1,
-                Err(error) => {
-                    tracing::warn!(dir = %self.dir.display(), name, %error, "cannot unlink a garbage replay segment")
-                }
-            }
-        }
+        let unnamed = listed.iter().filter(|name| is_rec_file(name) && !needed.contains(*name));
+        let (found, garbage): (Vec<_>, Vec<_>) =
+            unnamed.partition(|name| unapplied.is_some() && whole_segment(name).is_some());
+        let garbage = self.unlink_garbage(garbage.into_iter(), &missing);
+        self.files.lock().found = Found {
+            ids: found.into_iter().filter_map(|name| whole_segment(name)).collect(),
+            term: unapplied.unwrap_or_default(),
+        };
         self.adopt_sources(&listed);
-        Ok(found)
+        Ok(Reconciled { garbage, missing: missing.len() })
+    }
+
+    /// The names of the files in the directory. Blocks on the disk.
+    pub(super) fn list(&self) -> Result<BTreeSet<String>, Error> {
+        let listed = self.io.list(&self.dir).map_err(|error| self.not_listed(&error))?;
+        Ok(listed.into_iter().collect())
+    }
+
+    fn not_listed(&self, error: &std::io::Error) -> Error {
+        Error::new(Code::Io, format!("cannot list the segments in {}: {error}", self.dir.display()))
+    }
+
+    /// Unlinks files that no manifest names, but for those that have what is `missing`; how many. One that stays behind is
+    /// only reported. Blocks on the disk.
+    pub(super) fn unlink_garbage<'a>(
+        &self,
+        names: impl Iterator<Item = &'a String>,
+        missing: &[&Arc<RecMeta>],
+    ) -> usize {
+        let cannot_be_made = missing.iter().any(|meta| !self.files.lock().is_expected(meta.id));
+        let removed = names.filter(|name| {
+            if cannot_be_made && self.covers_one_of(name, missing) {
+                tracing::warn!(dir = %self.dir.display(), name, "L5: kept for a replay segment that is not on this node");
+                return false;
+            }
+            let removed = self.io.remove(&self.dir.join(name));
+            if let Err(error) = &removed {
+                tracing::warn!(dir = %self.dir.display(), name, %error, "cannot unlink a garbage replay segment");
+            }
+            removed.is_ok()
+        });
+        removed.count()
     }
 
     /// Opens the file of a live segment; whether it can be used. A damaged file stays where it is: it may be the only copy,
@@ -129,4 +158,10 @@ impl RecStore {
 /// Whether a file is ours to remove: a replay segment, or one that was never finished.
 fn is_rec_file(name: &str) -> bool {
     name.ends_with(".rec") || name.contains(".rec.")
+}
+
+/// The segment whose file this is, if it is one that was finished.
+fn whole_segment(name: &str) -> Option<SegmentId> {
+    let id = SegmentId(Uuid::try_parse(name.strip_suffix(".rec")?).ok()?);
+    (rec_file_name(id) == name).then_some(id)
 }

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use stratalog_proto::{PartitionId, TopicId};
+use stratalog_proto::{PartitionId, Term, TopicId};
 use stratalog_storage::simulation::SimDisk;
 use stratalog_storage::{ErasedOffsets, rec_file_name};
 
@@ -111,7 +111,7 @@ fn a_segment_that_is_replaced_stays_until_its_successor_is_made_of_it() {
 
     let restarted = store_on(&disk);
     restarted.expect(vec![replaced]);
-    let found = restarted.reconcile(std::slice::from_ref(&new)).unwrap();
+    let found = restarted.reconcile(std::slice::from_ref(&new), None).unwrap();
     assert_eq!(found, Reconciled { garbage: 1, missing: 0 }, "once it is made, what it was made of is garbage");
     assert_eq!(listed(&disk), [rec_file_name(new.id)]);
 }
@@ -139,7 +139,7 @@ fn a_segment_that_was_rewritten_twice_is_not_made_again_for_its_last_form() {
     for rolled in [Some(rolled), None] {
         let restarted = store_on(&disk);
         restarted.expect(rolled.into_iter().chain([of(&second, &first), of(&third, &second)]).collect());
-        let found = restarted.reconcile(std::slice::from_ref(&third)).unwrap();
+        let found = restarted.reconcile(std::slice::from_ref(&third), None).unwrap();
         assert_eq!(found, Reconciled { garbage: 0, missing: 0 });
         assert!(!restarted.is_waiting(), "{:?}", restarted.next_expected());
     }
@@ -179,7 +179,7 @@ fn l4_a_source_that_is_waited_for_itself_is_here_after_a_start_if_it_is_whole_an
         }
         let restarted = store_on(&disk);
         restarted.expect(pending.to_vec());
-        assert_eq!(restarted.reconcile(std::slice::from_ref(&new)).unwrap().missing, 1);
+        assert_eq!(restarted.reconcile(std::slice::from_ref(&new), None).unwrap().missing, 1);
         let mut made = Vec::new();
         while let Some(next) = restarted.next_expected() {
             let arrival = restarted.begin(&next.meta).expect("what is waited for is not here");
@@ -209,7 +209,7 @@ fn l4_a_segment_that_the_log_can_still_make_counts_only_if_all_of_it_is_whole() 
         let pending =
             PendingRec { meta: Arc::clone(&meta), batches: log.placed.clone(), replaces: None, erased: Arc::default() };
         restarted.expect(vec![pending.clone()]);
-        assert_eq!(restarted.reconcile(std::slice::from_ref(&meta)).unwrap().missing, 1, "a flipped bit at {at}");
+        assert_eq!(restarted.reconcile(std::slice::from_ref(&meta), None).unwrap().missing, 1, "a flipped bit at {at}");
         assert!(restarted.is_waiting() && !restarted.has(meta.id), "{at}");
         build::make(&restarted, &log, pending).unwrap();
         assert!(!restarted.is_waiting());
@@ -222,7 +222,7 @@ fn l4_a_segment_that_the_log_can_still_make_counts_only_if_all_of_it_is_whole() 
         replaces: None,
         erased: Arc::default(),
     }]);
-    assert_eq!(restarted.reconcile(std::slice::from_ref(&meta)).unwrap().missing, 0);
+    assert_eq!(restarted.reconcile(std::slice::from_ref(&meta), None).unwrap().missing, 0);
     assert!(!restarted.is_waiting());
 }
 
@@ -250,7 +250,7 @@ fn what_a_given_up_segment_was_to_be_made_of_stays_until_it_comes_from_elsewhere
     assert_eq!(store.unlink_retired(), 0, "most of it may be whole");
 
     let restarted = store_on(&disk);
-    let found = restarted.reconcile(std::slice::from_ref(&new)).unwrap();
+    let found = restarted.reconcile(std::slice::from_ref(&new), None).unwrap();
     assert_eq!(found, Reconciled { garbage: 0, missing: 1 });
     assert_eq!(listed(&disk), [rec_file_name(old.id)]);
 
@@ -302,12 +302,57 @@ fn a_start_finds_what_is_there_and_removes_what_no_manifest_names() {
     disk.open(Path::new("/segments/rows.col"), stratalog_storage::OpenMode::CreateNew).unwrap();
 
     let restarted = store_on(&disk);
-    let found = restarted.reconcile(&[Arc::clone(&live), Arc::clone(&gone)]).unwrap();
+    let found = restarted.reconcile(&[Arc::clone(&live), Arc::clone(&gone)], None).unwrap();
     assert_eq!(found, Reconciled { garbage: 2, missing: 1 });
     assert_eq!(listed(&disk), [rec_file_name(live.id), "rows.col".to_owned()]);
     assert!(restarted.reader(&live).is_ok());
     assert_eq!(restarted.missing([&live, &gone]), [Arc::clone(&gone)]);
     assert!(!restarted.has(garbage.id));
+}
+
+#[test]
+fn l1_a_rewritten_segment_that_the_saved_state_does_not_know_stays_until_the_log_names_it() {
+    let (disk, store) = store();
+    let ([old, new], [_, pending], _) = rewritten(&store);
+    store.discard(&old);
+    let restarted = store_on(&disk);
+    let found = restarted.reconcile(std::slice::from_ref(&old), Some(Term(3))).unwrap();
+    assert_eq!(found, Reconciled { garbage: 0, missing: 1 });
+    assert!(restarted.has_found() && !restarted.recognise(std::slice::from_ref(&old)), "nobody has named it");
+    restarted.expect(vec![pending]);
+    assert!(restarted.recognise(std::slice::from_ref(&new)));
+    assert!(restarted.has(new.id) && !restarted.is_waiting() && !restarted.has_found());
+    assert_eq!(restarted.unlink_found(std::slice::from_ref(&new), Term(4)).unwrap(), 0);
+    assert_eq!(listed(&disk), [rec_file_name(new.id)]);
+}
+
+#[test]
+fn s2_what_a_start_found_goes_once_no_command_can_name_it_any_more() {
+    let (disk, store) = store();
+    let [(named, rolled), (garbage, _)] = [(); 2].map(|()| built(&store));
+    let restarted = store_on(&disk);
+    assert_eq!(restarted.reconcile(&[], Some(Term(3))).unwrap(), Reconciled::default());
+    restarted.expect(vec![rolled]);
+    let live = [named];
+    assert_eq!(restarted.unlink_found(&live, Term(3)).unwrap(), 0, "a leader of this term may have it in mind");
+    assert_eq!(restarted.unlink_found(&live, Term(4)).unwrap(), 1);
+    assert!(!disk.exists(&Path::new("/segments").join(rec_file_name(garbage.id))).unwrap());
+    assert!(restarted.recognise(&live) && restarted.has(live[0].id) && !restarted.is_waiting());
+    restarted.retire(live);
+    assert_eq!(restarted.unlink_retired(), 1);
+    assert_eq!(listed(&disk), [""; 0]);
+}
+
+#[test]
+fn l4_what_a_start_found_damaged_is_made_again() {
+    let (disk, store) = store();
+    let (meta, rolled) = built(&store);
+    disk.edit(&Path::new("/segments").join(rec_file_name(meta.id)), |bytes| bytes[100] ^= 1);
+    let restarted = store_on(&disk);
+    restarted.reconcile(&[], Some(Term(3))).unwrap();
+    restarted.expect(vec![rolled]);
+    assert!(restarted.recognise(&[meta]));
+    assert!(restarted.is_waiting() && !restarted.has_found() && restarted.next_expected().is_some());
 }
 
 #[test]
@@ -317,7 +362,7 @@ fn l5_a_damaged_segment_is_reported_and_left_where_it_is() {
     let path = Path::new("/segments").join(rec_file_name(meta.id));
     disk.edit(&path, |bytes| bytes.pop());
     let restarted = store_on(&disk);
-    assert_eq!(restarted.reconcile(std::slice::from_ref(&meta)).unwrap().missing, 1);
+    assert_eq!(restarted.reconcile(std::slice::from_ref(&meta), None).unwrap().missing, 1);
     assert_eq!(restarted.get(&meta).unwrap_err().code, Code::CorruptData);
     assert_eq!(listed(&disk).len(), 1);
     assert_eq!(restarted.missing([&meta]), [Arc::clone(&meta)], "another replica may have it");
