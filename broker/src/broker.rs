@@ -29,7 +29,7 @@ use crate::erase::{ErasureInfo, Erasures};
 use crate::fetch::Deadlines;
 use crate::identity::DirLock;
 use crate::meta::{Meta, Topics};
-use crate::metrics::{Figures, Metrics, ShardFigures};
+use crate::metrics::{Figures, Metrics, ScrubMetrics, ShardFigures};
 use crate::options::BrokerOptions;
 use crate::raft::{Group, GroupLog};
 use crate::replay::Roller;
@@ -184,6 +184,11 @@ impl Broker {
     /// What this broker was started with.
     pub(crate) fn options(&self) -> &BrokerOptions {
         &self.options
+    }
+
+    /// What scrubs count.
+    pub(crate) fn scrub_metrics(&self) -> &ScrubMetrics {
+        self.metrics.scrub()
     }
 
     /// Whether this node has caught up with its cluster.

@@ -31,6 +31,7 @@ mod pull;
 mod raft;
 mod replay;
 mod rows;
+mod scrub;
 mod shard;
 mod shards;
 #[cfg(test)]
@@ -53,5 +54,6 @@ pub use options::BrokerOptions;
 pub use raft::{CALL_LOG_TARGETS as CONSENSUS_CALL_LOG_TARGETS, LOG_TARGET as CONSENSUS_LOG_TARGET};
 pub use replay::ReplayOptions;
 pub use rows::{Merged, Retried, RowsOptions, TopicRows};
+pub use scrub::ScrubOptions;
 pub use stratalog_storage::{SegmentKind, SegmentMeta};
 pub use verify::{Damage, VerifiedPartition};

@@ -1,6 +1,7 @@
 //! Counters of the node, as OpenMetrics text.
 
 mod replay;
+mod scrub;
 mod stages;
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -21,6 +22,7 @@ use crate::rows::RowsStats;
 use replay::{KindLabel, LogGauges};
 
 pub(crate) use replay::ReplayMetrics;
+pub(crate) use scrub::ScrubMetrics;
 pub(crate) use stages::Stages;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,6 +83,7 @@ pub(crate) struct Metrics {
     log: LogGauges,
     replay: ReplayMetrics,
     rows: RowsCounters,
+    scrub: ScrubMetrics,
 }
 
 /// The lane counts for itself; at a scrape its counters are brought up to what it says.
@@ -136,6 +139,7 @@ impl Metrics {
             log: LogGauges::default(),
             replay: ReplayMetrics::new(),
             rows: RowsCounters::default(),
+            scrub: ScrubMetrics::default(),
             registry: Registry::default(),
         };
         metrics.register_produce(&mut registry);
@@ -144,6 +148,7 @@ impl Metrics {
         metrics.log.register(&mut registry);
         metrics.replay.register(&mut registry);
         metrics.rows.register(registry.sub_registry_with_prefix("rows"));
+        metrics.scrub.register(&mut registry);
         Self { registry, ..metrics }
     }
 
@@ -192,6 +197,11 @@ impl Metrics {
     /// Those of the roller.
     pub(crate) fn replay(&self) -> &ReplayMetrics {
         &self.replay
+    }
+
+    /// Those of scrubs.
+    pub(crate) fn scrub(&self) -> &ScrubMetrics {
+        &self.scrub
     }
 
     /// Counts one produce.
@@ -267,7 +277,7 @@ impl RowsCounters {
         registry.register("merge_failures", "Merges that did not apply", self.merge_failures.clone());
         let what = "Column segments that were read to be merged";
         registry.register_with_unit("merged", what, Unit::Bytes, self.merged_bytes.clone());
-        let what = "Column segments that were found damaged, and are fetched from another replica";
+        let what = "Column segments that were found damaged";
         registry.register("segments_damaged", what, self.segments_damaged.clone());
         let what = "Sealed offsets without a row in a live segment, by what became of them";
         registry.register("offsets_without_row", what, self.offsets.clone());

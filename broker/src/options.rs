@@ -11,6 +11,7 @@ use crate::cluster::ClusterOptions;
 use crate::events::Events;
 use crate::replay::ReplayOptions;
 use crate::rows::RowsOptions;
+use crate::scrub::ScrubOptions;
 
 /// Settings of a broker. [`BrokerOptions::new`] gives each a default.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct BrokerOptions {
     pub recovery_timeout: Duration,
     /// How rows are made and sealed.
     pub rows: RowsOptions,
+    /// How fast and how often what is on the disk is read again, to find damage.
+    pub scrub: ScrubOptions,
     /// How queries run.
     pub engine: EngineOptions,
     /// The node among others.
@@ -64,6 +67,7 @@ impl BrokerOptions {
             log_cache_bytes: 16 << 20,
             recovery_timeout: Duration::from_secs(600),
             rows: RowsOptions::default(),
+            scrub: ScrubOptions::default(),
             engine: EngineOptions::default(),
             cluster: ClusterOptions::default(),
             events: Arc::default(),

@@ -35,6 +35,8 @@ mod retention;
 mod rolling;
 #[path = "it/routing.rs"]
 mod routing;
+#[path = "it/scrubbing.rs"]
+mod scrubbing;
 #[path = "it/zones.rs"]
 mod zones;
 

@@ -17,6 +17,7 @@ use super::readiness::watch_readiness;
 use super::{Nodes, book};
 use crate::broker::Broker;
 use crate::options::BrokerOptions;
+use crate::scrub::scrub;
 
 /// Starts them all. Those that start and stop replicas end between two steps, the others wherever they are.
 pub(crate) fn run_loops(broker: &Arc<Broker>, me: Identity, loops: &TaskTracker, stop: &CancellationToken) {
@@ -30,6 +31,7 @@ pub(crate) fn run_loops(broker: &Arc<Broker>, me: Identity, loops: &TaskTracker,
     loops.spawn(settle_members(weak(), stop.clone()));
     loops.spawn(balance(weak(), stop.clone()));
     loops.spawn(stop.clone().run_until_cancelled_owned(announce(weak(), me)));
+    loops.spawn(scrub(weak(), stop.clone()));
     loops.close();
 }
 

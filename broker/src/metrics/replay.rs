@@ -34,6 +34,7 @@ pub(crate) struct ReplayMetrics {
     roll_seconds: Histogram,
     roll_failures: Counter,
     repacks: Counter,
+    damaged: Counter,
     snapshot_seconds: Histogram,
     snapshot_failures: Counter,
 }
@@ -62,6 +63,7 @@ impl ReplayMetrics {
             roll_seconds: seconds(),
             roll_failures: Counter::default(),
             repacks: Counter::default(),
+            damaged: Counter::default(),
             snapshot_seconds: seconds(),
             snapshot_failures: Counter::default(),
         }
@@ -76,6 +78,8 @@ impl ReplayMetrics {
         registry.register_with_unit("roll", what, Unit::Seconds, self.roll_seconds.clone());
         registry.register("roll_failures", "Rolls that did not come to count", self.roll_failures.clone());
         registry.register("repacks", "Packed replay segments that were rewritten", self.repacks.clone());
+        let what = "Replay segments that were found damaged, and are fetched from another replica";
+        registry.register("replay_segments_damaged", what, self.damaged.clone());
         let what = "Making the state of a group durable, and letting go of its log";
         registry.register_with_unit("snapshot", what, Unit::Seconds, self.snapshot_seconds.clone());
         registry.register("snapshot_failures", "Snapshots that failed", self.snapshot_failures.clone());
@@ -102,6 +106,11 @@ impl ReplayMetrics {
     /// Counts a rewritten segment.
     pub(crate) fn repacked(&self) {
         self.repacks.inc();
+    }
+
+    /// Counts segments that were found damaged.
+    pub(crate) fn rec_damaged(&self, segments: u64) {
+        self.damaged.inc_by(segments);
     }
 
     /// Counts bytes of replay segments.

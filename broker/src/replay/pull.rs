@@ -84,6 +84,7 @@ impl Puller {
             return;
         }
         let damaged = blocking(move || Ok(store.look_into_suspects())).await.unwrap_or_default();
+        self.metrics.rec_damaged(damaged.len() as u64);
         for (meta, what) in damaged {
             tracing::error!(shard = %self.shard.id(), segment = %meta.id, what,
                 "L5: a replay segment is damaged; a whole copy is fetched from another replica");

@@ -212,6 +212,31 @@ impl RecStore {
         live.into_iter().filter(|meta| !files.is_whole(meta.id)).cloned().collect()
     }
 
+    /// The segments whose files are here, as far as anybody knows whole.
+    pub(crate) fn whole(&self) -> Vec<SegmentId> {
+        let files = self.files.lock();
+        files.local.keys().copied().filter(|id| files.is_whole(*id)).collect()
+    }
+
+    /// The file of a segment, if it is here.
+    pub(crate) fn handle_of(&self, id: SegmentId) -> Option<Arc<RecHandle>> {
+        self.files.lock().local.get(&id).cloned()
+    }
+
+    /// Reading a segment by this handle has shown that its file is not what was written: it is looked into, also where a
+    /// whole copy had come in its place before.
+    pub(crate) fn suspect(&self, handle: &Arc<RecHandle>) {
+        let files = &mut *self.files.lock();
+        let id = handle.meta.id;
+        if let Some(known) = files.local.get_mut(&id) {
+            *known = Arc::clone(handle);
+            if files.replaced.get(&id) == Some(&true) {
+                files.replaced.remove(&id);
+            }
+            self.news.notify_one();
+        }
+    }
+
     /// Whether reading a file has failed in a way that nobody has looked into.
     pub(crate) fn has_suspects(&self) -> bool {
         self.files.lock().suspects().next().is_some()

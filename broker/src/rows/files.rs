@@ -151,6 +151,20 @@ impl SegmentFiles {
         state.handles.values().any(|handle| state.suspects(handle))
     }
 
+    /// Reading a segment by `handle` has shown that its file is not what was written. If it is live still, it is looked into,
+    /// also where a whole copy had come in its place before.
+    pub(super) fn suspect(&self, handle: &Arc<SegmentHandle>, is_live: impl FnOnce(SegmentId) -> bool) {
+        let mut state = self.state.lock();
+        let id = handle.meta.id;
+        if !is_live(id) {
+            return;
+        }
+        if state.replaced.get(&id) == Some(&Replacing::Done) {
+            state.replaced.remove(&id);
+        }
+        state.handles.insert(id, handle.clone());
+    }
+
     /// Reads files again of which reading failed, all of each: those that are damaged are missing from now on, each with what
     /// is wrong. Blocks on the disk.
     pub(super) fn look_into_suspects(&self) -> Vec<(Arc<SegmentMeta>, String)> {

@@ -41,6 +41,7 @@ mod rebuild;
 mod replica;
 mod retention;
 mod runtime;
+mod scrub;
 mod seal;
 mod shard_rows;
 mod stats;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stratalog_broker::{BrokerOptions, ReplayOptions, RowsOptions};
+use stratalog_broker::{BrokerOptions, ReplayOptions, RowsOptions, ScrubOptions};
 use stratalog_query::EngineOptions;
 use stratalog_storage::LaneOptions;
 
@@ -42,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) lane: Lane,
     pub(crate) replay: Replay,
     pub(crate) rows: Rows,
+    pub(crate) scrub: Scrub,
     pub(crate) query: Query,
 }
 
@@ -134,6 +135,16 @@ pub(crate) struct Rows {
     pub(crate) tail_budget: Bytes,
 }
 
+/// `[scrub]`: reading segments again, to find what the disk has lost.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Scrub {
+    /// Bytes that are read in a second; 0: nothing is read again.
+    pub(crate) rate: Bytes,
+    /// How often everything is read.
+    pub(crate) every: Span,
+}
+
 /// `[query]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -168,6 +179,7 @@ impl Default for Settings {
             lane: Lane::default(),
             replay: Replay::default(),
             rows: Rows::default(),
+            scrub: Scrub::default(),
             query: Query::default(),
         }
     }
@@ -222,6 +234,13 @@ impl Default for Rows {
     }
 }
 
+impl Default for Scrub {
+    fn default() -> Self {
+        let ScrubOptions { rate_bytes, every } = ScrubOptions::default();
+        Self { rate: Bytes(rate_bytes), every: Span(every) }
+    }
+}
+
 impl Default for Query {
     fn default() -> Self {
         Self {
@@ -256,6 +275,12 @@ impl Settings {
         bounded("rows.rebuild_bytes", self.rows.rebuild_bytes.0, 1 << 20, 1 << 38)?;
         bounded("rows.merge_rate", self.rows.merge_rate.0, 0, 1 << 40)?;
         bounded("rows.tail_budget", self.rows.tail_budget.0, 1 << 20, 1 << 38)?;
+        bounded("scrub.rate", self.scrub.rate.0, 0, 1 << 40)?;
+        if self.scrub.every.0 < Duration::from_secs(1) {
+            return Err(Failure::Usage(
+                "scrub.every is shorter than a second; scrub.rate = 0 turns scrubs off".to_owned(),
+            ));
+        }
         bounded("query.memory", self.query.memory.0, 1 << 20, 1 << 40)?;
         bounded("query.spill_bytes", self.query.spill_bytes.0, 1 << 20, 1 << 44)?;
         bounded("query.max_running", u64::from(self.query.max_running), 1, 1_024)?;
@@ -326,6 +351,7 @@ impl Settings {
                 tail_budget_bytes: self.rows.tail_budget.0 as usize,
                 ..RowsOptions::default()
             },
+            scrub: ScrubOptions { rate_bytes: self.scrub.rate.0, every: self.scrub.every.0 },
             engine: EngineOptions {
                 memory_bytes: self.query.memory.0 as usize,
                 default_timeout: self.query.timeout.0,
