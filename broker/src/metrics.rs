@@ -114,6 +114,7 @@ struct RowsCounters {
     merge_failures: Counter,
     merged_bytes: Counter,
     segments_damaged: Counter,
+    segments_remade: Counter,
     offsets: Family<KindLabel, Gauge<i64, AtomicI64>>,
     last: Mutex<RowsStats>,
 }
@@ -279,6 +280,8 @@ impl RowsCounters {
         registry.register_with_unit("merged", what, Unit::Bytes, self.merged_bytes.clone());
         let what = "Column segments that were found damaged";
         registry.register("segments_damaged", what, self.segments_damaged.clone());
+        let what = "Column segments that no replica had whole, and whose rows were made again of the log";
+        registry.register("segments_remade", what, self.segments_remade.clone());
         let what = "Sealed offsets without a row in a live segment, by what became of them";
         registry.register("offsets_without_row", what, self.offsets.clone());
     }
@@ -300,6 +303,7 @@ impl RowsCounters {
         self.merge_failures.inc_by(now.merge_failures.saturating_sub(last.merge_failures));
         self.merged_bytes.inc_by(now.bytes_merged.saturating_sub(last.bytes_merged));
         self.segments_damaged.inc_by(now.segments_damaged.saturating_sub(last.segments_damaged));
+        self.segments_remade.inc_by(now.segments_remade.saturating_sub(last.segments_remade));
         let RowCounts { rowless, dropped, trimmed, erased } = now.counts;
         for (kind, count) in [("rowless", rowless), ("dropped", dropped), ("trimmed", trimmed), ("erased", erased)] {
             self.offsets.get_or_create(&KindLabel { kind }).set(count as i64);

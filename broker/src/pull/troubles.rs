@@ -32,6 +32,11 @@ impl Troubles {
         missing
     }
 
+    /// The segments that have failed so often, and are still missing.
+    pub(crate) fn failed_often(&self, times: u32) -> impl Iterator<Item = SegmentId> {
+        self.failures.iter().filter(move |(_, failures)| **failures >= times).map(|(segment, _)| *segment)
+    }
+
     /// What failed in one round; the first of it if that is news.
     pub(crate) fn note<'a>(&mut self, failed: &'a [(SegmentId, Error)]) -> Option<&'a (SegmentId, Error)> {
         for (segment, _) in failed {

@@ -141,7 +141,8 @@ fn holds_any(segment: &SegmentHandle, is_meant: impl Fn(Position) -> bool) -> Re
     Ok(false)
 }
 
-fn places(reader: &ColReader, granule: usize) -> Result<Vec<Position>, Error> {
+/// The places of a granule's rows.
+pub(super) fn places(reader: &ColReader, granule: usize) -> Result<Vec<Position>, Error> {
     let column = |name| reader.schema().index_of(name).expect("a segment has every system column");
     let partitions = reader.read(column(system::PARTITION), granule)?;
     let offsets = reader.read(column(system::OFFSET), granule)?;

@@ -31,6 +31,8 @@ struct State {
     here: HashSet<SegmentId>,
     /// Those of them that are damaged: each stays where it is, and serves what it has, until a whole copy takes its place.
     replaced: HashMap<SegmentId, Replacing>,
+    /// Segments of which a whole file is wanted, and nobody has one.
+    lost: HashSet<SegmentId>,
     /// Segments that are being fetched, each with what ends that.
     arriving: HashMap<SegmentId, CancellationToken>,
     /// Of segments that no manifest named when they were seen first: the term of the last leader that may name them.
@@ -117,6 +119,7 @@ impl SegmentFiles {
                 state.handles.remove(&id);
             }
             state.here.insert(id);
+            state.lost.remove(&id);
         }
     }
 
@@ -137,6 +140,22 @@ impl SegmentFiles {
         let (mut damaged, absent): (Vec<_>, Vec<_>) = wanted.partition(|meta| state.here.contains(&meta.id));
         damaged.extend(absent);
         damaged
+    }
+
+    /// Nobody is known to have a whole file of these segments.
+    pub(super) fn lose(&self, ids: impl Iterator<Item = SegmentId>) {
+        self.state.lock().lost.extend(ids);
+    }
+
+    /// Whether there may be segments of which nobody has a whole file.
+    pub(super) fn has_lost(&self) -> bool {
+        !self.state.lock().lost.is_empty()
+    }
+
+    /// Those of the segments of which nobody has a whole file.
+    pub(super) fn lost<'a>(&self, live: impl Iterator<Item = &'a Arc<SegmentMeta>>) -> Vec<Arc<SegmentMeta>> {
+        let state = self.state.lock();
+        live.filter(|meta| state.lost.contains(&meta.id) && !state.has(meta.id)).cloned().collect()
     }
 
     /// How many of the segments have no file here, damaged or not.
@@ -249,6 +268,7 @@ impl SegmentFiles {
         for meta in removed {
             let handle = state.handles.remove(&meta.id);
             state.replaced.remove(&meta.id);
+            state.lost.remove(&meta.id);
             if !state.here.remove(&meta.id) {
                 // What comes of a fetch that is under way is looked after by that.
                 begun.extend((!state.arriving.contains_key(&meta.id)).then(|| partial_file_name(meta.id)));

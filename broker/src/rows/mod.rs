@@ -38,6 +38,7 @@ mod parallel;
 mod parse;
 mod pull;
 mod rebuild;
+mod remake;
 mod replica;
 mod retention;
 mod runtime;

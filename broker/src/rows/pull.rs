@@ -15,6 +15,8 @@ use crate::pull::{MAX_FAILURES, Troubles, Wanted, Way, fetch};
 
 /// How often it is looked for segments that are missing.
 const TICK: Duration = Duration::from_secs(1);
+/// After so many failures, half a minute or more, a segment is taken to be lost: a leader makes its rows again.
+const LOST_AFTER: u32 = 5;
 /// How often it is looked whether somebody else has fetched a segment.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -42,9 +44,6 @@ impl Puller {
                 () = replica.wanted.notified() => {}
                 () = replica.stop.cancelled() => return,
             }
-            if !self.copies.may_have(replica.log.id()) {
-                continue;
-            }
             let version = replica.log.manifest().version();
             if self.look_into_suspects(&replica).await > 0 {
                 whole_at = None;
@@ -55,6 +54,10 @@ impl Puller {
             let missing = replica.missing();
             if missing.is_empty() {
                 (trouble, whole_at) = (Troubles::default(), Some(version));
+            }
+            if !self.copies.may_have(replica.log.id()) {
+                replica.files.lose(missing.iter().map(|meta| meta.id));
+                continue;
             }
             let missing = trouble.due(missing, |meta| meta.id);
             if missing.is_empty() {
@@ -77,7 +80,7 @@ impl Puller {
         let damaged = looked.await.unwrap_or_default();
         for (meta, what) in &damaged {
             tracing::error!(%shard, segment = %meta.id, topic = %meta.topic, what,
-                "L5: a column segment is damaged; a whole copy is fetched from another replica");
+                "L5: a column segment is damaged; a whole copy is fetched from another replica, or its rows are made again");
         }
         self.damaged.fetch_add(damaged.len() as u64, Ordering::Relaxed);
         damaged.len()
@@ -97,7 +100,9 @@ impl Puller {
                 break;
             }
         }
-        if let Some((segment, error)) = trouble.note(&failed) {
+        let news = trouble.note(&failed);
+        replica.files.lose(trouble.failed_often(LOST_AFTER));
+        if let Some((segment, error)) = news {
             tracing::warn!(%shard, %segment, missing = count, code = %error.code, %error,
                 "a column segment was not fetched from another replica; trying again, ever more seldom");
         }

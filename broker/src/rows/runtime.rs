@@ -21,6 +21,7 @@ use super::log::RowLog;
 use super::merge::{Merged, Merger};
 use super::options::RowsOptions;
 use super::pull::Puller;
+use super::remake::Remaker;
 use super::replica::{Replica, Replicas};
 use super::retention::retain;
 use super::seal::Sealer;
@@ -42,6 +43,7 @@ pub(crate) struct Rows {
     pub(super) sealer: Arc<Sealer>,
     pub(super) merger: Arc<Merger>,
     pub(super) puller: Arc<Puller>,
+    pub(super) remaker: Arc<Remaker>,
     pub(super) retries: Turns,
     copies: Arc<dyn SegmentCopies>,
     starter: Arc<Starter>,
@@ -68,6 +70,7 @@ impl Rows {
             sealer,
             merger: Arc::new(Merger::new(options.clone(), usage.clone(), stop.clone())),
             puller: Arc::new(Puller::new(copies.clone(), way)),
+            remaker: Arc::new(Remaker::new(options.clone(), stop.clone())),
             retries: Turns::default(),
             copies,
             options,
@@ -76,6 +79,7 @@ impl Rows {
             tasks: TaskTracker::new(),
         });
         rows.tasks.spawn(rows.merger.clone().run(rows.replicas.clone(), rows.stop.clone()));
+        rows.tasks.spawn(rows.remaker.clone().run(rows.replicas.clone()));
         rows.tasks.spawn(retain(Arc::downgrade(&rows), rows.options.retention_interval, rows.stop.clone()));
         rows
     }

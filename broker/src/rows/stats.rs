@@ -32,6 +32,8 @@ pub(crate) struct RowsStats {
     pub(crate) bytes_written_by_merges: u64,
     /// Column segments of any replica that were found damaged, and are fetched again.
     pub(crate) segments_damaged: u64,
+    /// Column segments that no replica had whole, and whose rows were made again.
+    pub(crate) segments_remade: u64,
     /// Offsets without a row in a live segment, of all topics, by what became of them (S1).
     pub(crate) counts: RowCounts,
 }
@@ -59,6 +61,7 @@ impl Rows {
             bytes_merged: self.merger.bytes_read.load(Ordering::Relaxed),
             bytes_written_by_merges: self.merger.bytes_written.load(Ordering::Relaxed),
             segments_damaged: self.puller.damaged.load(Ordering::Relaxed),
+            segments_remade: self.remaker.segments.load(Ordering::Relaxed),
             counts: self.counts(),
         }
     }

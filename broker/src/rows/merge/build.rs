@@ -40,11 +40,11 @@ pub(super) struct Job {
 }
 
 /// What was built.
-pub(super) struct Built {
-    pub(super) segments: Vec<SegmentMeta>,
-    pub(super) trimmed: u64,
-    pub(super) erased: u64,
-    pub(super) replaced: u64,
+pub(in crate::rows) struct Built {
+    pub(in crate::rows) segments: Vec<SegmentMeta>,
+    pub(in crate::rows) trimmed: u64,
+    pub(in crate::rows) erased: u64,
+    pub(in crate::rows) replaced: u64,
 }
 
 /// A build that failed, with the files that it had finished.

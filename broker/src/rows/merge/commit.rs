@@ -20,7 +20,7 @@ pub(in crate::rows) fn is_unknown(code: Code) -> bool {
 /// # Errors
 /// [`Code::Conflict`] if an input is no longer live (S2); those of holding and proposing. Files of a merge that did not apply are
 /// removed, and of one that may yet apply kept until that is known.
-pub(super) async fn commit(
+pub(in crate::rows) async fn commit(
     shard: &Arc<ShardRows>,
     topic: TopicId,
     inputs: &[Arc<SegmentMeta>],

@@ -339,7 +339,7 @@ fn hosted(shard: &ShardRows, topic: TopicId) -> Result<HostedTopic, Error> {
 }
 
 /// The log starts of a topic's partitions, but for those at 0.
-fn log_starts(shard: &ShardRows, topic: TopicId) -> Vec<(PartitionId, Offset)> {
+pub(in crate::rows) fn log_starts(shard: &ShardRows, topic: TopicId) -> Vec<(PartitionId, Offset)> {
     let partitions = shard.log.partitions(topic).into_iter().map(|info| (info.partition, info.log_start));
     partitions.filter(|(_, start)| *start > Offset(0)).collect()
 }

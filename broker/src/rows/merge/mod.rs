@@ -26,7 +26,8 @@ mod troubles;
 #[cfg(test)]
 mod tests;
 
-pub(super) use commit::is_unknown;
+pub(super) use build::Built;
+pub(super) use commit::{commit, is_unknown};
 pub use edit::Merged;
 pub(super) use edit::{Edit, Offsets};
-pub(super) use merger::Merger;
+pub(super) use merger::{Merger, log_starts};

@@ -10,6 +10,6 @@ mod troubles;
 #[cfg(test)]
 mod tests;
 
-pub(super) use build::{Job, build};
+pub(super) use build::{BuildFailed, Job, build};
 pub(super) use policy::due;
 pub(super) use sealer::Sealer;

@@ -40,13 +40,24 @@ pub(crate) enum Wanted<'a> {
     AllBut(&'a BTreeSet<TopicId>),
     /// This one.
     Only(TopicId),
+    /// This one, and also of it what its row frontier has passed.
+    AlsoSealed(TopicId),
 }
 
 impl Wanted<'_> {
     pub(crate) fn has(self, topic: TopicId) -> bool {
         match self {
             Wanted::AllBut(others) => !others.contains(&topic),
-            Wanted::Only(only) => topic == only,
+            Wanted::Only(only) | Wanted::AlsoSealed(only) => topic == only,
+        }
+    }
+
+    /// Batches of a topic in entries up to here are needed no more. `None` if it is not hosted.
+    fn needed_after(self, state: &ShardState, topic: TopicId) -> Option<RaftIndex> {
+        state.topic(topic)?;
+        match self {
+            Wanted::AlsoSealed(_) => Some(RaftIndex(0)),
+            _ => Some(state.manifest().topic(topic).map_or(RaftIndex(0), |live| live.row_frontier)),
         }
     }
 }
@@ -76,7 +87,8 @@ enum Step {
 impl Shard {
     /// Batches applied above `after`, ascending: at least one if there is one, and those of whole entries up to about
     /// `max_bytes`. Batches that log start has passed, duplicates and refused ones are left out, but count: what is found
-    /// refers to its whole entry. Batches in replay segments at or below their topic's row frontier are not read.
+    /// refers to its whole entry. Batches in replay segments at or below their topic's row frontier are read only where they are
+    /// wanted.
     ///
     /// What cannot be read holds up its own topic only: it is in [`Applied::unreadable`].
     ///
@@ -165,7 +177,7 @@ impl Shard {
                 return Step::Moved;
             }
             let lost = state.topics().filter(|(topic, hosted)| {
-                needed_after(state, *topic).is_some_and(|after| after < index)
+                wanted.needed_after(state, *topic).is_some_and(|after| after < index)
                     && found.goes_on_with(*topic, wanted)
                     && hosted.partitions().any(|(_, state)| state.batches_between(before, index).next().is_some())
             });
@@ -178,10 +190,12 @@ impl Shard {
     /// Adds batches of the next replay segments, those of whole entries up to about `max_bytes`.
     fn rolled_step(&self, found: &mut Applied, wanted: Wanted<'_>, max_bytes: usize) -> Step {
         let after = found.through;
-        let is_wanted = |topic| found.goes_on_with(topic, wanted);
-        let (segments, end) = self.read(|state| next_segments(state, after, is_wanted));
+        let needed = |state: &ShardState, topic| {
+            found.goes_on_with(topic, wanted).then(|| wanted.needed_after(state, topic)).flatten()
+        };
+        let (segments, end) = self.read(|state| next_segments(state, after, needed));
         let rolled = self.rolled_batches(&segments, after, end, max_bytes);
-        if !rolled.unreadable.is_empty() && self.read(|state| next_segments(state, after, is_wanted)).0 != segments {
+        if !rolled.unreadable.is_empty() && self.read(|state| next_segments(state, after, needed)).0 != segments {
             return Step::Moved;
         }
         let bytes = rolled.batches.iter().map(|batch| batch.batch.len()).sum();
@@ -199,7 +213,7 @@ impl Shard {
     fn rolled_batches(&self, segments: &[Needed], after: RaftIndex, end: RaftIndex, max_bytes: usize) -> Rolled {
         let (mut merge, from) = (Merge::default(), RaftIndex(after.0 + 1));
         for Needed { meta, topics } in segments {
-            let of = |topic| topics.get(&topic).map(|row_frontier| after.max(*row_frontier));
+            let of = |topic| topics.get(&topic).map(|above| after.max(*above));
             let cursor = self.recs().reader(meta).and_then(|reader| Ok(reader.ordered_of(of)?));
             let topics: Vec<TopicId> = topics.keys().copied().collect();
             match cursor {
@@ -265,7 +279,7 @@ impl From<RecBatchRef> for AppliedBatch {
     }
 }
 
-/// A replay segment, and the topics that are to be read of it, each with its row frontier.
+/// A replay segment, and the topics that are to be read of it, each with the index above which it is.
 #[derive(PartialEq)]
 struct Needed {
     meta: Arc<RecMeta>,
@@ -273,32 +287,29 @@ struct Needed {
 }
 
 impl Needed {
-    fn of(state: &ShardState, meta: &Arc<RecMeta>, is_wanted: impl Fn(TopicId) -> bool) -> Option<Self> {
-        let wanted = meta.topics.iter().filter_map(|of| Some((of.topic, needed_after(state, of.topic)?)));
-        let unsealed = wanted.filter(|(topic, row_frontier)| *row_frontier < meta.through && is_wanted(*topic));
-        let topics: BTreeMap<_, _> = unsealed.collect();
+    fn of(
+        state: &ShardState,
+        meta: &Arc<RecMeta>,
+        needed: impl Fn(&ShardState, TopicId) -> Option<RaftIndex>,
+    ) -> Option<Self> {
+        let wanted = meta.topics.iter().filter_map(|of| Some((of.topic, needed(state, of.topic)?)));
+        let topics: BTreeMap<_, _> = wanted.filter(|(_, after)| *after < meta.through).collect();
         (!topics.is_empty()).then(|| Self { meta: Arc::clone(meta), topics })
     }
 }
 
-/// Batches of a topic in entries up to here are needed no more: its row frontier. `None` if it is not hosted.
-fn needed_after(state: &ShardState, topic: TopicId) -> Option<RaftIndex> {
-    state.topic(topic)?;
-    Some(state.manifest().topic(topic).map_or(RaftIndex(0), |live| live.row_frontier))
-}
-
-/// The replay segments that hold the next needed entries above `after`, and the last of those entries: all segments with
+/// The replay segments that hold the next entries above `after` that are `needed`, and the last of those entries: all segments with
 /// needed entries up to there are among them. Without any, nothing up to the replay frontier is needed.
 fn next_segments(
     state: &ShardState,
     after: RaftIndex,
-    is_wanted: impl Fn(TopicId) -> bool,
+    needed: impl Fn(&ShardState, TopicId) -> Option<RaftIndex>,
 ) -> (Vec<Needed>, RaftIndex) {
     let above = state.manifest().recs_after(after);
-    let first = above.iter().find_map(|meta| Needed::of(state, meta, &is_wanted));
+    let first = above.iter().find_map(|meta| Needed::of(state, meta, &needed));
     let Some(end) = first.map(|first| first.meta.through) else {
         return (Vec::new(), state.replay_frontier().max(after));
     };
     let up_to_there = above.iter().filter(|meta| meta.after < end);
-    (up_to_there.filter_map(|meta| Needed::of(state, meta, &is_wanted)).collect(), end)
+    (up_to_there.filter_map(|meta| Needed::of(state, meta, &needed)).collect(), end)
 }
