@@ -184,7 +184,14 @@ impl Walk {
 
     /// Passes over what cannot be read.
     fn skip(&mut self, source: &Source, error: Error) -> Result<(), Error> {
-        if !matches!(error.code, Code::CorruptData | Code::CorruptBatch) {
+        // A file that is gone, or that the device does not read, holds what cannot be read, too.
+        let is_damage = match source {
+            Source::Log(_) => matches!(error.code, Code::CorruptData | Code::CorruptBatch | Code::Io),
+            Source::Rec(_) => {
+                matches!(error.code, Code::CorruptData | Code::CorruptBatch | Code::Io | Code::Unavailable)
+            }
+        };
+        if !is_damage {
             return Err(error);
         }
         let next = match source {

@@ -83,6 +83,8 @@ pub(crate) enum Command {
     /// See how the cluster is, and change who is in it and who has what
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Check every file of a node that is stopped: ends with 1 if something is damaged or missing
+    Verify(Verify),
     /// Look into the data directory of a node that is stopped
     #[command(subcommand)]
     Log(Log),
@@ -505,6 +507,25 @@ Examples:
     },
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Nothing is changed. What a crash leaves behind and the next start clears away is told and is no error.
+
+Examples:
+  stratalog verify --data ./data
+  stratalog verify --config stratalog.toml --deep --output json")]
+pub(crate) struct Verify {
+    /// Settings, in TOML, that say where everything is kept; environment and flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Read and decode all segments too, and check every record batch in the log
+    #[arg(long)]
+    pub(crate) deep: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Log {
     /// Print the entries of the write-ahead log, in the order in which they were written
@@ -515,7 +536,7 @@ Examples:
   stratalog log dump ./data
   stratalog log dump /var/lib/stratalog --shard 3 --from 120000 --limit 20 --output ndjson")]
     Dump(LogDump),
-    /// Check every file of a data directory: ends with 1 if something is damaged or missing
+    /// Check every file of a data directory, as `stratalog verify` does
     #[command(after_help = "\
 Nothing is changed. What a crash leaves behind and the next start clears away is told and is no error.
 
@@ -526,7 +547,7 @@ Examples:
         /// The data directory
         #[arg(value_name = "DATA")]
         data: PathBuf,
-        /// Read all segments too, and check every record batch in the log
+        /// Read and decode all segments too, and check every record batch in the log
         #[arg(long)]
         deep: bool,
     },

@@ -39,6 +39,9 @@ fn a_stopped_and_a_killed_node_leave_a_directory_that_verifies() {
     assert!(log(data.path(), &["verify"]).ok().stdout.contains("nothing is damaged or missing"));
     Node::start(data.path()).kill();
     log(data.path(), &["verify", "--deep"]).ok();
+    assert!(
+        run(&["verify", "--deep", "--data", data.path().to_str().unwrap()], b"").ok().stdout.contains("nothing is")
+    );
 }
 
 #[test]
@@ -87,7 +90,8 @@ fn l5_damage_is_told_with_its_place_and_nothing_is_changed() {
     assert_eq!((&report["clean"], &finding["severity"]), (&false.into(), &"damage".into()), "{report}");
     assert_eq!(finding["file"], "lanes/0/00000000000000000001.log");
     assert!((512..=600).contains(&finding["offset"].as_u64().unwrap()), "{finding}");
-    assert!(log(data.path(), &["dump"]).failed(1).contains("log verify"));
+    assert!(log(data.path(), &["dump"]).failed(1).contains("stratalog verify"));
+    assert_eq!(run(&["verify", "--data", data.path().to_str().unwrap()], b"").code, 1);
     assert!(read(&file) == before, "nothing is changed");
 }
 

@@ -74,12 +74,18 @@ async fn l5_a_flipped_bit_in_a_replay_segment_is_told_and_the_rest_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn l5_a_replay_segment_that_is_gone_is_an_error_and_no_short_answer() {
+async fn l5_a_replay_segment_that_is_gone_is_told_with_its_offsets_and_the_rest_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let (shard, topic) = started(&dir, 1).await;
     fill(&shard, tp(&topic, 0), 3, 10).await;
     roll(&shard).await;
-    std::fs::remove_file(replay_segment(dir.path())).unwrap();
-    assert_eq!(verify(&topic, &shard, PartitionId(0)).await.unwrap_err().code, Code::Io);
+    fill(&shard, tp(&topic, 0), 2, 10).await;
+    let path = replay_segment(dir.path());
+    std::fs::remove_file(&path).unwrap();
+    let found = verify(&topic, &shard, PartitionId(0)).await.unwrap();
+    assert_eq!((found.records, found.damaged), (6, 9));
+    let [damage] = &found.damage[..] else { panic!("{found:?}") };
+    assert_eq!((damage.first, damage.next), (Offset(0), Offset(9)));
+    assert!(damage.what.contains(&path.display().to_string()), "{damage:?}");
     shard.stop().await;
 }

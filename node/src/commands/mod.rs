@@ -1,4 +1,4 @@
-//! One file a command. Each is a client like any other, which talks gRPC to a node; only `log` reads a node's files.
+//! One file a command. Each is a client like any other, which talks gRPC to a node; only `log` and `verify` read a node's files.
 
 mod cluster;
 mod consume;
@@ -40,6 +40,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Retention(command) => retention::run(&global, &command).await,
         Command::Dev(dev) => crate::dev::run(&dev).await,
         Command::Cluster(command) => cluster::run(&global, &command).await,
+        Command::Verify(command) => log::verify_node(&global, &command),
         Command::Log(command) => log::run(&global, &command),
         Command::Completions { shell } => {
             // Into memory first: clap_complete panics where a reader has left.

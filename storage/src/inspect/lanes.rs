@@ -130,6 +130,12 @@ impl Look<'_> {
                 Command::Repack(repack) if behind_state => {
                     self.removed.segments.extend(SegmentId::from_slice(&repack.remove));
                 }
+                Command::Merge(merge) if behind_state => {
+                    self.removed.segments.extend(merge.remove.iter().filter_map(|id| SegmentId::from_slice(id)));
+                }
+                Command::DeleteRecords(delete) if behind_state => {
+                    self.removed.topics.extend(TopicId::from_slice(&delete.topic));
+                }
                 _ => {}
             }
         }

@@ -29,7 +29,8 @@ pub use report::{Counts, Finding, Report, Severity, ShardSummary};
 pub enum Depth {
     /// All of the log, votes and state files; of segments only what tells what they hold.
     Log,
-    /// Also every block of every segment, and every record batch in the log.
+    /// Also every block of every segment, every value of column segments, and every record batch in the log and in replay
+    /// segments.
     Deep,
 }
 

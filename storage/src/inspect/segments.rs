@@ -9,7 +9,7 @@ use super::Depth;
 use super::lanes::Removed;
 use super::report::{Finding, Report, Severity};
 use super::states::{Named, States, shard_dirs};
-use crate::col::ColReader;
+use crate::col::{ColError, ColReader};
 use crate::{Io, RecReader};
 
 pub(super) fn verify(
@@ -76,10 +76,18 @@ fn column_segment(io: &Arc<dyn Io>, path: &Path, depth: Depth, named: Option<&Na
     check_length(reader.len(), named)?;
     let checked = match (depth, named) {
         (Depth::Log, _) => Ok(()),
-        (Depth::Deep, Some(named)) => reader.verify_against(&named.blake3),
-        (Depth::Deep, None) => reader.verify(),
+        (Depth::Deep, Some(named)) => reader.verify_against(&named.blake3).and_then(|()| decode(&reader)),
+        (Depth::Deep, None) => reader.verify().and_then(|()| decode(&reader)),
     };
     checked.map(|()| reader.len()).map_err(|error| error.to_string())
+}
+
+/// Makes every value of a column segment once.
+fn decode(reader: &ColReader) -> Result<(), ColError> {
+    let columns = 0..reader.schema().fields().len();
+    columns
+        .flat_map(|column| (0..reader.granules()).map(move |granule| (column, granule)))
+        .try_for_each(|(column, granule)| reader.read(column, granule).map(drop))
 }
 
 /// Returns the bytes of the file.

@@ -10,8 +10,8 @@ use super::*;
 use crate::io::sim::SimDisk;
 use crate::lane::SteppedLane;
 use crate::{
-    Frame, FrameKind, LaneError, LaneOptions, LogPoint, RecBatch, RecMeta, RecSpec, StateFiles, StateImage, Votes,
-    rec_file_name, write_durably, write_rec,
+    Frame, FrameKind, LaneError, LaneOptions, LogPoint, RecBatch, RecMeta, RecSpec, SegmentKind, StateFiles,
+    StateImage, Votes, rec_file_name, write_durably, write_rec,
 };
 
 const DATA: &str = "/data";
@@ -94,15 +94,15 @@ fn write_replay_segment(disk: &SimDisk) -> RecMeta {
 }
 
 fn save_state(disk: &SimDisk, at: u64, frontier: u64, replay: &[&RecMeta]) {
-    let state = internal::ShardState {
-        replay_frontier: frontier,
-        replay: replay.iter().map(|meta| (*meta).into()).collect(),
-        ..internal::ShardState::default()
-    };
+    let replay = replay.iter().map(|meta| (*meta).into()).collect();
+    save(disk, at, internal::ShardState { replay_frontier: frontier, replay, ..internal::ShardState::default() });
+}
+
+fn save(disk: &SimDisk, at: u64, state: internal::ShardState) {
     let point = |index| LogPoint { term: Term(1), index: RaftIndex(index) };
     let files = StateFiles::open(Arc::new(disk.clone()), &data().join("shards/0001/state"), SHARD).unwrap();
-    let state = state.encode_to_vec().into();
-    files.save(&StateImage { at: point(at), frontier: point(frontier), membership: Bytes::new(), state }).unwrap();
+    let (frontier, state) = (point(state.replay_frontier), state.encode_to_vec().into());
+    files.save(&StateImage { at: point(at), frontier, membership: Bytes::new(), state }).unwrap();
 }
 
 /// A directory with a log of 20 entries in three files, a vote, a state at 10 with frontier 3, and a replay segment.
@@ -254,8 +254,44 @@ fn a_segment_that_is_named_has_to_be_there_unless_it_was_dropped_since() {
     assert_eq!(only(&report).0, Severity::Missing);
     assert!(!report.is_clean());
 
-    let drop = internal::Drop { topic: topic().to_bytes(), segments: vec![] };
-    write_log(&mut open_lane(&disk).unwrap(), [frame(21, entry(&Command::Drop(drop)))]);
+    let drop = Command::Drop(internal::Drop { topic: topic().to_bytes(), segments: vec![] });
+    let delete = internal::DeleteRecords { topic: topic().to_bytes(), ..internal::DeleteRecords::default() };
+    for removal in [drop, Command::DeleteRecords(delete)] {
+        let disk = disk.after_kill();
+        write_log(&mut open_lane(&disk).unwrap(), [frame(21, entry(&removal))]);
+        let report = look(&disk, Depth::Log);
+        assert!(report.is_clean(), "{:#?}", report.findings);
+    }
+}
+
+#[test]
+fn a_column_segment_that_was_merged_since_is_not_missed() {
+    let disk = directory();
+    let id = SegmentId::from_slice(&[3; 16]).unwrap();
+    let segment = internal::SegmentMeta {
+        id: id.to_bytes(),
+        topic: topic().to_bytes(),
+        kind: SegmentKind::Column.tag(),
+        bucket_end_ns: 10,
+        max_time_ns: 5,
+        rows: 1,
+        bytes: 100,
+        ranges: vec![internal::OffsetRange { partition: 0, first: 0, next: 1 }],
+        blake3: vec![0; 32].into(),
+        ..internal::SegmentMeta::default()
+    };
+    let of_topic =
+        internal::TopicState { topic: topic().to_bytes(), segments: vec![segment], ..internal::TopicState::default() };
+    let state = internal::ShardState { replay_frontier: 3, topics: vec![of_topic], ..internal::ShardState::default() };
+    save(&disk, 11, state);
+    assert_eq!(only(&look(&disk, Depth::Log)).0, Severity::Missing);
+    let merge = internal::Merge {
+        topic: topic().to_bytes(),
+        remove: vec![id.to_bytes()],
+        erased: 1,
+        ..internal::Merge::default()
+    };
+    write_log(&mut open_lane(&disk).unwrap(), [frame(21, entry(&Command::Merge(merge)))]);
     let report = look(&disk, Depth::Log);
     assert!(report.is_clean(), "{:#?}", report.findings);
 }

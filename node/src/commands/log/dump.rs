@@ -39,7 +39,7 @@ pub(super) fn run(format: OutputFormat, asked: &LogDump) -> Result<(), Failure> 
     rows.finish()?;
     if damaged > 0 {
         let data = asked.data.display();
-        let message = format!("the log is damaged in {damaged} places: `stratalog log verify {data}` tells where");
+        let message = format!("the log is damaged in {damaged} places: `stratalog verify --data {data}` tells where");
         return Err(Failure::Refused(message));
     }
     Ok(())

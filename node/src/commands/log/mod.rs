@@ -1,24 +1,37 @@
-//! `stratalog log`: what is in a data directory, without a node.
+//! `stratalog log` and `stratalog verify`: what is in a data directory, without a node.
 
 mod dump;
 mod verify;
 
 use std::path::Path;
 
-use crate::cli::{Global, Log};
+use crate::cli::{Global, Log, LogDump, Serve, Verify};
+use crate::config::load;
 use crate::failure::Failure;
 
 pub(super) fn run(global: &Global, command: &Log) -> Result<(), Failure> {
-    let data = match command {
-        Log::Dump(dump) => &dump.data,
-        Log::Verify { data, .. } => data,
-    };
-    // Until the end: no node must start meanwhile.
-    let _lock = stratalog_broker::lock_to_inspect(data)?;
     match command {
-        Log::Dump(dump) => dump::run(global.format(), dump),
-        Log::Verify { data, deep } => verify::run(global.format(), data, *deep),
+        Log::Dump(command) => dump_of(global, command),
+        Log::Verify { data, deep } => verify_of(global, data, *deep),
     }
+}
+
+/// Checks the directory that a node with the same settings would use.
+pub(super) fn verify_node(global: &Global, command: &Verify) -> Result<(), Failure> {
+    let Verify { config, data, deep } = command;
+    let settings = load(&Serve { config: config.clone(), data: data.clone(), ..Serve::default() })?;
+    verify_of(global, &settings.data_dir, *deep)
+}
+
+fn dump_of(global: &Global, command: &LogDump) -> Result<(), Failure> {
+    // Until the end: no node must start meanwhile.
+    let _lock = stratalog_broker::lock_to_inspect(&command.data)?;
+    dump::run(global.format(), command)
+}
+
+fn verify_of(global: &Global, data: &Path, deep: bool) -> Result<(), Failure> {
+    let _lock = stratalog_broker::lock_to_inspect(data)?;
+    verify::run(global.format(), data, deep)
 }
 
 /// A path of a file as it lies in the data directory.

@@ -1,4 +1,4 @@
-//! `stratalog log verify`.
+//! `stratalog verify` and `stratalog log verify`.
 
 use std::path::Path;
 use std::sync::Arc;
