@@ -1,7 +1,7 @@
 //! `stratalog-jepsen`: breaks clusters of real `stratalog` processes, and checks what their clients saw. README.md beside this
 //! crate says how to run it.
 //!
-//! - `scenario` is the acceptance matrix as data, `run` makes one run of a row of it.
+//! - `scenario` is the acceptance matrix as data, `run` makes one run of a row of it; `sabotage` makes runs that have to fail.
 //! - `cluster` are processes, networks and disks of this machine; `chaos` breaks them; `workload` keeps them busy.
 //! - `history` is the file that all of them write to. `check` reads it, and nothing else: pure, and slow to believe. `explain` tells
 //!   a person what it found.
@@ -17,6 +17,7 @@ mod history;
 mod logs;
 mod matrix;
 mod run;
+mod sabotage;
 mod scenario;
 mod workload;
 
@@ -67,6 +68,16 @@ enum Command {
         /// Pass also if scenarios could not be run that need what this machine does not have
         #[arg(long)]
         skip_missing: bool,
+        #[command(flatten)]
+        site: SiteArguments,
+    },
+    /// Plant one bug after the other in a binary that has them, and see whether it is noticed
+    Sabotage {
+        /// Only this one
+        #[arg(long)]
+        bug: Option<String>,
+        #[arg(long)]
+        seed: Option<u64>,
         #[command(flatten)]
         site: SiteArguments,
     },
@@ -144,6 +155,11 @@ async fn perform(command: Command) -> Result<Verdict, Failure> {
         Command::Matrix { short, seed, skip_missing, site } => {
             matrix::run_all(|scenario| (site.asked(scenario, seed, None, short), site.dir.clone()), skip_missing).await
         }
+        Command::Sabotage { bug, seed, site } => {
+            let seed = seed.unwrap_or_else(|| fastrand::u64(1..1_000_000));
+            let asked = |scenario: &str, seed| (site.asked(scenario, Some(seed), None, true), site.dir.clone());
+            sabotage::run_all(asked, bug.as_deref(), seed).await
+        }
         Command::Check { history } => Ok(run::judge(&history)?.verdict),
         Command::Replay { run, dir } => {
             let asked = run::asked_in(&run)?;
@@ -171,6 +187,7 @@ impl SiteArguments {
             times: !self.ignore_times,
             binary: self.binary.clone(),
             other_binary: self.other_binary.clone(),
+            sabotage: None,
         }
     }
 }

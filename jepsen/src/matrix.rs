@@ -18,6 +18,7 @@ pub(crate) fn list() {
     for (row, name, waits_for) in NOT_BUILT {
         println!("{row:>3}  {name:<24}not built: it waits for {waits_for}");
     }
+    println!(" 31  {:<24}bugs that are planted: `stratalog-jepsen sabotage`", "sabotage");
     println!("this machine:");
     for (capability, probed) in capabilities(&std::env::temp_dir()) {
         let told = probed.map_or_else(|why| format!("no: {why}"), |()| "yes".to_owned());

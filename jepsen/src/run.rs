@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chaos::Chaos;
 use crate::check::{Report, Verdict, check};
-use crate::cluster::{Capability, Cluster, Network, Site};
+use crate::cluster::{Capability, Cluster, Library, Network, Site};
 use crate::explain::explain;
 use crate::failure::Failure;
 use crate::history::{FORMAT, Header, Line, Probe, Process, Reader, Versions, When, Writer};
@@ -35,6 +35,9 @@ pub(crate) struct Asked {
     pub(crate) times: bool,
     pub(crate) binary: PathBuf,
     pub(crate) other_binary: Option<PathBuf>,
+    /// A bug that is planted in the nodes, of a binary that has it.
+    #[serde(default)]
+    pub(crate) sabotage: Option<String>,
 }
 
 /// A run that came to its end.
@@ -62,7 +65,11 @@ pub(crate) async fn run(asked: &Asked, dir: &Path) -> Result<Ran, Failure> {
     eprintln!("{}, seed {}, {:?}: {}", scenario.name, asked.seed, length, scenario.what);
     let capabilities = capabilities(&dir);
     let network = network(scenario, &capabilities)?;
-    let site = Site { network, disks: scenario.disks, binary: asked.binary.clone(), home: dir.clone() };
+    let levers =
+        scenario.needs.contains(&Capability::Levers).then(|| Library::make(&dir)).transpose().map_err(Failure)?;
+    let sabotage = asked.sabotage.clone();
+    let site =
+        Site { network, disks: scenario.disks, levers, sabotage, binary: asked.binary.clone(), home: dir.clone() };
     let mut cluster =
         Cluster::start(site, asked.nodes).await.map_err(|error| error.context("cannot start a cluster"))?;
     let versions = Versions { harness: env!("CARGO_PKG_VERSION").to_owned(), node: version };
@@ -226,6 +233,8 @@ fn forget_data(dir: &Path) -> Result<(), Failure> {
         let path = entry?.path();
         if path.is_dir() {
             std::fs::remove_dir_all(path)?;
+        } else if path.extension().is_some_and(|extension| extension == "img") {
+            std::fs::remove_file(path)?;
         }
     }
     Ok(())

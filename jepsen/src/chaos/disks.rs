@@ -3,6 +3,7 @@
 use stratalog_client::Client;
 
 use super::{ANSWERS_WITHIN, Chaos, fault};
+use crate::cluster::{Disk, SmallDisk};
 use crate::failure::Failure;
 use crate::history::When;
 
@@ -37,9 +38,11 @@ impl Chaos<'_> {
         Ok(())
     }
 
-    fn disk(&self, node: u64) -> Result<&crate::cluster::SmallDisk, Failure> {
-        let disk = self.cluster.node(node)?.disk.as_ref();
-        disk.ok_or_else(|| Failure(format!("node {node} has no device of its own")))
+    fn disk(&self, node: u64) -> Result<&SmallDisk, Failure> {
+        match &self.cluster.node(node)?.disk {
+            Disk::Small(disk) => Ok(disk),
+            _ => Err(Failure(format!("node {node} has no device that can be filled"))),
+        }
     }
 
     async fn reads_serve(&self, node: u64) -> Result<(), String> {

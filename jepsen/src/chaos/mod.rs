@@ -1,11 +1,15 @@
 //! What is broken, how, and when. A nemesis has the cluster to itself while clients keep it busy.
 
 mod aimed;
+mod damage;
 mod disks;
+mod hostile;
 mod kills;
+mod levers;
 mod members;
 mod partitions;
 mod pauses;
+mod power;
 mod restarts;
 mod shapes;
 
@@ -21,7 +25,10 @@ use crate::failure::Failure;
 use crate::history::{Fault, Line, Micros, Probe, When};
 use crate::workload::Shared;
 
+pub(crate) use damage::{DAMAGE_IS_FOUND, HALTS_NAMED, NO_BAD_BYTE, WHOLE_AGAIN};
 pub(crate) use disks::READS_SERVE;
+pub(crate) use hostile::{CLOSED_IN_TIME, GARBAGE_IS_REFUSED, OTHERS_ARE_SERVED};
+pub(crate) use levers::ENDS_AT_ONCE;
 pub(crate) use members::WIPED_IS_REFUSED;
 
 /// How long a question to the cluster about its topic may take.
@@ -53,7 +60,41 @@ pub(crate) enum Nemesis {
     Upgrade,
     /// Kills in the middle of seals, rolls and fetches.
     AimedKills,
-    /// All of these but changes of members, in turn.
+    /// The power of one node goes.
+    CutOne,
+    /// That of all nodes.
+    CutAll,
+    /// A minority halts, and the power of one of the others goes.
+    PauseAndCut,
+    /// Bits flip in all files of one node.
+    FlipBits,
+    /// Chunks of them are lost.
+    LoseChunks,
+    /// Of every segment one copy is damaged.
+    DamageEachOnce,
+    /// Of one segment all copies are.
+    DamageOnAll,
+    /// The logs of all nodes are.
+    DamageAllLogs,
+    /// The end of a node's log is lost while nobody can tell it.
+    ForgetTheEnd,
+    /// A node's votes or states are damaged.
+    DamageVotes,
+    /// A node's segments are gone.
+    DeleteSegments,
+    /// What is derived is gone everywhere.
+    DeleteDerived,
+    /// Clocks step.
+    Clocks,
+    /// A sync of the log fails.
+    SyncErrors,
+    /// Syncs take long.
+    SlowDisk,
+    /// Connections that are idle or slow.
+    SlowClients,
+    /// Bytes that are no requests.
+    Garbage,
+    /// What only needs processes and links that can be cut, in turn.
     Mixed,
 }
 
@@ -110,22 +151,46 @@ impl<'a> Chaos<'a> {
         let mut round = 0;
         while self.goes_on() {
             self.watch_for_ends()?;
-            match nemesis {
-                Nemesis::None => tokio::time::sleep(Duration::from_millis(500)).await,
-                Nemesis::KillLeader => self.kill_leader().await?,
-                Nemesis::KillAll => self.kill_all().await?,
-                Nemesis::PauseLeader => self.pause_leader(round).await?,
-                Nemesis::Partitions => self.partition(round).await?,
-                Nemesis::FullDisks => self.fill_disks().await?,
-                Nemesis::Members => self.change_members(round).await?,
-                Nemesis::RollingRestart => self.rolling_restart().await?,
-                Nemesis::Upgrade => self.upgrade().await?,
-                Nemesis::AimedKills => self.aimed_kill(round).await?,
-                Nemesis::Mixed => self.mixed(round).await?,
-            }
+            self.strike(nemesis, round).await?;
             round += 1;
         }
         self.watch_for_ends()
+    }
+
+    async fn strike(&mut self, nemesis: Nemesis, round: usize) -> Result<(), Failure> {
+        match nemesis {
+            Nemesis::None => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                Ok(())
+            }
+            Nemesis::KillLeader => self.kill_leader().await,
+            Nemesis::KillAll => self.kill_all().await,
+            Nemesis::PauseLeader => self.pause_leader(round).await,
+            Nemesis::Partitions => self.partition(round).await,
+            Nemesis::FullDisks => self.fill_disks().await,
+            Nemesis::Members => self.change_members(round).await,
+            Nemesis::RollingRestart => self.rolling_restart().await,
+            Nemesis::Upgrade => self.upgrade().await,
+            Nemesis::AimedKills => self.aimed_kill(round).await,
+            Nemesis::CutOne => self.cut_one().await,
+            Nemesis::CutAll => self.cut_all().await,
+            Nemesis::PauseAndCut => self.pause_and_cut().await,
+            Nemesis::FlipBits => self.flip_bits(round).await,
+            Nemesis::LoseChunks => self.lose_chunks(round).await,
+            Nemesis::DamageEachOnce => self.damage_each_once().await,
+            Nemesis::DamageOnAll => self.damage_on_all().await,
+            Nemesis::DamageAllLogs => self.damage_all_logs().await,
+            Nemesis::ForgetTheEnd => self.forget_the_end().await,
+            Nemesis::DamageVotes => self.damage_votes(round).await,
+            Nemesis::DeleteSegments => self.delete_segments(round).await,
+            Nemesis::DeleteDerived => self.delete_derived().await,
+            Nemesis::Clocks => self.move_clocks(round).await,
+            Nemesis::SyncErrors => self.fail_sync().await,
+            Nemesis::SlowDisk => self.slow_disk(round).await,
+            Nemesis::SlowClients => self.slow_clients().await,
+            Nemesis::Garbage => self.garbage().await,
+            Nemesis::Mixed => self.mixed(round).await,
+        }
     }
 
     async fn mixed(&mut self, round: usize) -> Result<(), Failure> {

@@ -1,9 +1,11 @@
-//! What a node's data lies on: a directory, or a file system in memory of a few megabytes that can be filled.
+//! What a node's data lies on: a directory, a file system in memory of a few megabytes that can be filled, or a device that can
+//! lose its power.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::loop_disk::LoopDisk;
 use super::machine::system;
 
 /// Large enough for the log's files and its reserve, small enough to be filled.
@@ -15,6 +17,34 @@ pub(crate) enum DiskKind {
     Directory,
     /// Needs root.
     Small,
+    /// Needs root.
+    Loop,
+}
+
+/// What a node has of its own.
+#[derive(Debug)]
+pub(crate) enum Disk {
+    Directory,
+    Small(SmallDisk),
+    Loop(LoopDisk),
+}
+
+impl Disk {
+    /// One at `home`, and where the node's data goes on it.
+    ///
+    /// # Errors
+    /// Why that cannot be had here.
+    pub(super) fn make(kind: DiskKind, home: &Path) -> Result<(Self, PathBuf), String> {
+        match kind {
+            DiskKind::Directory => Ok((Self::Directory, home.to_owned())),
+            DiskKind::Small => Ok((Self::Small(SmallDisk::mount(home)?), home.to_owned())),
+            DiskKind::Loop => {
+                let disk = LoopDisk::mount(home)?;
+                let data = disk.data();
+                Ok((Self::Loop(disk), data))
+            }
+        }
+    }
 }
 
 /// A file system of its own at a node's data directory; dropping it unmounts it.

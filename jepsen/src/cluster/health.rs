@@ -1,6 +1,6 @@
 //! Whether a cluster is whole.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use stratalog_proto::config::voters;
 use stratalog_proto::v1::{ClusterShard, ClusterStatus};
@@ -8,7 +8,47 @@ use stratalog_proto::v1::{ClusterShard, ClusterStatus};
 use super::{Cluster, LOOK_EVERY, WHOLE_WITHIN};
 use crate::failure::Failure;
 
+/// A node that cannot start says so within this.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// What came of a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Started {
+    /// It answers.
+    Serves,
+    /// It ended by itself; its last words.
+    Refused(String),
+}
+
 impl Cluster {
+    /// Starts the process of a node, and waits until it answers, or has ended.
+    ///
+    /// # Errors
+    /// If it does neither for as long as anybody has patience.
+    pub(crate) async fn try_launch(&mut self, number: u64) -> Result<Started, Failure> {
+        self.launch(number)?;
+        self.wait_started(number).await
+    }
+
+    /// The same of a process that was started.
+    ///
+    /// # Errors
+    /// As [`Cluster::try_launch`].
+    pub(crate) async fn wait_started(&mut self, number: u64) -> Result<Started, Failure> {
+        let deadline = Instant::now() + STARTS_WITHIN;
+        while Instant::now() < deadline {
+            let node = self.node_mut(number)?;
+            if node.ended().is_some() {
+                return Ok(Started::Refused(node.last_words()));
+            }
+            if self.status_of(number).await.is_some() {
+                return Ok(Started::Serves);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Err(Failure(format!("node {number} was started, and neither answers nor ends within {STARTS_WITHIN:?}")))
+    }
+
     /// Waits until every node answers, reaches the others, and every shard has a leader and all voters, up to date.
     ///
     /// # Errors

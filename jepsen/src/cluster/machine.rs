@@ -7,6 +7,8 @@ use std::process::Command;
 use parking_lot::Mutex;
 
 use super::disk::SmallDisk;
+use super::levers;
+use super::loop_disk::LoopDisk;
 use super::network::Network;
 
 /// Ports that were given out. A node listens on its own only a while after it was given them, and not while it is down.
@@ -48,16 +50,23 @@ pub(crate) enum Capability {
     Namespaces,
     /// A small file system that can be filled.
     SmallDisks,
+    /// A device that can lose its power.
+    PowerCuts,
+    /// A library between a node and the system: clocks that step, syncs that are slow or fail.
+    Levers,
 }
 
 impl Capability {
-    pub(crate) const ALL: [Self; 3] = [Self::Signals, Self::Namespaces, Self::SmallDisks];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Signals, Self::Namespaces, Self::SmallDisks, Self::PowerCuts, Self::Levers];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Signals => "signals",
             Self::Namespaces => "network-namespaces",
             Self::SmallDisks => "small-disks",
+            Self::PowerCuts => "power-cuts",
+            Self::Levers => "levers",
         }
     }
 
@@ -66,6 +75,7 @@ impl Capability {
     /// # Errors
     /// Why it is not to be had here.
     pub(crate) fn probe(self, dir: &Path) -> Result<(), String> {
+        let at = dir.join(format!("stratalog-jepsen-{}", std::process::id()));
         match self {
             Self::Signals => Ok(()),
             Self::Namespaces => {
@@ -73,11 +83,23 @@ impl Capability {
                 network.connect(1)
             }
             Self::SmallDisks => {
-                let at = dir.join(format!("stratalog-jepsen-{}", std::process::id()));
                 let mounted = SmallDisk::mount(&at).map(drop);
                 // Where the mount failed it is an empty directory.
                 let _ = std::fs::remove_dir(&at);
                 mounted
+            }
+            Self::PowerCuts => {
+                let cut = LoopDisk::mount(&at).and_then(|disk| disk.cut());
+                // What was not made cannot be removed either.
+                let _ = std::fs::remove_dir(&at);
+                let _ = std::fs::remove_file(at.with_extension("img"));
+                cut
+            }
+            Self::Levers => {
+                let moved = std::fs::create_dir_all(&at).map_err(|error| error.to_string());
+                let moved = moved.and_then(|()| levers::probe(&at));
+                let _ = std::fs::remove_dir_all(&at);
+                moved
             }
         }
     }

@@ -2,9 +2,13 @@
 
 mod disk;
 mod health;
+mod levers;
+mod loop_disk;
 mod machine;
 mod network;
 mod node;
+mod power;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,10 +17,13 @@ use std::time::{Duration, Instant};
 use stratalog_client::Client;
 use stratalog_proto::v1::ClusterStatus;
 
-pub(crate) use disk::{DiskKind, SmallDisk};
+pub(crate) use disk::{Disk, DiskKind, SmallDisk};
+pub(crate) use health::Started;
+pub(crate) use levers::{Levers, Library};
 pub(crate) use machine::Capability;
 pub(crate) use network::Network;
 pub(crate) use node::Node;
+pub(crate) use verify::Found;
 
 use crate::failure::Failure;
 
@@ -34,6 +41,10 @@ const BUSY: &str = "[lane]\nfile = \"2MiB\"\nbudget = \"8MiB\"\nreserve = \"16Mi
 pub(crate) struct Site {
     pub(crate) network: Network,
     pub(crate) disks: DiskKind,
+    /// What is between the nodes and the system, if anything is.
+    pub(crate) levers: Option<Library>,
+    /// A bug that the nodes have on purpose.
+    pub(crate) sabotage: Option<String>,
     /// The node's binary.
     pub(crate) binary: PathBuf,
     /// Settings, data and logs of the nodes.
@@ -65,16 +76,14 @@ impl Cluster {
 
     /// A further node with an empty directory, not started.
     pub(crate) fn add(&mut self, number: u64) -> Result<(), Failure> {
-        let Site { network, disks, home, .. } = &self.site;
+        let Site { network, disks, home, levers, .. } = &self.site;
         network.connect(number).map_err(Failure)?;
         let host = network.host(number);
         let [grpc, peer, http] = network.ports().map(|port| format!("{host}:{port}"));
         let name = format!("node{number}");
-        let data = home.join(&name);
-        let disk = match disks {
-            DiskKind::Directory => None,
-            DiskKind::Small => Some(SmallDisk::mount(&data).map_err(Failure)?),
-        };
+        let (disk, data) = Disk::make(*disks, &home.join(&name)).map_err(Failure)?;
+        let levers =
+            levers.as_ref().map(|_| Levers::new(home.join(format!("{name}.levers")))).transpose().map_err(Failure)?;
         let seeds: Vec<String> = self.nodes.iter().map(|node| format!("{:?}", node.peer)).collect();
         let settings = format!(
             "data_dir = {data:?}\ninsecure = {}\n[grpc]\nlisten = \"{grpc}\"\n[http]\nlisten = \"{http}\"\n[cluster]\nlisten = \
@@ -86,7 +95,7 @@ impl Cluster {
         std::fs::write(&config, settings)?;
         let (grpc, log) = (format!("http://{grpc}"), home.join(format!("{name}.log")));
         self.nodes.retain(|node| node.number != number);
-        self.nodes.push(Node { number, grpc, peer, data, disk, config, log, child: None });
+        self.nodes.push(Node { number, grpc, http, peer, data, disk, levers, config, log, child: None });
         self.nodes.sort_by_key(|node| node.number);
         Ok(())
     }
@@ -99,7 +108,11 @@ impl Cluster {
 
     /// The same with another binary.
     pub(crate) fn launch_of(&mut self, number: u64, binary: &Path) -> Result<(), Failure> {
-        let command = self.site.network.command(number, &binary.to_string_lossy());
+        let mut command = self.site.network.command(number, &binary.to_string_lossy());
+        if let (Some(library), Some(levers)) = (&self.site.levers, &self.node(number)?.levers) {
+            library.put_before(&mut command, levers);
+        }
+        command.envs(self.site.sabotage.as_ref().map(|bug| (crate::sabotage::VARIABLE, bug)));
         self.node_mut(number)?.launch(command)
     }
 
@@ -184,12 +197,17 @@ impl Cluster {
         let mut ended = Vec::new();
         for node in &mut self.nodes {
             if let Some(status) = node.ended() {
-                let told = node.told();
-                let words = told.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+                let words = node.last_words();
                 ended.push((node.number, format!("node {} ended by itself, {status}: {words}", node.number)));
             }
         }
         ended.into_iter().map(|(number, words)| self.launch(number).map(|()| words)).collect()
+    }
+
+    /// The last words of a node that has ended; `None` while it runs.
+    pub(crate) fn ended(&mut self, number: u64) -> Result<Option<String>, Failure> {
+        let node = self.node_mut(number)?;
+        Ok(node.ended().map(|_| node.last_words()))
     }
 
     /// The cluster as a node sees it; `None` while it does not answer.

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::disk::SmallDisk;
+use super::disk::Disk;
+use super::levers::Levers;
 use crate::failure::Failure;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -18,9 +19,12 @@ pub(crate) struct Node {
     pub(crate) number: u64,
     /// As in `http://127.0.0.1:7070`.
     pub(crate) grpc: String,
+    /// As in `127.0.0.1:8080`.
+    pub(crate) http: String,
     pub(crate) peer: String,
     pub(crate) data: PathBuf,
-    pub(crate) disk: Option<SmallDisk>,
+    pub(crate) disk: Disk,
+    pub(crate) levers: Option<Levers>,
     pub(super) config: PathBuf,
     /// What the process prints.
     pub(super) log: PathBuf,
@@ -87,6 +91,22 @@ impl Node {
         if sent == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().into()) }
     }
 
+    /// Waits until nothing of the process runs that was halted: what the system does for it may take a while.
+    ///
+    /// # Errors
+    /// If it still runs after that time.
+    pub(super) fn wait_halted(&self, within: Duration) -> Result<(), Failure> {
+        let id = self.child.as_ref().ok_or_else(|| self.not_running())?.id();
+        let deadline = Instant::now() + within;
+        while threads_run(id)? {
+            if Instant::now() >= deadline {
+                return Err(Failure(format!("node {} was halted and still runs after {within:?}", self.number)));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     /// How the process ended, if it did though nobody asked it to. It is not running then.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.as_mut()?.try_wait().ok()??;
@@ -94,9 +114,28 @@ impl Node {
         Some(status)
     }
 
+    /// What of its memory is in use now.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub(crate) fn memory_bytes(&self) -> Result<u64, Failure> {
+        let id = self.child.as_ref().ok_or_else(|| self.not_running())?.id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib: Option<u64> = resident.and_then(|text| text.split_whitespace().next()?.parse().ok());
+        kib.map(|kib| kib << 10)
+            .ok_or_else(|| Failure(format!("it is not known how much memory node {} has", self.number)))
+    }
+
     /// What it has printed so far.
     pub(crate) fn told(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The last line of that.
+    pub(crate) fn last_words(&self) -> String {
+        let told = self.told();
+        told.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned()
     }
 
     fn take(&mut self) -> Result<Child, Failure> {
@@ -116,6 +155,18 @@ impl Drop for Node {
             let _ = child.wait();
         }
     }
+}
+
+/// Whether a thread of a process does something of its own; one that waits for a device does not come back to it.
+fn threads_run(process: u32) -> Result<bool, Failure> {
+    let mut states = Vec::new();
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        // A thread may end meanwhile.
+        let told = std::fs::read_to_string(thread?.path().join("stat")).unwrap_or_default();
+        // Behind the name, which may have anything in it.
+        states.extend(told.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()));
+    }
+    Ok(states.iter().any(|state| matches!(state, 'R' | 'S')))
 }
 
 /// A harness that is killed leaves no nodes behind.

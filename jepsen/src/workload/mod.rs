@@ -7,6 +7,7 @@ mod operator;
 mod producer;
 mod reader;
 mod record;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::history::{Line, Outcome, Process, Role, When, Writer};
 use known::Known;
 
 pub(crate) use finale::finish;
+pub(crate) use whole::{read_from, read_partitions};
 
 /// A record's text has the word `value % WORDS`.
 pub(crate) const WORDS: u64 = 5;
@@ -45,6 +47,8 @@ pub(crate) struct Load {
     pub(crate) padding: usize,
     /// Consumers that know all nodes.
     pub(crate) consumers: u32,
+    /// Of the topic.
+    pub(crate) settings: Vec<(String, String)>,
 }
 
 /// Everything that clients share.
@@ -140,7 +144,7 @@ impl Workload {
     ) -> Result<Self, Failure> {
         let all: Vec<&str> = addresses.values().map(String::as_str).collect();
         let of_all = Client::connect(&all.join(",")).await?;
-        of_all.create_topic(&shared.load.topic, shared.load.partitions, &[]).await?;
+        of_all.create_topic(&shared.load.topic, shared.load.partitions, &shared.load.settings).await?;
         let shared = Arc::new(shared);
         let mut clients = JoinSet::new();
         for process in processes {

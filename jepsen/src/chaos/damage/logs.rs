@@ -1,0 +1,86 @@
+//! Logs that are damaged where no other node is there to help, or not at once.
+
+use super::files::{Target, Wound};
+use super::harm::Harm;
+use super::{Chaos, fault};
+use crate::cluster::Started;
+use crate::failure::Failure;
+use crate::history::When;
+
+impl Chaos<'_> {
+    /// All nodes stop, and two bits flip in each file of their logs. What they do not need was damaged, too; where something is
+    /// that they need, no node may begin with less than it had.
+    pub(in crate::chaos) async fn damage_all_logs(&mut self) -> Result<(), Failure> {
+        let all = self.cluster.numbers();
+        let began = self.now();
+        all.iter().try_for_each(|node| self.cluster.kill(*node))?;
+        let mut files = 0;
+        let mut refused = Vec::new();
+        for node in &all {
+            let wounds = self.inflict(*node, Target::Lane, Harm::Flips, &Default::default())?;
+            files += wounds.len();
+            if self.start_damaged(*node, &wounds).await? {
+                refused.push(*node);
+            }
+        }
+        let ended = self.now();
+        let detail = format!("{files} files; nodes {refused:?} did not start until theirs were put back");
+        self.note(fault("flip-all-lanes", &all, When(began, ended), self.all_partitions(), detail));
+        self.wait_whole().await?;
+        self.sleep_ms(1_000..3_000).await;
+        Ok(())
+    }
+
+    /// A minority stands still while the others acknowledge. One of those loses the end of its log, as a medium may that said that it
+    /// was durable, and is killed once more before anybody can tell it; the rest stands still. The two that are left cannot
+    /// know what was acknowledged, and may not go on by themselves.
+    pub(in crate::chaos) async fn forget_the_end(&mut self) -> Result<(), Failure> {
+        let mut nodes = self.cluster.numbers();
+        self.random.shuffle(&mut nodes);
+        let (behind, others) = nodes.split_at((nodes.len().max(1) - 1) / 2);
+        let (forgets, rest) = others.split_first().ok_or_else(|| Failure::new("there are too few nodes"))?;
+        let began = self.now();
+        behind.iter().try_for_each(|node| self.cluster.halt(*node))?;
+        self.sleep_ms(3_000..5_000).await;
+        self.cluster.kill(*forgets)?;
+        rest.iter().try_for_each(|node| self.cluster.halt(*node))?;
+        let wound = self.lose_end(*forgets)?;
+        let refused = match self.cluster.try_launch(*forgets).await? {
+            Started::Serves => self.kill_and_start(*forgets)?,
+            Started::Refused(_) => self.put_back(*forgets, wound.as_ref())?,
+        };
+        behind.iter().try_for_each(|node| self.cluster.resume(*node))?;
+        self.sleep_ms(6_000..10_000).await;
+        let ended = self.now();
+        rest.iter().try_for_each(|node| self.cluster.resume(*node))?;
+        let how =
+            wound.map_or_else(|| "nothing was lost".to_owned(), |wound| format!("{} {}", wound.name(), wound.how));
+        let came = if refused { "it did not start until that was put back" } else { "it started" };
+        let detail = format!("{behind:?} halted, then {forgets} killed and {rest:?} halted; {how}; {came}");
+        self.note(fault("forget-end", &nodes, When(began, ended), self.all_partitions(), detail));
+        self.wait_whole().await?;
+        self.sleep_ms(1_000..3_000).await;
+        Ok(())
+    }
+
+    /// The log file that was written last loses its end.
+    fn lose_end(&mut self, node: u64) -> Result<Option<Wound>, Failure> {
+        let files = Target::Lane.files(&self.cluster.node(node)?.data);
+        // The newest may be one that is prepared, and empty.
+        let written = |path: &std::path::PathBuf| path.metadata().and_then(|found| found.modified()).ok();
+        match files.into_iter().max_by_key(written) {
+            Some(path) => Wound::inflict(path, Harm::EndLost, &[], &mut self.random),
+            None => Ok(None),
+        }
+    }
+
+    fn kill_and_start(&mut self, node: u64) -> Result<bool, Failure> {
+        self.cluster.kill(node)?;
+        self.cluster.launch(node).map(|()| false)
+    }
+
+    fn put_back(&mut self, node: u64, wound: Option<&Wound>) -> Result<bool, Failure> {
+        wound.map_or(Ok(()), Wound::mend)?;
+        self.cluster.launch(node).map(|()| true)
+    }
+}

@@ -1,0 +1,164 @@
+//! The acceptance matrix as data: what is broken, what that needs of the machine, and what has to have happened for a pass.
+
+mod table;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::chaos::Nemesis;
+use crate::cluster::{Capability, DiskKind};
+use crate::history::{Promise, Requires, Source};
+use crate::workload::Load;
+
+pub(crate) use table::{NOT_BUILT, SCENARIOS};
+
+/// What every run looks at.
+pub(crate) const NO_THREAD_PANICS: &str = "no thread of a node panics";
+
+/// A row that can be run.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    /// Of the matrix; `None`: it is none of its rows.
+    pub(crate) row: Option<u8>,
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) nemesis: Nemesis,
+    pub(crate) needs: &'static [Capability],
+    pub(crate) disks: DiskKind,
+    /// Of the topic.
+    settings: &'static [(&'static str, &'static str)],
+    /// Fault, how often it has to have fired in a run of full length, and in a short one.
+    faults: &'static [(&'static str, u64, u64)],
+    /// The same of what has to have been looked at.
+    probes: &'static [(&'static str, u64, u64)],
+    promises: &'static [Bound],
+    /// Sends that a node without the others has to have been given.
+    cut_off: (u64, u64),
+    padding: usize,
+    /// In the matrix, short form.
+    short: Duration,
+}
+
+/// A promise in the table.
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    Gap(&'static str, u64),
+    Back(&'static str, u64),
+    Replaced(&'static str, u64),
+}
+
+/// Finds a scenario by its name.
+///
+/// # Errors
+/// What the name could have been, or why it cannot be run.
+pub(crate) fn named(name: &str) -> Result<&'static Scenario, String> {
+    if let Some(found) = SCENARIOS.iter().find(|scenario| scenario.name == name) {
+        return Ok(found);
+    }
+    if let Some((row, _, waits_for)) = NOT_BUILT.iter().find(|(_, not_built, _)| *not_built == name) {
+        return Err(format!("scenario {name} (row {row}) is not built yet: it waits for {waits_for}"));
+    }
+    let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+    Err(format!("there is no scenario `{name}`; there are {}", names.join(", ")))
+}
+
+impl Scenario {
+    pub(crate) fn length(&self, minutes: Option<f64>, short: bool) -> Duration {
+        match minutes {
+            Some(minutes) => Duration::from_secs_f64(minutes * 60.0),
+            None if short => self.short,
+            None => Duration::from_secs(600),
+        }
+    }
+
+    /// Fault → how often.
+    pub(crate) fn faults(&self, short: bool) -> BTreeMap<String, u64> {
+        counts(self.faults, short)
+    }
+
+    /// What a pass takes. Without `times`, nothing is said about how fast the cluster has to be back.
+    pub(crate) fn requires(&self, length: Duration, nodes: u64, short: bool, times: bool) -> Requires {
+        // A fraction of what a cluster does that is whole: faults take their time.
+        let seconds = length.as_secs().max(10);
+        let operations = [
+            ("send", seconds * 40),
+            ("poll", seconds * 2),
+            ("query", seconds / 5),
+            ("search", seconds / 5),
+            ("watermarks", seconds / 2),
+            ("meta", seconds / 5),
+        ];
+        let copies = nodes.min(3);
+        let mut probes = counts(self.probes, short);
+        probes.insert(NO_THREAD_PANICS.to_owned(), 1);
+        Requires {
+            faults: self.faults(short),
+            operations: operations.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+            copies: [Source::Replica, Source::Sql, Source::Search].map(|source| (source, copies)).into(),
+            sends_while_cut_off: if short { self.cut_off.1 } else { self.cut_off.0 },
+            probes,
+            promises: if times { self.promises.iter().map(Bound::promise).collect() } else { Vec::new() },
+        }
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            topic: "jepsen".to_owned(),
+            partitions: 16,
+            producers: 2,
+            records_a_second: 300,
+            padding: self.padding,
+            consumers: 2,
+            settings: self.settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        }
+    }
+}
+
+impl Bound {
+    fn promise(&self) -> Promise {
+        match *self {
+            Self::Gap(fault, within_ms) => Promise::Gap { fault: fault.to_owned(), within_ms },
+            Self::Back(fault, within_ms) => Promise::Back { fault: fault.to_owned(), within_ms },
+            Self::Replaced(fault, within_ms) => Promise::Replaced { fault: fault.to_owned(), within_ms },
+        }
+    }
+}
+
+fn counts(of: &[(&str, u64, u64)], short: bool) -> BTreeMap<String, u64> {
+    of.iter().map(|(name, full, few)| ((*name).to_owned(), if short { *few } else { *full })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_has_every_row_of_the_matrix_and_each_name_once() {
+        let built = SCENARIOS.iter().filter_map(|scenario| scenario.row);
+        // The last one, sabotage, is a command of its own.
+        let rows: BTreeSet<u8> = built.chain(NOT_BUILT.iter().map(|(row, ..)| *row)).chain([31]).collect();
+        assert_eq!(rows, (1..=31).collect());
+        let names = SCENARIOS.iter().map(|scenario| scenario.name).chain(NOT_BUILT.iter().map(|(_, name, _)| *name));
+        let unique: BTreeSet<&str> = names.clone().collect();
+        assert_eq!(unique.len(), names.count());
+    }
+
+    #[test]
+    fn every_promise_is_about_a_fault_that_is_required() {
+        for scenario in SCENARIOS {
+            let faults = scenario.faults(true);
+            for Bound::Gap(fault, _) | Bound::Back(fault, _) | Bound::Replaced(fault, _) in scenario.promises {
+                assert!(faults.contains_key(*fault), "{}: {fault}", scenario.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_scenario_that_is_not_there_says_what_to_do() {
+        assert!(named("tenants").unwrap_err().contains("row 25) is not built yet: it waits for tenants"));
+        assert!(named("kill").unwrap_err().contains("kill-leader"));
+        assert!(named("calm").is_ok());
+    }
+}
