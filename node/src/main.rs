@@ -14,6 +14,8 @@ mod output;
 mod priority;
 mod progress;
 mod quickstart;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod serve;
 mod times;
 
@@ -23,6 +25,10 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     memory::bound_arenas();
+    #[cfg(feature = "sabotage")]
+    if let Err(failure) = sabotage::plant_what_is_asked_for() {
+        return fail(&failure);
+    }
     let cli = cli::Cli::parse();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -21,6 +21,33 @@ pub enum Bug {
     PurgeBeforeRoll,
     /// A replica votes although it may have forgotten what it acknowledged.
     VoteInDoubt,
+    /// Whoever believes that it leads answers reads, and asks no majority.
+    StaleRead,
+    /// A seal that was carried out is taken for one of unknown outcome and made again, and applies on whatever frontier there is.
+    SealWithoutCompare,
+    /// The same of a merge, whatever became of what it replaces.
+    MergeWithoutCompare,
+}
+
+impl Bug {
+    /// All of them, by the names that people use.
+    pub const ALL: [(&'static str, Self); 10] = [
+        ("ack-before-fsync", Self::AckBeforeFsync),
+        ("truncate-on-bad-checksum", Self::TruncateOnBadChecksum),
+        ("vote-not-persisted", Self::VoteNotPersisted),
+        ("no-dedup", Self::NoDedup),
+        ("leader-restore", Self::LeaderRestore),
+        ("purge-before-roll", Self::PurgeBeforeRoll),
+        ("vote-in-doubt", Self::VoteInDoubt),
+        ("stale-read", Self::StaleRead),
+        ("seal-without-compare", Self::SealWithoutCompare),
+        ("merge-without-compare", Self::MergeWithoutCompare),
+    ];
+
+    /// The bug of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, bug)| bug)
+    }
 }
 
 #[cfg(feature = "sabotage")]

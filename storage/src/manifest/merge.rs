@@ -6,6 +6,7 @@ use std::sync::Arc;
 use stratalog_proto::{Code, Error, Offset, PartitionId, SegmentId, TopicId, internal};
 
 use super::{Added, Clash, TopicManifest, added_segments};
+use crate::sabotage::{Bug, planted};
 use crate::segment::SegmentMeta;
 
 /// Why a [`super::Manifest::merge`] changed nothing.
@@ -73,11 +74,18 @@ pub(super) fn topic_of(merge: &internal::Merge) -> Result<TopicId, MergeRejected
 
 /// Checks a merge against what is live (S1, S2).
 pub(super) fn check(topic: TopicId, merge: &internal::Merge, live: &TopicManifest) -> Result<Checked, MergeRejected> {
-    let remove = inputs(topic, merge, live)?;
+    let remove = match inputs(topic, merge, live) {
+        Err(MergeRejected::NotLive { .. }) if planted(Bug::MergeWithoutCompare) => Vec::new(),
+        inputs => inputs?,
+    };
     let add = added_segments(topic, &merge.add, live).map_err(|clash| match clash {
         Clash::Duplicate(segment) => MergeRejected::Duplicate { topic, segment },
         Clash::Malformed(error) => MergeRejected::Malformed(error),
     })?;
+    if remove.is_empty() {
+        // Only a bug that is planted comes here.
+        return Ok(Checked { remove, add });
+    }
     let removed = remove.iter().map(|meta| meta.rows).fold(0, u64::saturating_add);
     let (trimmed, erased) = (merge.trimmed, merge.erased);
     let added = add.values().map(|meta| meta.rows).chain([trimmed, erased]).fold(0, u64::saturating_add);

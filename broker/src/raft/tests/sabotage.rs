@@ -6,16 +6,10 @@ use stratalog_storage::sabotage::{Bug, plant};
 
 /// Names the bug to the process that has it.
 const VARIABLE: &str = "STRATALOG_PLANTED_BUG";
-const BUGS: [(&str, Bug); 3] = [
-    ("leader-restore", Bug::LeaderRestore),
-    ("vote-not-persisted", Bug::VoteNotPersisted),
-    ("vote-in-doubt", Bug::VoteInDoubt),
-];
 
 pub(super) fn plant_what_is_asked_for() {
     if let Ok(name) = std::env::var(VARIABLE) {
-        let asked = BUGS.into_iter().find(|(known, _)| *known == name);
-        plant(Some(asked.expect("a bug that is known").1));
+        plant(Some(Bug::named(&name).expect("a bug that is known")));
     }
 }
 
@@ -42,4 +36,10 @@ fn l1_a_vote_of_a_replica_that_forgot_is_caught() {
 fn l1_a_vote_that_is_not_kept_is_caught() {
     let test = "traps::l1_a_replica_votes_once_in_a_term_whatever_happens_to_its_power";
     assert!(!passes_with("vote-not-persisted", test));
+}
+
+#[test]
+fn q1_a_leader_that_asks_no_majority_before_it_answers_is_caught() {
+    let test = "leading::a_read_index_needs_a_majority_and_covers_what_was_acknowledged";
+    assert!(!passes_with("stale-read", test));
 }

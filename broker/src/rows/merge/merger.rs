@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, Offset, PartitionId, SegmentId, ShardId, TopicId};
+use stratalog_storage::sabotage::{Bug, planted};
 use stratalog_storage::{SegmentHandle, SegmentMeta};
 use tokio_util::sync::CancellationToken;
 
@@ -276,21 +277,25 @@ impl Merger {
             shard.check_leads()?;
             let handles = live(&shard, topic.id, &inputs)?;
             let log_starts = log_starts(&shard, topic.id);
-            let job = Job {
+            let job = |inputs, edit| Job {
                 io: shard.log.io().clone(),
                 dir: shard.log.segments_dir().to_owned(),
                 shard: shard.log.id(),
                 topic: topic.id,
                 bucket_ns: topic.config.bucket_ns,
                 index_budget_bytes: merger.options.index_budget_bytes,
-                inputs: handles,
+                inputs,
                 log_starts: log_starts.clone(),
                 edit,
                 must,
-                pace,
+                pace: pace.clone(),
                 room: merger.room.clone(),
             };
-            let done = merger.build_and_commit(&shard, topic.id, &inputs, &log_starts, job).await;
+            if planted(Bug::MergeWithoutCompare) {
+                let first = job(handles.clone(), edit.clone());
+                merger.build_and_commit(&shard, topic.id, &inputs, &log_starts, first).await?;
+            }
+            let done = merger.build_and_commit(&shard, topic.id, &inputs, &log_starts, job(handles, edit)).await;
             let counter = if done.is_ok() { &merger.merges } else { &merger.failures };
             counter.fetch_add(1, Ordering::Relaxed);
             done

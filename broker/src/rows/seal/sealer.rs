@@ -7,6 +7,7 @@ use std::time::Duration;
 use stratalog_proto::entry::Command;
 use stratalog_proto::{Code, Error, PartitionId, RaftIndex, TopicId, internal};
 use stratalog_storage::SegmentMeta;
+use stratalog_storage::sabotage::{Bug, planted};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -121,7 +122,12 @@ impl Sealer {
         let proposed = shard.propose(Command::Seal(command(topic, &captured, &segments))).await;
         let applied = frontier(shard, topic).is_some_and(|frontier| frontier >= captured.next);
         match proposed {
-            Ok(_) => self.sealed(shard, topic, &captured, &segments),
+            Ok(_) => {
+                if planted(Bug::SealWithoutCompare) {
+                    self.seal_again(shard, topic, &captured).await?;
+                }
+                self.sealed(shard, topic, &captured, &segments);
+            }
             // Whoever moved the frontier was us: one seal of a shard is under way at a time, and what leaders before proposed
             // was applied when this one began. Or it was a later leader, and the files are garbage.
             Err(error) if is_unknown(error.code) && applied => {
@@ -142,6 +148,13 @@ impl Sealer {
             }
         }
         Ok(())
+    }
+
+    /// What is never done: the same rows in other files, on the frontier that they were built on before.
+    async fn seal_again(&self, shard: &Arc<ShardRows>, topic: TopicId, captured: &Capture) -> Result<(), Error> {
+        let segments = self.build(shard, topic, captured).await?;
+        shard.hold(&segments).await?;
+        shard.propose(Command::Seal(command(topic, captured, &segments))).await.map(drop)
     }
 
     async fn build(
