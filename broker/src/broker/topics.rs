@@ -114,9 +114,17 @@ impl Broker {
             expect: Some(topic.config.to_internal()),
         };
         self.change_topics(Command::AlterTopic(alter)).await?;
-        let topic = self.meta.topic(topic.id)?;
-        self.host(&topic).await.map_err(after_the_change)?;
-        Ok(topic)
+        self.host_altered(TopicInfo { config, ..(*topic).clone() }).await
+    }
+
+    /// Has the shards host a topic of which the metadata has this change. Whoever deletes it from then on deletes one that had the
+    /// change: that it is gone says nothing of the change.
+    async fn host_altered(&self, altered: TopicInfo) -> Result<Arc<TopicInfo>, Error> {
+        let Ok(topic) = self.meta.topic(altered.id) else { return Ok(Arc::new(altered)) };
+        match self.host(&topic).await {
+            Err(_) if self.meta.topic(altered.id).is_err() => Ok(Arc::new(altered)),
+            hosted => hosted.map(|()| topic).map_err(after_the_change),
+        }
     }
 
     /// Deletes a topic: its records, rows and segments. It cannot be used here from the moment this begins; if the outcome
@@ -441,6 +449,18 @@ mod tests {
         assert_eq!(altered.config.max_message_bytes, 4321);
         assert_eq!(altered.config.retention_ns, Some(3_600_000_000_000));
         assert_eq!(broker.topic("t").unwrap(), altered);
+        broker.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_alteration_took_effect_though_the_topic_is_deleted_before_its_shards_know() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::start(BrokerOptions { shards: 1, ..BrokerOptions::new(dir.path()) }).await.unwrap();
+        let topic = broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
+        delete_in_meta(&broker, topic.id).await;
+        let config = TopicConfig { max_message_bytes: 4321, ..topic.config.clone() };
+        let altered = broker.host_altered(TopicInfo { config, ..(*topic).clone() }).await.unwrap();
+        assert_eq!(altered.config.max_message_bytes, 4321);
         broker.stop().await;
     }
 
