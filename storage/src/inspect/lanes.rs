@@ -124,6 +124,9 @@ impl Look<'_> {
                     self.removed.topics.extend(TopicId::from_slice(&drop.topic));
                     self.removed.segments.extend(drop.segments.iter().filter_map(|id| SegmentId::from_slice(id)));
                 }
+                Command::Merge(merge) if behind_state => {
+                    self.removed.segments.extend(merge.remove.iter().filter_map(|id| SegmentId::from_slice(id)));
+                }
                 Command::RemoveTopic(remove) if behind_state => {
                     self.removed.topics.extend(TopicId::from_slice(&remove.topic));
                 }

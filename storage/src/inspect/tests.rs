@@ -297,6 +297,17 @@ fn a_column_segment_that_was_merged_since_is_not_missed() {
 }
 
 #[test]
+fn a_segment_that_was_merged_since_need_not_be_there() {
+    let disk = directory();
+    let id = SegmentId::from_slice(&[9; 16]).unwrap();
+    disk.remove(&segments_dir().join(rec_file_name(id))).unwrap();
+    let merge = internal::Merge { topic: topic().to_bytes(), remove: vec![id.to_bytes()], ..Default::default() };
+    write_log(&mut open_lane(&disk).unwrap(), [frame(21, entry(&Command::Merge(merge)))]);
+    let report = look(&disk, Depth::Log);
+    assert!(report.is_clean(), "{:#?}", report.findings);
+}
+
+#[test]
 fn damaged_votes_and_states_are_told() {
     for name in ["0000000001.vote", "00000000000000000010.state"] {
         let disk = directory();
