@@ -10,7 +10,8 @@ const FORGET: Duration = Duration::from_secs(60);
 /// How long the oldest request may be without an answer before its node counts as lost, whatever the connection says: one
 /// that is cut off from the others is alive, and acknowledges nothing.
 ///
-/// Where the log is only slow, no other node is faster. So the patience doubles each time.
+/// Where the log is only slow, no other node is faster. So the patience doubles each time, until a record is acknowledged in less
+/// than the first patience: then it was the node.
 #[derive(Debug)]
 pub(super) struct Patience {
     now: Duration,
@@ -37,9 +38,10 @@ impl Patience {
         self.ended = Some(now);
     }
 
-    /// A node has answered.
-    pub(super) fn answered(&mut self, now: Instant) {
-        if self.ended.is_some_and(|at| now.duration_since(at) > FORGET) {
+    /// A node has answered what was sent so long ago; `acked`: with an acknowledgement.
+    pub(super) fn answered(&mut self, now: Instant, took: Duration, acked: bool) {
+        let is_fast = acked && took < FIRST;
+        if self.ended.is_some_and(|at| is_fast || now.duration_since(at) > FORGET) {
             (self.now, self.ended) = (FIRST.min(self.most), None);
         }
     }
@@ -59,9 +61,21 @@ mod tests {
             patience.length().as_secs()
         });
         assert_eq!(lengths, [4, 8, 16, 31, 31]);
-        patience.answered(start + FORGET);
+        patience.answered(start + FORGET, FIRST, true);
         assert_eq!(patience.length(), MOST);
-        patience.answered(start + FORGET + Duration::from_millis(1));
+        patience.answered(start + FORGET + Duration::from_millis(1), FIRST, true);
+        assert_eq!(patience.length(), FIRST);
+    }
+
+    #[test]
+    fn a_node_that_acknowledges_in_time_tells_that_the_one_before_it_was_slow_and_not_the_log() {
+        let (mut patience, start) = (Patience::new(true, MOST), Instant::now());
+        let fast = FIRST - Duration::from_millis(1);
+        patience.ended(start);
+        patience.answered(start, fast, false);
+        patience.answered(start, FIRST, true);
+        assert_eq!(patience.length(), 2 * FIRST, "a refusal says nothing of the log, nor does a late answer");
+        patience.answered(start, fast, true);
         assert_eq!(patience.length(), FIRST);
     }
 

@@ -257,7 +257,7 @@ impl Sender {
             return Err(ClientError::new(Code::Internal, message));
         }
         let now = Instant::now();
-        self.patience.answered(now);
+        let mut acked = false;
         match wrong_node(&answer).filter(|_| self.client.node_count() > 1) {
             Some(error) => link.leaving = Some(error),
             None => self.failures = 0,
@@ -267,11 +267,14 @@ impl Sender {
             let verdict = Verdict::of(result, now);
             if let Verdict::Acked(ack) = &verdict {
                 state.acked(ack.token);
+                acked = true;
             }
             if let Some(queue) = state.queues.get_mut(&partition) {
                 queue.settle(ticket, verdict, now);
             }
         }
+        drop(state);
+        self.patience.answered(now, now.duration_since(request.sent_at), acked);
         Ok(())
     }
 
