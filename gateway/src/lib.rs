@@ -1,6 +1,7 @@
 //! One module per foreign protocol: gRPC for the SDK, HTTP for everything that speaks JSON.
 //!
 //! - `front`: what answers requests, and that it changes when a node that waited for a cluster has joined one.
+//! - `greeting`: connections of gRPC that do not begin end.
 //! - `grpc`: the services `Topics`, `Log`, `Query` and `Cluster` of `stratalog.v1`; record batches pass through unchanged.
 //! - `http`: REST over HTTP/1.1, described for users in `docs/HTTP.md`.
 //! - `ingest`: from the body of an HTTP request to record batches.
@@ -15,6 +16,7 @@ mod cluster;
 mod dead_letters;
 mod front;
 mod gateway;
+mod greeting;
 mod grpc;
 mod http;
 mod ingest;

@@ -16,6 +16,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 use crate::Gateway;
+use crate::greeting::Greeted;
 
 /// Streams that one gRPC connection may have open.
 const MAX_GRPC_STREAMS: u32 = 1_024;
@@ -44,6 +45,8 @@ pub async fn serve_grpc(
         shutdown.await;
         begun.cancel();
     };
+    let within = gateway.options().read_timeout;
+    let greeted = move |stream| without_delay(stream).map(|stream| Greeted::new(stream, within));
     let server = Server::builder()
         .max_concurrent_streams(MAX_GRPC_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -52,7 +55,7 @@ pub async fn serve_grpc(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_routes(gateway.grpc())
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener).map(without_delay), signal);
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener).map(greeted), signal);
     tokio::select! {
         served = server => served.map_err(io::Error::other),
         () = drained(&gateway) => Ok(()),
