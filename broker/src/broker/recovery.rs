@@ -10,7 +10,7 @@ use super::META;
 use super::replicas::{create_dir, wipe};
 use crate::identity::{self, DirLock, Identity, Mark};
 use crate::options::BrokerOptions;
-use crate::raft::{GroupLog, Known, Logs, LogsOptions};
+use crate::raft::{GroupLog, Known, Logs, LogsOptions, check_readable};
 
 /// What is known once the disk has been read.
 pub(super) struct Recovered {
@@ -45,6 +45,7 @@ pub(super) fn recover(options: &BrokerOptions, identity: &Identity, lock: &Arc<D
     let known = known(options, &marks)?;
     let lane_dir = identity::lane_dir(dir);
     let votes = Arc::new(Votes::open(Arc::clone(io), &lane_dir.join("votes"))?);
+    check_readable(&known, &votes)?;
     let (lane, recovery) = Lane::open(Arc::clone(io), &lane_dir, options.lane.clone())?;
     tell(identity, &known, &recovery);
     let (cache_bytes, keep) = (options.log_cache_bytes, Arc::clone(lock) as _);

@@ -12,6 +12,7 @@ use stratalog_storage::{Frame, FrameKind, Lane, LaneError, LanePos, Votes};
 use tokio::sync::watch;
 
 use super::codec::encode_vote;
+use super::doubts::Doubts;
 use super::index::{Located, LogIndex, Slot};
 use super::promise::{NoPromise, Promise, Promises};
 use super::runtime::Beat;
@@ -58,6 +59,8 @@ pub(super) struct Inner {
     pub(super) starting: AtomicBool,
     /// What was discarded at the end of the lane may have been acknowledged by this replica; see [`super::doubt`].
     pub(super) doubted: AtomicBool,
+    /// That of all groups of the lane.
+    pub(super) doubts: Arc<Doubts>,
     pub(super) uncommitted: Uncommitted,
     pub(super) cache_bytes: usize,
     /// Held as long as the log can be written; dropped after the lane.
@@ -394,6 +397,7 @@ impl GroupLog {
 
     pub(super) fn set_doubted(&self, doubted: bool) {
         self.0.doubted.store(doubted, Ordering::Release);
+        self.0.doubts.set(self.0.shard, doubted);
     }
 
     /// Says whether nothing more is to be waited for.

@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 use stratalog_proto::{Code, Error, ReplicaId, ShardId};
-use stratalog_storage::{Lane, Votes};
+use stratalog_storage::{Lane, LaneDoubt, Votes};
 use tokio::sync::watch;
 
+use super::doubts::Doubts;
 use super::index::LogIndex;
 use super::log::{GroupLog, Inner, Kept};
 use super::promise::Promises;
@@ -35,8 +36,8 @@ pub(crate) struct Logs {
     stalls: Stalls,
     beat: Beat,
     open: Mutex<BTreeMap<ShardId, GroupLog>>,
-    /// The end of the lane was discarded when it was recovered: what was in it may have been acknowledged.
-    torn: bool,
+    /// The end of the lane was discarded: what was in it may have been acknowledged.
+    doubts: Arc<Doubts>,
 }
 
 /// What a log begins with.
@@ -49,12 +50,12 @@ pub(super) struct Begun {
 
 impl Logs {
     /// From now on a failure of the lane stops the process, whether a log waits for the disk or not.
-    pub(super) fn new(options: LogsOptions, torn: bool) -> Self {
+    pub(super) fn new(options: LogsOptions, doubt: Option<LaneDoubt>) -> Self {
         options
             .lane
             .on_failure(Box::new(|error| halt(&format!("the log of this node cannot be made durable: {error}"))));
-        let (promises, stalls) = (Promises::default(), Stalls::default());
-        Self { options, promises, stalls, beat: Beat::new(), open: Mutex::default(), torn }
+        let (promises, stalls, doubts) = (Promises::default(), Stalls::default(), Arc::new(Doubts::new(doubt)));
+        Self { options, promises, stalls, beat: Beat::new(), open: Mutex::default(), doubts }
     }
 
     /// The log of a shard's replica on this node.
@@ -90,6 +91,7 @@ impl Logs {
     /// Those of the disk; it can be done again.
     pub(crate) fn forget(&self, shard: ShardId) -> Result<(), Error> {
         self.open.lock().remove(&shard);
+        self.doubts.set(shard, false);
         self.forget_vote(shard)
     }
 
@@ -116,11 +118,13 @@ impl Logs {
             beat: self.beat,
             stopping: Arc::default(),
             starting: AtomicBool::new(false),
-            doubted: AtomicBool::new(self.torn),
+            doubted: AtomicBool::new(false),
+            doubts: Arc::clone(&self.doubts),
             cache_bytes: self.options.cache_bytes,
             uncommitted: Uncommitted::default(),
             _keep: Arc::clone(&self.options.keep),
         }));
+        log.set_doubted(self.doubts.begins());
         self.open.lock().insert(shard, log.clone());
         log
     }

@@ -18,6 +18,7 @@
 mod answer;
 mod codec;
 mod doubt;
+mod doubts;
 mod follow;
 mod group;
 mod group_state;
@@ -72,7 +73,7 @@ pub(crate) use members::Members;
 pub(crate) use peers::NoPeers;
 pub(crate) use peers::{Message, NoAnswer, Peers, Route};
 pub(crate) use promise::{NoPromise, Promise};
-pub(crate) use recover::Known;
+pub(crate) use recover::{Known, check_readable};
 pub(crate) use role::RoleNow;
 #[cfg(test)]
 pub(crate) use solo::Solo;

@@ -64,7 +64,7 @@ impl Logs {
             let vote = load_vote(&options.votes, shard)?;
             recovered.push((shard, *replica, replay.finish(shard, origin)?, vote, origin));
         }
-        let logs = Arc::new(Logs::new(options, recovery.torn_tail.is_some()));
+        let logs = Arc::new(Logs::new(options, recovery.doubt.clone()));
         for (shard, replica, Replayed { index, abandoned, oldest_file }, vote, origin) in recovered {
             let kept = Kept { frontier: origin.map(|origin| origin.frontier.index), file: oldest_file };
             let log = logs.open(shard, replica, Begun { index, vote, kept });
@@ -74,6 +74,19 @@ impl Logs {
         }
         Ok(logs)
     }
+}
+
+/// Reads what no replica can start without, before the end of the lane is settled: a start that is refused changes nothing.
+/// Blocks on the disk.
+///
+/// # Errors
+/// [`Code::CorruptData`] for a vote or a newest state file that does not decode; those of the disk.
+pub(crate) fn check_readable(known: &[Known], votes: &Votes) -> Result<(), Error> {
+    for Known { states, .. } in known {
+        load_vote(votes, states.shard())?;
+        states.newest()?;
+    }
+    Ok(())
 }
 
 /// The replica that wrote a frame. Release 0.1 had one replica of each group, and did not always name it.

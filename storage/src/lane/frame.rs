@@ -1,6 +1,8 @@
 use bytes::Bytes;
 use stratalog_proto::{RaftIndex, ReplicaId, ShardId, Term};
 
+use super::LaneDoubt;
+
 /// What a frame is to its shard's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -52,6 +54,8 @@ pub struct Recovery {
     pub frames: Vec<RecoveredFrame>,
     /// What was discarded at the end, if anything.
     pub torn_tail: Option<TornTail>,
+    /// Something was discarded, now or at an earlier start, and nobody has ended the doubt since.
+    pub doubt: Option<LaneDoubt>,
 }
 
 /// A frame found in the log: its header and where it lies.

@@ -7,6 +7,7 @@
 //! * L5: what [`Lane::open`] discards was never acknowledged; all else that is not whole is an error.
 
 mod damage;
+mod doubt;
 mod encode;
 mod error;
 mod files;
@@ -49,6 +50,7 @@ use spare::SpareWatch;
 
 use crate::Io;
 
+pub use doubt::LaneDoubt;
 pub use error::LaneError;
 pub use frame::{Frame, FrameKind, LanePos, RecoveredFrame, Recovery, TornTail};
 pub use options::{GroupTimes, LaneObserver, LaneOptions, LaneStats, LaneUsage};

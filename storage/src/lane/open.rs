@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::doubt::LaneDoubt;
 use super::encode::Encoder;
 use super::files::{self, Files, LogFile, LogWriter};
 use super::flush::Flusher;
@@ -42,7 +43,11 @@ pub(super) fn open(
     let found = recover(&needed)?;
     // A kill may have come between a file's rename and the sync of its name, and what is appended next may go there.
     maker.io.sync_dir(dir)?;
+    if found.torn.is_some() {
+        LaneDoubt::begin(&*maker.io, dir)?;
+    }
     found.settle(&*maker.io, &needed, floor)?;
+    let doubt = LaneDoubt::find(&maker.io, dir)?;
 
     let spare = split_spare(&maker, &mut needed, found.end.file)?;
     let tail = needed.last().expect("there is at least one").writer(&*maker.io)?;
@@ -64,7 +69,7 @@ pub(super) fn open(
         mark_after: options.mark_after,
         observer: options.observer.clone(),
     };
-    Ok((flusher, Recovery { frames: found.frames, torn_tail: found.torn }))
+    Ok((flusher, Recovery { frames: found.frames, torn_tail: found.torn, doubt }))
 }
 
 /// Takes the files behind the end of the log off `files`: the next one, if it has the right size, is the spare; others are

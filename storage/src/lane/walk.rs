@@ -14,7 +14,7 @@ use super::format::{
     FIRST_GROUP, FRAME_HEADER_BYTES, FrameHeader, GROUP_END, GROUP_HEADER_BYTES, GroupHeader, Place, SECTOR, file_name,
     file_number, frame_bytes,
 };
-use super::{LaneError, RecoveredFrame, damage};
+use super::{LaneDoubt, LaneError, RecoveredFrame, damage};
 use crate::Io;
 
 /// Payloads are read in pieces of this size.
@@ -140,7 +140,8 @@ impl Walk<'_> {
 
     fn all(&mut self, numbers: &[u64], names: &[String]) -> ControlFlow<()> {
         self.files(numbers)?;
-        for name in names.iter().filter(|name| file_number(name).is_none() && *name != "votes") {
+        let is_ours = |name: &str| file_number(name).is_some() || name == "votes" || LaneDoubt::is_name(name);
+        for name in names.iter().filter(|name| !is_ours(name)) {
             (self.tell)(LaneEvent::Stray { path: self.dir.join(name) })?;
         }
         ControlFlow::Continue(())

@@ -44,6 +44,28 @@ fn l1_a_replica_that_forgot_what_it_acknowledged_helps_nobody_to_lead_who_never_
 }
 
 #[test]
+fn l1_a_replica_that_is_killed_before_others_have_told_still_does_not_vote() {
+    simulate(async {
+        let (mut cluster, holds, forgets, _) = forgotten(47).await;
+        for _ in 0..2 {
+            cluster.crash(forgets, true).await;
+            cluster.restart(forgets).await.unwrap();
+        }
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(cluster.leader(), None, "L1: two that do not have the record elected a leader");
+        cluster.restart(holds).await.unwrap();
+        timeout(Duration::from_secs(20), cluster.new_leader(0)).await.expect("all three can tell");
+        cluster.settle().await;
+        assert!(!cluster.at(forgets).log().is_doubted());
+        cluster.crash(forgets, true).await;
+        cluster.restart(forgets).await.unwrap();
+        assert!(!cluster.at(forgets).log().is_doubted(), "what was settled is forgotten");
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
 fn l1_a_replica_that_lost_its_log_and_not_its_vote_helps_nobody_to_lead() {
     simulate(async {
         let (mut cluster, holds) = Cluster::agreed(50, 3).await;

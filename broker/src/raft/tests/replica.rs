@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use stratalog_proto::{Error, RaftIndex, ReplicaId, ShardId};
 use stratalog_storage::simulation::{SimDisk, SteppedLane};
-use stratalog_storage::{Io, LaneOptions, StateFiles, TornTail, Votes};
+use stratalog_storage::{Io, LaneError, LaneOptions, StateFiles, Votes, write_durably};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -56,10 +56,10 @@ impl Replica {
     ) -> Result<Self, Error> {
         let io = Arc::new(disk.clone()) as Arc<dyn Io>;
         let options = LaneOptions { file_bytes: 64 << 10, reserve_bytes: 0, ..LaneOptions::default() };
-        let (lane, mut recovery) = SteppedLane::open(Arc::clone(&io), Path::new("/lane"), options)?;
         if torn {
-            recovery.torn_tail = Some(TornTail { file: 1, offset: 0, bytes: 1 });
+            write_durably(&*io, Path::new("/lane/doubt"), &[]).map_err(LaneError::from)?;
         }
+        let (lane, recovery) = SteppedLane::open(Arc::clone(&io), Path::new("/lane"), options)?;
         let votes = Arc::new(Votes::open(Arc::clone(&io), Path::new("/votes"))?);
         let states = Arc::new(StateFiles::open(io, Path::new("/state"), SHARD)?);
         let keep = Arc::new(()) as Arc<dyn Send + Sync>;

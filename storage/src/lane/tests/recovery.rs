@@ -182,7 +182,12 @@ fn stale_bytes_of_a_torn_tail_are_gone_even_if_discarding_is_cut_short() {
     disk.edit(&path(1), |bytes| bytes[start + 1024..start + 1536].fill(0));
     disk.open(&path(1), crate::OpenMode::Write).unwrap().sync_data().unwrap();
     // The first open fails while it discards, and any of its zeroes may have reached the medium.
-    disk.set_fault(|op, _| if op == Op::Sync { Err(std::io::ErrorKind::Other.into()) } else { Ok(()) });
+    let log = path(1);
+    disk.set_fault(
+        move |op, at| {
+            if op == Op::Sync && at == log { Err(std::io::ErrorKind::Other.into()) } else { Ok(()) }
+        },
+    );
     open(&disk).unwrap_err();
     for reached in 0u32..128 {
         let mut sector = 0;
@@ -197,6 +202,26 @@ fn stale_bytes_of_a_torn_tail_are_gone_even_if_discarding_is_cut_short() {
         assert_recovered(&lane, &recovery, &[&frames[..], &[frame(20, 20)]].concat());
         assert_eq!(recovery.torn_tail, None);
     }
+}
+
+#[test]
+fn l1_that_the_end_was_discarded_is_told_until_somebody_ends_the_doubt() {
+    let (disk, frames, _) = killed_lane();
+    assert!(open(&disk).unwrap().1.doubt.is_none());
+    let end = used(&disk);
+    disk.edit(&path(1), |bytes| bytes[end - 600..].fill(0));
+    for _ in 0..3 {
+        let (lane, recovery) = open(&disk).unwrap();
+        assert_recovered(&lane, &recovery, &frames[..5]);
+        assert!(recovery.doubt.is_some());
+        drop(lane);
+    }
+    // Whatever of discarding a power cut leaves, the doubt is there before anything of the end is gone.
+    let (_, recovery) = open(&disk.after_power_cut(|| false)).unwrap();
+    recovery.doubt.unwrap().end().unwrap();
+    let disk = disk.after_kill();
+    open(&disk).unwrap().1.doubt.unwrap().end().unwrap();
+    assert!(open(&disk.after_power_cut(|| false)).unwrap().1.doubt.is_none());
 }
 
 #[test]
