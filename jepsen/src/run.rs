@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chaos::Chaos;
 use crate::check::{Report, Verdict, check};
-use crate::cluster::{Capability, Cluster, Library, Network, Site};
+use crate::cluster::{Capability, Cluster, Library, Network, Site, knows_scrub};
 use crate::explain::explain;
 use crate::failure::Failure;
 use crate::history::{FORMAT, Header, Line, Probe, Process, Reader, Versions, When, Writer};
@@ -67,7 +67,6 @@ pub(crate) async fn run(asked: &Asked, dir: &Path) -> Result<Ran, Failure> {
     let network = network(scenario, &capabilities)?;
     let levers =
         scenario.needs.contains(&Capability::Levers).then(|| Library::make(&dir)).transpose().map_err(Failure)?;
-    let sabotage = asked.sabotage.clone();
     let site =
         Site { network, disks: scenario.disks, levers, sabotage, binary: asked.binary.clone(), home: dir.clone() };
     let mut cluster =

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::run::{Asked, run};
 
 /// Names the bug to the binary.
-pub(crate) const VARIABLE: &str = "STRATALOG_SABOTAGE";
+pub(crate) const VARIABLE: &str = "PLANTED_BUG";
 /// Bug, and the scenario that notices it.
 const BUGS: &[(&str, &str)] = &[
     ("ack-before-fsync", "power-cut-all"),

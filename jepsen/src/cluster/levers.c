@@ -24,7 +24,7 @@ struct levers {
 static struct levers *levers;
 
 __attribute__((constructor)) static void take_levers(void) {
-    const char *path = getenv("STRATALOG_JEPSEN_LEVERS");
+    const char *path = getenv("JEPSEN_LEVERS");
     int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
     if (file < 0) return;
     void *shared = mmap(NULL, sizeof *levers, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);

@@ -40,7 +40,7 @@ impl Library {
 
     /// Has a command load the library, with these levers.
     pub(super) fn put_before(&self, command: &mut Command, levers: &Levers) {
-        command.env("LD_PRELOAD", &self.0).env("STRATALOG_JEPSEN_LEVERS", &levers.path);
+        command.env("LD_PRELOAD", &self.0).env("JEPSEN_LEVERS", &levers.path);
     }
 
     /// What `date` says through the library, in seconds: a clock that steps tells that it is loaded.

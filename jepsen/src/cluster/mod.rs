@@ -36,6 +36,9 @@ pub(crate) const WHOLE_WITHIN: Duration = Duration::from_secs(120);
 const BUSY: &str = "[lane]\nfile = \"2MiB\"\nbudget = \"8MiB\"\nreserve = \"16MiB\"\n[replay]\nroll_bytes = \"512KiB\"\n\
                     [rows]\nseal_bytes = \"1MiB\"\nseal_age = \"2s\"\n";
 
+/// Segments are read again all the time.
+const SCRUB: &str = "[scrub]\nevery = \"4s\"\nrate = \"256MiB\"\n";
+
 /// What a cluster is made of.
 #[derive(Debug)]
 pub(crate) struct Site {
@@ -45,6 +48,8 @@ pub(crate) struct Site {
     pub(crate) levers: Option<Library>,
     /// A bug that the nodes have on purpose.
     pub(crate) sabotage: Option<String>,
+    /// Whether nodes read their segments again by themselves; earlier releases do not.
+    pub(crate) scrubs: bool,
     /// The node's binary.
     pub(crate) binary: PathBuf,
     /// Settings, data and logs of the nodes.
@@ -57,6 +62,15 @@ pub(crate) struct Cluster {
     // The nodes first: their processes end before their network goes.
     nodes: Vec<Node>,
     site: Site,
+}
+
+/// Whether the nodes of a binary can be told to read their segments again.
+pub(crate) fn knows_scrub(binary: &Path, dir: &Path) -> bool {
+    let settings = dir.join("scrub.toml");
+    let checked = std::fs::write(&settings, SCRUB).and_then(|()| {
+        std::process::Command::new(binary).args(["serve", "--check", "--config"]).arg(&settings).output()
+    });
+    checked.is_ok_and(|checked| checked.status.success())
 }
 
 impl Cluster {
@@ -76,7 +90,7 @@ impl Cluster {
 
     /// A further node with an empty directory, not started.
     pub(crate) fn add(&mut self, number: u64) -> Result<(), Failure> {
-        let Site { network, disks, home, levers, .. } = &self.site;
+        let Site { network, disks, home, levers, scrubs, .. } = &self.site;
         network.connect(number).map_err(Failure)?;
         let host = network.host(number);
         let [grpc, peer, http] = network.ports().map(|port| format!("{host}:{port}"));
@@ -87,9 +101,10 @@ impl Cluster {
         let seeds: Vec<String> = self.nodes.iter().map(|node| format!("{:?}", node.peer)).collect();
         let settings = format!(
             "data_dir = {data:?}\ninsecure = {}\n[grpc]\nlisten = \"{grpc}\"\n[http]\nlisten = \"{http}\"\n[cluster]\nlisten = \
-             \"{peer}\"\njoin = [{}]\nsecret = \"a secret of tests only\"\nnode_id = {number}\n{BUSY}",
+             \"{peer}\"\njoin = [{}]\nsecret = \"a secret of tests only\"\nnode_id = {number}\n{BUSY}{}",
             !network.is_loopback(),
             seeds.join(", "),
+            if *scrubs { SCRUB } else { "" },
         );
         let config = home.join(format!("{name}.toml"));
         std::fs::write(&config, settings)?;
@@ -156,6 +171,11 @@ impl Cluster {
     fn node_mut(&mut self, number: u64) -> Result<&mut Node, Failure> {
         let found = self.nodes.iter_mut().find(|node| node.number == number);
         found.ok_or_else(|| Failure(format!("there is no node {number}")))
+    }
+
+    /// Whether nodes read their segments again by themselves.
+    pub(crate) fn scrubs(&self) -> bool {
+        self.site.scrubs
     }
 
     pub(crate) fn network(&self) -> &Network {

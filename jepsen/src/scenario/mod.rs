@@ -25,6 +25,8 @@ pub(crate) struct Scenario {
     pub(crate) nemesis: Nemesis,
     pub(crate) needs: &'static [Capability],
     pub(crate) disks: DiskKind,
+    /// Nodes that can, read their segments again all the time.
+    pub(crate) scrubs: bool,
     /// Of the topic.
     settings: &'static [(&'static str, &'static str)],
     /// Fault, how often it has to have fired in a run of full length, and in a short one.

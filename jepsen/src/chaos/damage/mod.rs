@@ -26,7 +26,7 @@ pub(crate) use everywhere::HALTS_NAMED;
 pub(crate) const DAMAGE_IS_FOUND: &str = "a look at the files of a node that does not run names those that are damaged";
 pub(crate) const REFUSAL_NAMES: &str = "a node that does not start for damage names the file, and changes nothing";
 pub(crate) const NO_BAD_BYTE: &str = "a node whose files were damaged serves what was sent, or says that it cannot yet";
-pub(crate) const WHOLE_AGAIN: &str = "replay segments that were damaged are whole again once they were read";
+pub(crate) const WHOLE_AGAIN: &str = "segments that were damaged are whole again once they were read";
 
 /// Where bits flip, and where chunks are lost.
 const DATA: [Target; 3] = [Target::Rec, Target::Col, Target::Lane];
@@ -38,6 +38,8 @@ const OF_SMALL: [Harm; 3] = [Harm::Flips, Harm::Truncated, Harm::Zeroed];
 const MOVES_WITHIN: Duration = Duration::from_secs(20);
 /// How long it may take until everything can be read again.
 const WHOLE_WITHIN: Duration = Duration::from_secs(90);
+/// Nodes that read their segments again have done so, twice, and have fetched what was damaged.
+const SCRUBBED_WITHIN: Duration = Duration::from_secs(12);
 const READ_AGAIN: Duration = Duration::from_millis(300);
 
 impl Chaos<'_> {
@@ -201,19 +203,22 @@ impl Chaos<'_> {
     }
 
     /// Stops a node, and looks whether its replay segments are whole: all of them were read. Of column segments, what no query has
-    /// touched is told only.
+    /// touched is found only by nodes that read their segments again.
     async fn whole_again(&mut self, node: u64, target: Target) -> Result<(), Failure> {
         if !target.has_copies() {
             return Ok(());
         }
+        let scrubs = self.cluster.scrubs();
+        tokio::time::sleep(if scrubs { SCRUBBED_WITHIN } else { Duration::ZERO }).await;
         self.wait_whole().await?;
         let began = self.now();
         if let Err(why) = self.cluster.stop(node).await {
             self.probe("a node that is asked to stop does so", began, false, why.0);
         }
         let damaged = self.cluster.verify_files(node)?.into_iter().filter(|found| found.severity == "damage");
-        let is_rec = |found: &Found| found.file.extension().is_some_and(|found| found == Target::Rec.name());
-        let (replays, others): (Vec<Found>, Vec<Found>) = damaged.partition(is_rec);
+        let was_read =
+            |found: &Found| scrubs || found.file.extension().is_some_and(|found| found == Target::Rec.name());
+        let (read, others): (Vec<Found>, Vec<Found>) = damaged.partition(was_read);
         self.cluster.launch(node)?;
         if !others.is_empty() {
             eprintln!("  {} column segments of node {node} are damaged where nobody has read", others.len());
