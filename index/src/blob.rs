@@ -5,6 +5,8 @@ mod container;
 mod directory;
 mod source;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use container::with_right_checksum;
 pub(crate) use container::{Component, Container, write};
 pub(crate) use directory::{BlobDirectory, segment_id};
 pub use source::Source;

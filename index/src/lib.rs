@@ -16,6 +16,9 @@
 mod analyzer;
 mod blob;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod hits;
 mod matcher;

@@ -9,6 +9,9 @@ pub mod codec;
 pub mod config;
 pub mod entry;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ids;
 mod level;
 

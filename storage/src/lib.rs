@@ -14,6 +14,9 @@
 
 pub mod col;
 mod container;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod inspect;
 mod io;
 mod lane;

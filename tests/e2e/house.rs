@@ -7,20 +7,21 @@ use std::path::{Path, PathBuf};
 use crate::harness::repository;
 
 /// Who may import whom, dependencies of tests included.
-const ROOMS: [(&str, &[&str]); 13] = [
-    ("proto", &[]),
-    ("storage", &["proto"]),
-    ("index", &["proto"]),
-    ("transport", &["proto"]),
-    ("query", &["proto", "storage", "index"]),
-    ("broker", &["proto", "storage", "index", "query", "transport"]),
+const ROOMS: [(&str, &[&str]); 14] = [
+    ("proto", &["mutation"]),
+    ("storage", &["proto", "mutation"]),
+    ("index", &["proto", "mutation"]),
+    ("transport", &["proto", "mutation"]),
+    ("query", &["proto", "storage", "index", "mutation"]),
+    ("broker", &["proto", "storage", "index", "query", "transport", "mutation"]),
     ("client", &["proto"]),
-    ("gateway", &["proto", "query", "broker"]),
-    ("node", &["proto", "storage", "index", "query", "transport", "broker", "client", "gateway"]),
+    ("gateway", &["proto", "query", "broker", "mutation"]),
+    ("node", &["proto", "storage", "index", "query", "transport", "broker", "client", "gateway", "mutation"]),
     ("bench/log", &["proto", "broker", "client", "gateway"]),
     ("bench/rows", &["proto", "client", "bench-log"]),
     ("bench/cluster", &["proto", "client", "bench-log"]),
     ("jepsen", &["proto", "client"]),
+    ("tests/mutation", &[]),
 ];
 
 #[test]
@@ -47,10 +48,10 @@ fn every_member_of_the_workspace_has_a_rule() {
     assert_eq!(members.collect::<BTreeSet<_>>(), ruled);
 }
 
-/// Planted bugs and the simulated disk are for tests: nothing that a release is built from asks for them.
+/// Planted bugs, the simulated disk and fuzz targets are for tests: nothing that a release is built from asks for them.
 #[test]
 fn no_release_has_planted_bugs() {
-    let of_tests = ["sabotage", "simulation"];
+    let of_tests = ["sabotage", "simulation", "fuzzing"];
     for (room, _) in ROOMS {
         let text = fs::read_to_string(repository().join(room).join("Cargo.toml")).unwrap();
         let mut manifest: toml::Table = toml::from_str(&text).unwrap();
@@ -101,7 +102,7 @@ fn named_paths(text: &str) -> impl Iterator<Item = &str> {
     let spans = prose.flat_map(|prose| prose.split('`').skip(1).step_by(2));
     spans.filter(|span| {
         let first = span.split('/').next().unwrap_or_default();
-        let rooms = ["tests", "bench", "deploy", "docs", "console", "jepsen", ".ci"];
+        let rooms = ["tests", "bench", "deploy", "docs", "console", "fuzz", "jepsen", ".ci"];
         let known = rooms.contains(&first) || ROOMS.iter().any(|(room, _)| *room == first);
         known && span.contains('/') && !span.contains([' ', '<', '*', '{', '…'])
     })

@@ -6,6 +6,9 @@
 mod body;
 mod dial;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod http;
 mod identity;

@@ -181,6 +181,20 @@ fn crc_of(header: &[u8], directory: &[u8]) -> u32 {
     crc.finalize()
 }
 
+/// The same bytes, with a checksum that is right for header and directory as long as it says that is: so that a fuzzer gets
+/// behind it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn with_right_checksum(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let Some(len) = bytes.get(24..CRC_AT).and_then(|len| Some(u32::from_le_bytes(len.try_into().ok()?))) else {
+        return bytes;
+    };
+    let Some(directory) = bytes.get(HEADER_BYTES..).and_then(|behind| behind.get(..len as usize)) else { return bytes };
+    let crc = crc_of(&bytes[..CRC_AT], directory);
+    bytes[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
 fn corrupt(what: impl Into<String>) -> IndexError {
     IndexError::Corrupt(what.into())
 }

@@ -27,7 +27,7 @@ pub fn max_columns(rows: usize) -> usize {
 }
 
 /// What tells a column segment's file from others.
-pub(super) static KIND: FileKind = FileKind {
+pub(crate) static KIND: FileKind = FileKind {
     name: "column segment",
     header_magic: *b"STRATCOL",
     trailer_magic: *b"LOCTARTS",

@@ -24,6 +24,9 @@ mod zones;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use format::KIND;
+
 pub use error::ColError;
 pub use format::{BLOCK_BYTES, FORMAT_VERSION, GRANULE_ROWS, MAX_ROWS, max_columns};
 pub use reader::ColReader;

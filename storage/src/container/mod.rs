@@ -10,6 +10,8 @@ mod counting;
 mod cursor;
 mod error;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod parts;
 mod sections;
 mod trailer;
 mod writer;
@@ -25,6 +27,6 @@ pub(crate) use error::FileError;
 pub(crate) use file::BlockFile;
 pub(crate) use sections::Sections;
 pub(crate) use trailer::{FileKind, HEADER_BYTES};
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use trailer::{TRAILER_BYTES, Trailer};
 pub(crate) use writer::{BlockWriter, Written, write_named};

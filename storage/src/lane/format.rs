@@ -288,7 +288,7 @@ impl FrameHeader {
 }
 
 /// The checksum of a frame header: all of it but the checksum's own bytes.
-fn header_crc(bytes: &[u8]) -> u32 {
+pub(super) fn header_crc(bytes: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&bytes[..4]);
     crc.update(&bytes[8..]);

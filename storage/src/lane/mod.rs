@@ -21,6 +21,8 @@ mod open;
 mod options;
 mod queue;
 mod recovery;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod resealed;
 mod shared;
 mod spare;
 #[cfg(any(test, feature = "simulation"))]

@@ -10,7 +10,7 @@ pub(super) const SPAN_BYTES: u64 = 32 << 10;
 pub(super) const MAX_PARTITIONS: usize = 1 << 20;
 
 /// What tells a replay segment's file from others.
-pub(super) static KIND: FileKind = FileKind {
+pub(crate) static KIND: FileKind = FileKind {
     name: "replay segment",
     header_magic: *b"STRATREC",
     trailer_magic: *b"CERTARTS",

@@ -28,6 +28,9 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use format::KIND;
+
 pub use erased::ErasedOffsets;
 pub use error::RecError;
 pub use handle::RecHandle;

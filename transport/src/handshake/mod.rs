@@ -11,12 +11,16 @@ mod hello;
 mod offer;
 mod packet;
 mod proof;
+#[cfg(any(test, feature = "fuzzing"))]
+mod samples;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use accept::{Accepted, accept};
 pub(crate) use check::Expected;
 pub(crate) use offer::offer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use samples::{introduction, welcome};
 
 use std::io;
 
