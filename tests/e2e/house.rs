@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use crate::harness::repository;
 
 /// Who may import whom, dependencies of tests included.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("proto", &["mutation"]),
     ("storage", &["proto", "mutation"]),
     ("index", &["proto", "mutation"]),
     ("transport", &["proto", "mutation"]),
     ("query", &["proto", "storage", "index", "mutation"]),
     ("broker", &["proto", "storage", "index", "query", "transport", "mutation"]),
+    ("backup", &["proto"]),
     ("client", &["proto"]),
     ("gateway", &["proto", "query", "broker", "mutation"]),
-    ("node", &["proto", "storage", "index", "query", "transport", "broker", "client", "gateway", "mutation"]),
+    ("node", &["proto", "storage", "index", "query", "transport", "broker", "backup", "client", "gateway", "mutation"]),
     ("bench/log", &["proto", "broker", "client", "gateway"]),
     ("bench/rows", &["proto", "client", "bench-log"]),
     ("bench/cluster", &["proto", "client", "bench-log"]),
