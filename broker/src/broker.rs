@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use stratalog_proto::{Code, Error, JobId, ShardId};
 use stratalog_query::Engine;
 use stratalog_storage::Lane;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -84,6 +85,8 @@ pub struct Broker {
     outboxes: Outboxes,
     freshness: Freshness,
     producer_ids: ProducerIds,
+    /// Copies for backups that may be open.
+    copies: Arc<Semaphore>,
     /// Ends requests that look for a leader.
     stop_routing: CancellationToken,
     shards: Arc<Shards>,
@@ -219,6 +222,16 @@ impl Broker {
     /// The rows of the shards that are led here, and column segments.
     pub(crate) fn rows(&self) -> &Arc<Rows> {
         &self.rows
+    }
+
+    /// Who keeps the log short.
+    pub(crate) fn roller(&self) -> &Arc<Roller> {
+        &self.roller
+    }
+
+    /// Copies for backups that may be open.
+    pub(crate) fn copies(&self) -> &Arc<Semaphore> {
+        &self.copies
     }
 
     /// The metadata group.

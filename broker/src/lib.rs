@@ -9,6 +9,7 @@
 //! Invariants kept here: L1 (an acknowledgement means fsynced), L2 (dense offsets, never reused), L3 (no read above the
 //! high watermark), L4 (the log goes only when its replay segments are here), A1 (apply is pure), S2 (a Seal applies only on what it was built on).
 
+mod backup;
 mod broker;
 mod cluster;
 mod erase;
@@ -30,6 +31,7 @@ mod pace;
 mod pull;
 mod raft;
 mod replay;
+mod restore;
 mod rows;
 mod scrub;
 mod shard;
@@ -39,6 +41,7 @@ mod simulation;
 mod trouble;
 mod verify;
 
+pub use backup::{CopyAnswers, CopyAsks};
 pub use broker::{Broker, Dropped, Produced};
 pub use cluster::{
     ClusterOptions, ClusterStatus, Forming, Move, NodeState, NodeStatus, ReplicaRole, ReplicaStatus, ShardStatus,
@@ -53,6 +56,7 @@ pub use offsets::OffsetAt;
 pub use options::BrokerOptions;
 pub use raft::{CALL_LOG_TARGETS as CONSENSUS_CALL_LOG_TARGETS, LOG_TARGET as CONSENSUS_LOG_TARGET};
 pub use replay::ReplayOptions;
+pub use restore::{RestoreOptions, Restored, Restoring, RestoringShard, SegmentSink, WantedSegment};
 pub use rows::{Merged, Retried, RowsOptions, TopicRows};
 pub use scrub::ScrubOptions;
 pub use stratalog_storage::{SegmentKind, SegmentMeta};

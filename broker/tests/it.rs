@@ -15,6 +15,8 @@ use stratalog_query::SqlRequest;
 use stratalog_storage::LaneOptions;
 use tempfile::TempDir;
 
+#[path = "it/backup.rs"]
+mod backup;
 #[path = "it/cluster.rs"]
 mod cluster;
 #[path = "it/erasing.rs"]

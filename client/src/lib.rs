@@ -40,6 +40,7 @@
 //! # }
 //! ```
 
+mod backup;
 mod client;
 mod cluster;
 mod consumer;
@@ -52,6 +53,7 @@ mod reach;
 mod retry;
 mod topics;
 
+pub use backup::ShardCopy;
 pub use client::Client;
 pub use consumer::{ConsumedRecord, Consumer, ConsumerOptions, Start, Stop};
 pub use error::{ClientError, SendError};

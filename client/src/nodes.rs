@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use stratalog_proto::Code;
+use stratalog_proto::v1::backup_client::BackupClient;
 use stratalog_proto::v1::cluster_client::ClusterClient;
 use stratalog_proto::v1::log_client::LogClient;
 use stratalog_proto::v1::query_client::QueryClient;
@@ -163,6 +164,10 @@ impl Node {
 
     pub(crate) fn query(&self) -> QueryClient<Channel> {
         QueryClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn backup(&self) -> BackupClient<Channel> {
+        BackupClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     pub(crate) fn cluster(&self) -> ClusterClient<Channel> {

@@ -35,6 +35,8 @@ pub enum Method {
     Maintain,
     /// The bytes of a segment's file, a stream.
     FetchSegment,
+    /// A shard at one moment, for a backup, a stream.
+    CopyShard,
     /// Get these column segments from me, they are about to be sealed.
     HoldSegments,
     /// A snapshot of rows for a query.
@@ -75,6 +77,7 @@ impl Method {
         Method::Read,
         Method::Maintain,
         Method::FetchSegment,
+        Method::CopyShard,
         Method::HoldSegments,
         Method::OpenPart,
         Method::RunPart,
@@ -100,6 +103,7 @@ impl Method {
             Method::Read => "Read",
             Method::Maintain => "Maintain",
             Method::FetchSegment => "FetchSegment",
+            Method::CopyShard => "CopyShard",
             Method::HoldSegments => "HoldSegments",
             Method::OpenPart => "OpenPart",
             Method::RunPart => "RunPart",
@@ -116,9 +120,12 @@ impl Method {
     pub fn lane(self) -> Lane {
         match self {
             Method::RaftReplicate | Method::Produce | Method::Fetch => Lane::Data,
-            Method::RaftState | Method::FetchSegment | Method::HoldSegments | Method::OpenPart | Method::RunPart => {
-                Lane::Bulk
-            }
+            Method::RaftState
+            | Method::FetchSegment
+            | Method::CopyShard
+            | Method::HoldSegments
+            | Method::OpenPart
+            | Method::RunPart => Lane::Bulk,
             _ => Lane::Control,
         }
     }

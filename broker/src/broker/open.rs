@@ -11,6 +11,7 @@ use stratalog_proto::internal::InitCluster;
 use stratalog_proto::{Code, Error, ReplicaId};
 use stratalog_query::{Catalog, Changes, Engine, EngineOptions, Workers};
 use stratalog_storage::{Lane, LaneOptions, PooledDisk};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +23,7 @@ use super::propose::Freshness;
 use super::recovery::{Recovered, blocking, recover};
 use super::replicas::Replicas;
 use super::topics::Changing;
+use crate::backup::MAX_COPIES;
 use crate::cluster::route::{NodeLinks, OutboxOptions, Outboxes, Router};
 use crate::cluster::{
     Book, Forming, Ground, Intake, NodeCopies, NodePeers, NodeSegments, NodeWorkers, Nodes, Peering, Readiness, Server,
@@ -109,6 +111,7 @@ impl Broker {
             outboxes,
             freshness: Freshness::default(),
             producer_ids: ProducerIds::default(),
+            copies: Arc::new(Semaphore::new(MAX_COPIES)),
             stop_routing,
             peering,
             loops: TaskTracker::new(),

@@ -207,7 +207,7 @@ impl Broker {
     }
 
     /// A shard that this node leads, with everything applied that was acknowledged before the call.
-    pub(super) async fn led_shard(&self, id: ShardId) -> Result<Arc<Shard>, Error> {
+    pub(crate) async fn led_shard(&self, id: ShardId) -> Result<Arc<Shard>, Error> {
         let missing = || Error::new(Code::NotLeader, format!("shard {id} has no replica on this node"));
         let shard = self.shard(id).ok_or_else(missing)?;
         // A leader that was cut off, or slept, may not know yet that there is another one.

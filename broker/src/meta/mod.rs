@@ -23,6 +23,6 @@ pub(crate) use plan::{
     plan_rebalance, plan_repair, shards_of,
 };
 pub(crate) use runtime::{Meta, MetaOptions, check_level};
-pub(crate) use state::MAX_PARTITIONS;
+pub(crate) use state::{MAX_PARTITIONS, MetaState};
 pub(crate) use topics::Topics;
 pub(crate) use view::{ClusterView, NodeView, Placement, ReplicaView, Role};

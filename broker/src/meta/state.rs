@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use stratalog_proto::config::{TopicConfig, check_topic_name};
 use stratalog_proto::entry::{Command, Entry};
-use stratalog_proto::{Code, Error, ProducerId, RaftIndex, ShardId, TenantId, TopicId, internal};
+use stratalog_proto::{Code, Error, NodeId, ProducerId, RaftIndex, ShardId, TenantId, TopicId, internal};
 use stratalog_query::TopicInfo;
+use uuid::Uuid;
 
 use super::cluster::Cluster;
 use super::view::ClusterView;
@@ -43,6 +44,14 @@ impl MetaState {
     /// The same as a message; `None` as long as there is no cluster.
     pub(crate) fn cluster(&self) -> Option<internal::Cluster> {
         self.cluster.to_message()
+    }
+
+    /// The same topics in a cluster that begins with one node; see [`Cluster::anew`].
+    ///
+    /// # Errors
+    /// As [`Cluster::anew`].
+    pub(crate) fn anew(&self, cluster: Uuid, node: NodeId, incarnation: Uuid) -> Result<Self, Error> {
+        Ok(Self { cluster: self.cluster.anew(cluster, node, incarnation)?, ..self.clone() })
     }
 
     /// A topic.

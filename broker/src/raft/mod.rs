@@ -17,6 +17,7 @@
 
 mod answer;
 mod codec;
+mod copy;
 mod doubt;
 mod doubts;
 mod follow;
@@ -38,6 +39,7 @@ mod read_index;
 mod reader;
 mod receive_state;
 mod recover;
+mod restore;
 mod role;
 mod runtime;
 mod send_state;
@@ -64,6 +66,7 @@ pub const LOG_TARGET: &str = "openraft";
 /// under way.
 pub const CALL_LOG_TARGETS: [&str; 2] = ["openraft::raft", "openraft::core::heartbeat"];
 
+pub(crate) use copy::{GroupCopy, LogCopy};
 pub(crate) use group::{Group, Submitted};
 pub(crate) use log::GroupLog;
 pub(crate) use logs::{Logs, LogsOptions};
@@ -74,6 +77,7 @@ pub(crate) use peers::NoPeers;
 pub(crate) use peers::{Message, NoAnswer, Peers, Route};
 pub(crate) use promise::{NoPromise, Promise};
 pub(crate) use recover::{Known, check_readable};
+pub(crate) use restore::{IncomingEntries, RestoredGroup};
 pub(crate) use role::RoleNow;
 #[cfg(test)]
 pub(crate) use solo::Solo;

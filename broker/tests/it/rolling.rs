@@ -23,7 +23,7 @@ const FILE_BYTES: u64 = 1 << 20;
 const BUDGET: u64 = 4 * FILE_BYTES;
 
 /// Small files and small rolls.
-fn options(dir: &Path) -> BrokerOptions {
+pub(super) fn options(dir: &Path) -> BrokerOptions {
     let lane = LaneOptions { file_bytes: FILE_BYTES, ..LaneOptions::default() };
     let interval = Duration::from_millis(10);
     let replay = ReplayOptions { roll_bytes: 256 << 10, lane_bytes: BUDGET, interval };
@@ -36,7 +36,7 @@ fn without_rolling(dir: &Path) -> BrokerOptions {
     BrokerOptions { replay, ..options(dir) }
 }
 
-fn raw() -> TopicConfig {
+pub(super) fn raw() -> TopicConfig {
     TopicConfig { format: Format::Raw, ..TopicConfig::default() }
 }
 
@@ -56,10 +56,10 @@ fn blob(seed: u64, bytes: usize) -> Bytes {
 }
 
 /// What was acknowledged: the batch at each offset.
-type Model = BTreeMap<(String, PartitionId), Vec<Bytes>>;
+pub(super) type Model = BTreeMap<(String, PartitionId), Vec<Bytes>>;
 
 /// Produces so many records to each of the partitions, one after the other in each.
-async fn produce(broker: &Arc<Broker>, model: &mut Model, topic: &str, partitions: u32, records: u64) {
+pub(super) async fn produce(broker: &Arc<Broker>, model: &mut Model, topic: &str, partitions: u32, records: u64) {
     let producing = (0..partitions).map(|partition| {
         let (broker, topic) = (Arc::clone(broker), topic.to_owned());
         let known = model.get(&(topic.clone(), PartitionId(partition))).map_or(0, Vec::len) as u64;
@@ -116,7 +116,7 @@ fn sent_epoch() -> [u8; 4] {
     blob(0, 1)[12..16].try_into().unwrap()
 }
 
-async fn check(broker: &Broker, model: &Model) {
+pub(super) async fn check(broker: &Broker, model: &Model) {
     for ((topic, partition), sent) in model {
         let read = read_all(broker, topic, *partition).await;
         assert_eq!(read.len(), sent.len(), "{topic} {partition}");
@@ -133,7 +133,7 @@ fn figure(broker: &Broker, name: &str) -> u64 {
     values.sum()
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < deadline, "{what} did not come about");
@@ -146,7 +146,7 @@ async fn until_the_log_is_short(broker: &Broker) {
 }
 
 /// The names of files below a directory that end like this.
-fn files(dir: &Path, end: &str) -> Vec<PathBuf> {
+pub(super) fn files(dir: &Path, end: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten().map_while(Result::ok) {
         let path = entry.path();

@@ -1,5 +1,6 @@
-//! gRPC: the services `Topics`, `Log`, `Query` and `Cluster` of `stratalog.v1`.
+//! gRPC: the services `Topics`, `Log`, `Query`, `Cluster` and `Backup` of `stratalog.v1`.
 
+mod backup;
 mod cluster;
 mod convert;
 mod fetch;
@@ -14,6 +15,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use stratalog_proto::Error;
+use stratalog_proto::v1::backup_server::BackupServer;
 use stratalog_proto::v1::cluster_server::ClusterServer;
 use stratalog_proto::v1::log_server::LogServer;
 use stratalog_proto::v1::query_server::QueryServer;
@@ -37,7 +39,8 @@ pub(crate) fn routes(shared: &Arc<Shared>) -> Routes {
     let mut routes = Routes::new(TopicsServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(LogServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(QueryServer::new(service.clone()).max_decoding_message_size(MAX_QUERY_BYTES))
-        .add_service(ClusterServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES));
+        .add_service(ClusterServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(BackupServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES));
     fetch::route(service, routes.axum_router_mut());
     intake::route(shared.clone(), routes.axum_router_mut());
     routes

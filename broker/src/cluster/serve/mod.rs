@@ -16,6 +16,7 @@ use stratalog_proto::{Code, Error};
 use stratalog_transport::{Frame, Frames, Method, Peer, PeerService};
 use tokio::sync::Mutex;
 
+use crate::backup;
 use crate::broker::Broker;
 
 pub(crate) use route::Intake;
@@ -58,9 +59,12 @@ impl PeerService for Server {
             Method::ClosePart => parts::close(&broker, frame).await,
             // The desk in front has answered a Hello.
             Method::Hello => Ok(Frame::default()),
-            Method::RaftReplicate | Method::RaftState | Method::Produce | Method::FetchSegment | Method::RunPart => {
-                Err(wrong_shape(method, "a stream"))
-            }
+            Method::RaftReplicate
+            | Method::RaftState
+            | Method::Produce
+            | Method::FetchSegment
+            | Method::CopyShard
+            | Method::RunPart => Err(wrong_shape(method, "a stream")),
         }
     }
 
@@ -71,6 +75,7 @@ impl PeerService for Server {
             Method::RaftState => raft::take_state(&broker, frames).await,
             Method::Produce => route::produce(&broker, frames).await,
             Method::FetchSegment => segments::fetch(&broker, frames).await,
+            Method::CopyShard => backup::serve(&broker, frames).await,
             Method::RunPart => parts::run(&broker, frames).await,
             _ => Err(wrong_shape(method, "one message")),
         }

@@ -4,6 +4,7 @@
 //! What is written here is what is *wanted*: the nodes make it so and say, by ReplicaChanged, how far they are. Ids only
 //! grow: a node or a replica that is gone never comes back under the id that it had.
 
+mod anew;
 mod codec;
 mod nodes;
 mod replicas;

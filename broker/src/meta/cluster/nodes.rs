@@ -17,7 +17,7 @@ const MAX_ADDRESS_BYTES: usize = 262;
 /// The longest zone or version.
 const MAX_NAME_BYTES: usize = 128;
 /// The replica of each group that a cluster begins with.
-const FIRST_REPLICA: ReplicaId = ReplicaId(1);
+pub(super) const FIRST_REPLICA: ReplicaId = ReplicaId(1);
 
 impl Cluster {
     pub(crate) fn init(&mut self, init: &internal::InitCluster) -> Result<CommandResult, Error> {
