@@ -1,11 +1,13 @@
 //! The command line: what can be asked, with help and examples. It holds no behaviour.
 
+mod backup;
 mod cluster;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use backup::{Backup, Restore};
 pub(crate) use cluster::{Cluster, Dev};
 
 /// The address that clients use when none is given.
@@ -85,6 +87,10 @@ pub(crate) enum Command {
     Cluster(Cluster),
     /// Check every file of a node that is stopped: ends with 1 if something is damaged or missing
     Verify(Verify),
+    /// Copy the cluster to a directory or an object store, while it serves
+    Backup(Backup),
+    /// Make a data directory of a backup
+    Restore(Restore),
     /// Look into the data directory of a node that is stopped
     #[command(subcommand)]
     Log(Log),

@@ -1,11 +1,14 @@
-//! One file a command. Each is a client like any other, which talks gRPC to a node; only `log` and `verify` read a node's files.
+//! One file a command. Each is a client like any other, which talks gRPC to a node; only `log` and `verify` read a node's
+//! files, and only `restore` writes them.
 
+mod backup;
 mod cluster;
 mod consume;
 mod dead_letters;
 mod log;
 mod produce;
 mod repl;
+mod restore;
 mod retention;
 mod search;
 mod segments;
@@ -41,6 +44,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Dev(dev) => crate::dev::run(&dev).await,
         Command::Cluster(command) => cluster::run(&global, &command).await,
         Command::Verify(command) => log::verify_node(&global, &command),
+        Command::Backup(command) => backup::run(&global, &command).await,
+        Command::Restore(command) => restore::run(&global, &command).await,
         Command::Log(command) => log::run(&global, &command),
         Command::Completions { shell } => {
             // Into memory first: clap_complete panics where a reader has left.
@@ -49,6 +54,14 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             Ok(std::io::stdout().write_all(&script)?)
         }
     }
+}
+
+/// What the environment says of object stores, as their clients expect it.
+fn store_settings() -> impl Iterator<Item = (String, String)> {
+    let of_stores = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix));
+    let text =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    text.filter(move |(name, _)| of_stores(name)).map(|(name, value)| (name.to_lowercase(), value))
 }
 
 impl Global {

@@ -49,6 +49,21 @@ pub(super) fn agree(cluster: &Cluster, written: &Written, notes: &Notes) {
     );
 }
 
+/// Reads everything of a cluster that was restored, and panics where it is not what the first one began with.
+pub(super) fn agree_on_prefix(cluster: &Cluster, restored: &Client, topic: &str) -> usize {
+    let found = cluster.runtime.block_on(read_log(restored, topic));
+    let log = cluster.runtime.block_on(read_log(&cluster.client(), topic));
+    for (number, partition) in &found {
+        let expected = &log[number];
+        assert_eq!(partition.first, expected.first, "log start of partition {number}");
+        let differs = partition.records.iter().zip(&expected.records).position(|(found, expected)| found != expected);
+        assert_eq!(differs, None, "L2: partition {number}");
+        assert!(partition.records.len() <= expected.records.len(), "partition {number} has more than was written");
+    }
+    cluster.runtime.block_on(check_rows(restored, 0, topic, &found, &Notes::default()));
+    count(&found)
+}
+
 fn count(log: &LogOf) -> usize {
     log.values().map(|partition| partition.records.len()).sum()
 }

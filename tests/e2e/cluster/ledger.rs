@@ -14,7 +14,7 @@ use stratalog_proto::{PartitionId, RaftIndex, ShardId, Token};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::agreement::agree;
+use super::agreement::{agree, agree_on_prefix};
 use super::nodes::Cluster;
 
 /// Records that a writer sends a second: enough that every moment has some in flight, little enough for two cores.
@@ -107,6 +107,12 @@ impl Ledger {
     pub(super) fn known(&self) -> (usize, Vec<Token>) {
         let notes = self.notes.lock();
         (notes.acknowledged.len(), notes.tokens())
+    }
+
+    /// Compares another cluster, which was restored, with this one: its records are the first ones of each partition, and its
+    /// rows are those. How many there are.
+    pub(super) fn check_prefix(&self, cluster: &Cluster, restored: &Client) -> usize {
+        agree_on_prefix(cluster, restored, &self.written.topic)
     }
 
     /// Stops the writers, waits until the cluster is whole, and compares. Panics with what does not agree.

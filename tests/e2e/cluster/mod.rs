@@ -7,6 +7,7 @@
 
 mod agreement;
 mod aimed;
+mod backups;
 mod changes;
 mod disks;
 mod failure;
