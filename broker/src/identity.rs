@@ -8,6 +8,7 @@
 //! made before `node.toml`, which is never there without it, and without `node.toml` nobody knows who the directory was.
 
 mod replica;
+mod restoring;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -17,14 +18,11 @@ use stratalog_storage::{Io, Lane, OpenMode, write_durably};
 use uuid::Uuid;
 
 pub(crate) use replica::{Mark, local_replicas, mark};
+pub(crate) use restoring::{begin_restore, end_restore};
 
 const IDENTITY_FILE: &str = "node.toml";
 const INCARNATION_FILE: &str = "incarnation";
 const LOCK_FILE: &str = "LOCK";
-/// There while a directory is made of a backup.
-const RESTORING_FILE: &str = "restoring";
-/// What a directory may have that is empty otherwise.
-const NOT_DATA: [&str; 2] = [LOCK_FILE, "lost+found"];
 const FORMAT_VERSION: u32 = 1;
 /// Voters of a shard, unless it is said.
 const DEFAULT_REPLICATION: u32 = 3;
@@ -108,14 +106,7 @@ pub fn lock_to_inspect(dir: &Path) -> Result<Option<DirLock>, Error> {
 /// [`Code::CorruptData`] if there is data and no identity, an identity and no log, or an identity that cannot be read;
 /// [`Code::NewerVersion`]; [`Code::Io`].
 pub(crate) fn load(io: &dyn Io, dir: &Path) -> Result<Option<Identity>, Error> {
-    let restoring = dir.join(RESTORING_FILE);
-    if io.exists(&restoring).map_err(|error| failed(&restoring, &error))? {
-        let message = format!(
-            "{} is half of a backup: its restore was cut short. Empty the directory, and restore it again",
-            dir.display()
-        );
-        return Err(Error::new(Code::CorruptData, message));
-    }
+    restoring::check_none(io, dir)?;
     let path = dir.join(IDENTITY_FILE);
     if let Some(text) = read_small(io, &path)? {
         let identity = Identity::parse(&text).map_err(|error| within(&path, error))?;
@@ -193,31 +184,6 @@ pub(crate) fn write(io: &dyn Io, dir: &Path, identity: &Identity) -> Result<(), 
     }
     let path = dir.join(IDENTITY_FILE);
     write_durably(io, &path, &[identity.to_text().as_bytes()]).map_err(|error| failed(&path, &error))
-}
-
-/// Marks an empty directory, durably, as one that no node may use before its restore has ended.
-///
-/// # Errors
-/// [`Code::InvalidRequest`] if it is not empty; [`Code::Io`].
-pub(crate) fn begin_restore(io: &dyn Io, dir: &Path) -> Result<(), Error> {
-    let names = io.list(dir).map_err(|error| failed(dir, &error))?;
-    if let Some(name) = names.iter().find(|name| !NOT_DATA.contains(&name.as_str())) {
-        let message =
-            format!("{} is not empty, `{name}` is there: a backup is restored into an empty directory", dir.display());
-        return Err(Error::new(Code::InvalidRequest, message));
-    }
-    let path = dir.join(RESTORING_FILE);
-    let text =
-        "# This Stratalog data directory is being made of a backup. Nothing starts in it before that has ended.\n";
-    write_durably(io, &path, &[text.as_bytes()]).map_err(|error| failed(&path, &error))
-}
-
-/// The restore has ended, and everything of it is durable.
-///
-/// # Errors
-/// [`Code::Io`].
-pub(crate) fn end_restore(io: &dyn Io, dir: &Path) -> Result<(), Error> {
-    remove_durably(io, dir, RESTORING_FILE)
 }
 
 /// Removes the incarnation of a directory that has its identity: whoever took the identity away would else come back as

@@ -109,7 +109,7 @@ impl Restoring {
         let replication = meta.view().replication;
         let identity = Identity { cluster, node: NODE, incarnation, shards, replication, joined: false };
         let made = options.clone();
-        let (lock, lane, logs) = blocking(move || prepare(&made)).await?;
+        let Prepared { lane, logs, lock } = blocking(move || prepare(&made)).await?;
         Ok(Self { options, identity, meta, meta_at: at, logs, lane, done: BTreeSet::new(), _lock: lock })
     }
 
@@ -169,8 +169,15 @@ fn check_metadata(meta: &MetaState) -> Result<u32, Error> {
     })
 }
 
+/// A directory with a mark and an empty log.
+struct Prepared {
+    lane: Arc<Lane>,
+    logs: Arc<Logs>,
+    lock: Arc<DirLock>,
+}
+
 /// Marks the directory, and makes its log. Blocks.
-fn prepare(options: &RestoreOptions) -> Result<(Arc<DirLock>, Arc<Lane>, Arc<Logs>), Error> {
+fn prepare(options: &RestoreOptions) -> Result<Prepared, Error> {
     let (io, dir) = (&options.disk, &options.data_dir);
     let failed = |error| Error::new(Code::Io, format!("cannot create the directory {}: {error}", dir.display()));
     io.create_dir_all(dir).map_err(failed)?;
@@ -181,7 +188,7 @@ fn prepare(options: &RestoreOptions) -> Result<(Arc<DirLock>, Arc<Lane>, Arc<Log
     let votes = Arc::new(Votes::open(Arc::clone(io), &lane_dir.join("votes"))?);
     let log_options = LogsOptions { lane: Arc::clone(&lane), votes, cache_bytes: 0, keep: Arc::clone(&lock) as _ };
     let logs = Logs::recover(log_options, &[], &BTreeMap::new(), &recovery)?;
-    Ok((lock, lane, logs))
+    Ok(Prepared { lane, logs, lock })
 }
 
 async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R, Error> + Send + 'static) -> Result<R, Error> {
