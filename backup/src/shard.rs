@@ -163,7 +163,8 @@ async fn send(copy: &mut dyn Copy, at: u64, segment: &Segment, way: &mut Way<'_>
         way.pass(bytes.len()).await;
         upload.push(bytes).await?;
     }
-    upload.finish(Some(expected)).await.map(|_| ())
+    let named = |error: Error| Error::new(error.code, format!("segment {}: {}", segment.name, error.message));
+    upload.finish(Some(expected)).await.map(|_| ()).map_err(named)
 }
 
 impl Way<'_> {

@@ -1,15 +1,14 @@
 //! What a shard is at one moment: taken where it is led.
 
-use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use stratalog_proto::v1::{CopyHead, CopySegment};
-use stratalog_proto::{Code, Error, SegmentId, ShardId};
+use stratalog_proto::{Code, Error, ShardId};
 use stratalog_storage::col::segment_file_name;
-use stratalog_storage::{Io, Manifest, rec_file_name};
+use stratalog_storage::{Io, Manifest, RecHandle, SegmentHandle, rec_file_name};
 
 use crate::broker::{Broker, META};
 use crate::raft::GroupCopy;
@@ -33,8 +32,13 @@ pub(super) struct ShardCopy {
 pub(super) struct CopiedFile {
     pub(super) path: PathBuf,
     pub(super) segment: CopySegment,
-    /// Keeps it in place.
-    _keep: Arc<dyn Any + Send + Sync>,
+    handle: Handle,
+}
+
+/// Keeps a file in place.
+enum Handle {
+    Replay(Arc<RecHandle>),
+    Column(Arc<SegmentHandle>),
 }
 
 impl ShardCopy {
@@ -102,27 +106,50 @@ fn files(broker: &Broker, shard: &Shard, manifest: &Manifest) -> Result<Vec<Copi
     let mut files = Vec::new();
     for meta in manifest.recs() {
         let handle = shard.recs().get(meta)?;
-        check_whole(shard.id(), meta.id, handle.damage())?;
-        let path = handle.path().to_owned();
-        files.push(file(path, rec_file_name(meta.id), meta.bytes, &meta.blake3, handle));
+        let (path, name) = (handle.path().to_owned(), rec_file_name(meta.id));
+        files.push(file(path, name, meta.bytes, &meta.blake3, Handle::Replay(handle)));
     }
     for meta in manifest.topics().flat_map(|(_, live)| live.segments.values()) {
         let handle = broker.rows().segment(shard.id(), (**meta).clone())?;
-        check_whole(shard.id(), meta.id, handle.damage())?;
-        let path = handle.path().to_owned();
-        files.push(file(path, segment_file_name(meta.id), meta.bytes, &meta.blake3, handle));
+        let (path, name) = (handle.path().to_owned(), segment_file_name(meta.id));
+        files.push(file(path, name, meta.bytes, &meta.blake3, Handle::Column(handle)));
     }
-    Ok(files)
+    match files.iter().find_map(|file| Some((file, file.damage()?))) {
+        Some((file, what)) => Err(damaged(broker, shard.id(), &file.segment.name, what)),
+        None => Ok(files),
+    }
 }
 
-fn file(path: PathBuf, name: String, bytes: u64, blake3: &[u8; 32], keep: Arc<dyn Any + Send + Sync>) -> CopiedFile {
+fn file(path: PathBuf, name: String, bytes: u64, blake3: &[u8; 32], handle: Handle) -> CopiedFile {
     let segment = CopySegment { name, bytes, blake3: Bytes::copy_from_slice(blake3) };
-    CopiedFile { path, segment, _keep: keep }
+    CopiedFile { path, segment, handle }
 }
 
-/// Refuses to copy a file of which it is known that it is damaged (L5): it is fetched from another replica soon.
-fn check_whole(shard: ShardId, segment: SegmentId, damage: Option<&str>) -> Result<(), Error> {
-    let Some(what) = damage else { return Ok(()) };
-    let message = format!("L5: segment {segment} of shard {shard} is damaged on the node that leads the shard: {what}");
-    Err(Error::new(Code::CorruptData, message))
+impl CopiedFile {
+    /// What is known to be wrong with it.
+    fn damage(&self) -> Option<&str> {
+        match &self.handle {
+            Handle::Replay(handle) => handle.damage(),
+            Handle::Column(handle) => handle.damage(),
+        }
+    }
+
+    /// Reads all of it: what is wrong is known from then on, to whoever repairs it, too. Blocks on the disk.
+    pub(super) fn examine(&self) -> String {
+        let read = match &self.handle {
+            Handle::Replay(handle) => handle.verify().map_err(|error| error.to_string()),
+            Handle::Column(handle) => handle.verify().map_err(|error| error.to_string()),
+        };
+        read.err().unwrap_or_else(|| "it was read with other bytes than it has".to_owned())
+    }
+}
+
+/// A damaged file is not copied (L5). Where there are other replicas it is fetched from one soon, and may be asked for again.
+pub(super) fn damaged(broker: &Broker, shard: ShardId, name: &str, what: &str) -> Error {
+    let (nodes, me) = (broker.nodes().view().nodes.len(), broker.nodes().me());
+    let code = if nodes > 1 { Code::Unavailable } else { Code::CorruptData };
+    Error::new(
+        code,
+        format!("L5: segment {name} of shard {shard} is damaged on node {me}, which leads the shard: {what}"),
+    )
 }

@@ -1,6 +1,8 @@
 //! A shard that is copied from this node.
 
-use std::sync::Arc;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use stratalog_proto::v1::copy_ask::Ask;
@@ -9,7 +11,7 @@ use stratalog_proto::{Code, Error, ShardId};
 use stratalog_storage::{File, Io, OpenMode};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::copy::{CopiedFile, ShardCopy};
+use super::copy::{CopiedFile, ShardCopy, damaged};
 use crate::broker::Broker;
 use crate::raft::{GroupCopy, LogCopy};
 
@@ -24,11 +26,21 @@ pub(super) struct HeldShard {
     state: Option<Bytes>,
     log: Option<Arc<LogCopy>>,
     last: u64,
-    files: Vec<CopiedFile>,
+    files: Arc<[CopiedFile]>,
     io: Arc<dyn Io>,
     /// The file that was read last.
-    open: Option<(u64, Arc<dyn File>)>,
+    reading: Option<Reading>,
+    broker: Weak<Broker>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// A file as it is read from its beginning on.
+struct Reading {
+    segment: u64,
+    file: Arc<dyn File>,
+    /// Where the next piece begins if all of them are asked for in order.
+    next: u64,
+    hash: blake3::Hasher,
 }
 
 impl HeldShard {
@@ -42,8 +54,9 @@ impl HeldShard {
         let copy = ShardCopy::take(broker, shard).await?;
         let head = CopyAnswer { head: Some(copy.head(broker, shard)), ..CopyAnswer::default() };
         let ShardCopy { group: GroupCopy { at, state, log, .. }, files, io } = copy;
-        let (state, log) = (Some(state), Some(Arc::new(log)));
-        Ok((Self { shard, state, log, last: at.index.0, files, io, open: None, _permit: permit }, head))
+        let (state, log, files) = (Some(state), Some(Arc::new(log)), files.into());
+        let (last, broker) = (at.index.0, Arc::downgrade(broker));
+        Ok((Self { shard, state, log, last, files, io, reading: None, broker, _permit: permit }, head))
     }
 
     /// # Errors
@@ -82,25 +95,51 @@ impl HeldShard {
     }
 
     async fn piece(&mut self, CopyPiece { segment, offset }: CopyPiece) -> Result<CopyAnswer, Error> {
-        let found = usize::try_from(segment).ok().and_then(|at| self.files.get(at));
-        let found = found.ok_or_else(|| self.wrong("it has no such segment"))?;
-        let (len, path) = (found.segment.bytes, found.path.clone());
-        let (io, open) = (Arc::clone(&self.io), self.open.take().filter(|(at, _)| *at == segment));
-        let (file, bytes) = blocking(move || {
-            let failed = |error| Error::new(Code::Io, format!("cannot read {} for a backup: {error}", path.display()));
-            let file = open.map_or_else(|| io.open(&path, OpenMode::Read), |(_, file)| Ok(file)).map_err(failed)?;
-            let range = offset.min(len)..offset.saturating_add(PIECE_BYTES).min(len);
-            let bytes = file.view(range).map_err(failed)?;
-            Ok((file, bytes))
-        })
-        .await?;
-        self.open = Some((segment, file));
+        let found = usize::try_from(segment).ok().filter(|at| *at < self.files.len());
+        let at = found.ok_or_else(|| self.wrong("it has no such segment"))?;
+        let (io, files) = (Arc::clone(&self.io), Arc::clone(&self.files));
+        let before = self.reading.take().filter(|reading| reading.segment == segment);
+        let read = blocking(move || {
+            let wanted = &files[at].segment;
+            let range = offset.min(wanted.bytes)..offset.saturating_add(PIECE_BYTES).min(wanted.bytes);
+            let mut reading = before.map_or_else(|| Reading::begin(&*io, segment, &files[at]), Ok)?;
+            let bytes = reading.read(range, &files[at])?;
+            let is_another = reading.next == wanted.bytes && reading.hash.finalize().as_bytes() != &wanted.blake3[..];
+            Ok((reading, bytes, is_another.then(|| files[at].examine())))
+        });
+        let (reading, bytes, damage) = read.await?;
+        if let Some(what) = damage {
+            let stopping = || Error::new(Code::Unavailable, "the node is stopping");
+            let broker = self.broker.upgrade().ok_or_else(stopping)?;
+            return Err(damaged(&broker, self.shard, &self.files[at].segment.name, &what));
+        }
+        self.reading = Some(reading);
         Ok(CopyAnswer { bytes, ..CopyAnswer::default() })
     }
 
     fn wrong(&self, what: &str) -> Error {
         Error::new(Code::InvalidRequest, format!("shard {} cannot be copied as it is asked for: {what}", self.shard))
     }
+}
+
+impl Reading {
+    fn begin(io: &dyn Io, segment: u64, copied: &CopiedFile) -> Result<Self, Error> {
+        let file = io.open(&copied.path, OpenMode::Read).map_err(|error| unreadable(copied, &error))?;
+        Ok(Self { segment, file, next: 0, hash: blake3::Hasher::new() })
+    }
+
+    fn read(&mut self, range: Range<u64>, copied: &CopiedFile) -> Result<Bytes, Error> {
+        let bytes = self.file.view(range.clone()).map_err(|error| unreadable(copied, &error))?;
+        if range.start == self.next {
+            self.hash.update(&bytes);
+            self.next = range.end;
+        }
+        Ok(bytes)
+    }
+}
+
+fn unreadable(copied: &CopiedFile, error: &io::Error) -> Error {
+    Error::new(Code::Io, format!("cannot read {} for a backup: {error}", copied.path.display()))
 }
 
 async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R, Error> + Send + 'static) -> Result<R, Error> {
