@@ -106,6 +106,50 @@ fn l5_a_backup_that_was_damaged_says_where_and_starts_nothing() {
 }
 
 #[test]
+fn a_backup_that_is_killed_leaves_the_older_one_and_the_next_one_goes_on() {
+    let (data, place) = (data_dir(), data_dir());
+    let node = Node::start(data.path());
+    node.run(&["topic", "create", "t", "--partitions", "1"]).ok();
+    let produce = |range: std::ops::Range<u32>| {
+        let records: String = range.map(|n| format!("{{\"n\":{n},\"text\":\"{}\"}}\n", fastrand::u128(..))).collect();
+        node.run_with(&["produce", "t"], records.as_bytes()).ok();
+        node.run(&["topic", "seal", "t"]).ok();
+    };
+    let to = place.path().to_str().unwrap();
+    let list = || json(run(&["restore", "--from", to, "--list", "--output", "json"], b""));
+    produce(0..100);
+    let first = json(node.run(&["backup", "--to", to, "--output", "json"]));
+    produce(100..5_000);
+    // It takes minutes at this rate.
+    let mut killed = node.spawn(&["backup", "--to", to, "--rate", "1KiB"]);
+    let begun = || std::fs::read_dir(place.path().join("backups")).unwrap().count() == 2;
+    while !begun() {
+        assert_eq!(killed.try_wait().unwrap(), None, "it ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!(list().as_array().unwrap().len(), 1, "what was cut short is no backup");
+    let old = data_dir();
+    json(restore(place.path(), old.path(), &[]));
+    let next = json(node.run(&["backup", "--to", to, "--output", "json"]));
+    assert_eq!((list().as_array().unwrap().len(), list()[0]["backup"] == first["backup"]), (2, true));
+    let again = json(node.run(&["backup", "--to", to, "--output", "json"]));
+    let (here, wanted) = (segments(place.path(), &next), segments(place.path(), &again));
+    // A merge may have come in between.
+    assert_eq!(again["sent_segments"].as_u64(), Some(wanted.difference(&here).count() as u64), "{again}");
+    node.stop();
+    let target = data_dir();
+    json(restore(place.path(), target.path(), &[]));
+    let node = Node::start(target.path());
+    assert_eq!(node.value("SELECT count(DISTINCT n) FROM t"), 5_000);
+    node.stop();
+    let node = Node::start(old.path());
+    assert_eq!(node.value("SELECT count(*) FROM t"), 100);
+    node.stop();
+}
+
+#[test]
 fn places_that_are_none_are_refused_with_words() {
     let empty = data_dir();
     let place = empty.path().to_str().unwrap();
