@@ -43,12 +43,12 @@ impl Open {
         self.answers.next().await.expect("an answer to each question")
     }
 
-    async fn all(&mut self, bytes: u64, ask: impl Fn(u64) -> Ask) -> Bytes {
+    async fn all(&mut self, bytes: u64, ask: impl Fn(u64) -> Ask) -> Result<Bytes, Error> {
         let mut all = BytesMut::new();
         while (all.len() as u64) < bytes {
-            all.extend_from_slice(&self.ask(ask(all.len() as u64)).await.unwrap().bytes);
+            all.extend_from_slice(&self.ask(ask(all.len() as u64)).await?.bytes);
         }
-        all.freeze()
+        Ok(all.freeze())
     }
 }
 
@@ -61,28 +61,28 @@ async fn open(broker: &Arc<Broker>, shard: u32) -> (Open, CopyHead) {
 
 async fn copy(broker: &Arc<Broker>, shard: u32) -> Copied {
     let (open, head) = open(broker, shard).await;
-    finish(open, head).await
+    finish(open, head).await.unwrap()
 }
 
-async fn finish(mut open: Open, head: CopyHead) -> Copied {
-    let state = open.all(head.state_bytes, Ask::StateFrom).await;
+async fn finish(mut open: Open, head: CopyHead) -> Result<Copied, Error> {
+    let state = open.all(head.state_bytes, Ask::StateFrom).await?;
     assert_eq!(blake3::hash(&state).as_bytes(), &head.state_blake3[..]);
     let (mut log, mut next) = (BytesMut::new(), head.frontier_index + 1);
     while next <= head.at_index {
-        let answer = open.ask(Ask::EntriesFrom(next)).await.unwrap();
+        let answer = open.ask(Ask::EntriesFrom(next)).await?;
         log.extend_from_slice(&answer.bytes);
         next = answer.next_entry;
     }
     let (mut listed, mut segments) = (Vec::new(), BTreeMap::new());
     while (listed.len() as u64) < head.segments {
-        listed.extend(open.ask(Ask::SegmentsFrom(listed.len() as u64)).await.unwrap().segments);
+        listed.extend(open.ask(Ask::SegmentsFrom(listed.len() as u64)).await?.segments);
     }
     for (segment, meta) in (0..).zip(listed) {
-        let bytes = open.all(meta.bytes, |offset| Ask::Piece(CopyPiece { segment, offset })).await;
+        let bytes = open.all(meta.bytes, |offset| Ask::Piece(CopyPiece { segment, offset })).await?;
         assert_eq!(blake3::hash(&bytes).as_bytes(), &meta.blake3[..], "L5");
         segments.insert(meta.name, bytes);
     }
-    Copied { head, state, log: log.freeze(), segments }
+    Ok(Copied { head, state, log: log.freeze(), segments })
 }
 
 /// The metadata, and the shards from 1 on.
@@ -228,13 +228,59 @@ async fn files_of_a_copy_stay_while_it_is_open() {
     broker.delete_topic("rows").await.unwrap();
     for (open, head) in open_shards {
         let named = head.segments;
-        assert_eq!(finish(open, head).await.segments.len() as u64, named);
+        assert_eq!(finish(open, head).await.unwrap().segments.len() as u64, named);
     }
     rolling::until("no segment once nobody copies it", || {
         rolling::files(dir.path(), ".rec").is_empty() && rolling::files(dir.path(), ".col").is_empty()
     })
     .await;
     broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l5_a_segment_that_is_damaged_where_its_shard_is_led_is_repaired_and_then_copied() {
+    let nodes = three();
+    let mut brokers = Vec::new();
+    for node in &nodes {
+        let replay = rolling::options(node.dir.path()).replay;
+        brokers.push(Broker::start(BrokerOptions { replay, ..node.options() }).await.unwrap());
+    }
+    let status = || async { brokers[0].cluster_status().await.unwrap() };
+    cluster::until("three voters of each shard", || async { settled(&status().await, 3) }).await;
+    brokers[0].create_topic("raw", 1, rolling::raw()).await.unwrap();
+    rolling::produce(&brokers[0], &mut Model::new(), "raw", 1, 300).await;
+    let files = |node: usize| rolling::files(nodes[node].dir.path(), ".rec");
+    rolling::until("replay segments everywhere", || (0..3).all(|node| !files(node).is_empty())).await;
+
+    let shard = brokers[0].find_topic("raw").await.unwrap().shards[0];
+    let led = status().await.shards.into_iter().find(|found| found.shard == shard).unwrap();
+    let leader = led.leader.unwrap();
+    let mut asked = Vec::new();
+    for broker in &brokers {
+        asked.push(broker.cluster_status().await.unwrap().answered_by);
+    }
+    let of_leader = asked.iter().position(|node| *node == leader).unwrap();
+    for path in files(of_leader) {
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let mut failures = Vec::new();
+    let copied = loop {
+        let (open, head) = open(&brokers[(of_leader + 1) % 3], shard.0).await;
+        match finish(open, head).await {
+            Ok(copied) => break copied,
+            Err(error) => failures.push(error),
+        }
+        assert!(failures.len() < 100, "{failures:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(!copied.segments.is_empty());
+    let told =
+        failures.iter().all(|error| error.code == Code::Unavailable && error.message.contains("is damaged on node"));
+    assert!(told && !failures.is_empty(), "{failures:?}");
+    futures::future::join_all(brokers.iter().map(|broker| broker.stop())).await;
 }
 
 fn with_segments(all: &mut [Copied]) -> &mut Copied {
