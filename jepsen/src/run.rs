@@ -67,8 +67,9 @@ pub(crate) async fn run(asked: &Asked, dir: &Path) -> Result<Ran, Failure> {
     let network = network(scenario, &capabilities)?;
     let levers =
         scenario.needs.contains(&Capability::Levers).then(|| Library::make(&dir)).transpose().map_err(Failure)?;
-    let site =
-        Site { network, disks: scenario.disks, levers, sabotage, binary: asked.binary.clone(), home: dir.clone() };
+    let (sabotage, scrubs) = (asked.sabotage.clone(), knows_scrub(&asked.binary, &dir));
+    let (disks, binary, home) = (scenario.disks, asked.binary.clone(), dir.clone());
+    let site = Site { network, disks, levers, sabotage, scrubs, binary, home };
     let mut cluster =
         Cluster::start(site, asked.nodes).await.map_err(|error| error.context("cannot start a cluster"))?;
     let versions = Versions { harness: env!("CARGO_PKG_VERSION").to_owned(), node: version };

@@ -137,7 +137,7 @@ async fn l1_segments_that_were_rewritten_after_the_last_saved_state_survive_when
     let all = |name: &str| brokers.iter().map(|node| figure(node, name)).sum::<u64>();
     until("rewritten segments", || async { check(all("stratalog_repacks_total") >= 2, "repacks") }).await;
     until("rewritten segments everywhere", || async {
-        let left = nodes.iter().map(|node| replay_segments(node)).collect::<Vec<_>>();
+        let left = nodes.iter().map(replay_segments).collect::<Vec<_>>();
         check(left.iter().all(|of| of.len() == 2 && *of == left[0]), left)
     })
     .await;

@@ -62,7 +62,7 @@ fn read_batch(batch: &Batch) -> bool {
         let Ok(record) = record else { return false };
         assert!(record.offset_delta > last, "L2: offset deltas ascend");
         last = record.offset_delta;
-        assert_eq!(record.headers.iter().map(|header| header.key_text().len()).count(), record.headers.len());
+        record.headers.iter().for_each(|header| drop(header.key_text()));
     }
     i64::from(last) < i64::from(batch.offset_count())
 }

@@ -224,13 +224,8 @@ impl Chaos<'_> {
             eprintln!("  {} column segments of node {node} are damaged where nobody has read", others.len());
         }
         let example =
-            replays.first().map_or_else(String::new, |found| format!("{}: {}", found.file.display(), found.what));
-        self.probe(
-            WHOLE_AGAIN,
-            began,
-            replays.is_empty(),
-            format!("{} files of node {node}: {example}", replays.len()),
-        );
+            read.first().map_or_else(String::new, |found| format!("{}: {}", found.file.display(), found.what));
+        self.probe(WHOLE_AGAIN, began, read.is_empty(), format!("{} files of node {node}: {example}", read.len()));
         self.wait_whole().await
     }
 }
