@@ -67,7 +67,7 @@ pub(crate) async fn run(asked: &Asked, dir: &Path) -> Result<Ran, Failure> {
     let network = network(scenario, &capabilities)?;
     let levers =
         scenario.needs.contains(&Capability::Levers).then(|| Library::make(&dir)).transpose().map_err(Failure)?;
-    let (sabotage, scrubs) = (asked.sabotage.clone(), knows_scrub(&asked.binary, &dir));
+    let (sabotage, scrubs) = (asked.sabotage.clone(), scenario.scrubs && knows_scrub(&asked.binary, &dir));
     let (disks, binary, home) = (scenario.disks, asked.binary.clone(), dir.clone());
     let site = Site { network, disks, levers, sabotage, scrubs, binary, home };
     let mut cluster =

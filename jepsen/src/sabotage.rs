@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn every_bug_has_a_scenario_that_can_be_run() {
-        BUGS.iter().for_each(|(_, scenario)| drop(named(scenario).unwrap()));
+        assert!(BUGS.iter().all(|(_, scenario)| named(scenario).is_ok()));
     }
 
     #[test]
