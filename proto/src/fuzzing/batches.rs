@@ -8,8 +8,9 @@ use crate::{Offset, ProducerId};
 
 /// What records may decompress to here.
 const MAX_CONTENT_BYTES: usize = 1 << 20;
-/// Content, what is compressed anew of it, and the tables of the codecs.
-const MEMORY_BYTES: usize = 12 << 20;
+/// Content, what is compressed anew of it, and what the codecs take: for a frame of LZ4 that announces blocks of 4 MiB, its
+/// reader takes four times that, whatever is in it.
+const MEMORY_BYTES: usize = 24 << 20;
 
 /// Batches back to back, in which checksums are not judged: a fuzzer finds no right one.
 pub const BATCHES: Decoder =

@@ -101,10 +101,20 @@ impl Decoder {
             return Ok(None);
         }
         let dictionary = corpora.join(format!("{}.dict", self.name));
-        let lines: Vec<String> = self.words.iter().map(|word| format!("\"{}\"\n", word.escape_default())).collect();
+        let lines: Vec<String> = self.words.iter().map(|word| format!("\"{}\"\n", quoted(word))).collect();
         std::fs::write(&dictionary, lines.concat())?;
         Ok(Some(dictionary))
     }
+}
+
+/// As libFuzzer's dictionaries have a word: what is not a visible character of ASCII is `\xNN`.
+fn quoted(word: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'"' | b'\\' => format!("\\x{byte:02X}"),
+        byte if byte.is_ascii_graphic() || byte == b' ' => char::from(byte).to_string(),
+        byte => format!("\\x{byte:02X}"),
+    };
+    word.bytes().map(byte).collect()
 }
 
 /// Takes numbers and pieces off the front of a fuzzer's bytes, for decoders that are given more than one buffer. Where the

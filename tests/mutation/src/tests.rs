@@ -66,6 +66,11 @@ fn each_mutation_is_tried() {
 }
 
 #[test]
+fn words_of_a_dictionary_are_ascii() {
+    assert_eq!(quoted("a \"b\\\nä"), "a \\x22b\\x5C\\x0A\\xC3\\xA4");
+}
+
+#[test]
 fn pieces_come_back_as_they_were_written_and_short_ones_are_short() {
     let bytes = [&[9][..], &piece(b"one"), &7_u32.to_le_bytes(), b"rest"].concat();
     let mut pieces = Pieces(&bytes);
