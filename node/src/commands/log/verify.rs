@@ -20,6 +20,9 @@ pub(super) fn run(format: OutputFormat, data: &Path, deep: bool) -> Result<(), F
         OutputFormat::Table => print_for_people(data, &report)?,
         _ => print_object(format, &fields(data, &report))?,
     }
+    if !deep && format == OutputFormat::Table {
+        say!("segments were looked for and not read; --deep reads them")?;
+    }
     if report.is_clean() {
         return Ok(());
     }
