@@ -60,8 +60,8 @@ impl Sender {
     /// What is not idempotent is not sent again after a connection was lost: such a producer waits for a node as long as
     /// for its records.
     pub(super) fn new(client: Client, shared: Arc<Shared>, idempotent: bool) -> Self {
-        let others = client.node_count() > 1 && idempotent;
-        let patience = Patience::new(others, shared.limits.deadline + Duration::from_secs(1));
+        let nodes = if idempotent { client.node_count() } else { 1 };
+        let patience = Patience::new(nodes, shared.limits.deadline + Duration::from_secs(1));
         Self { client, shared, next_request: 0, failures: 0, patience }
     }
 
