@@ -143,7 +143,9 @@ impl Checker {
     pub(crate) fn conclude(mut self) -> Report {
         let starts = self.copies.starts(self.header.partitions);
         let findings = &mut self.findings;
-        self.log.conclude(&starts, findings);
+        // Consumers go away and come back elsewhere: what nobody read before a run was broken off may yet be there.
+        let was_read = self.end.as_ref().is_none_or(|end| end.broken_off.is_none());
+        self.log.conclude(&starts, was_read, findings);
         self.order.conclude(&self.log, &starts, findings);
         self.copies.conclude(&self.log, &starts, findings);
         self.reads.conclude(&self.log, findings);

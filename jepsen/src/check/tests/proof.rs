@@ -1,7 +1,7 @@
 //! A history in which too little happened proves nothing, however clean it is.
 
 use super::story::{NODES, Story};
-use crate::check::Verdict;
+use crate::check::{Kind, Verdict};
 use crate::history::{End, Line, Outcome, Position, Probe, Source};
 
 fn proven() -> Story {
@@ -37,6 +37,17 @@ fn a_history_without_its_end_is_no_pass() {
     story.lines.push(Line::End(End { lines, broken_off: Some("no node answers".to_owned()) }));
     let report = story.judged_so_far();
     assert_eq!(report.unproven, ["the run was broken off: no node answers"]);
+}
+
+#[test]
+fn what_nobody_came_to_read_is_not_lost() {
+    let mut story = Story::new(1);
+    story.ack(1, 0, 10, 0).ack(1, 0, 11, 1).ack(1, 0, 12, 2).ack(1, 0, 13, 3);
+    story.assign(7, Position::Offset(2)).poll(7, 0, 2, &[12]);
+    story.fails(&[Kind::LostWrite, Kind::Unseen]);
+    let lines = story.lines.len() as u64 + 1;
+    story.lines.push(Line::End(End { lines, broken_off: Some("no node answers".to_owned()) }));
+    assert_eq!(story.judged_so_far().verdict, Verdict::Unknown);
 }
 
 #[test]
