@@ -19,6 +19,8 @@ pub(super) const ENTRY_HEADER_BYTES: usize = 32;
 const MAX_ENTRIES: u32 = 1 << 16;
 /// The highest term that is believed. Terms grow by one an election.
 const MAX_TERM: u64 = 1 << 62;
+/// The highest index that is believed. Logs grow by one an entry.
+const MAX_INDEX: u64 = 1 << 62;
 
 /// What a message is; its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,8 +302,8 @@ pub(super) fn take_log_id(bytes: &mut Bytes) -> io::Result<Option<LogId>> {
     }
     let id = log_id(bytes.get_u64_le(), bytes.get_u64_le());
     check_term(id.leader_id.term)?;
-    // Every index has a next one.
-    if id.index == u64::MAX { Err(invalid("a log id")) } else { Ok(present.then_some(id)) }
+    // Every index has a next one, and so have those of all entries that a message brings behind it.
+    if id.index > MAX_INDEX { Err(invalid("a log id")) } else { Ok(present.then_some(id)) }
 }
 
 pub(super) fn take_vote(bytes: &mut Bytes) -> io::Result<Vote> {

@@ -83,6 +83,7 @@ fn x1_messages_that_contradict_themselves_are_refused() {
     refused(Request::Append(AppendEntriesRequest { vote: vote(u64::MAX, true), ..append(1) }).encode());
     refused(Request::Append(AppendEntriesRequest { vote: vote(3, true), ..append(1) }).encode());
     refused(Request::Append(AppendEntriesRequest { prev_log_id: Some(log_id(4, 3)), ..append(1) }).encode());
+    refused(Request::Append(AppendEntriesRequest { prev_log_id: Some(log_id(4, u64::MAX - 1)), ..append(1) }).encode());
 }
 
 proptest! {
