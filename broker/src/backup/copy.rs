@@ -14,8 +14,9 @@ use crate::broker::{Broker, META};
 use crate::raft::GroupCopy;
 use crate::shard::{Shard, ShardState};
 
-/// Copies that a node has open at a time.
-pub(crate) const MAX_COPIES: usize = 1_024;
+/// Copies that a node has open at a time: one of each shard that it leads, as a rule. Each holds its shard's state until that was
+/// read.
+pub(crate) const MAX_COPIES: usize = 128;
 /// Log that is not rolled is copied in each backup anew; with more than this it is rolled first.
 const UNROLLED_BYTES: u64 = 8 << 20;
 /// How long the metadata may take to apply what it has committed.

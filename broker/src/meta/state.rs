@@ -20,6 +20,10 @@ pub(super) const MAX_TOPICS: usize = 100_000;
 /// The most producer ids that one command reserves.
 const MAX_PRODUCER_IDS: u32 = 1 << 20;
 
+/// Producer ids that a cluster may have given out since a backup of it was made. Their producers go on after a restore, and
+/// nobody else may get their ids: two producers of one id take each other's records for their own (L2).
+const PRODUCERS_SINCE: i64 = 1 << 40;
+
 /// Topics and counters of the cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct MetaState {
@@ -51,7 +55,9 @@ impl MetaState {
     /// # Errors
     /// As [`Cluster::anew`].
     pub(crate) fn anew(&self, cluster: Uuid, node: NodeId, incarnation: Uuid) -> Result<Self, Error> {
-        Ok(Self { cluster: self.cluster.anew(cluster, node, incarnation)?, ..self.clone() })
+        let cluster = self.cluster.anew(cluster, node, incarnation)?;
+        let next_producer = self.next_producer.saturating_add(PRODUCERS_SINCE);
+        Ok(Self { cluster, next_producer, ..self.clone() })
     }
 
     /// A topic.

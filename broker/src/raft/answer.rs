@@ -143,6 +143,7 @@ impl Group {
             heard: Arc::clone(&self.heard),
             doubt: Arc::clone(&self.doubt),
             is_leaving: Arc::clone(&self.is_leaving),
+            tasks: self.tasks.clone(),
         }
     }
 
@@ -165,6 +166,7 @@ struct Hearing {
     heard: Arc<Mutex<Heard>>,
     doubt: Arc<Doubt>,
     is_leaving: Arc<AtomicBool>,
+    tasks: CancellationToken,
 }
 
 impl Hearing {
@@ -189,8 +191,12 @@ impl Hearing {
             return;
         }
         self.heard.lock().answered(said, Instant::now());
-        if self.log.is_doubted() && self.doubt.is_reached(own_end(&self.log)) {
-            no_more(&self.raft, &self.log, &self.is_leaving, "a leader");
+        let end = own_end(&self.log);
+        if self.log.is_doubted() && self.doubt.is_reached(end) {
+            let (raft, log, is_leaving) = (self.raft.clone(), self.log.clone(), Arc::clone(&self.is_leaving));
+            let ends = no_more(raft, log, is_leaving, end, "a leader");
+            let tasks = self.tasks.clone();
+            tokio::spawn(async move { tasks.run_until_cancelled(ends).await });
         }
     }
 }

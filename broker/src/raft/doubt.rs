@@ -24,7 +24,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::VoteRequest;
 use parking_lot::Mutex;
-use stratalog_proto::{Error, ReplicaId, ShardId};
+use stratalog_proto::{Error, RaftIndex, ReplicaId, ShardId};
 use stratalog_storage::sabotage::{Bug, planted};
 
 use super::group::{Group, Raft};
@@ -171,18 +171,27 @@ async fn ask_others(raft: Raft, log: GroupLog, is_leaving: Arc<AtomicBool>, doub
             voters.union(&doubt.leaders()).copied().filter(|other| *other != log.replica().0).collect::<Vec<_>>();
         let asked = others.into_iter().map(|other| end_of(&log, &*peers, ReplicaId(other)));
         let ends = futures::future::join_all(asked).await.into_iter().flatten().collect();
-        if doubt.answered(ends, &voters, own_end(&log)) {
-            no_more(&raft, &log, &is_leaving, "the other voters");
+        let end = own_end(&log);
+        if doubt.answered(ends, &voters, end) {
+            no_more(raft, log, is_leaving, end, "the other voters").await;
             return;
         }
         tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
-/// The replica votes again, and stands for election.
-pub(super) fn no_more(raft: &Raft, log: &GroupLog, is_leaving: &AtomicBool, by: &str) {
+/// The replica votes again, and stands for election, once its log is durable up to the end that it was compared with: what
+/// is only on its way to the disk may be forgotten once more (L1).
+pub(super) async fn no_more(raft: Raft, log: GroupLog, is_leaving: Arc<AtomicBool>, end: Option<LogId>, by: &str) {
+    let is_durable = match end {
+        Some(end) => log.durable_through(RaftIndex(end.index)).await.is_ok(),
+        None => true,
+    };
+    if !is_durable || !log.is_doubted() {
+        return;
+    }
     log.set_doubted(false);
-    stand_again(raft, is_leaving);
+    stand_again(&raft, &is_leaving);
     let shard: ShardId = log.shard();
     tracing::info!(%shard, replica = %log.replica(), by, "nothing that was acknowledged is lacking: this replica votes again");
 }

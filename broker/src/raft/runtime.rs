@@ -1,7 +1,7 @@
 //! What openraft runs on: tokio, with pauses that end together.
 //!
-//! Each group has a clock of its own that ticks three times a second, for ever, and openraft begins each at a random time.
-//! A node with many groups would be woken for each of them alone, and so would its peers by the heartbeats that follow. Here
+//! Each group has a clock of its own that ticks some twenty times a second, for ever, and openraft begins each at a random
+//! time. A node with many groups would be woken for each of them alone, and so would its peers by the heartbeats that follow. Here
 //! all groups of a node tick at once. Nodes tick at times of their own, so that no two of them stand for election together.
 
 use std::future::Future;
@@ -12,38 +12,39 @@ use openraft::impls::TokioRuntime;
 use openraft::{AsyncRuntime, OptionalSend};
 use tokio::time::Instant;
 
-use super::timing::HEARTBEAT;
 use crate::idle::next;
 
+/// How often a clock ticks: a heartbeat is due, or a leader is missed, up to so much later.
+pub(super) const BEAT: Duration = Duration::from_millis(150);
 /// A shorter pause ends when it is to: openraft also pauses for a microsecond, to take several things together.
 const LONG: Duration = Duration::from_millis(5);
 
 tokio::task_local! {
-    static BEAT: Beat;
+    static KEPT: Beat;
 }
 
-/// When the clocks of a node tick: at whole multiples of [`HEARTBEAT`] since a random time.
+/// When the clocks of a node tick: at whole multiples of [`BEAT`] since a random time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Beat(Instant);
 
 impl Beat {
     pub(super) fn new() -> Self {
-        Self(Instant::now() + HEARTBEAT.mul_f64(fastrand::f64()))
+        Self(Instant::now() + BEAT.mul_f64(fastrand::f64()))
     }
 
     /// Runs a group, with all that it spawns, on this beat.
     pub(super) async fn keep<T>(self, group: impl Future<Output = T>) -> T {
-        BEAT.scope(self, group).await
+        KEPT.scope(self, group).await
     }
 
     /// How long to pause for `pause` at least, until the next tick.
     fn pause(self, pause: Duration) -> Duration {
-        let passed = Instant::now() + HEARTBEAT - self.0;
-        next(passed + pause, HEARTBEAT) - passed
+        let passed = Instant::now() + BEAT - self.0;
+        next(passed + pause, BEAT) - passed
     }
 }
 
-/// Tokio, in which a pause until a given time may last up to 300 ms longer, until the tick of its node.
+/// Tokio, in which a pause until a given time may last up to 150 ms longer, until the tick of its node.
 #[derive(Debug)]
 pub(super) struct AlignedRuntime(TokioRuntime);
 
@@ -65,8 +66,8 @@ impl AsyncRuntime for AlignedRuntime {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        TokioRuntime::spawn(match BEAT.try_get() {
-            Ok(beat) => Either::Left(BEAT.scope(beat, future)),
+        TokioRuntime::spawn(match KEPT.try_get() {
+            Ok(beat) => Either::Left(KEPT.scope(beat, future)),
             Err(_) => Either::Right(future),
         })
     }
@@ -78,7 +79,7 @@ impl AsyncRuntime for AlignedRuntime {
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
         let now = <Self::Instant as openraft::Instant>::now();
         let pause = deadline - now;
-        match BEAT.try_get() {
+        match KEPT.try_get() {
             Ok(beat) if pause > LONG => TokioRuntime::sleep_until(now + beat.pause(pause)),
             _ => TokioRuntime::sleep_until(deadline),
         }
@@ -123,11 +124,11 @@ mod tests {
         for pause in 200..500 {
             tokio::time::advance(ms(pause % 7)).await;
             let (now, longer) = (Instant::now(), beat.pause(ms(pause)));
-            assert!(longer >= ms(pause) && longer <= ms(pause) + HEARTBEAT, "{longer:?}");
+            assert!(longer >= ms(pause) && longer <= ms(pause) + BEAT, "{longer:?}");
             ends.push(now + longer);
         }
         ends.dedup();
-        assert!(ends.windows(2).all(|pair| (pair[1] - pair[0]).as_nanos() % HEARTBEAT.as_nanos() == 0));
+        assert!(ends.windows(2).all(|pair| (pair[1] - pair[0]).as_nanos() % BEAT.as_nanos() == 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -139,7 +140,7 @@ mod tests {
         };
         let group = async move { (AlignedRuntime::spawn(sleep(20)).await.unwrap(), sleep(7).await) };
         let (first, second) = Beat::new().keep(group).await;
-        assert_eq!(second - first, HEARTBEAT);
+        assert_eq!(second - first, BEAT);
         assert_eq!(sleep(20).await - second, Duration::from_millis(20), "nobody else waits for a beat");
     }
 }

@@ -46,7 +46,13 @@ pub(super) async fn run(global: &Global, command: &Restore) -> Result<(), Failur
 async fn list(format: OutputFormat, target: &Target) -> Result<(), Failure> {
     let mut listing = Listing::new(&["backup", "cluster", "shards", "segments", "bytes"]);
     for id in stored_backups(target).await? {
-        let stored = Stored::open(target.clone(), Some(&id)).await?;
+        let stored = match Stored::open(target.clone(), Some(&id)).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                eprintln!("backup {id} cannot be used: {error}");
+                continue;
+            }
+        };
         let manifest = stored.manifest();
         let segments: usize = manifest.shards.iter().map(|part| part.segments.len()).sum();
         let cluster = manifest.cluster.to_string();

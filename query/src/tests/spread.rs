@@ -139,7 +139,8 @@ async fn partial_aggregates_and_first_rows_travel_and_not_the_rows() {
         let (_, stats) = fixture.sql(sql).await.unwrap();
         let bytes = *fixture.nodes.bytes.lock();
         assert!(bytes > 0 && bytes < most, "{sql}: {bytes}");
-        assert!(stats.rows_scanned > 5, "{stats:?}");
+        // Whoever has enough rows does not wait for what the others have to say at their end.
+        assert!(stats.rows_scanned > 5 || sql.contains("LIMIT"), "{stats:?}");
     }
     let runs = *fixture.nodes.runs.lock();
     fixture.sql("SELECT count(*), max(_time) FROM logs").await.unwrap();

@@ -53,11 +53,12 @@ impl Spans {
         ranges.iter().any(|(first, next)| *first < range.next && range.first < *next)
     }
 
-    fn begins_below(&self, starts: &BTreeMap<PartitionId, Offset>) -> bool {
-        let is_below = |(partition, ranges): (&PartitionId, &Vec<(Offset, Offset)>)| {
-            starts.get(partition).is_some_and(|start| ranges.iter().any(|(first, _)| first < start))
+    fn below(&self, starts: &BTreeMap<PartitionId, Offset>) -> u64 {
+        let below = |(partition, ranges): (&PartitionId, &Vec<(Offset, Offset)>)| -> u64 {
+            let start = starts.get(partition).copied().unwrap_or_default();
+            ranges.iter().map(|(first, next)| start.min(*next).0.saturating_sub(first.0)).sum()
         };
-        self.0.iter().any(is_below)
+        self.0.iter().map(below).sum()
     }
 }
 
@@ -102,9 +103,9 @@ impl Lost {
         other.ranges.iter().any(|range| spans().any(|spans| spans.overlaps(range)))
     }
 
-    /// Whether some of their rows may lie below log start, so that their records are gone.
-    pub(super) fn begin_below(&self, starts: &BTreeMap<PartitionId, Offset>) -> bool {
-        self.of_buckets.values().chain([&self.mixed]).any(|spans| spans.begins_below(starts))
+    /// How many of their rows may lie below log start, at most, so that their records are gone.
+    pub(super) fn below(&self, starts: &BTreeMap<PartitionId, Offset>) -> u64 {
+        self.of_buckets.values().chain([&self.mixed]).map(|spans| spans.below(starts)).sum()
     }
 }
 

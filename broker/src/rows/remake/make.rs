@@ -179,7 +179,7 @@ impl Making<'_> {
         let (rows, lost) = (self.rows, self.lost.rows());
         match lost.checked_sub(rows) {
             Some(0) => Ok(0),
-            Some(trimmed) if self.lost.begin_below(&self.job.log_starts) => Ok(trimmed),
+            Some(trimmed) if trimmed <= self.lost.below(&self.job.log_starts) => Ok(trimmed),
             _ => {
                 let (segments, topic) = (self.job.lost.len(), self.job.topic.id);
                 let message = format!(
