@@ -32,6 +32,7 @@ use crate::identity::DirLock;
 use crate::meta::{Meta, Topics};
 use crate::metrics::{Figures, Metrics, ScrubMetrics, ShardFigures};
 use crate::options::BrokerOptions;
+use crate::pull::Way;
 use crate::raft::{Group, GroupLog};
 use crate::replay::Roller;
 use crate::rows::Rows;
@@ -85,6 +86,8 @@ pub struct Broker {
     outboxes: Outboxes,
     freshness: Freshness,
     producer_ids: ProducerIds,
+    /// What replicas that have no vote yet get from others.
+    way: Arc<Way>,
     /// Copies for backups that may be open.
     copies: Arc<Semaphore>,
     /// Ends requests that look for a leader.
@@ -202,6 +205,11 @@ impl Broker {
     /// The nodes of the cluster.
     pub(crate) fn nodes(&self) -> &Arc<Nodes> {
         &self.nodes
+    }
+
+    /// How replicas here get what they miss.
+    pub(crate) fn way(&self) -> Arc<Way> {
+        Arc::clone(&self.way)
     }
 
     /// Grows with every change of a topic that is shown here.

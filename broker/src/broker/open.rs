@@ -77,7 +77,7 @@ impl Broker {
         let sources = SegmentSources { peers: Arc::new(NodeSegments::new(Arc::clone(&nodes))), way: Arc::clone(&way) };
         let roller = Arc::new(start_roller(&replicas, &lane, &metrics, &meta, &shards, sources));
         let copies = Arc::new(NodeCopies::new(Arc::clone(&nodes), Arc::clone(&shards)));
-        let rows = Rows::start(Arc::clone(&topics) as _, copies, way, options.rows.clone());
+        let rows = Rows::start(Arc::clone(&topics) as _, copies, Arc::clone(&way), options.rows.clone());
         try_join_all(shards.all().into_iter().map(|shard| rows.add(shard))).await?;
         let catalog = NodeCatalog::new(Arc::clone(&rows), Arc::clone(&options.events), options.settings.clone());
         let (catalog, changes) = (Arc::new(catalog), Arc::new(TopicChanges::default()));
@@ -111,6 +111,7 @@ impl Broker {
             outboxes,
             freshness: Freshness::default(),
             producer_ids: ProducerIds::default(),
+            way,
             copies: Arc::new(Semaphore::new(MAX_COPIES)),
             stop_routing,
             peering,

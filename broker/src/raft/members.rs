@@ -34,6 +34,12 @@ pub(crate) struct Members {
 }
 
 impl Group {
+    /// Whether this replica has a vote, as far as its log knows.
+    pub(crate) fn has_vote(&self) -> bool {
+        let (metrics, own) = (self.raft.server_metrics(), self.log.replica().0);
+        metrics.borrow_watched().membership_config.voter_ids().any(|id| id == own)
+    }
+
     /// Who belongs to the group, as far as this replica's log knows.
     pub(crate) fn members(&self) -> Members {
         let metrics = self.raft.server_metrics();

@@ -32,6 +32,11 @@ impl Message {
     pub(crate) fn head(head: impl Into<Bytes>) -> Self {
         Self { head: head.into(), parts: Vec::new() }
     }
+
+    /// Its length.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.head.len() + self.parts.iter().map(Bytes::len).sum::<usize>()) as u64
+    }
 }
 
 /// No answer came; whether the peer got the message is not known.

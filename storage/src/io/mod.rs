@@ -6,6 +6,7 @@ mod error;
 pub(crate) mod hooked;
 mod pool;
 mod real;
+mod removal;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod sim;
 #[cfg(test)]
@@ -51,7 +52,7 @@ pub trait Io: Send + Sync + Debug + 'static {
     /// Renames a file within one file system, replacing `to`; durable after [`Io::sync_dir`].
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file's name; who has it open keeps reading, unless with [`OpenMode::Read`]. Durable after
-    /// [`Io::sync_dir`].
+    /// [`Io::sync_dir`]. The space of a large file may be free a little later.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::durable::parent_of;
 use super::error::named;
-use super::{File, Io, OpenMode, Space};
+use super::{File, Io, OpenMode, Space, removal};
 
 /// Views longer than this are checked against the file's length before memory is taken for them (X1).
 const UNCHECKED_VIEW_BYTES: u64 = 1 << 20;
@@ -75,7 +75,7 @@ impl Io for RealDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path).map_err(|e| named(e, || format!("cannot remove {}", path.display())))
+        removal::remove(path).map_err(|e| named(e, || format!("cannot remove {}", path.display())))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

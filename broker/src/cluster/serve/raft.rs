@@ -23,12 +23,23 @@ pub(super) async fn ask(broker: &Broker, frame: Frame) -> Result<Frame, Error> {
     replica(broker, route)?.answer(message).await.map(Frame::head)
 }
 
-/// Takes entries as they come.
+/// Takes entries as they come; those of a replica that nobody counts on yet no faster than segments, so that the log of the
+/// others, where they share a device, goes on as before.
 pub(super) async fn replicate(broker: &Broker, mut frames: Frames) -> Result<Frames, Error> {
     let group = replica(broker, first(&mut frames).await?)?;
     // What broke the connection ends the stream: whoever sent finds out, and sends again from where they agree.
     let whole = frames.take_while(|frame| std::future::ready(frame.is_ok()));
     let messages = whole.filter_map(|frame| std::future::ready(frame.ok().map(message)));
+    let (way, learner) = (broker.way(), Arc::clone(&group));
+    let messages = messages.then(move |message| {
+        let rests = (!learner.has_vote()).then(|| Arc::clone(&way));
+        async move {
+            if let Some(way) = rests {
+                way.rest_for(message.bytes()).await;
+            }
+            message
+        }
+    });
     let answers = group.answer_all(messages.boxed());
     Ok(answers.map(|answer| answer.map(Frame::head).map_err(CallError::Refused)).boxed())
 }
