@@ -14,8 +14,9 @@ use crate::pace::Pace;
 use crate::shard::{Opened, Sent, Way, cluster_of, open};
 use crate::target::Target;
 
-/// Shards that are open at the same time: they are of nearly one moment.
-const WINDOW: usize = 256;
+/// Shards that are open at the same time: they are of nearly one moment. A leader has 128 copies open at most, and
+/// all shards may have the same one.
+const WINDOW: usize = 64;
 /// How often a shard is copied anew when its copy broke off.
 const TRIES: u32 = 6;
 /// The pause before that: the first; each one is twice as long.

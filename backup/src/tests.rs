@@ -23,6 +23,9 @@ const PIECE: usize = 5;
 #[derive(Clone, Default)]
 struct Fake(Arc<Mutex<World>>);
 
+/// Copies that a leader has open at most.
+const MAX_OPEN: usize = 128;
+
 #[derive(Default)]
 struct World {
     shards: Vec<Vec<Bytes>>,
@@ -32,6 +35,8 @@ struct World {
     pieces: usize,
     /// Other bytes are sent than were named.
     lies: bool,
+    /// Copies that are open.
+    open: usize,
 }
 
 struct FakeCopy {
@@ -60,7 +65,18 @@ impl Cluster for Fake {
             0 => Vec::new(),
             shard => self.0.lock().shards[shard as usize - 1].clone(),
         };
+        let mut world = self.0.lock();
+        if world.open == MAX_OPEN {
+            return Err(Error::new(Code::Overloaded, "too many copies are open"));
+        }
+        world.open += 1;
         Ok(Box::new(FakeCopy { fake: self.clone(), shard, segments }))
+    }
+}
+
+impl Drop for FakeCopy {
+    fn drop(&mut self) {
+        self.fake.0.lock().open -= 1;
     }
 }
 
@@ -179,6 +195,14 @@ async fn l5_bytes_that_are_not_those_that_were_named_are_not_kept() {
     assert!(target.segments().await.unwrap().is_empty());
     assert!(Stored::open(target, None).await.unwrap_err().message.contains("no backup that is whole"));
     assert!(store.head(&Path::from("cluster.json")).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_of_very_many_shards_is_copied_with_the_copies_that_it_allows() {
+    let (_, target) = memory();
+    let fake = Fake::of(&[&[] as &[&str]; 2 * MAX_OPEN]);
+    let made = fake.backup(&target).await.unwrap();
+    assert_eq!((made.manifest.shards.len(), fake.0.lock().open), (2 * MAX_OPEN, 0));
 }
 
 #[tokio::test]

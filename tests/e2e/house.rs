@@ -49,6 +49,17 @@ fn every_member_of_the_workspace_has_a_rule() {
     assert_eq!(members.collect::<BTreeSet<_>>(), ruled);
 }
 
+/// Cargo reads the manifests of all members, whichever it builds.
+#[test]
+fn the_image_is_built_of_all_members() {
+    let text = fs::read_to_string(repository().join("deploy/Dockerfile.dockerignore")).unwrap();
+    let sent: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    for (room, _) in ROOMS {
+        let outermost = room.split('/').next().unwrap();
+        assert!(sent.contains(room) || sent.contains(outermost), "deploy/Dockerfile.dockerignore leaves out {room}");
+    }
+}
+
 /// Planted bugs, the simulated disk and fuzz targets are for tests: nothing that a release is built from asks for them.
 #[test]
 fn no_release_has_planted_bugs() {

@@ -62,6 +62,7 @@ fn a_rolling_restart_under_load_refuses_nothing() {
             cluster.stop(number);
             cluster.launch(number);
             cluster.wait_whole();
+            ledger.refused_nothing();
             eprintln!("restart of node {number}: no acknowledgement for {:?}", ledger.longest_gap(before));
         }
     });

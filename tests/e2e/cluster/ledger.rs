@@ -103,6 +103,13 @@ impl Ledger {
         times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
     }
 
+    /// Panics if a writer was told of a failure: they retry, and the fault is one that a client need not hear of.
+    pub(super) fn refused_nothing(&self) {
+        let notes = self.notes.lock();
+        assert!(notes.refused.is_empty(), "{} records were refused", notes.refused.len());
+        assert!(notes.unknown.is_empty(), "of {} records nobody knows", notes.unknown.len());
+    }
+
     /// What was acknowledged so far: how many records, and the tokens that cover them.
     pub(super) fn known(&self) -> (usize, Vec<Token>) {
         let notes = self.notes.lock();
