@@ -192,7 +192,8 @@ impl Hearing {
         }
         self.heard.lock().answered(said, Instant::now());
         let end = own_end(&self.log);
-        if self.log.is_doubted() && self.doubt.is_reached(end) {
+        let term = self.log.vote().map_or(0, |vote| vote.leader_id.term);
+        if self.log.is_doubted() && self.doubt.is_reached(end, term) {
             let (raft, log, is_leaving) = (self.raft.clone(), self.log.clone(), Arc::clone(&self.is_leaving));
             let ends = no_more(raft, log, is_leaving, end, "a leader");
             let tasks = self.tasks.clone();

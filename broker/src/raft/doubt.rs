@@ -93,9 +93,10 @@ impl Doubt {
         known.committed = known.committed.max(of_its_term);
     }
 
-    /// Whether a log that ends there has all that a leader said to be committed.
-    pub(super) fn is_reached(&self, own_end: Option<LogId>) -> bool {
-        let committed = self.0.lock().committed;
+    /// Whether a log that ends there has all that the leader of this term, whom this replica follows, said to be committed.
+    /// What one of an earlier term says may be less than what this replica has acknowledged since.
+    pub(super) fn is_reached(&self, own_end: Option<LogId>, term: u64) -> bool {
+        let committed = self.0.lock().committed.filter(|committed| committed.leader_id.term == term);
         committed.is_some() && own_end >= committed
     }
 
@@ -217,6 +218,17 @@ async fn end_of(log: &GroupLog, peers: &dyn Peers, other: ReplicaId) -> Option<(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn l1_what_a_leader_of_an_earlier_term_says_does_not_end_a_doubt() {
+        let doubt = Doubt::default();
+        doubt.heard_of(&Vote::new_committed(8, 1), Some(log_id(8, 20)));
+        let end = Some(log_id(9, 30));
+        assert!(!doubt.is_reached(end, 10), "it follows the leader of term 10, who has said nothing yet");
+        doubt.heard_of(&Vote::new_committed(10, 3), Some(log_id(10, 41)));
+        assert!(!doubt.is_reached(end, 10));
+        assert!(doubt.is_reached(Some(log_id(10, 41)), 10));
+    }
 
     #[test]
     fn x1_leaders_that_are_made_up_take_no_room_and_do_not_hide_the_real_one() {
