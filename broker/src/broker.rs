@@ -281,5 +281,5 @@ fn figures_of(shard: &Shard) -> ShardFigures {
 /// What the log of any group shows.
 fn log_figures(shard: ShardId, log: &GroupLog) -> ShardFigures {
     let (snapshot_frontier, log_bytes) = (log.snapshot_frontier().0, log.retained().bytes);
-    ShardFigures { shard, snapshot_frontier, log_bytes, ..ShardFigures::default() }
+    ShardFigures { shard, snapshot_frontier, log_bytes, lost: log.is_lost(), ..ShardFigures::default() }
 }

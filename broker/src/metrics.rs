@@ -59,6 +59,8 @@ pub(crate) struct ShardFigures {
     pub(crate) snapshot_frontier: u64,
     /// Bytes of log that it holds on to.
     pub(crate) log_bytes: u64,
+    /// A part of its log is lost.
+    pub(crate) lost: bool,
     /// Live replay segments, and those whose files are not here.
     pub(crate) recs: usize,
     pub(crate) missing_recs: usize,
@@ -205,6 +207,11 @@ impl Metrics {
         &self.scrub
     }
 
+    /// Says how many bytes of the log's files were set aside.
+    pub(crate) fn set_aside(&self, bytes: u64) {
+        self.log.set_aside(bytes);
+    }
+
     /// Counts one produce.
     pub(crate) fn produced(&self, took: Duration, bytes: usize, outcome: Result<u32, &Error>) {
         match outcome {
@@ -333,6 +340,7 @@ mod tests {
             segments: 0,
             replay_frontier: 7,
             snapshot_frontier: 6,
+            lost: true,
             log_bytes: 100,
             recs: 1,
             missing_recs: 0,

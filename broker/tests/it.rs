@@ -29,6 +29,8 @@ mod forming;
 mod operating;
 #[path = "it/oracle/mod.rs"]
 mod oracle;
+#[path = "it/repairing.rs"]
+mod repairing;
 #[path = "it/restarting.rs"]
 mod restarting;
 #[path = "it/retention.rs"]

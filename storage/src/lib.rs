@@ -28,8 +28,8 @@ mod state;
 
 pub use io::{File, Io, OpenMode, PooledDisk, RealDisk, Space, write_durably};
 pub use lane::{
-    Done, Failed, Frame, FrameKind, GroupTimes, Lane, LaneDoubt, LaneError, LaneObserver, LaneOptions, LanePos,
-    LaneStats, LaneUsage, RecoveredFrame, Recovery, TornTail, Votes,
+    DamagedLane, Done, Failed, Frame, FrameKind, GroupTimes, Lane, LaneDoubt, LaneError, LaneObserver, LaneOptions,
+    LanePos, LaneStats, LaneUsage, RecoveredFrame, Recovery, SetAside, TornTail, Votes,
 };
 pub use manifest::{Manifest, MergeRejected, RollRejected, RowCounts, SealRejected, TopicManifest};
 pub use rec::{

@@ -21,6 +21,8 @@ const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 64;
 const HASH_BYTES: usize = blake3::OUT_LEN;
 const MAX_MEMBERSHIP_BYTES: usize = StateImage::MAX_MEMBERSHIP_BYTES;
+/// What the name of a file that was set aside has behind its own.
+const ASIDE: &str = "aside";
 const MAX_STATE_BYTES: u64 = StateImage::MAX_STATE_BYTES;
 
 /// An entry of a log.
@@ -195,6 +197,25 @@ impl StateFiles {
             return Err(corrupt("its name is not that of its index"));
         }
         Ok(Some(image))
+    }
+
+    /// Has the files count no more: the log that they need is lost. They keep their bytes, under other names. Durable when
+    /// this returns. Blocks.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn set_aside(&self) -> Result<(), StateError> {
+        let _writing = self.writing.lock();
+        for index in self.indexes()? {
+            let path = self.path(index);
+            self.io.rename(&path, &path.with_added_extension(ASIDE))?;
+        }
+        Ok(self.io.sync_dir(&self.dir)?)
+    }
+
+    /// Whether a file of this name is one that was set aside.
+    pub(crate) fn is_aside(name: &str) -> bool {
+        name.strip_suffix(ASIDE).and_then(|name| name.strip_suffix('.')).is_some_and(|name| file_index(name).is_some())
     }
 
     /// Removes what an earlier save left half written: files have other names each time, and their space may be what is

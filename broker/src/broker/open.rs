@@ -174,7 +174,8 @@ async fn run_groups(ground: Ground) -> Result<Running, Error> {
     let (opened, who_is, locked) = (options.clone(), identity.clone(), Arc::clone(&lock));
     let recovered = blocking(move || recover(&opened, &who_is, &locked)).await?;
     let nodes = nodes_of(&options, &identity, &book, peering.as_ref()).await?;
-    let Recovered { lane, logs, marks, meta, shards } = recovered;
+    let Recovered { lane, logs, marks, meta, shards, aside_bytes } = recovered;
+    metrics.set_aside(aside_bytes);
     let admission = Admission::new(options.produce_buffer_bytes, options.produce_wait, options.produce_timeout);
     let me = who_of(&options, &identity, peering.as_ref());
     let replicas = Replicas {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stratalog_proto::{Code, Error, ReplicaId, ShardId};
-use stratalog_storage::{Lane, Recovery, StateFiles, Votes};
+use stratalog_storage::{Lane, LaneError, Recovery, StateFiles, Votes};
 
 use super::META;
 use super::replicas::{create_dir, wipe};
+use crate::cluster::read_book;
 use crate::identity::{self, DirLock, Identity, Mark};
 use crate::options::BrokerOptions;
-use crate::raft::{GroupLog, Known, Logs, LogsOptions, check_readable};
+use crate::raft::{GroupLog, Known, Logs, LogsOptions, Repair, check_readable};
 
 /// What is known once the disk has been read.
 pub(super) struct Recovered {
@@ -19,6 +20,8 @@ pub(super) struct Recovered {
     pub(super) marks: BTreeMap<ShardId, Mark>,
     pub(super) meta: Recovering,
     pub(super) shards: Vec<Recovering>,
+    /// Bytes of the log's files that were set aside, now or at an earlier start.
+    pub(super) aside_bytes: u64,
 }
 
 /// A replica before it is started.
@@ -30,7 +33,8 @@ pub(super) struct Recovering {
 /// Reads the disk. Blocks.
 ///
 /// # Errors
-/// [`Code::CorruptData`], naming file and offset, for damage that no crash explains: nothing is changed then; [`Code::Io`].
+/// [`Code::CorruptData`], naming file and offset, for damage that no crash explains, unless it is one of the log and others can
+/// send again what is lost: nothing is changed then; [`Code::Io`].
 pub(super) fn recover(options: &BrokerOptions, identity: &Identity, lock: &Arc<DirLock>) -> Result<Recovered, Error> {
     let (io, dir) = (&options.disk, &options.data_dir);
     if !identity.joined && identity.shards != options.shards {
@@ -46,7 +50,20 @@ pub(super) fn recover(options: &BrokerOptions, identity: &Identity, lock: &Arc<D
     let lane_dir = identity::lane_dir(dir);
     let votes = Arc::new(Votes::open(Arc::clone(io), &lane_dir.join("votes"))?);
     check_readable(&known, &votes)?;
-    let (lane, recovery) = Lane::open(Arc::clone(io), &lane_dir, options.lane.clone())?;
+    let view = read_book(&**io, dir)?;
+    let other_voters = |shard: ShardId, replica: ReplicaId| {
+        let placement = view.as_ref()?.shards.get(&shard)?;
+        Some(placement.other_voters(replica).len())
+    };
+    let repair = Repair {
+        io,
+        lane_dir: &lane_dir,
+        options: &options.lane,
+        votes: &votes,
+        known: &known,
+        other_voters: &other_voters,
+    };
+    let (lane, recovery) = repair.opened(|| Lane::open(Arc::clone(io), &lane_dir, options.lane.clone()))?;
     tell(identity, &known, &recovery);
     let (cache_bytes, keep) = (options.log_cache_bytes, Arc::clone(lock) as _);
     let log_options = LogsOptions { lane: Arc::clone(&lane), votes, cache_bytes, keep };
@@ -57,7 +74,9 @@ pub(super) fn recover(options: &BrokerOptions, identity: &Identity, lock: &Arc<D
         known.into_iter().filter_map(with_log).partition(|replica| replica.log.shard() == META);
     let no_meta = || Error::new(Code::CorruptData, format!("{} has no replica of the metadata group", dir.display()));
     let meta = meta.into_iter().next().ok_or_else(no_meta)?;
-    Ok(Recovered { lane, logs, marks, meta, shards })
+    let aside = Lane::list_aside(&**io, &lane_dir).map_err(LaneError::from)?;
+    let aside_bytes = aside.iter().map(|aside| aside.bytes).sum();
+    Ok(Recovered { lane, logs, marks, meta, shards, aside_bytes })
 }
 
 /// The replicas that are here, each with its directories.

@@ -47,7 +47,9 @@ pub(super) struct LogGauges {
     log_bytes: ShardGauge,
     recs: ShardGauge,
     waiting: ShardGauge,
+    lost: ShardGauge,
     lane_bytes: Gauge<i64, AtomicI64>,
+    aside_bytes: Gauge<i64, AtomicI64>,
     first_file: Gauge<i64, AtomicI64>,
     last_file: Gauge<i64, AtomicI64>,
     recycled: Counter,
@@ -135,8 +137,13 @@ impl LogGauges {
         registry.register("replay_segments", "Live replay segments", self.recs.clone());
         let what = "Live replay segments whose files are not on this node";
         registry.register("replay_segments_missing", what, self.waiting.clone());
+        let what =
+            "1 where a part of the log was damaged: the replica does not vote until a leader has sent what it lacks";
+        registry.register("log_lost", what, self.lost.clone());
         let lane = registry.sub_registry_with_prefix("lane");
         lane.register_with_unit("files", "What the files of the log take", Unit::Bytes, self.lane_bytes.clone());
+        let what = "Files of the log that were set aside, because it was damaged";
+        lane.register_with_unit("set_aside", what, Unit::Bytes, self.aside_bytes.clone());
         lane.register("first_file", "The oldest file of the log that is needed", self.first_file.clone());
         lane.register("last_file", "The file of the log that is written to", self.last_file.clone());
         lane.register("recycled_files", "Files of the log that were used again", self.recycled.clone());
@@ -150,10 +157,16 @@ impl LogGauges {
             self.log_bytes.get_or_create(&label).set(shard.log_bytes as i64);
             self.recs.get_or_create(&label).set(shard.recs as i64);
             self.waiting.get_or_create(&label).set(shard.missing_recs as i64);
+            self.lost.get_or_create(&label).set(i64::from(shard.lost));
         }
         self.lane_bytes.set(usage.bytes as i64);
         self.first_file.set(usage.first_file as i64);
         self.last_file.set(usage.last_file as i64);
+    }
+
+    /// Bytes of the log's files that were set aside.
+    pub(super) fn set_aside(&self, bytes: u64) {
+        self.aside_bytes.set(bytes as i64);
     }
 
     /// Brings the bytes that the lane, the sealer and the merger count up to what they say.

@@ -50,6 +50,7 @@ impl Group {
                 hearing.answered(&answer, said);
                 answer
             }
+            Request::Vote(_) | Request::PreVote(_) if self.log.is_lost() => return Err(self.lacks_too_much()),
             Request::Vote(vote) if !self.may_vote_for(&vote) => Answer::Vote(self.no_vote()),
             Request::PreVote(vote) if !self.may_vote_for(&vote) => Answer::Vote(self.no_vote()),
             Request::Vote(vote) => Answer::Vote(self.raft.vote(vote).await.map_err(stopped)?),
@@ -149,6 +150,13 @@ impl Group {
 
     fn may_vote_for(&self, candidate: &VoteRequest<TypeConfig>) -> bool {
         !self.log.is_doubted() || self.doubt.allows(candidate.last_log_id)
+    }
+
+    /// Others that ask where its log ends would take it for somebody who has all that it ever acknowledged.
+    fn lacks_too_much(&self) -> Error {
+        let (replica, shard) = (self.log.replica(), self.log.shard());
+        let message = format!("a part of the log of replica {replica} of shard {shard} is lost: it does not vote yet");
+        Error::new(Code::Unavailable, message)
     }
 
     /// The answer of a replica that does not vote now. Its own vote stays what it is.

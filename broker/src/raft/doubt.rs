@@ -14,6 +14,10 @@
 //! A leader counts on what a replica acknowledged, and would never send it again. So the question tells where this
 //! replica's own log ends, and until a leader has answered it, nothing is taken from that one.
 //!
+//! A replica whose log was damaged in its middle, and cut there, is another case (see [`super::repair`]): it has certainly lost
+//! what it acknowledged, and perhaps who votes with it. To it only a leader can tell, who was elected without it; and it tells
+//! others nothing, who would count on what it has.
+//!
 //! What is left: while too many of the others are away for both, it stays silent, and the group without a leader.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +30,7 @@ use openraft::raft::VoteRequest;
 use parking_lot::Mutex;
 use stratalog_proto::{Error, RaftIndex, ReplicaId, ShardId};
 use stratalog_storage::sabotage::{Bug, planted};
+use tokio::time::Instant;
 
 use super::group::{Group, Raft};
 use super::log::GroupLog;
@@ -36,6 +41,8 @@ use super::wire::{Answer, Request};
 
 /// How often the others are asked.
 const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How often it is said that a replica waits for what it has lost.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// How long an answer may take.
 const ANSWER_WAIT: Duration = Duration::from_millis(400);
 
@@ -130,7 +137,9 @@ impl Group {
             return;
         }
         let has_no_part = self.members().voters.is_empty() && self.log.vote().is_none();
-        if has_no_part || self.is_alone() || planted(Bug::VoteInDoubt) {
+        // What is lost may have had others vote, too.
+        let is_alone = self.is_alone() && !self.log.is_lost();
+        if has_no_part || is_alone || planted(Bug::VoteInDoubt) {
             self.log.set_doubted(false);
             self.raft.runtime_config().elect(true);
             return;
@@ -161,24 +170,43 @@ impl Group {
 
 /// Asks the others until this replica's doubt has gone, one way or the other.
 async fn ask_others(raft: Raft, log: GroupLog, is_leaving: Arc<AtomicBool>, doubt: Arc<Doubt>, peers: Arc<dyn Peers>) {
-    let shard = log.shard();
-    tracing::warn!(
-        %shard, replica = %log.replica(),
-        "this replica may lack what it acknowledged: it does not vote until a leader or the others have told"
-    );
+    let mut told = None;
     while log.is_doubted() {
+        tell(&log, &mut told);
         let voters: BTreeSet<u64> = raft.metrics().borrow_watched().membership_config.voter_ids().collect();
         let others =
             voters.union(&doubt.leaders()).copied().filter(|other| *other != log.replica().0).collect::<Vec<_>>();
         let asked = others.into_iter().map(|other| end_of(&log, &*peers, ReplicaId(other)));
         let ends = futures::future::join_all(asked).await.into_iter().flatten().collect();
         let end = own_end(&log);
-        if doubt.answered(ends, &voters, end) {
+        // Who votes may have changed with what is lost: then only a leader knows enough.
+        let counting = if log.is_lost() { BTreeSet::new() } else { voters };
+        if doubt.answered(ends, &counting, end) {
             no_more(raft, log, is_leaving, end, "the other voters").await;
             return;
         }
         tokio::time::sleep(ASK_EVERY).await;
     }
+}
+
+/// Says that the replica does not vote: once if it doubts, again and again if it lacks what it had.
+fn tell(log: &GroupLog, told: &mut Option<Instant>) {
+    let (shard, replica) = (log.shard(), log.replica());
+    if log.is_lost() && told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+        tracing::error!(
+            %shard, %replica,
+            "L5: a part of the log of this replica was damaged and set aside: it neither votes nor leads until a leader has sent \
+             what was in it. If none comes, so many others are away, or damaged, too, that nobody can know what was acknowledged"
+        );
+    } else if told.is_none() {
+        tracing::warn!(
+            %shard, %replica,
+            "this replica may lack what it acknowledged: it does not vote until a leader or the others have told"
+        );
+    } else {
+        return;
+    }
+    *told = Some(Instant::now());
 }
 
 /// The replica votes again, and stands for election, once its log is durable up to the end that it was compared with: what

@@ -21,8 +21,9 @@ impl Group {
     /// [`Code::CorruptData`] if its log is gone; [`Code::Unavailable`]: the group has stopped.
     pub(crate) async fn form(&self) -> Result<(), Error> {
         let initialized = self.raft.is_initialized().await.map_err(|error| self.stopped(&error))?;
-        if initialized {
-            return self.check_log();
+        // What is lost of its log comes from a leader.
+        if initialized || self.log.is_lost() {
+            return if self.log.is_lost() { Ok(()) } else { self.check_log() };
         }
         let voters = BTreeMap::from([(self.log.replica().0, EmptyNode {})]);
         self.raft.initialize(voters).await.map_err(|error| self.stopped(&error))?;
@@ -36,7 +37,7 @@ impl Group {
     /// # Errors
     /// [`Code::Timeout`] if that takes longer than `timeout`; [`Code::CorruptData`] if its log is gone.
     pub(crate) async fn lead(&self, timeout: Duration) -> Result<(), Error> {
-        if self.is_alone() {
+        if self.is_alone() && !self.log.is_lost() {
             self.lead_alone(timeout).await?;
         }
         self.serves.send_replace(true);

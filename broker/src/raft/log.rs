@@ -27,6 +27,9 @@ pub(super) const KEEP_NOTHING: RaftIndex = RaftIndex(u64::MAX);
 /// What a Truncate frame has for its term if the log goes back to what it was before its last Purge frame.
 pub(super) const ABANDONED: Term = Term(1);
 
+/// What a Truncate frame has for its term if the log begins anew behind it, whatever was before.
+pub(super) const BEGINS_ANEW: Term = Term(2);
+
 /// How long a full disk is left alone before a vote is tried again.
 const FULL_WAIT: Duration = Duration::from_secs(1);
 
@@ -59,7 +62,9 @@ pub(super) struct Inner {
     pub(super) starting: AtomicBool,
     /// What was discarded at the end of the lane may have been acknowledged by this replica; see [`super::doubt`].
     pub(super) doubted: AtomicBool,
-    /// That of all groups of the lane.
+    /// A part of the log is lost, and with it what this replica acknowledged; see [`super::repair`].
+    pub(super) lost: AtomicBool,
+    /// What is doubted of all groups of the lane.
     pub(super) doubts: Arc<Doubts>,
     pub(super) uncommitted: Uncommitted,
     pub(super) cache_bytes: usize,
@@ -395,7 +400,19 @@ impl GroupLog {
         self.0.doubted.load(Ordering::Acquire)
     }
 
+    /// Whether this replica certainly lacks a part of what it acknowledged, who votes with it included. It is in doubt, too.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.0.lost.load(Ordering::Acquire)
+    }
+
+    /// What is in doubt, or lost, is so no more with `false`: the file that says it goes, which blocks on the disk.
     pub(super) fn set_doubted(&self, doubted: bool) {
+        if !doubted
+            && self.0.lost.swap(false, Ordering::AcqRel)
+            && let Err(error) = self.0.votes.end_loss(self.0.shard)
+        {
+            tracing::warn!(shard = %self.0.shard, %error, "a loss that was made good could not be forgotten; it comes back at the next start");
+        }
         self.0.doubted.store(doubted, Ordering::Release);
         self.0.doubts.set(self.0.shard, doubted);
     }

@@ -46,6 +46,8 @@ pub(super) struct Begun {
     pub(super) index: LogIndex,
     pub(super) vote: Option<Vote>,
     pub(super) kept: Kept,
+    /// A part of it is lost.
+    pub(super) lost: bool,
 }
 
 impl Logs {
@@ -119,12 +121,15 @@ impl Logs {
             stopping: Arc::default(),
             starting: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
+            lost: AtomicBool::new(begun.lost),
             doubts: Arc::clone(&self.doubts),
             cache_bytes: self.options.cache_bytes,
             uncommitted: Uncommitted::default(),
             _keep: Arc::clone(&self.options.keep),
         }));
-        log.set_doubted(self.doubts.begins());
+        if begun.lost || self.doubts.begins() {
+            log.set_doubted(true);
+        }
         self.open.lock().insert(shard, log.clone());
         log
     }

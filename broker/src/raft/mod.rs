@@ -39,6 +39,7 @@ mod read_index;
 mod reader;
 mod receive_state;
 mod recover;
+mod repair;
 mod restore;
 mod role;
 mod runtime;
@@ -77,6 +78,7 @@ pub(crate) use peers::NoPeers;
 pub(crate) use peers::{Message, NoAnswer, Peers, Route};
 pub(crate) use promise::{NoPromise, Promise};
 pub(crate) use recover::{Known, check_readable};
+pub(crate) use repair::Repair;
 pub(crate) use restore::{IncomingEntries, RestoredGroup};
 pub(crate) use role::RoleNow;
 #[cfg(test)]

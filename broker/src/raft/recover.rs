@@ -8,7 +8,7 @@ use stratalog_storage::{FrameKind, LogPoint, RecoveredFrame, Recovery, StateFile
 
 use super::codec::decode_vote;
 use super::index::{LogIndex, Slot};
-use super::log::{ABANDONED, GroupLog, KEEP_NOTHING, Kept};
+use super::log::{ABANDONED, BEGINS_ANEW, GroupLog, KEEP_NOTHING, Kept};
 use super::logs::{Begun, Logs, LogsOptions};
 use super::types::Vote;
 
@@ -61,15 +61,23 @@ impl Logs {
             let (_, replay) = replays.remove(&shard).unwrap_or_default();
             let image = states.newest()?;
             let origin = image.map(|image| Origin { at: image.at, frontier: image.frontier });
-            let vote = load_vote(&options.votes, shard)?;
-            recovered.push((shard, *replica, replay.finish(shard, origin)?, vote, origin));
+            let (vote, lost) = (load_vote(&options.votes, shard)?, options.votes.is_lost(shard)?);
+            let replayed = replay.finish(shard, origin, lost)?;
+            let frontier = origin.filter(|_| replayed.rest != Rest::Nothing).map(|origin| origin.frontier.index);
+            let kept = Kept { frontier, file: replayed.oldest_file };
+            recovered.push((*replica, states, replayed.rest, Begun { index: replayed.index, vote, kept, lost }));
         }
         let logs = Arc::new(Logs::new(options, recovery.doubt.clone()));
-        for (shard, replica, Replayed { index, abandoned, oldest_file }, vote, origin) in recovered {
-            let kept = Kept { frontier: origin.map(|origin| origin.frontier.index), file: oldest_file };
-            let log = logs.open(shard, replica, Begun { index, vote, kept });
-            if abandoned {
-                log.abandon_purge()?;
+        for (replica, states, rest, begun) in recovered {
+            let log = logs.open(states.shard(), replica, begun);
+            match rest {
+                Rest::Log => {}
+                Rest::BeforePurge => log.abandon_purge()?,
+                Rest::State(at) => log.begin_at(at)?,
+                Rest::Nothing => {
+                    states.set_aside()?;
+                    log.begin_anew()?;
+                }
             }
         }
         Ok(logs)
@@ -90,7 +98,7 @@ pub(crate) fn check_readable(known: &[Known], votes: &Votes) -> Result<(), Error
 }
 
 /// The replica that wrote a frame. Release 0.1 had one replica of each group, and did not always name it.
-fn writer(frame: &RecoveredFrame) -> ReplicaId {
+pub(super) fn writer(frame: &RecoveredFrame) -> ReplicaId {
     ReplicaId(frame.replica.0.max(1))
 }
 
@@ -100,9 +108,25 @@ impl GroupLog {
         let last = self.last_index();
         tracing::warn!(shard = %self.shard(), ?last, "a snapshot was not installed to its end; the log before it counts");
         let kept = last.map_or(KEEP_NOTHING, RaftIndex);
-        self.mark(&mut self.0.appends.lock(), FrameKind::Truncate, ABANDONED, kept)
-            .map(|_| ())
-            .map_err(|error| Error::new(Code::Io, format!("the log of shard {} takes no mark: {error}", self.shard())))
+        let marked = self.mark(&mut self.0.appends.lock(), FrameKind::Truncate, ABANDONED, kept);
+        marked.map(|_| ()).map_err(|error| self.takes_no_mark(&error))
+    }
+
+    /// Has a log of which the rest does not reach its state file go on behind that, which needs no entry of it.
+    fn begin_at(&self, at: LogPoint) -> Result<(), Error> {
+        tracing::warn!(shard = %self.shard(), index = %at.index, "the log is lost up to its state file, and begins there");
+        self.jump(at.term.0, at.index.0).map_err(|error| self.takes_no_mark(&error))
+    }
+
+    /// Has a log begin anew whose state file needs entries of it that are lost.
+    fn begin_anew(&self) -> Result<(), Error> {
+        tracing::warn!(shard = %self.shard(), "the log that the state needs is lost: both come again from a leader");
+        let marked = self.mark(&mut self.0.appends.lock(), FrameKind::Truncate, BEGINS_ANEW, KEEP_NOTHING);
+        marked.map(|_| ()).map_err(|error| self.takes_no_mark(&error))
+    }
+
+    fn takes_no_mark(&self, error: &std::io::Error) -> Error {
+        Error::new(Code::Io, format!("the log of shard {} takes no mark: {error}", self.shard()))
     }
 }
 
@@ -119,9 +143,21 @@ struct Replay {
 /// What became of them.
 struct Replayed {
     index: LogIndex,
-    /// A purge was not followed by its state file.
-    abandoned: bool,
+    rest: Rest,
     oldest_file: Option<u64>,
+}
+
+/// What of a log counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// All of it, as it is.
+    Log,
+    /// What it was before a purge that was not followed by its state file.
+    BeforePurge,
+    /// The rest is lost but for the state file, which needs none of it.
+    State(LogPoint),
+    /// The rest is lost, and the state file, if there is one, cannot be without it.
+    Nothing,
 }
 
 impl Replay {
@@ -153,6 +189,10 @@ impl Replay {
 
     fn truncate(&mut self, frame: &RecoveredFrame) -> Result<(), Error> {
         let last = (frame.index != KEEP_NOTHING).then_some(frame.index.0);
+        if frame.term == BEGINS_ANEW {
+            (self.log, self.after_purge) = (LogIndex::default(), None);
+            return Ok(());
+        }
         if frame.term == ABANDONED && self.after_purge.take().is_none() {
             // The purge frame is gone, with all that was before it: what was read so far came after it.
             self.log = LogIndex::default();
@@ -165,7 +205,20 @@ impl Replay {
         Ok(())
     }
 
-    fn finish(self, shard: ShardId, origin: Option<Origin>) -> Result<Replayed, Error> {
+    /// `lost`: the lane was cut, so that the rest of the log may end before its state file.
+    fn finish(self, shard: ShardId, origin: Option<Origin>, lost: bool) -> Result<Replayed, Error> {
+        let oldest_file = self.oldest_file;
+        match (self.whole(shard, origin), origin) {
+            (Err(error), _) if !lost => Err(error),
+            (Err(_), Some(Origin { at, frontier })) if at == frontier => {
+                Ok(Replayed { index: LogIndex::default(), rest: Rest::State(at), oldest_file })
+            }
+            (Err(_), _) => Ok(Replayed { index: LogIndex::default(), rest: Rest::Nothing, oldest_file }),
+            (whole, _) => whole,
+        }
+    }
+
+    fn whole(self, shard: ShardId, origin: Option<Origin>) -> Result<Replayed, Error> {
         let Self { log, after_purge, oldest_file } = self;
         let purged_at = after_purge.as_ref().and_then(|log| log.base()).map(|(_, index)| RaftIndex(index));
         let counts = purged_at.is_some() && purged_at <= origin.map(|origin| origin.at.index);
@@ -175,7 +228,8 @@ impl Replay {
             Some(origin) => begin(shard, &mut index, origin)?,
             None => check_whole(shard, &index)?,
         }
-        Ok(Replayed { index, abandoned, oldest_file })
+        let rest = if abandoned { Rest::BeforePurge } else { Rest::Log };
+        Ok(Replayed { index, rest, oldest_file })
     }
 }
 

@@ -16,6 +16,7 @@ mod members;
 mod nemesis;
 mod network;
 mod proposing;
+mod repairs;
 mod replica;
 mod rolling;
 mod sabotage;

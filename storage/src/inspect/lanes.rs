@@ -77,6 +77,14 @@ impl Look<'_> {
                 self.report.note(path, Some(offset), what);
             }
             LaneEvent::Broken(error) => self.broken(error),
+            LaneEvent::Aside(aside) => {
+                let what = format!(
+                    "{} files of {} bytes that a start has set aside, because the log was damaged; nothing reads them: remove \
+                     them once no replica of this node waits for a leader that has what they had",
+                    aside.files, aside.bytes
+                );
+                self.report.note(aside.dir, None, what);
+            }
             LaneEvent::Stray { path } => self.report.note(
                 path,
                 None,
@@ -153,6 +161,13 @@ impl Look<'_> {
         let votes = Votes::to_look_at(Arc::clone(io), dir);
         for name in io.list(dir)?.into_iter().filter(|name| !Votes::is_reserve(name)) {
             let path = dir.join(&name);
+            if let Some(shard) = Votes::lost_shard_of(&name) {
+                let what = format!(
+                    "a part of the log of shard {shard} is lost here: this replica does not vote until a leader has come"
+                );
+                self.report.note(path, None, what);
+                continue;
+            }
             match Votes::shard_of(&name).map(|shard| votes.load(shard)) {
                 Some(Ok(Some(_))) => self.report.counts.votes += 1,
                 Some(Ok(None)) | None => self.report.note(path, None, "it is no vote: nothing reads it"),

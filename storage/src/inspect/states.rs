@@ -61,11 +61,11 @@ pub(super) fn verify(io: &Arc<dyn Io>, dir: &Path, report: &mut Report) -> io::R
             continue;
         }
         for name in io.list(&dir)?.iter().filter(|name| !name.ends_with(".state")) {
-            report.note(
-                dir.join(name),
-                None,
-                "a state file that a crash left unfinished; the next start clears it away",
-            );
+            let what = match StateFiles::is_aside(name) {
+                true => "a state that was set aside, because the log that it needs was damaged; nothing reads it",
+                false => "a state file that a crash left unfinished; the next start clears it away",
+            };
+            report.note(dir.join(name), None, what);
         }
         if let Some(state) = newest(io, &dir, shard, report) {
             let summary = report.shards.entry(shard).or_default();

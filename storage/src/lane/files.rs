@@ -126,7 +126,7 @@ impl LogFile {
     }
 
     /// Checks that `below` is the file right before this one, of the same lane.
-    fn check_next_below(&self, below: &LogFile, dir: &Path) -> Result<(), LaneError> {
+    pub(super) fn check_next_below(&self, below: &LogFile, dir: &Path) -> Result<(), LaneError> {
         let (ours, theirs) = (&self.header, &below.header);
         if theirs.number + 1 != ours.number {
             return Err(missing(dir, ours.number - 1, ours.number));
@@ -203,7 +203,7 @@ pub(super) fn open_all(io: &dyn Io, dir: &Path) -> Result<Files, LaneError> {
     Ok(Files { needed, unneeded, floor })
 }
 
-fn missing(dir: &Path, number: u64, there: u64) -> LaneError {
+pub(super) fn missing(dir: &Path, number: u64, there: u64) -> LaneError {
     let what = format!("it is missing, file {there} is there");
     LaneError::Corrupt { path: dir.join(file_name(number)), offset: 0, what }
 }

@@ -4,8 +4,10 @@
 //! * L1: a frame is acknowledged after the sync of its group, and groups are written one after the other, each only when
 //!   the one before it is durable.
 //! * L4: a file goes only after it was released, a synced header says so, and nobody reads it any more.
-//! * L5: what [`Lane::open`] discards was never acknowledged; all else that is not whole is an error.
+//! * L5: what [`Lane::open`] discards was never acknowledged; all else that is not whole is an error. Whoever knows of others
+//!   that have it may have the damaged files [set aside](DamagedLane::set_aside): they are kept.
 
+mod aside;
 mod damage;
 mod doubt;
 mod encode;
@@ -16,6 +18,7 @@ mod flush;
 mod format;
 mod frame;
 mod jobs;
+mod lost;
 mod maker;
 mod open;
 mod options;
@@ -23,6 +26,7 @@ mod queue;
 mod recovery;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod resealed;
+mod salvage;
 mod shared;
 mod spare;
 #[cfg(any(test, feature = "simulation"))]
@@ -52,10 +56,12 @@ use spare::SpareWatch;
 
 use crate::Io;
 
+pub use aside::SetAside;
 pub use doubt::LaneDoubt;
 pub use error::LaneError;
 pub use frame::{Frame, FrameKind, LanePos, RecoveredFrame, Recovery, TornTail};
 pub use options::{GroupTimes, LaneObserver, LaneOptions, LaneStats, LaneUsage};
+pub use salvage::DamagedLane;
 #[cfg(any(test, feature = "simulation"))]
 pub use stepped::SteppedLane;
 pub use votes::Votes;
@@ -108,7 +114,16 @@ impl Lane {
     /// # Errors
     /// Those of the disk.
     pub fn is_in(io: &dyn Io, dir: &Path) -> io::Result<bool> {
-        Ok(io.exists(dir)? && io.list(dir)?.iter().any(|name| format::file_number(name).is_some()))
+        let is_of_lane = |name: &String| format::file_number(name).is_some() || aside::is_name(name);
+        Ok(io.exists(dir)? && io.list(dir)?.iter().any(is_of_lane))
+    }
+
+    /// What was [set aside](DamagedLane::set_aside) beside the lane in `dir` and not removed since. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn list_aside(io: &dyn Io, dir: &Path) -> io::Result<Vec<SetAside>> {
+        aside::list(io, dir)
     }
 
     /// Makes a lane without a frame, durable when this returns, the names of its directories included. One that is there

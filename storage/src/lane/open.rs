@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::aside::Cut;
 use super::doubt::LaneDoubt;
 use super::encode::Encoder;
 use super::files::{self, Files, LogFile, LogWriter};
@@ -28,6 +29,9 @@ pub(super) fn open(
 ) -> Result<(Flusher, Recovery), LaneError> {
     options.check()?;
     io.create_dir_all(dir)?;
+    if let Some(cut) = Cut::find(&*io, dir)? {
+        cut.carry_out(&*io, dir)?;
+    }
     let Files { mut needed, unneeded, floor } = files::open_all(&*io, dir)?;
     let maker = Maker {
         io,

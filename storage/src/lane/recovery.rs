@@ -52,13 +52,19 @@ enum Stop {
 /// # Errors
 /// [`LaneError::Corrupt`], naming file and offset.
 pub(super) fn recover(files: &[LogFile]) -> Result<Found, LaneError> {
+    let (found, read) = read_whole(files);
+    read.map(|()| found)
+}
+
+/// The same as far as the files are whole, and why it goes no further. Changes nothing.
+pub(super) fn read_whole(files: &[LogFile]) -> (Found, Result<(), LaneError>) {
     let found = Found { frames: Vec::new(), end: Place::ORIGIN, sequence: 0, chain: 0, last_group: None, torn: None };
     let mut walk = Walk { files, found };
-    for (number, log) in files.iter().enumerate() {
+    let read = files.iter().enumerate().try_for_each(|(number, log)| {
         let stop = walk.file(log)?;
-        walk.stopped(number, stop)?;
-    }
-    Ok(walk.found)
+        walk.stopped(number, stop)
+    });
+    (walk.found, read)
 }
 
 struct Walk<'a> {

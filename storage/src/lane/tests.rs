@@ -8,6 +8,7 @@ mod faults;
 mod recovery;
 mod release;
 mod rotate;
+mod salvage;
 mod space;
 mod stepped;
 

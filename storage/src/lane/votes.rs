@@ -31,8 +31,8 @@ const RESERVE_BYTES: usize = 4096;
 /// the space of one vote for the time when the device is full.
 #[derive(Debug)]
 pub struct Votes {
-    io: Arc<dyn Io>,
-    dir: PathBuf,
+    pub(super) io: Arc<dyn Io>,
+    pub(super) dir: PathBuf,
     /// One writer at a time: two would share a temporary name, or the reserve.
     writing: Mutex<()>,
 }
@@ -171,7 +171,7 @@ impl Votes {
             self.io.remove(&path)?;
             self.io.sync_dir(&self.dir)?;
         }
-        Ok(())
+        self.end_loss(shard)
     }
 
     fn path(&self, shard: ShardId) -> PathBuf {

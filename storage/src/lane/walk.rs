@@ -14,7 +14,7 @@ use super::format::{
     FIRST_GROUP, FRAME_HEADER_BYTES, FrameHeader, GROUP_END, GROUP_HEADER_BYTES, GroupHeader, Place, SECTOR, file_name,
     file_number, frame_bytes,
 };
-use super::{LaneDoubt, LaneError, RecoveredFrame, damage};
+use super::{LaneDoubt, LaneError, RecoveredFrame, SetAside, aside, damage};
 use crate::Io;
 
 /// Payloads are read in pieces of this size.
@@ -34,6 +34,8 @@ pub(crate) enum LaneEvent<'a> {
     Torn { path: PathBuf, offset: u64, bytes: u64 },
     /// Bytes that are not what was written, a file that is missing, or one that cannot be read.
     Broken(LaneError),
+    /// Files that a start has set aside, because the log was damaged.
+    Aside(SetAside),
     /// A file that is no part of the log.
     Stray { path: PathBuf },
 }
@@ -140,11 +142,16 @@ impl Walk<'_> {
 
     fn all(&mut self, numbers: &[u64], names: &[String]) -> ControlFlow<()> {
         self.files(numbers)?;
-        let is_ours = |name: &str| file_number(name).is_some() || name == "votes" || LaneDoubt::is_name(name);
-        for name in names.iter().filter(|name| !is_ours(name)) {
+        let is_ours = |name: &str| {
+            file_number(name).is_some() || name == "votes" || LaneDoubt::is_name(name) || aside::is_name(name)
+        };
+        for name in names.iter().filter(|name| !is_ours(name) && !aside::is_directory(name)) {
             (self.tell)(LaneEvent::Stray { path: self.dir.join(name) })?;
         }
-        ControlFlow::Continue(())
+        match aside::list(self.io, self.dir) {
+            Ok(all) => all.into_iter().try_for_each(|aside| (self.tell)(LaneEvent::Aside(aside))),
+            Err(error) => (self.tell)(LaneEvent::Broken(error.into())),
+        }
     }
 
     fn files(&mut self, numbers: &[u64]) -> ControlFlow<()> {

@@ -108,7 +108,31 @@ impl History {
     fn read_back(&self, start: usize) -> Result<Replayed, Error> {
         let mut replay = Replay::default();
         self.frames[start..].iter().try_for_each(|frame| replay.frame(frame))?;
-        replay.finish(SHARD, self.origin)
+        replay.finish(SHARD, self.origin, false)
+    }
+
+    /// Reads back a lane that was cut: the frames of `kept`.
+    fn read_lost(&self, kept: std::ops::Range<usize>) -> Replayed {
+        let mut replay = Replay::default();
+        self.frames[kept].iter().try_for_each(|frame| replay.frame(frame)).unwrap();
+        replay.finish(SHARD, self.origin, true).unwrap()
+    }
+
+    /// What a start writes and does for what it has read.
+    fn go_on(&mut self, kept: std::ops::Range<usize>) {
+        let rest = self.read_lost(kept.clone()).rest;
+        self.frames = self.frames[kept].to_vec();
+        match rest {
+            Rest::Log => {}
+            Rest::BeforePurge => panic!("a history has no purge that was cut short"),
+            Rest::State(at) => {
+                self.frame(FrameKind::Purge, at.term.0, at.index.0);
+            }
+            Rest::Nothing => {
+                self.frame(FrameKind::Truncate, BEGINS_ANEW.0, KEEP_NOTHING.0);
+                self.origin = None;
+            }
+        }
     }
 
     fn check(&self) {
@@ -158,8 +182,36 @@ proptest! {
         history.install(from, entries, true);
         let mark = history.frames.pop();
         let read = history.read_back(0).unwrap();
-        assert!(read.abandoned && mark.is_some() && history.frames.len() >= whole);
+        assert!(read.rest == Rest::BeforePurge && mark.is_some() && history.frames.len() >= whole);
         assert_eq!(read.index.last().map(|(_, index)| index), history.last());
+    }
+
+    #[test]
+    fn l5_a_log_that_was_cut_anywhere_goes_on_and_is_read_back_as_it_went_on(
+        steps in prop::collection::vec(step(), 1..20),
+        cut in (0..100usize, 0..100usize),
+        entries in 1..5u64,
+    ) {
+        let mut history = History::default();
+        // A purge that was taken back by its start may lose the frame that says so: that is another start's work.
+        let is_whole = |step: &&Step| !matches!(step, Step::Install { crashed: true, .. });
+        steps.iter().filter(is_whole).for_each(|step| history.step(step));
+        let whole = history.frames.len();
+        let (from, to) = (cut.0.min(cut.1) * (whole + 1) / 100, cut.0.max(cut.1) * (whole + 1) / 100);
+        let ends_in_install = |history: &History| history.read_lost(from..to).rest == Rest::BeforePurge;
+        prop_assume!(to <= whole && !ends_in_install(&history));
+        history.go_on(from..to);
+        let kept = history.read_back(0).unwrap();
+        let next = kept.index.last().map_or(0, |(_, last)| last + 1);
+        let term = history.term + 1;
+        (next..next + entries).for_each(|index| { history.frame(FrameKind::Normal, term, index); });
+        let read = history.read_back(0).unwrap();
+        assert_eq!(read.index.next(), next + entries);
+        let held = |log: &LogIndex| -> Vec<_> {
+            let held = log.range(0..next, usize::MAX);
+            held.into_iter().map(|entry| (entry.index, entry.term, entry.slot)).collect()
+        };
+        assert_eq!(held(&read.index), held(&kept.index), "what was kept is read back");
     }
 
     #[test]
@@ -189,6 +241,21 @@ fn l5_a_log_that_does_not_reach_its_state_file_is_an_error() {
         assert!(error.message.contains("shard 3") && error.message.contains("entry 5"), "{error}");
     }
     assert!(history.read_back(4).is_err(), "entry 3 is needed");
+}
+
+#[test]
+fn l5_what_is_left_of_a_log_that_was_cut_counts_if_its_state_file_reaches_no_further() {
+    let mut history = History::default();
+    history.append(6);
+    history.save(3);
+    history.append(2);
+    let cut = |through: usize| history.read_lost(0..through);
+    assert_eq!((cut(7).rest, cut(7).index.next()), (Rest::Log, 7));
+    assert_eq!((cut(4).rest, cut(4).index.next()), (Rest::Nothing, 0), "the state needs entries 3 to 5");
+    history.save(0);
+    let at = history.point(7);
+    let rest = history.read_lost(0..4).rest;
+    assert_eq!(rest, Rest::State(at), "it needs nothing of the log");
 }
 
 #[test]

@@ -134,6 +134,22 @@ impl Cluster {
         Ok(())
     }
 
+    /// The disk of a replica that does not run.
+    pub(super) fn disk_of(&self, id: u64) -> SimDisk {
+        self.stopped[&id].0.clone()
+    }
+
+    /// A copy of the segments of a replica that does not run.
+    pub(super) fn segments_of(&self, id: u64) -> Segments {
+        let held = self.stopped[&id].1.lock().clone();
+        Segments::new(parking_lot::Mutex::new(held))
+    }
+
+    /// Gives a replica that does not run another disk.
+    pub(super) fn set_disk(&mut self, id: u64, disk: SimDisk) {
+        self.stopped.get_mut(&id).expect("it has crashed").0 = disk;
+    }
+
     /// Restarts a replica over a lane whose end was discarded; over what its disk had once, if that is given.
     pub(super) async fn restart_torn(&mut self, id: u64, earlier: Option<SimDisk>) {
         let (disk, segments) = self.stopped.remove(&id).expect("it has crashed");

@@ -15,10 +15,10 @@ use super::machine::Segments;
 use super::network::ChannelNetwork;
 use super::replica::Replica;
 
-type Entries = BTreeMap<u64, (u64, Bytes)>;
+pub(super) type Entries = BTreeMap<u64, (u64, Bytes)>;
 
 /// What is left after a power cut before each change of a disk, from now on.
-fn record_power_cuts(disk: &SimDisk) -> Arc<Mutex<Vec<SimDisk>>> {
+pub(super) fn record_power_cuts(disk: &SimDisk) -> Arc<Mutex<Vec<SimDisk>>> {
     let cuts = Arc::new(Mutex::new(Vec::new()));
     let (recorded, cut) = (Arc::clone(&cuts), disk.clone());
     disk.set_fault(move |op, _| {
@@ -31,7 +31,7 @@ fn record_power_cuts(disk: &SimDisk) -> Arc<Mutex<Vec<SimDisk>>> {
 }
 
 /// The entries of a replica's log: term and payload by index.
-fn entries(replica: &Replica) -> Entries {
+pub(super) fn entries(replica: &Replica) -> Entries {
     let held = replica.log().window(0..u64::MAX, usize::MAX).unwrap();
     held.into_iter().map(|(entry, payload)| (entry.index, (entry.term, payload))).collect()
 }

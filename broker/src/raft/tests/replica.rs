@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::machine::{Segments, ShadowShard};
 use super::network::ChannelNetwork;
-use crate::raft::{Group, GroupLog, Known, Logs, LogsOptions};
+use crate::raft::{Group, GroupLog, Known, Logs, LogsOptions, Repair};
 
 pub(super) const SHARD: ShardId = ShardId(3);
 /// How long a write waits for its flush.
@@ -59,11 +59,20 @@ impl Replica {
         if torn {
             write_durably(&*io, Path::new("/lane/doubt"), &[]).map_err(LaneError::from)?;
         }
-        let (lane, recovery) = SteppedLane::open(Arc::clone(&io), Path::new("/lane"), options)?;
         let votes = Arc::new(Votes::open(Arc::clone(&io), Path::new("/votes"))?);
-        let states = Arc::new(StateFiles::open(io, Path::new("/state"), SHARD)?);
+        let states = Arc::new(StateFiles::open(Arc::clone(&io), Path::new("/state"), SHARD)?);
         let keep = Arc::new(()) as Arc<dyn Send + Sync>;
         let known = [Known { replica: ReplicaId(id), states: Arc::clone(&states) }];
+        let repair = Repair {
+            io: &io,
+            lane_dir: Path::new("/lane"),
+            options: &options,
+            votes: &votes,
+            known: &known,
+            other_voters: &|_, _| None,
+        };
+        let (lane, recovery) =
+            repair.opened(|| SteppedLane::open(Arc::clone(&io), Path::new("/lane"), options.clone()))?;
         let logs = LogsOptions { lane: Arc::clone(lane.lane()), votes, cache_bytes: 0, keep };
         let logs = Logs::recover(logs, &known, &BTreeMap::new(), &recovery)?;
         let log = logs.get(SHARD).expect("one group");

@@ -8,7 +8,7 @@ const SECTOR_BYTES: usize = SECTOR as usize;
 
 /// A lane that starts with file 3, of which files 3 to 5 hold groups of one and of several frames, and 6 is prepared. It
 /// was closed in order: a mark lies at its end.
-fn closed_lane() -> (SimDisk, Vec<Frame>) {
+pub(super) fn closed_lane() -> (SimDisk, Vec<Frame>) {
     let disk = SimDisk::new();
     let (mut lane, _) = SteppedLane::open(Arc::new(disk.clone()), Path::new(DIR), options()).unwrap();
     let mut frames = Vec::new();
