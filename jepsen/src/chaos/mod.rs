@@ -25,7 +25,7 @@ use crate::failure::Failure;
 use crate::history::{Fault, Line, Micros, Probe, When};
 use crate::workload::Shared;
 
-pub(crate) use damage::{DAMAGE_IS_FOUND, HALTS_NAMED, NO_BAD_BYTE, WHOLE_AGAIN};
+pub(crate) use damage::{DAMAGE_IS_FOUND, HALTS_NAMED, KEPT_ASIDE, NO_BAD_BYTE, WHOLE_AGAIN};
 pub(crate) use disks::READS_SERVE;
 pub(crate) use hostile::{CLOSED_IN_TIME, GARBAGE_IS_REFUSED, OTHERS_ARE_SERVED};
 pub(crate) use levers::ENDS_AT_ONCE;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Bound, Scenario};
 use crate::chaos::{
-    CLOSED_IN_TIME, DAMAGE_IS_FOUND, ENDS_AT_ONCE, GARBAGE_IS_REFUSED, HALTS_NAMED, NO_BAD_BYTE, Nemesis,
+    CLOSED_IN_TIME, DAMAGE_IS_FOUND, ENDS_AT_ONCE, GARBAGE_IS_REFUSED, HALTS_NAMED, KEPT_ASIDE, NO_BAD_BYTE, Nemesis,
     OTHERS_ARE_SERVED, READS_SERVE, WHOLE_AGAIN, WIPED_IS_REFUSED,
 };
 use crate::cluster::{Capability, DiskKind};
@@ -114,7 +114,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         nemesis: Nemesis::FlipBits,
         scrubs: true,
         faults: &[("flip-rec", 5, 1), ("flip-col", 5, 1), ("flip-lane", 5, 1)],
-        probes: &[(DAMAGE_IS_FOUND, 10, 2), (NO_BAD_BYTE, 15, 3), (WHOLE_AGAIN, 10, 2)],
+        probes: &[(DAMAGE_IS_FOUND, 10, 2), (NO_BAD_BYTE, 15, 3), (WHOLE_AGAIN, 10, 2), (KEPT_ASIDE, 5, 1)],
         short: LONGER,
         ..PLAIN
     },
@@ -125,7 +125,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         nemesis: Nemesis::LoseChunks,
         scrubs: true,
         faults: &[("lose-chunk-rec", 5, 1), ("lose-chunk-col", 5, 1), ("lose-chunk-lane", 5, 1)],
-        probes: &[(DAMAGE_IS_FOUND, 10, 2), (NO_BAD_BYTE, 15, 3), (WHOLE_AGAIN, 10, 2)],
+        probes: &[(DAMAGE_IS_FOUND, 10, 2), (NO_BAD_BYTE, 15, 3), (WHOLE_AGAIN, 10, 2), (KEPT_ASIDE, 5, 1)],
         short: LONGER,
         ..PLAIN
     },
@@ -154,6 +154,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         what: "bits flip in the logs of all nodes: none goes on with less than it had",
         nemesis: Nemesis::DamageAllLogs,
         faults: &[("flip-all-lanes", 5, 2)],
+        probes: &[(KEPT_ASIDE, 10, 2)],
         ..PLAIN
     },
     Scenario {

@@ -58,12 +58,12 @@ impl Target {
     }
 }
 
-fn ending(paths: impl IntoIterator<Item = PathBuf>, extension: &str) -> Vec<PathBuf> {
+pub(super) fn ending(paths: impl IntoIterator<Item = PathBuf>, extension: &str) -> Vec<PathBuf> {
     paths.into_iter().filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
 }
 
 /// What is in a directory, in order; nothing, for one that is not there.
-fn entries(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn entries(directory: &Path) -> Vec<PathBuf> {
     let Ok(found) = fs::read_dir(directory) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = found.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
@@ -127,6 +127,13 @@ pub(super) fn name_of(path: &Path) -> String {
 pub(super) type Contents = BTreeMap<PathBuf, (usize, u32)>;
 
 /// # Errors
+/// If the file cannot be read.
+pub(super) fn content(path: &Path) -> Result<(usize, u32), Failure> {
+    let bytes = fs::read(path)?;
+    Ok((bytes.len(), crc32fast::hash(&bytes)))
+}
+
+/// # Errors
 /// If a file cannot be read.
 pub(super) fn contents(directory: &Path) -> Result<Contents, Failure> {
     let mut found = Contents::new();
@@ -135,8 +142,8 @@ pub(super) fn contents(directory: &Path) -> Result<Contents, Failure> {
         if path.is_dir() {
             open.extend(entries(&path));
         } else {
-            let bytes = fs::read(&path)?;
-            found.insert(path, (bytes.len(), crc32fast::hash(&bytes)));
+            let content = content(&path)?;
+            found.insert(path, content);
         }
     }
     Ok(found)

@@ -1,32 +1,52 @@
 //! Logs that are damaged where no other node is there to help, or not at once.
 
+use std::collections::BTreeMap;
+
 use super::files::{Target, Wound};
 use super::harm::Harm;
-use super::{Chaos, fault};
+use super::{Came, Chaos, aside, fault};
 use crate::cluster::Started;
 use crate::failure::Failure;
 use crate::history::When;
 
 impl Chaos<'_> {
     /// All nodes stop, and two bits flip in each file of their logs. What they do not need was damaged, too; where something is
-    /// that they need, no node may begin with less than it had.
+    /// that they need, no node may begin with less than it had. If most of them lack something, what they had is put back.
     pub(in crate::chaos) async fn damage_all_logs(&mut self) -> Result<(), Failure> {
         let all = self.cluster.numbers();
         let began = self.now();
         all.iter().try_for_each(|node| self.cluster.kill(*node))?;
-        let mut files = 0;
-        let mut refused = Vec::new();
+        let mut wounds = BTreeMap::new();
         for node in &all {
-            let wounds = self.inflict(*node, Target::Lane, Harm::Flips, &Default::default())?;
-            files += wounds.len();
-            if self.start_damaged(*node, &wounds).await? {
-                refused.push(*node);
+            wounds.insert(*node, self.inflict(*node, Target::Lane, Harm::Flips, &Default::default())?);
+        }
+        let (mut lacking, mut refused) = (Vec::new(), Vec::new());
+        for (node, wounds) in &wounds {
+            match self.start_damaged(*node, wounds).await? {
+                Came::Whole => {}
+                Came::SetAside => lacking.push(*node),
+                Came::PutBack => refused.push(*node),
             }
         }
+        let needs_copies = lacking.len() > (all.len() - 1) / 2;
+        if needs_copies {
+            // Time to elect a leader, for those who may not.
+            self.sleep_ms(5_000..8_000).await;
+            all.iter().try_for_each(|node| self.cluster.kill(*node))?;
+            for node in &lacking {
+                aside::put_back(&self.cluster.node(*node)?.data, &wounds[node])?;
+            }
+            all.iter().try_for_each(|node| self.cluster.launch(*node))?;
+        }
         let ended = self.now();
-        let detail = format!("{files} files; nodes {refused:?} did not start until theirs were put back");
+        let files: usize = wounds.values().map(Vec::len).sum();
+        let put_back = if needs_copies { "until it was put back" } else { "and got it from the others" };
+        let detail = format!(
+            "{files} files; nodes {lacking:?} lacked something {put_back}; nodes {refused:?} did not start before"
+        );
         self.note(fault("flip-all-lanes", &all, When(began, ended), self.all_partitions(), detail));
         self.wait_whole().await?;
+        all.iter().try_for_each(|node| aside::clear(&self.cluster.node(*node)?.data))?;
         self.sleep_ms(1_000..3_000).await;
         Ok(())
     }

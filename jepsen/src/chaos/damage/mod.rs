@@ -1,8 +1,10 @@
 //! Files are damaged or gone while their nodes do not run.
 //!
-//! What is promised of a start after that: the node serves, and gets what is damaged from others; or it says which file is
-//! damaged, ends, and changes nothing. Then the harness does what its operator would: it puts the file back.
+//! What is promised of a start after that: the node serves, gets what is damaged from others, and keeps what is damaged of its log
+//! aside; or it says which file is damaged, ends, and changes nothing. Then the harness does what its operator would: it puts the
+//! file back.
 
+mod aside;
 mod everywhere;
 mod files;
 mod gone;
@@ -16,15 +18,16 @@ use std::time::{Duration, Instant};
 use super::{Chaos, fault};
 use crate::cluster::{Found, Started};
 use crate::failure::Failure;
-use crate::history::When;
+use crate::history::{Micros, When};
 use crate::workload::read_from;
-use files::{Target, Wound, changed, contents, name_of};
+use files::{Contents, Target, Wound, changed, content, contents, name_of};
 use harm::Harm;
 
 pub(crate) use everywhere::HALTS_NAMED;
 
 pub(crate) const DAMAGE_IS_FOUND: &str = "a look at the files of a node that does not run names those that are damaged";
 pub(crate) const REFUSAL_NAMES: &str = "a node that does not start for damage names the file, and changes nothing";
+pub(crate) const KEPT_ASIDE: &str = "what is damaged of a log is kept as it is by a node that goes on without it";
 pub(crate) const NO_BAD_BYTE: &str = "a node whose files were damaged serves what was sent, or says that it cannot yet";
 pub(crate) const WHOLE_AGAIN: &str = "segments that were damaged are whole again once they were read";
 
@@ -41,6 +44,27 @@ const WHOLE_WITHIN: Duration = Duration::from_secs(90);
 /// Nodes that read their segments again have done so, twice, and have fetched what was damaged.
 const SCRUBBED_WITHIN: Duration = Duration::from_secs(12);
 const READ_AGAIN: Duration = Duration::from_millis(300);
+
+/// How a node came back over damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    /// Nothing that it needs was damaged, or it is repaired as it is read.
+    Whole,
+    /// Without what was damaged of its log.
+    SetAside,
+    /// It did not start until the files were put back.
+    PutBack,
+}
+
+impl Came {
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Whole => "it started",
+            Self::SetAside => "it started, and set aside what was damaged",
+            Self::PutBack => "it did not start until they were put back",
+        }
+    }
+}
 
 impl Chaos<'_> {
     /// Two bits of every file of a kind on one node.
@@ -72,16 +96,16 @@ impl Chaos<'_> {
         self.cluster.kill(node)?;
         let wounds = self.inflict(node, target, harm, &earlier)?;
         let found = self.look_found(node, target, &wounds)?;
-        let refused = self.start_damaged(node, &wounds).await?;
+        let came = self.start_damaged(node, &wounds).await?;
         let ended = self.now();
         self.wait_whole().await?;
+        aside::clear(&self.cluster.node(node)?.data)?;
         self.read_all_of(node, target).await?;
         self.whole_again(node, target).await?;
         let (files, name) = (wounds.len(), target.name());
         let how = wounds.first().map_or_else(String::new, |wound| format!("{} {}", wound.name(), wound.how));
-        let came = if refused { "it did not start until they were put back" } else { "it started" };
-        let detail = format!("{files} files; {how}; {came}");
-        if found || refused {
+        let detail = format!("{files} files; {how}; {}", came.in_words());
+        if found || came != Came::Whole {
             self.note(fault(&format!("{kind}-{name}"), &[node], When(began, ended), partitions, detail));
         } else {
             eprintln!("  nobody needs what was damaged: {detail}");
@@ -140,13 +164,13 @@ impl Chaos<'_> {
         Ok(!named.is_empty())
     }
 
-    /// Starts a node over damage; whether it refused to, and runs now that the files were put back.
-    async fn start_damaged(&mut self, node: u64, wounds: &[Wound]) -> Result<bool, Failure> {
+    /// Starts a node over damage. One that refuses to gets the files put back.
+    async fn start_damaged(&mut self, node: u64, wounds: &[Wound]) -> Result<Came, Failure> {
         let data = self.cluster.node(node)?.data.clone();
         let before = contents(&data)?;
         let began = self.now();
         let words = match self.cluster.try_launch(node).await? {
-            Started::Serves => return Ok(false),
+            Started::Serves => return self.look_kept(node, &before, began),
             Started::Refused(words) => words,
         };
         let changed = changed(&before, &contents(&data)?);
@@ -157,7 +181,23 @@ impl Chaos<'_> {
         self.sleep_ms(1_000..3_000).await;
         wounds.iter().try_for_each(Wound::mend)?;
         self.cluster.launch(node)?;
-        Ok(true)
+        Ok(Came::PutBack)
+    }
+
+    /// Looks at what a node that serves has set aside: it has to be what was damaged, byte for byte.
+    fn look_kept(&mut self, node: u64, before: &Contents, began: Micros) -> Result<Came, Failure> {
+        let kept = aside::files(&self.cluster.node(node)?.data);
+        if kept.is_empty() {
+            return Ok(Came::Whole);
+        }
+        let mut other = Vec::new();
+        for (was, is) in &kept {
+            if before.get(was) != Some(&content(is)?) {
+                other.push(is.display().to_string());
+            }
+        }
+        self.probe(KEPT_ASIDE, began, other.is_empty(), format!("node {node}, {} files: {other:?}", kept.len()));
+        Ok(Came::SetAside)
     }
 
     /// Reads everything from a node's own replicas until that succeeds: each time, what is found damaged is fetched from others. A

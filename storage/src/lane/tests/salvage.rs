@@ -145,6 +145,7 @@ fn l5_a_power_cut_at_any_step_of_setting_damage_aside_is_made_good_by_the_next_s
         for (step, left) in cuts.into_iter().enumerate() {
             let what = format!("byte {at} of file {number}, step {step}");
             assert_kept(&left, &before, &what);
+            assert!(Lane::is_in(&left, Path::new(DIR)).unwrap(), "{what}: somebody takes it for an empty directory");
             if let Err(error) = open_stepped(&left) {
                 corrupt_at(error);
                 look(&left).unwrap_or_else(|| panic!("{what}")).set_aside().unwrap();
