@@ -55,6 +55,7 @@ fn replica(replica: &ReplicaStatus) -> v1::ClusterReplica {
         applied: replica.applied.0,
         missing_segments: replica.missing_segments,
         missing_bytes: replica.missing_bytes,
+        in_doubt: replica.in_doubt,
     }
 }
 

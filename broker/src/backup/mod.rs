@@ -31,6 +31,9 @@ pub type CopyAnswers = BoxStream<'static, Result<CopyAnswer, Error>>;
 /// How long one waits until the shard has a leader that can be copied.
 const OPEN_WAIT: Duration = Duration::from_secs(30);
 
+/// A copy that nobody asks about for so long is closed: it holds files that were dropped meanwhile, and a permit.
+const IDLE: Duration = Duration::from_secs(30 * 60);
+
 /// A shard that is open, here or on another node.
 enum Opened {
     Here(Box<HeldShard>),
@@ -90,10 +93,13 @@ async fn first(mut asks: CopyAsks) -> Result<(ShardId, CopyAsks), Error> {
 fn answers(opened: Opened, asks: CopyAsks) -> CopyAnswers {
     let answers = stream::unfold(Some((opened, asks)), |open| async move {
         let (mut opened, mut asks) = open?;
-        let answer = match asks.next().await? {
-            Ok(CopyAsk { ask: Some(ask) }) => opened.answer(ask).await,
-            Ok(CopyAsk { ask: None }) => Err(Error::new(Code::InvalidRequest, "a question asks for nothing known")),
-            Err(error) => Err(error),
+        let answer = match tokio::time::timeout(IDLE, asks.next()).await {
+            Ok(asked) => match asked? {
+                Ok(CopyAsk { ask: Some(ask) }) => opened.answer(ask).await,
+                Ok(CopyAsk { ask: None }) => Err(Error::new(Code::InvalidRequest, "a question asks for nothing known")),
+                Err(error) => Err(error),
+            },
+            Err(_) => Err(Error::new(Code::Timeout, format!("nothing was asked about an open copy for {IDLE:?}"))),
         };
         let open = answer.is_ok().then_some((opened, asks));
         Some((answer, open))

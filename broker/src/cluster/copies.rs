@@ -166,6 +166,13 @@ impl SegmentCopies for NodeCopies {
     fn may_have(&self, shard: ShardId) -> bool {
         !self.others(shard).nodes.is_empty()
     }
+
+    async fn all_answer(&self, shard: ShardId) -> bool {
+        let nodes = self.others(shard).nodes;
+        let frame = Frame::head(ReplicaStateRequest { shards: vec![shard.0] }.encode_to_vec());
+        let asked = nodes.keys().map(|node| self.nodes.call(*node, Method::ReplicaState, frame.clone(), CLOCK_WAIT));
+        join_all(asked).await.iter().all(Result::is_ok)
+    }
 }
 
 /// The clock of the node that answered. A node of an older version says nothing of it, which is not the year 1970.

@@ -131,6 +131,11 @@ fn needed_answers(voters: usize) -> usize {
 }
 
 impl Group {
+    /// Whether this replica may have forgotten what it acknowledged, and does not vote.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.log.is_doubted()
+    }
+
     /// Begins to ask the others, if there are any and this replica may have forgotten something.
     pub(super) fn settle_doubt(&self, peers: Arc<dyn Peers>) {
         if !self.log.is_doubted() {

@@ -40,4 +40,7 @@ pub(crate) trait SegmentCopies: Send + Sync + 'static {
 
     /// Whether the shard has another replica.
     fn may_have(&self, shard: ShardId) -> bool;
+
+    /// Whether the nodes of all other replicas answer now.
+    async fn all_answer(&self, shard: ShardId) -> bool;
 }

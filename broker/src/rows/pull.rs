@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use stratalog_proto::{Error, NodeId};
+use stratalog_proto::{Error, NodeId, SegmentId};
 use stratalog_storage::SegmentMeta;
 use stratalog_storage::col::segment_file_name;
 
@@ -15,7 +15,8 @@ use crate::pull::{MAX_FAILURES, Troubles, Wanted, Way, fetch};
 
 /// How often it is looked for segments that are missing.
 const TICK: Duration = Duration::from_secs(1);
-/// After so many failures, half a minute or more, a segment is taken to be lost: a leader makes its rows again.
+/// After so many failures, half a minute or more, a segment that no other replica has is taken to be lost: a leader makes its
+/// rows again.
 const LOST_AFTER: u32 = 5;
 /// How often it is looked whether somebody else has fetched a segment.
 const LOOK: Duration = Duration::from_millis(20);
@@ -101,13 +102,22 @@ impl Puller {
             }
         }
         let news = trouble.note(&failed);
-        replica.files.lose(trouble.failed_often(LOST_AFTER));
+        self.give_up(replica, trouble).await;
         if let Some((segment, error)) = news {
             tracing::warn!(%shard, %segment, missing = count, code = %error.code, %error,
                 "a column segment was not fetched from another replica; trying again, ever more seldom");
         }
         if failed.is_empty() {
             tracing::info!(%shard, count, "fetched column segments from other replicas");
+        }
+    }
+
+    /// Segments that failed often are lost, if everybody was asked who may have them: a copy on a node that is away is what was
+    /// sealed, and rows that are made again may not be.
+    async fn give_up(&self, replica: &Replica, trouble: &Troubles) {
+        let failed: Vec<SegmentId> = trouble.failed_often(LOST_AFTER).collect();
+        if !failed.is_empty() && self.copies.all_answer(replica.log.id()).await {
+            replica.files.lose(failed.into_iter());
         }
     }
 

@@ -89,5 +89,6 @@ fn replica_value(replica: &ReplicaStatus) -> Value {
         "applied": replica.applied.0,
         "missing_segments": replica.missing_segments,
         "missing_bytes": replica.missing_bytes,
+        "in_doubt": replica.in_doubt,
     })
 }

@@ -48,6 +48,22 @@ Examples:
         #[arg(long)]
         deep: bool,
     },
+    /// Have a stopped node vote again that is in doubt whether it lost the end of its log
+    #[command(after_help = "\
+A node whose log ended within a write votes in no shard until a leader, or enough of the other voters, have told what they have.
+If one of those is gone for good, and nobody else can be elected, this takes the log as complete. Records that only the
+lost node and this one had acknowledged, and that were in the end of the log, are then lost without a trace.
+
+Example:
+  stratalog log accept-end /var/lib/stratalog --force")]
+    AcceptEnd {
+        /// The data directory
+        #[arg(value_name = "DATA")]
+        data: PathBuf,
+        /// Say that acknowledged records may be lost by it
+        #[arg(long, required = true)]
+        force: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 //! state or one block of a segment is held in memory. A node must not use the directory meanwhile; locking it is the
 //! caller's business.
 
+mod accept;
 mod lanes;
 mod report;
 mod segments;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use crate::lane::walk::{LaneEvent, WholeFrame, walk};
 use crate::{Io, RecoveredFrame};
 
+pub use accept::accept_ends;
 pub use report::{Counts, Finding, Report, Severity, ShardSummary};
 
 /// How much [`verify`] reads.

@@ -19,13 +19,13 @@ pub struct LaneDoubt {
 
 impl LaneDoubt {
     /// Makes it, durable when this returns: before anything is discarded.
-    pub(super) fn begin(io: &dyn Io, dir: &Path) -> io::Result<()> {
+    pub(crate) fn begin(io: &dyn Io, dir: &Path) -> io::Result<()> {
         let path = dir.join(NAME);
         if io.exists(&path)? { io.sync_dir(dir) } else { write_durably(io, &path, &[]) }
     }
 
     /// The one that is there.
-    pub(super) fn find(io: &Arc<dyn Io>, dir: &Path) -> io::Result<Option<Self>> {
+    pub(crate) fn find(io: &Arc<dyn Io>, dir: &Path) -> io::Result<Option<Self>> {
         Ok(io.exists(&dir.join(NAME))?.then(|| Self { io: Arc::clone(io), dir: dir.to_owned() }))
     }
 

@@ -114,5 +114,6 @@ fn replica_status(shard: ShardId, replica: ReplicaId, view: &ReplicaView, states
         applied: RaftIndex(state.applied),
         missing_segments: state.missing_segments,
         missing_bytes: state.missing_bytes,
+        in_doubt: state.in_doubt,
     }
 }

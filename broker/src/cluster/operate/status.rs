@@ -104,6 +104,8 @@ pub struct ReplicaStatus {
     pub missing_segments: u64,
     /// Bytes of those.
     pub missing_bytes: u64,
+    /// It may lack what it acknowledged, and does not vote until others have told.
+    pub in_doubt: bool,
 }
 
 /// What a replica is in its group.

@@ -1,6 +1,6 @@
 //! What an operator should know of a cluster as it is now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stratalog_proto::{NodeId, ShardId};
 
@@ -23,6 +23,7 @@ pub(super) fn warnings(status: &ClusterStatus) -> Vec<String> {
         |shard| has_quorum(shard, &silent) && shard.leader.is_none(),
         "has no leader at the moment",
     ));
+    warnings.extend(doubted(status));
     for node in status.nodes.iter().filter(|node| !node.reachable) {
         let why = node.problem.as_deref().unwrap_or("nobody knows why");
         warnings.push(format!("Node {} does not answer: {why}.", node.node));
@@ -87,6 +88,24 @@ fn under_replicated(status: &ClusterStatus) -> Option<String> {
         "replicas are joining, or are about to".to_owned()
     };
     Some(capital(&format!("{} has fewer copies than asked for: {why}.", subject(&shards))))
+}
+
+/// Nodes with replicas that do not vote, as they may have forgotten what they acknowledged.
+fn doubted(status: &ClusterStatus) -> Vec<String> {
+    let mut shards_of: BTreeMap<NodeId, Vec<ShardId>> = BTreeMap::new();
+    for shard in &status.shards {
+        for replica in shard.replicas.iter().filter(|replica| replica.in_doubt) {
+            shards_of.entry(replica.node).or_default().push(shard.shard);
+        }
+    }
+    let sentence = |(node, shards): (NodeId, Vec<ShardId>)| {
+        format!(
+            "Node {node} may have lost the end of its log: it does not vote in {} until a leader or the other voters have told \
+             what they have.",
+            named(&shards)
+        )
+    };
+    shards_of.into_iter().map(sentence).collect()
 }
 
 /// Replicas that do not count yet, since files are on their way to them.

@@ -72,6 +72,7 @@ fn of_group(group: &Group) -> ReplicaState {
         leads: role.leads,
         bytes: log.retained().bytes,
         unfit: !group.may_lead(),
+        in_doubt: group.is_doubted(),
         ..ReplicaState::default()
     }
 }

@@ -46,6 +46,10 @@ impl SegmentCopies for AloneCopies {
     fn may_have(&self, _: ShardId) -> bool {
         false
     }
+
+    async fn all_answer(&self, _: ShardId) -> bool {
+        true
+    }
 }
 
 /// Other replicas, as a test has them.
@@ -65,6 +69,8 @@ pub(in crate::rows) struct FakeCopies {
     pub(in crate::rows) clock: Mutex<Option<i64>>,
     /// Whether a file never comes to its end.
     pub(in crate::rows) hangs: Mutex<bool>,
+    /// Whether one of them does not answer.
+    pub(in crate::rows) silent: Mutex<bool>,
     /// What becomes of a file on its way.
     pub(in crate::rows) fetched: Mutex<OnItsWay>,
 }
@@ -83,6 +89,7 @@ impl FakeCopies {
             bad: Mutex::default(),
             clock: Mutex::default(),
             hangs: Mutex::default(),
+            silent: Mutex::default(),
             fetched: Mutex::new(|bytes| bytes.chunks(100).map(|part| Ok(Bytes::copy_from_slice(part))).collect()),
         })
     }
@@ -123,5 +130,9 @@ impl SegmentCopies for FakeCopies {
 
     fn may_have(&self, _: ShardId) -> bool {
         true
+    }
+
+    async fn all_answer(&self, _: ShardId) -> bool {
+        !*self.silent.lock()
     }
 }

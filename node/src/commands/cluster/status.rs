@@ -105,6 +105,9 @@ fn replicas(shard: &v1::ClusterShard) -> String {
         if replica.missing_segments > 0 {
             notes.push(format!("{} missing", human_bytes(replica.missing_bytes)));
         }
+        if replica.in_doubt {
+            notes.push("in doubt".to_owned());
+        }
         let comma = if text.is_empty() { "" } else { ", " };
         // Writing to a string does not fail.
         let _ = match notes.is_empty() {
@@ -143,6 +146,7 @@ fn shard_fields(shard: &v1::ClusterShard) -> Fields {
             "applied": replica.applied,
             "missing_segments": replica.missing_segments,
             "missing_bytes": replica.missing_bytes,
+            "in_doubt": replica.in_doubt,
         })
     };
     vec![
