@@ -10,7 +10,7 @@ use crate::internal::{
     DeleteTopic, Drop, Erase, EraseDone, InitCluster, Merge, PutNode, PutTopic, RaiseLevel, RemoveNode, RemoveTopic,
     Repack, ReplicaChanged, Roll, Seal, SetNodeState,
 };
-use crate::{Code, Error, PartitionId, TopicId};
+use crate::{Code, Error, PartitionId, TopicId, bounded};
 
 /// The version of the entry frame.
 pub const ENTRY_VERSION: u8 = 1;
@@ -222,7 +222,8 @@ impl Command {
             return Err(newer(format!("command of kind {kind} has version {version}, this node knows version 1")));
         }
         fn cold<M: Message + Default>(body: Bytes, wrap: fn(M) -> Command) -> Result<Command, Error> {
-            M::decode(body).map(wrap).map_err(|e| malformed(format!("command body does not decode: {e}")))
+            let command = bounded::decode(body, bounded::MAX_OF_LIST);
+            command.map(wrap).map_err(|e| malformed(format!("command body does not decode: {e}")))
         }
         match kind {
             kind::APPEND => Append::decode(body).map(Command::Append),
@@ -335,7 +336,11 @@ impl Entry {
             return Err(malformed(format!("entry claims {count} commands, at most {MAX_COMMANDS} are allowed")));
         }
         let time_ns = i64::from_le_bytes(bytes[8..16].try_into().expect("8 bytes"));
-        Ok(Self { time_ns, count, commands: bytes.slice(ENTRY_HEADER_BYTES..) })
+        let commands = bytes.slice(ENTRY_HEADER_BYTES..);
+        if count as usize > commands.len() / COMMAND_HEADER_BYTES {
+            return Err(malformed(format!("entry claims {count} commands in {} bytes", commands.len())));
+        }
+        Ok(Self { time_ns, count, commands })
     }
 
     /// `entry.time`, in nanoseconds since the epoch; `_ingested_at` of its records.
@@ -448,6 +453,15 @@ mod tests {
         bytes[ENTRY_HEADER_BYTES] = 200;
         let error = Entry::parse(bytes.into()).unwrap().commands().next().unwrap().unwrap_err();
         assert_eq!(error.code, Code::NewerVersion);
+    }
+
+    #[test]
+    fn x1_an_entry_has_room_for_the_commands_that_it_claims() {
+        let mut builder = EntryBuilder::with_capacity(0);
+        builder.push(&append(vec![1]));
+        let mut bytes = builder.finish(0).to_vec();
+        bytes[4..8].copy_from_slice(&60_000_u32.to_le_bytes());
+        assert_eq!(Entry::parse(bytes.into()).unwrap_err().code, Code::CorruptData);
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 mod batches;
 mod entries;
+mod heads;
 mod settings;
 
 #[cfg(test)]
@@ -11,7 +12,8 @@ use stratalog_mutation::Decoder;
 
 pub use batches::{BATCHES, RECORDS};
 pub use entries::{ENTRY, TOPIC, commands};
+pub use heads::HEADS;
 pub use settings::{COLUMNS, TOPIC_CONFIG};
 
 /// All of them.
-pub const DECODERS: &[Decoder] = &[BATCHES, RECORDS, ENTRY, COLUMNS, TOPIC_CONFIG];
+pub const DECODERS: &[Decoder] = &[BATCHES, RECORDS, ENTRY, HEADS, COLUMNS, TOPIC_CONFIG];

@@ -5,6 +5,7 @@
 //! length, count and depth is checked before memory is taken for it (X1).
 
 pub mod batch;
+pub mod bounded;
 pub mod codec;
 pub mod config;
 pub mod entry;

@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt};
 use prost::Message;
 use stratalog_proto::v1::copy_ask::Ask;
 use stratalog_proto::v1::{CopyAnswer, CopyAsk};
-use stratalog_proto::{Code, Error, NodeId, ShardId};
+use stratalog_proto::{Code, Error, NodeId, ShardId, bounded};
 use stratalog_transport::{CallError, Frame, Frames, Method};
 use tokio::sync::mpsc;
 
@@ -75,7 +75,7 @@ pub(crate) async fn serve(broker: &Arc<Broker>, frames: Frames) -> Result<Frames
     let asks = frames.map(|frame| {
         let frame = frame.map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
         let malformed = |error| Error::new(Code::InvalidRequest, format!("a question of another node: {error}"));
-        CopyAsk::decode(frame.head).map_err(malformed)
+        bounded::decode(frame.head, bounded::MAX_OF_REQUEST).map_err(malformed)
     });
     let (shard, asks) = first(asks.boxed()).await?;
     let (held, head) = HeldShard::open(broker, shard).await?;
@@ -96,7 +96,7 @@ fn frame_of_answer(mut answer: CopyAnswer) -> Frame {
 
 fn answer_of(frame: Frame) -> Result<CopyAnswer, Error> {
     let malformed = |error| Error::new(Code::Internal, format!("an answer of another node cannot be read: {error}"));
-    let answer = CopyAnswer::decode(frame.head).map_err(malformed)?;
+    let answer: CopyAnswer = bounded::decode(frame.head, bounded::MAX_OF_LIST).map_err(malformed)?;
     let bytes = match <[Bytes; 1]>::try_from(frame.parts) {
         Ok([bytes]) => bytes,
         Err(parts) => Bytes::from(parts.concat()),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use prost::Message;
 use stratalog_proto::entry::Command;
 use stratalog_proto::internal::{Proposed, ReadIndexAnswer, ReadIndexRequest};
-use stratalog_proto::{Code, Error, NodeId, RaftIndex, ShardId};
+use stratalog_proto::{Code, Error, NodeId, RaftIndex, ShardId, bounded};
 use stratalog_transport::{Frame, Method};
 
 use super::{Broker, META};
@@ -76,7 +76,7 @@ impl Broker {
         timeout: Duration,
     ) -> Result<(RaftIndex, CommandResult), Missed> {
         let asked = self.router.ask(node, Method::Propose, proposal(shard, command), timeout).await?;
-        let answer = Proposed::decode(asked.body);
+        let answer: Result<Proposed, _> = bounded::decode(asked.body, bounded::MAX_OF_LIST);
         proposed(answer.map_err(|error| Missed::Unknown(format!("the answer of node {node} cannot be read: {error}")))?)
     }
 
@@ -123,7 +123,8 @@ impl Broker {
                 return Err(Missed::Unknown(format!("node {node} does not lead the metadata any more")));
             }
         };
-        let answer = ReadIndexAnswer::decode(answer.map_err(Missed::of_call)?.head);
+        let head = answer.map_err(Missed::of_call)?.head;
+        let answer: Result<ReadIndexAnswer, _> = bounded::decode(head, bounded::MAX_OF_REQUEST);
         let unreadable = |error| Missed::Unknown(format!("the answer of node {node} cannot be read: {error}"));
         answer.map(|answer| RaftIndex(answer.index)).map_err(unreadable)
     }

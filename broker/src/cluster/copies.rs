@@ -9,7 +9,7 @@ use futures::future::join_all;
 use prost::Message;
 use stratalog_proto::internal::fetch_segment::File;
 use stratalog_proto::internal::{self, FetchSegment, HoldSegments, ReplicaStateRequest, ReplicaStates};
-use stratalog_proto::{Code, Error, NodeId, ReplicaId, ShardId, Term};
+use stratalog_proto::{Code, Error, NodeId, ReplicaId, ShardId, Term, bounded};
 use stratalog_storage::SegmentMeta;
 use stratalog_transport::{Frame, Method};
 use tokio::sync::mpsc;
@@ -156,7 +156,7 @@ impl SegmentCopies for NodeCopies {
         let frame = Frame::head(ReplicaStateRequest { shards: vec![shard.0] }.encode_to_vec());
         let asked = others.nodes.iter().filter(|(_, votes)| **votes).map(|(node, _)| {
             let asked = self.nodes.call(*node, Method::ReplicaState, frame.clone(), CLOCK_WAIT);
-            async move { told_clock(&ReplicaStates::decode(asked.await.ok()?.head).ok()?) }
+            async move { told_clock(&bounded::decode(asked.await.ok()?.head, bounded::MAX_OF_LIST).ok()?) }
         });
         let mut clocks: Vec<i64> = join_all(asked).await.into_iter().flatten().collect();
         clocks.push(clock_ns());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use prost::Message;
 use stratalog_proto::internal::{ReadIndexAnswer, ReadIndexRequest};
-use stratalog_proto::{Code, Error, NodeId, RaftIndex, ReplicaId, SegmentId, ShardId};
+use stratalog_proto::{Code, Error, NodeId, RaftIndex, ReplicaId, SegmentId, ShardId, bounded};
 use stratalog_transport::{Frame, Method};
 
 use super::lacking::{Whereabouts, whereabouts};
@@ -299,7 +299,8 @@ async fn committed(broker: &Broker, shard: ShardId, group: &Group) -> Result<Raf
         Error::new(Code::Unavailable, message)
     };
     let answer = answer.map_err(|error| unknown(error.to_string()))?;
-    let answer = ReadIndexAnswer::decode(answer.head).map_err(|error| unknown(error.to_string()))?;
+    let answer = bounded::decode::<ReadIndexAnswer>(answer.head, bounded::MAX_OF_REQUEST);
+    let answer = answer.map_err(|error| unknown(error.to_string()))?;
     Ok(RaftIndex(answer.index))
 }
 

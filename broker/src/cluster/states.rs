@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use prost::Message;
 use stratalog_proto::internal::{ReplicaState, ReplicaStateRequest, ReplicaStates};
-use stratalog_proto::{NodeId, ReplicaId, ShardId};
+use stratalog_proto::{NodeId, ReplicaId, ShardId, bounded};
 use stratalog_transport::{Frame, Method};
 
 use crate::broker::Broker;
@@ -35,8 +35,10 @@ impl Broker {
             }
             let frame = Frame::head(ReplicaStateRequest { shards }.encode_to_vec());
             let answer = self.nodes().call(node, Method::ReplicaState, frame, timeout).await;
-            let read = |frame: Frame| ReplicaStates::decode(frame.head).map_err(|error| error.to_string());
-            (node, answer.map_err(|error| error.to_string()).and_then(read).map(|states| states.replicas))
+            let read =
+                |frame: Frame| bounded::decode(frame.head, bounded::MAX_OF_LIST).map_err(|error| error.to_string());
+            let states = answer.map_err(|error| error.to_string()).and_then(read);
+            (node, states.map(|states: ReplicaStates| states.replicas))
         });
         stream::iter(answers).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
     }

@@ -11,7 +11,7 @@ use futures::future::try_join_all;
 use futures::stream::{self, BoxStream, StreamExt};
 use prost::Message;
 use stratalog_proto::internal::{ClosePart, OpenPart, PartFrame, PartOpened, RunPart};
-use stratalog_proto::{Code, Error, NodeId, ShardId};
+use stratalog_proto::{Code, Error, NodeId, ShardId, bounded};
 use stratalog_query::{PartBytes, Workers};
 use stratalog_transport::{CallError, Frame, Method};
 use tokio::runtime::Handle;
@@ -103,7 +103,7 @@ impl Workers for NodeWorkers {
                 }
             };
             let malformed = |error| Error::new(Code::Internal, format!("node {node} opened a part badly: {error}"));
-            PartOpened::decode(answer.head).map_err(malformed)
+            bounded::decode(answer.head, bounded::MAX_OF_REQUEST).map_err(malformed)
         });
         let opened = opened.await;
         if opened.is_err() {
@@ -164,7 +164,7 @@ fn lost(node: NodeId, error: CallError) -> Error {
 
 fn read(frame: Frame) -> Result<PartBytes, Error> {
     let malformed = |error| Error::new(Code::Internal, format!("rows of another node cannot be read: {error}"));
-    let head = PartFrame::decode(frame.head).map_err(malformed)?;
+    let head: PartFrame = bounded::decode(frame.head, bounded::MAX_OF_REQUEST).map_err(malformed)?;
     let body = match <[Bytes; 1]>::try_from(frame.parts) {
         Ok([body]) => body,
         Err(parts) => Bytes::from(parts.concat()),

@@ -23,6 +23,11 @@ fn x1_entries_that_lie() {
 }
 
 #[test]
+fn x1_heads_that_lie() {
+    HEADS.check();
+}
+
+#[test]
 fn x1_settings_that_lie() {
     COLUMNS.check();
     TOPIC_CONFIG.check();

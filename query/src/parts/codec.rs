@@ -26,7 +26,7 @@ use datafusion_proto::protobuf::{AggregateMode, PhysicalExprNode, PhysicalPlanNo
 use parking_lot::Mutex;
 use prost::Message;
 use stratalog_index::Leaf;
-use stratalog_proto::internal;
+use stratalog_proto::{bounded, internal};
 
 use super::ipc;
 use super::scan::PartScan;
@@ -39,6 +39,8 @@ use crate::try_cast::TryCastFunction;
 pub(super) const MAX_PLAN_BYTES: usize = 8 << 20;
 /// Operators above the scan.
 const MAX_OPERATORS: usize = 16;
+/// The most keys, lengths and values of a plan: an expression takes two bytes at least, and some hundred in memory.
+const MAX_PLAN_PIECES: usize = 1 << 20;
 
 /// Which values a plan is written with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +69,7 @@ pub(super) fn can_be_sent(plan: &Arc<dyn ExecutionPlan>) -> bool {
     if !ipc::travels(&plan.schema()) {
         return false;
     }
-    let read = |bytes: Vec<u8>| PhysicalPlanNode::decode(&*bytes).map_err(|error| plan_datafusion_err!("{error}"));
-    let sent = encode(plan, Moment::Planning).and_then(read);
+    let sent = encode(plan, Moment::Planning).and_then(|bytes| read_message::<PhysicalPlanNode>(&bytes, "plan"));
     if let Err(error) = &sent {
         tracing::debug!(%error, "a part of a plan stays here");
     }
@@ -78,7 +79,7 @@ pub(super) fn can_be_sent(plan: &Arc<dyn ExecutionPlan>) -> bool {
 /// Whether a condition can be sent, and read again.
 pub(super) fn expression_can_be_sent(expr: &Arc<dyn PhysicalExpr>) -> bool {
     let node = Writing(Moment::Planning).physical_expr_to_proto(expr, &Sending);
-    node.is_ok_and(|node| PhysicalExprNode::decode(&*node.encode_to_vec()).is_ok())
+    node.is_ok_and(|node| read_message::<PhysicalExprNode>(&node.encode_to_vec(), "condition").is_ok())
 }
 
 /// The plan in `bytes` over the rows of `table`, and what its scan counts.
@@ -94,13 +95,18 @@ pub(super) fn decode(
     if bytes.len() > MAX_PLAN_BYTES {
         return plan_err!("a part of a plan has {} bytes; the most is {MAX_PLAN_BYTES}", bytes.len());
     }
-    let node = PhysicalPlanNode::decode(bytes).map_err(|error| plan_datafusion_err!("not a plan: {error}"))?;
+    let node: PhysicalPlanNode = read_message(bytes, "plan")?;
     check(&node)?;
     let codec = Receiving { table, partitions, counts: Mutex::new(None) };
     let decoding = PhysicalPlanDecodeContext::new(context, &codec);
     let plan = DeduplicatingProtoConverter {}.proto_to_execution_plan(&node, &decoding)?;
     let counts = codec.counts.lock().take();
     counts.map(|counts| (plan, counts)).ok_or_else(|| plan_datafusion_err!("a part of a plan has no scan"))
+}
+
+/// The message in `bytes`, with no more in it than a plan may have.
+fn read_message<M: Message + Default>(bytes: &[u8], what: &str) -> Result<M> {
+    bounded::decode(bytes, MAX_PLAN_PIECES).map_err(|error| plan_datafusion_err!("not a {what}: {error}"))
 }
 
 /// A chain of operators that work on each stream of rows by itself, above one scan.
@@ -283,13 +289,13 @@ impl PhysicalExtensionCodec for Receiving {
         context: &TaskContext,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let scan = internal::PartScan::decode(buf).map_err(|error| plan_datafusion_err!("not a scan: {error}"))?;
+        let scan: internal::PartScan = read_message(buf, "scan")?;
         let schema = ipc::decode_schema(&scan.schema)?;
         check_columns(&schema)?;
         let leaves = scan.leaves.into_iter().map(|leaf| leaf_column(&schema, leaf)).collect::<Result<_>>()?;
         let mut filters = Filters::of_leaves(&schema, leaves);
         for filter in &scan.filters {
-            let node = PhysicalExprNode::decode(&**filter).map_err(|error| plan_datafusion_err!("{error}"))?;
+            let node: PhysicalExprNode = read_message(filter, "condition")?;
             let decoding = PhysicalPlanDecodeContext::new(context, self);
             let filter = converter.proto_to_physical_expr(&node, &filters.schema, &decoding)?;
             filters.push(filter)?;
@@ -314,8 +320,8 @@ impl PhysicalExtensionCodec for Receiving {
     fn try_decode_udf(&self, name: &str, buf: &[u8]) -> Result<Arc<ScalarUDF>> {
         match name {
             MatchLeaf::NAME => {
-                let leaf = internal::PartLeaf::decode(buf).map_err(|error| plan_datafusion_err!("{error}"))?;
-                Ok(Arc::new(MatchLeaf::function(read_leaf(leaf)?)))
+                let leaf = read_leaf(read_message(buf, "text leaf")?)?;
+                Ok(Arc::new(MatchLeaf::function(leaf)))
             }
             TryCastFunction::NAME => {
                 let schema = ipc::decode_schema(buf)?;

@@ -3,9 +3,8 @@
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use prost::Message;
 use stratalog_proto::internal::InviteRequest;
-use stratalog_proto::{Code, Error};
+use stratalog_proto::{Code, Error, bounded};
 use stratalog_transport::{Frame, Frames, Identity, Method, Peer, PeerService};
 
 use super::Forming;
@@ -34,7 +33,8 @@ impl PeerService for Desk {
             Method::Invite => {
                 let malformed =
                     |error| Error::new(Code::InvalidRequest, format!("an invitation cannot be read: {error}"));
-                let invitation = InviteRequest::decode(frame.head).map_err(malformed)?;
+                let invitation: InviteRequest =
+                    bounded::decode(frame.head, bounded::MAX_OF_REQUEST).map_err(malformed)?;
                 self.forming()?.add_seeds(&invitation.seeds)?;
                 Ok(Frame::default())
             }

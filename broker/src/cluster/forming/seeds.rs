@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use prost::Message;
 use stratalog_proto::internal::{JoinAnswer, JoinRequest};
-use stratalog_proto::{Code, Error};
+use stratalog_proto::{Code, Error, bounded};
 use stratalog_transport::{CallError, Frame, Method, Peer};
 use uuid::Uuid;
 
@@ -198,7 +198,8 @@ async fn may_begin(forming: &Forming, seed: &str) -> Result<(), CallError> {
 async fn ask(forming: &Forming, seed: &str) -> Result<JoinAnswer, CallError> {
     let request = JoinRequest { node: forming.options.cluster.node_id.0 };
     let (_, answer) = call(forming, seed, Method::Join, Frame::head(request.encode_to_vec()), JOIN_WAIT).await?;
-    JoinAnswer::decode(answer.head).map_err(|error| CallError::Unknown(format!("its answer cannot be read: {error}")))
+    let answer = bounded::decode(answer.head, bounded::MAX_OF_LIST);
+    answer.map_err(|error| CallError::Unknown(format!("its answer cannot be read: {error}")))
 }
 
 async fn call(

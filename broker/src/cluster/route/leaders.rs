@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::stream::{FuturesUnordered, StreamExt};
 use prost::Message;
 use stratalog_proto::internal::{ReplicaState, ReplicaStateRequest, ReplicaStates};
-use stratalog_proto::{NodeId, ReplicaId, ShardId};
+use stratalog_proto::{NodeId, ReplicaId, ShardId, bounded};
 use stratalog_transport::{Frame, Method};
 use tokio::time::{Instant, timeout_at};
 
@@ -85,7 +85,7 @@ impl Router {
         let request = ReplicaStateRequest { shards: vec![shard.0] };
         let frame = Frame::head(request.encode_to_vec());
         let answer = self.links.call(node, Method::ReplicaState, frame, ASK_WAIT).await.ok()?;
-        let states = ReplicaStates::decode(answer.head).ok()?;
+        let states = bounded::decode::<ReplicaStates>(answer.head, bounded::MAX_OF_LIST).ok()?;
         states.replicas.into_iter().find(|state| state.shard == shard.0)
     }
 }

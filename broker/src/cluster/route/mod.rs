@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use prost::Message;
-use stratalog_proto::{Error, NodeId, ShardId};
+use stratalog_proto::{Error, NodeId, ShardId, bounded};
 use stratalog_transport::{CallError, Frame, Frames, Method};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -217,7 +217,8 @@ impl Router {
 
 /// Reads what a peer answered. One that cannot be read may yet have done what it was asked for.
 fn decode<M: Message + Default>(body: Bytes) -> Result<M, Missed> {
-    M::decode(body).map_err(|error| Missed::Unknown(format!("the answer of another node cannot be read: {error}")))
+    let answer = bounded::decode(body, bounded::MAX_OF_LIST);
+    answer.map_err(|error| Missed::Unknown(format!("the answer of another node cannot be read: {error}")))
 }
 
 #[cfg(test)]

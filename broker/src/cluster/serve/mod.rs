@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message;
+use stratalog_proto::bounded::{self, MAX_OF_LIST, MAX_OF_REQUEST};
 use stratalog_proto::{Code, Error};
 use stratalog_transport::{Frame, Frames, Method, Peer, PeerService};
 use tokio::sync::Mutex;
@@ -94,7 +95,11 @@ fn decode<M: Message + Default>(method: Method, head: Bytes) -> Result<M, Error>
     let malformed = |error| {
         Error::new(Code::InvalidRequest, format!("a {} of another node cannot be read: {error}", method.name()))
     };
-    M::decode(head).map_err(malformed)
+    let most = match method {
+        Method::HoldSegments | Method::FetchSegment => MAX_OF_LIST,
+        _ => MAX_OF_REQUEST,
+    };
+    bounded::decode(head, most).map_err(malformed)
 }
 
 /// A message as the head of a frame.

@@ -9,7 +9,7 @@ mod task;
 use bytes::Bytes;
 use prost::Message;
 use stratalog_proto::internal::Routed;
-use stratalog_proto::{Code, Error, NodeId, TopicId};
+use stratalog_proto::{Code, Error, NodeId, TopicId, bounded};
 use stratalog_transport::Frame;
 
 use super::tries::Missed;
@@ -61,7 +61,7 @@ fn missed(code: u32, message: String, leader: u64) -> Missed {
 
 /// Reads what a peer asks.
 fn request<M: Message + Default>(head: Bytes) -> Result<M, Error> {
-    M::decode(head).map_err(|error| malformed(format!("it does not decode: {error}")))
+    bounded::decode(head, bounded::MAX_OF_REQUEST).map_err(|error| malformed(format!("it does not decode: {error}")))
 }
 
 fn topic_id(bytes: &[u8]) -> Result<TopicId, Error> {
