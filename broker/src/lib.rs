@@ -41,6 +41,11 @@ mod simulation;
 mod trouble;
 mod verify;
 
+/// Tells tests what a decoder holds.
+#[cfg(test)]
+#[global_allocator]
+static METER: stratalog_mutation::Meter = stratalog_mutation::Meter;
+
 pub use backup::{CopyAnswers, CopyAsks};
 pub use broker::{Broker, Dropped, Produced};
 pub use cluster::{

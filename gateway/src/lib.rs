@@ -27,6 +27,11 @@ mod segments;
 mod serve;
 mod waiting;
 
+/// Tells tests what a decoder holds.
+#[cfg(test)]
+#[global_allocator]
+static METER: stratalog_mutation::Meter = stratalog_mutation::Meter;
+
 pub use dead_letters::dead_letter_reasons;
 pub use gateway::{Gateway, GatewayOptions};
 pub use rows::{JsonRows, unique_names};

@@ -9,6 +9,8 @@
 mod cluster;
 mod codec;
 mod hosting;
+#[cfg(test)]
+mod lies;
 mod placement;
 mod plan;
 mod runtime;

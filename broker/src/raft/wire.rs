@@ -340,4 +340,6 @@ pub(super) fn cut() -> io::Error {
 }
 
 #[cfg(test)]
+mod lies;
+#[cfg(test)]
 mod tests;

@@ -12,6 +12,8 @@ use stratalog_broker::Multiline;
 use stratalog_proto::config::Format;
 
 #[cfg(test)]
+mod lies;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use plan::{Plan, PlannedBatch, Refused, plan};

@@ -88,6 +88,8 @@ fn unknown(path: &str, field: &str, known: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use stratalog_mutation::Decoder;
+
     use super::*;
 
     fn from_toml(text: &str) -> Result<Settings, Failure> {
@@ -95,6 +97,49 @@ mod tests {
             .merge(Toml::string(text))
             .extract()
             .map_err(|e| explain(&e))
+    }
+
+    const SETTINGS: Decoder = Decoder {
+        name: "settings",
+        samples: written_defaults,
+        run: read_settings,
+        words: &[
+            "[rows]\n",
+            "[[x]]\n",
+            "seal_age = ",
+            "\"5s\"",
+            "64MiB",
+            "= -1",
+            "\"\"\"",
+            "'",
+            "{",
+            "}",
+            "1e999",
+            "\n",
+        ],
+        memory_bytes: 4 << 20,
+    };
+
+    fn written_defaults() -> Vec<Vec<u8>> {
+        vec![toml::to_string(&Settings::default()).unwrap().into_bytes(), b"[rows]\nseal_age = \"5s\"\n".to_vec()]
+    }
+
+    fn read_settings(bytes: &[u8]) -> bool {
+        let Ok(text) = str::from_utf8(bytes) else { return false };
+        let _ = toml::from_str::<toml::Table>(text);
+        match from_toml(text) {
+            // TOML has no numbers of 64 bits without a sign.
+            Ok(settings) => toml::to_string(&settings).map_or(true, |written| from_toml(&written).is_ok()),
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn x1_settings_that_lie() {
+        SETTINGS.check_slow();
     }
 
     #[test]

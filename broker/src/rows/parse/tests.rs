@@ -3,6 +3,7 @@
 mod bad_input;
 mod declared;
 mod defects;
+mod lies;
 mod logfmt;
 mod pattern;
 

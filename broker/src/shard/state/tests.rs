@@ -4,6 +4,7 @@ mod codec;
 mod erasures;
 mod hashes;
 mod history;
+mod lies;
 mod rolling;
 mod rows;
 mod sabotage;

@@ -78,4 +78,6 @@ fn mismatched() -> Missed {
 }
 
 #[cfg(test)]
+mod lies;
+#[cfg(test)]
 mod tests;
