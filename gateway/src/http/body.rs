@@ -17,6 +17,11 @@ use super::error::HttpError;
 use super::media::{Media, content_type};
 use super::suggest::with_suggestion;
 
+/// The longest JSON that asks for something; records are not read by this. A statement has 256 KiB, and its parameters text.
+const MAX_JSON_BYTES: usize = 4 << 20;
+/// Of each end of an error's text.
+const MAX_SHOWN_BYTES: usize = 500;
+
 /// Reads bodies within bounds. The middleware before it has undone `Content-Encoding: gzip`.
 pub(crate) struct Bodies {
     max_bytes: usize,
@@ -109,12 +114,9 @@ impl Payload {
     /// Reads the body as JSON of the shape `T`, whatever `Content-Type` says about it.
     ///
     /// # Errors
-    /// 400 with line and column, and a suggestion for an unknown field.
+    /// 400 with line and column, and a suggestion for an unknown field; 413 for a body that no such request has.
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
-        serde_json::from_slice(&self.bytes).map_err(|error| {
-            let message = with_suggestion(&error.to_string());
-            HttpError::bad_request(format!("the JSON body is not what this request takes: {message}"))
-        })
+        parse(&self.bytes)
     }
 
     /// Reads a body that has to be `application/json`.
@@ -122,6 +124,28 @@ impl Payload {
         self.content_type(&[Media::Json])?;
         self.parse()
     }
+}
+
+/// As [`Payload::parse`].
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, HttpError> {
+    if body.len() > MAX_JSON_BYTES {
+        let message = format!("the JSON body has {} bytes, and such a request at most {MAX_JSON_BYTES}", body.len());
+        return Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let message = with_suggestion(&clipped(error.to_string()));
+        HttpError::bad_request(format!("the JSON body is not what this request takes: {message}"))
+    })
+}
+
+/// Without the middle of a text that quotes a long body: its end says line and column.
+fn clipped(text: String) -> String {
+    if text.len() <= 2 * MAX_SHOWN_BYTES {
+        return text;
+    }
+    let (head, tail) =
+        (text.floor_char_boundary(MAX_SHOWN_BYTES), text.ceil_char_boundary(text.len() - MAX_SHOWN_BYTES));
+    format!("{}…{}", &text[..head], &text[tail..])
 }
 
 impl FromRequest<App> for Payload {
@@ -143,6 +167,13 @@ mod tests {
             chunks.iter().map(|chunk| Ok(Bytes::from_static(chunk))).collect();
         let request = Request::new(Body::from_stream(stream::iter(chunks)));
         bodies.read(request).await.map_err(|error| error.status.as_u16())
+    }
+
+    #[test]
+    fn an_error_quotes_little_of_a_long_body() {
+        let body = format!("{{\"{}\": 1}}", "é".repeat(1 << 20));
+        let error = parse::<super::super::params::NoParams>(body.as_bytes()).unwrap_err().error;
+        assert!(error.message.len() < 3 * MAX_SHOWN_BYTES && error.message.contains("line 1"), "{}", error.message);
     }
 
     #[tokio::test]

@@ -1,8 +1,11 @@
 //! Values for `$1`, `$2`, … of a statement, as JSON.
 
-use serde::de::Error as _;
+use std::fmt;
+
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use stratalog_query::Parameter;
 
 use super::params::TimeNs;
@@ -13,38 +16,80 @@ const FORM: &str = "a parameter is null, a boolean, a number, a text, or an obje
 /// The least float that is larger than every 64-bit integer.
 const BEYOND_BIGINT: f64 = 9_223_372_036_854_775_808.0;
 
+/// More than a statement may have.
+const MAX_PARAMETERS: usize = 1_000;
+
 /// Reads a list of parameters.
 pub(super) fn parameters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Parameter>, D::Error> {
-    let values = Vec::<Value>::deserialize(deserializer)?;
-    let read = |(at, value): (usize, &Value)| {
-        parameter(value).ok_or_else(|| D::Error::custom(format!("parameter {} is none: {FORM}", at + 1)))
-    };
-    values.iter().enumerate().map(read).collect()
+    deserializer.deserialize_seq(List)
 }
 
-fn parameter(value: &Value) -> Option<Parameter> {
+struct List;
+
+impl<'de> Visitor<'de> for List {
+    type Value = Vec<Parameter>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of parameters")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Vec<Parameter>, A::Error> {
+        let mut parameters = Vec::new();
+        // As it is written: an array of a million zeroes, which is no parameter, takes no more than its text (X1).
+        while let Some(value) = values.next_element::<Box<RawValue>>()? {
+            if parameters.len() == MAX_PARAMETERS {
+                return Err(A::Error::custom(format!("a statement has at most {MAX_PARAMETERS} parameters")));
+            }
+            let none = || A::Error::custom(format!("parameter {} is none: {FORM}", parameters.len() + 1));
+            let parameter = parameter(value.get()).ok_or_else(none)?;
+            parameters.push(parameter);
+        }
+        Ok(parameters)
+    }
+}
+
+/// A parameter of which the type is named.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Typed {
+    Boolean(bool),
+    Bigint(i64),
+    Double(f64),
+    Text(String),
+    Timestamp(TimeNs),
+}
+
+impl From<Typed> for Parameter {
+    fn from(typed: Typed) -> Self {
+        match typed {
+            Typed::Boolean(truth) => Parameter::Boolean(truth),
+            Typed::Bigint(integer) => Parameter::Bigint(integer),
+            Typed::Double(float) => Parameter::Double(float),
+            Typed::Text(text) => Parameter::Text(text),
+            Typed::Timestamp(time) => Parameter::Timestamp(time.0),
+        }
+    }
+}
+
+fn parameter(json: &str) -> Option<Parameter> {
+    match json.bytes().next()? {
+        b'{' => serde_json::from_str::<Typed>(json).ok().map(Parameter::from),
+        b'[' => None,
+        _ => scalar(serde_json::from_str(json).ok()?),
+    }
+}
+
+fn scalar(value: Value) -> Option<Parameter> {
     match value {
         Value::Null => Some(Parameter::Null),
-        Value::Bool(truth) => Some(Parameter::Boolean(*truth)),
-        Value::String(text) => Some(Parameter::Text(text.clone())),
+        Value::Bool(truth) => Some(Parameter::Boolean(truth)),
+        Value::String(text) => Some(Parameter::Text(text)),
         Value::Number(number) => match number.as_i64() {
             Some(integer) => Some(Parameter::Bigint(integer)),
             // A larger integer was rounded when it was read, and nobody could tell.
             None => number.as_f64().filter(|float| float.abs() < BEYOND_BIGINT).map(Parameter::Double),
         },
-        Value::Object(typed) if typed.len() == 1 => typed.iter().next().and_then(|(name, value)| of_type(name, value)),
         Value::Object(_) | Value::Array(_) => None,
-    }
-}
-
-fn of_type(name: &str, value: &Value) -> Option<Parameter> {
-    match name {
-        "boolean" => value.as_bool().map(Parameter::Boolean),
-        "bigint" => value.as_i64().map(Parameter::Bigint),
-        "double" => value.as_f64().map(Parameter::Double),
-        "text" => value.as_str().map(|text| Parameter::Text(text.to_owned())),
-        "timestamp" => TimeNs::deserialize(value).ok().map(|time| Parameter::Timestamp(time.0)),
-        _ => None,
     }
 }
 
@@ -70,15 +115,24 @@ mod tests {
             (json!({"timestamp": 7}), Parameter::Timestamp(7)),
         ];
         for (value, expected) in cases {
-            assert_eq!(parameter(&value), Some(expected), "{value}");
+            assert_eq!(parameter(&value.to_string()), Some(expected), "{value}");
         }
-        let large: Value = serde_json::from_str("[9223372036854775808, -99999999999999999999, 1e300]").unwrap();
-        for value in large.as_array().unwrap() {
-            assert_eq!(parameter(value), None, "{value}");
+        for large in ["9223372036854775808", "-99999999999999999999", "1e300"] {
+            assert_eq!(parameter(large), None, "{large}");
         }
         for value in [json!([1]), json!({}), json!({"money": 5}), json!({"bigint": "x"}), json!({"text": "a", "x": 1})]
         {
-            assert_eq!(parameter(&value), None, "{value}");
+            assert_eq!(parameter(&value.to_string()), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn x1_parameters_take_little_more_than_their_text() {
+        let many = format!("[{}0]", "0,".repeat(1 << 20));
+        for text in [many.clone(), format!("[{many}]"), format!("[{{\"text\": {many}}}]")] {
+            let read = || parameters(&mut serde_json::Deserializer::from_str(&text)).is_err();
+            let (refused, held) = stratalog_mutation::peak_of(read);
+            assert!(refused && held < 8 << 20, "{held} bytes were held");
         }
     }
 }

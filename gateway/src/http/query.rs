@@ -145,3 +145,60 @@ fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use stratalog_mutation::Decoder;
+
+    use super::super::body::parse;
+    use super::*;
+
+    /// 0 for SQL or 1 for a search (u8), and a body.
+    const QUESTIONS: Decoder = Decoder {
+        name: "questions",
+        samples: questions,
+        run: read_question,
+        words: &[
+            "{",
+            "}",
+            "[",
+            "]",
+            "\"",
+            ":",
+            ",",
+            "null",
+            "-1",
+            "1e999",
+            "\\u0000",
+            "\"sqll\":",
+            "\"since\": \"5d\"",
+            "é",
+        ],
+        memory_bytes: 1 << 20,
+    };
+
+    fn questions() -> Vec<Vec<u8>> {
+        let sql = r#"{"sql": "SELECT $1, $2", "timeout_ms": 5, "id": "a", "tokens": [{"shard": 1, "index": 7}],
+            "parameters": [null, true, -5, 1.5, "x", {"double": 5}, {"timestamp": "2026-01-31T12:00:00.5Z"}]}"#;
+        let search = r#"{"topic": "logs", "query": "a b", "since": "1h", "to": "2026-01-31", "limit": 9}"#;
+        let from = r#"{"topic": "logs", "query": "*", "from": 1700000000000000000, "tokens": []}"#;
+        [(0, sql), (1, search), (1, from)].map(|(kind, body)| [&[kind], body.as_bytes()].concat()).into()
+    }
+
+    fn read_question(bytes: &[u8]) -> bool {
+        let refused = |error: HttpError| assert!(!error.error.message.is_empty(), "an error says what is wrong");
+        match bytes.split_first() {
+            Some((0, body)) => parse::<SqlBody>(body).map_err(refused).is_ok(),
+            Some((_, body)) => {
+                let read = parse::<SearchBody>(body).map_err(refused);
+                read.is_ok_and(|body| body.start_ns().is_ok() && check_topic_name(&body.topic).is_ok())
+            }
+            None => false,
+        }
+    }
+
+    #[test]
+    fn x1_questions_that_lie() {
+        QUESTIONS.check();
+    }
+}

@@ -2,6 +2,11 @@
 
 /// Edit distance, relative to the length, up to which a name is worth suggesting.
 const LIKENESS: f64 = 0.6;
+/// Longer than every name there is. What was sent may be as long as a body, and may look like a list of names itself; to
+/// compare two texts takes memory for the product of their lengths (X1).
+const MAX_NAME_BYTES: usize = 64;
+/// More than any request has.
+const MAX_NAMES: usize = 64;
 
 /// Appends the nearest known name to a serde message such as ``unknown field `limt`, expected one of `limit`, `from` ``.
 /// Any other message is returned as it is.
@@ -14,10 +19,10 @@ pub(crate) fn with_suggestion(message: &str) -> String {
 
 fn suggestion(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `"))?;
-    let (unknown, rest) = rest.split_once('`')?;
+    let (unknown, rest) = rest.split_once('`').filter(|(unknown, _)| unknown.len() <= MAX_NAME_BYTES)?;
     let (_, expected) = rest.split_once("expected ")?;
     // Every second piece between backticks is a name.
-    let names = expected.split('`').skip(1).step_by(2);
+    let names = expected.split('`').skip(1).step_by(2).take(MAX_NAMES).filter(|name| name.len() <= MAX_NAME_BYTES);
     let scored = names.map(|name| (strsim::normalized_damerau_levenshtein(unknown, name), name));
     let (score, name) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (score >= LIKENESS).then_some(name)
@@ -33,6 +38,16 @@ mod tests {
         assert!(with_suggestion(message).ends_with("did you mean `timeout_ms`?"));
         let one = "unknown field `sqll`, expected `sql`";
         assert!(with_suggestion(one).ends_with("did you mean `sql`?"));
+    }
+
+    #[test]
+    fn x1_a_name_as_long_as_a_body_is_not_compared() {
+        let long = "x".repeat(1 << 20);
+        let of_its_own = format!("unknown field `xxxx` expected `{long}`, expected `sql`");
+        for message in [of_its_own, format!("unknown field `{long}`, expected `sql`")] {
+            let (found, held) = stratalog_mutation::peak_of(|| suggestion(&message).map(str::len));
+            assert!(found.is_none() && held < 64 << 10, "{held} bytes were held");
+        }
     }
 
     #[test]

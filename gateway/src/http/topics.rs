@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use stratalog_broker::TopicRows;
 use stratalog_proto::config::{TOPIC_CONFIG_KEYS, TopicConfig, check_topic_name, format_columns, format_duration_ns};
@@ -20,6 +21,9 @@ use super::params::{NoParams, Params, TopicName};
 /// Settings in one request; there are far fewer keys.
 const MAX_SETTINGS: usize = 100;
 
+/// Settings as they are written: one that is a long array, which none is, takes no more than its text (X1).
+type Config = BTreeMap<String, Box<RawValue>>;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CreateBody {
@@ -28,13 +32,13 @@ struct CreateBody {
     #[serde(default)]
     partitions: u32,
     #[serde(default)]
-    config: BTreeMap<String, Value>,
+    config: Config,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AlterBody {
-    config: BTreeMap<String, Value>,
+    config: Config,
 }
 
 /// `GET /v1/topics`
@@ -95,7 +99,7 @@ pub(super) async fn delete(
 }
 
 /// Settings as the broker takes them: text. Numbers are taken as they are written, null as empty.
-fn settings(config: BTreeMap<String, Value>) -> Result<Vec<(String, String)>, Error> {
+fn settings(config: Config) -> Result<Vec<(String, String)>, Error> {
     if config.len() > MAX_SETTINGS {
         let keys = TOPIC_CONFIG_KEYS.join(", ");
         return Err(Error::new(
@@ -103,16 +107,21 @@ fn settings(config: BTreeMap<String, Value>) -> Result<Vec<(String, String)>, Er
             format!("{} settings are too many; the settings are {keys}", config.len()),
         ));
     }
-    let text = |key: &str, value: Value| match value {
-        Value::String(text) => Ok(text),
-        Value::Null => Ok(String::new()),
-        Value::Number(number) => Ok(number.to_string()),
-        other => Err(Error::new(
-            Code::InvalidConfig,
-            format!("topic setting `{}` cannot be `{other}`: write text or a number", key.escape_default()),
-        )),
-    };
-    config.into_iter().map(|(key, value)| Ok((key.clone(), text(&key, value)?))).collect()
+    config.into_iter().map(|(key, value)| setting(&key, value.get()).map(|value| (key, value))).collect()
+}
+
+fn setting(key: &str, json: &str) -> Result<String, Error> {
+    let scalar = if json.starts_with(['[', '{']) { None } else { serde_json::from_str(json).ok() };
+    match scalar {
+        Some(Value::String(text)) => Ok(text),
+        Some(Value::Null) => Ok(String::new()),
+        Some(Value::Number(number)) => Ok(number.to_string()),
+        _ => {
+            let shown = |text: &str| text.chars().take(60).flat_map(char::escape_default).collect::<String>();
+            let message = format!("topic setting `{}` cannot be `{}`: write text or a number", shown(key), shown(json));
+            Err(Error::new(Code::InvalidConfig, message))
+        }
+    }
 }
 
 fn topic_value(topic: &TopicInfo) -> Value {
@@ -168,7 +177,8 @@ mod tests {
         let config = serde_json::from_str(r#"{"bucket":"1h","max.message.bytes":2048,"retention":null}"#).unwrap();
         let expected = [("bucket", "1h"), ("max.message.bytes", "2048"), ("retention", "")];
         assert_eq!(settings(config).unwrap(), expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
-        let nested = serde_json::from_str(r#"{"bucket":{"a":1}}"#).unwrap();
-        assert_eq!(settings(nested).unwrap_err().code, Code::InvalidConfig);
+        for none in [r#"{"bucket":{"a":1}}"#, r#"{"bucket":[1]}"#, r#"{"bucket":true}"#] {
+            assert_eq!(settings(serde_json::from_str(none).unwrap()).unwrap_err().code, Code::InvalidConfig, "{none}");
+        }
     }
 }
