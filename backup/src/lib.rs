@@ -8,6 +8,9 @@
 //! What a restore makes of it is the business of the broker. Bytes of all this: `docs/FORMATS.md`, "Backup".
 
 mod blob;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod manifest;
 mod names;
 mod pace;

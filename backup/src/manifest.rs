@@ -88,7 +88,7 @@ impl Manifest {
             |what: String| Error::new(Code::Internal, format!("backup {} cannot be written down: {what}", self.id));
         self.check().map_err(wrong)?;
         let json = serde_json::to_vec_pretty(self).map_err(|error| wrong(error.to_string()))?;
-        let head = format!("{MAGIC} {FORMAT} {}\n", Hash::from(blake3::hash(&json)));
+        let head = head(&json);
         if (head.len() + json.len()) as u64 > MAX_MANIFEST_BYTES {
             return Err(wrong("it has too many segments".to_owned()));
         }
@@ -165,6 +165,11 @@ impl Part {
         ];
         wrong.into_iter().find_map(|(is_wrong, what)| is_wrong.then_some(what))
     }
+}
+
+/// The line in front of the JSON of a manifest.
+pub(crate) fn head(json: &[u8]) -> String {
+    format!("{MAGIC} {FORMAT} {}\n", Hash::from(blake3::hash(json)))
 }
 
 /// `ID.rec` or `ID.col`, and nothing that leads elsewhere.

@@ -347,9 +347,34 @@ fn within(path: &Path, error: Error) -> Error {
 mod tests {
     use std::sync::Arc;
 
+    use stratalog_mutation::Decoder;
     use stratalog_storage::{LaneOptions, RealDisk};
 
     use super::*;
+
+    const IDENTITY: Decoder = Decoder {
+        name: "identity",
+        samples: identities,
+        run: read_identity,
+        words: &["shards = ", "joined = true", "format_version = 1\n", "\"", "#", "=", "\n", "\r\n", "-1", "é"],
+        memory_bytes: 1 << 20,
+    };
+
+    fn identities() -> Vec<Vec<u8>> {
+        let (cluster, incarnation) = (Uuid::from_u128(7), Uuid::from_u128(8));
+        [false, true].map(|joined| Identity { cluster, incarnation, ..identity(joined) }.to_text().into_bytes()).into()
+    }
+
+    fn read_identity(bytes: &[u8]) -> bool {
+        let Ok(identity) = Identity::parse(&String::from_utf8_lossy(bytes)) else { return false };
+        assert_eq!(Identity::parse(&identity.to_text()), Ok(identity), "what was written is read again");
+        true
+    }
+
+    #[test]
+    fn x1_identities_that_lie() {
+        IDENTITY.check();
+    }
 
     fn identity(joined: bool) -> Identity {
         let (cluster, incarnation) = (Uuid::now_v7(), Uuid::now_v7());

@@ -53,6 +53,11 @@ mod reach;
 mod retry;
 mod topics;
 
+/// Tells tests what a decoder holds.
+#[cfg(test)]
+#[global_allocator]
+static METER: stratalog_mutation::Meter = stratalog_mutation::Meter;
+
 pub use backup::ShardCopy;
 pub use client::Client;
 pub use consumer::{ConsumedRecord, Consumer, ConsumerOptions, Start, Stop};

@@ -168,9 +168,34 @@ fn decode(mut bytes: Bytes) -> Option<Arc<ClusterView>> {
 
 #[cfg(test)]
 mod tests {
+    use stratalog_mutation::Decoder;
     use stratalog_storage::RealDisk;
 
     use super::*;
+
+    /// What the file says, under a checksum that is right for it.
+    const BOOK: Decoder = Decoder { name: "book", samples: books, run: read_book, words: &[], memory_bytes: 1 << 20 };
+
+    fn books() -> Vec<Vec<u8>> {
+        vec![encode(&cluster()).1]
+    }
+
+    fn read_book(body: &[u8]) -> bool {
+        let checksum = crc32fast::hash(body).to_le_bytes();
+        let _ = decode(Bytes::copy_from_slice(body));
+        let Some(view) = decode([MAGIC, &checksum[..], body].concat().into()) else { return false };
+        let book = Book::new();
+        book.set_view(view.clone());
+        for node in view.nodes.keys() {
+            let _ = (book.address(*node), book.incarnation(*node), book.is_removed(*node));
+        }
+        true
+    }
+
+    #[test]
+    fn x1_books_that_lie() {
+        BOOK.check();
+    }
 
     const CLUSTER: Uuid = Uuid::from_u128(7);
 

@@ -136,3 +136,6 @@ fn not_staged(error: &io::Error) -> Error {
     };
     Error::new(code, format!("the entries of a snapshot cannot be kept: {error}"))
 }
+
+#[cfg(test)]
+mod lies;

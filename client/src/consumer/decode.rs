@@ -124,9 +124,50 @@ fn consumed(partition: PartitionId, offset: Offset, record: Record) -> ConsumedR
 
 #[cfg(test)]
 mod tests {
+    use stratalog_mutation::{Decoder, Pieces};
+    use stratalog_proto::ProducerId;
     use stratalog_proto::batch::{BatchBuilder, Compression, without};
 
     use super::*;
+
+    /// The first offset that is asked for and the end (two u32), and batches, whose checksums are mended.
+    const FETCHED: Decoder =
+        Decoder { name: "fetched", samples: fetched, run: read_fetched, words: &[], memory_bytes: 24 << 20 };
+
+    fn fetched() -> Vec<Vec<u8>> {
+        let asked = |next: u32, end: u32, batches: &[Bytes]| {
+            [&next.to_le_bytes()[..], &end.to_le_bytes(), &batches.concat()].concat()
+        };
+        vec![asked(11, 0, &[batch_at(10, 2), batch_at(12, 3)]), asked(0, 4, &[batch_at(1, 5)])]
+    }
+
+    fn with_right_checksums(bytes: &[u8]) -> Bytes {
+        let one = |batch: Bytes| match Batch::parse_trusted(batch.clone()) {
+            Ok(batch) => batch.with_producer(ProducerId(1), 0, 0),
+            Err(_) => batch,
+        };
+        let all = Batches::new(Bytes::copy_from_slice(bytes)).map_while(Result::ok).map(one);
+        all.collect::<Vec<_>>().concat().into()
+    }
+
+    fn read_fetched(bytes: &[u8]) -> bool {
+        let mut pieces = Pieces(bytes);
+        let (next, end) = (Offset(pieces.number().into()), Offset(pieces.number().into()));
+        let mut position = Position { next, end: (end.0 > 0).then_some(end) };
+        let (bytes, mut records) = (Bytes::copy_from_slice(pieces.rest()), Vec::new());
+        let _ = (Extent::of(&bytes), decode(PartitionId(0), bytes.clone(), &mut position.clone(), &mut records));
+        records.clear();
+        let is_whole = decode(PartitionId(0), with_right_checksums(&bytes), &mut position, &mut records).is_ok();
+        assert!(records.is_sorted_by(|one, other| one.offset < other.offset), "L2: offsets ascend");
+        let within = |record: &ConsumedRecord| next <= record.offset && record.offset < position.next;
+        assert!(records.iter().all(within), "what was not asked for is skipped");
+        is_whole && !records.is_empty()
+    }
+
+    #[test]
+    fn x1_fetched_batches_that_lie() {
+        FETCHED.check();
+    }
 
     fn batch_at(base: u64, count: u64) -> Bytes {
         let mut builder = BatchBuilder::new(Compression::None);

@@ -1,5 +1,6 @@
 //! SQL and search: what is asked, and the Arrow batches that stream in.
 
+mod batches;
 mod question;
 mod stream;
 

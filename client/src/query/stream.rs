@@ -1,19 +1,16 @@
 //! The answer: Arrow batches that stream in, and the word that they were all.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
-use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use arrow::ipc::reader::StreamDecoder;
 use arrow::record_batch::RecordBatch;
-use bytes::Bytes;
 use stratalog_proto::Code;
 use stratalog_proto::v1::query_chunk::Chunk;
 use stratalog_proto::v1::{self, QueryStats};
 use tonic::{Status, Streaming};
 
+use super::batches::Batches;
 use super::question::Question;
 use crate::error::is_certainly_not_done;
 use crate::nodes::Node;
@@ -37,8 +34,7 @@ const MAX_REPEATS: u32 = 2;
 pub struct QueryStream {
     asking: Asking,
     chunks: Streaming<v1::QueryChunk>,
-    decoder: StreamDecoder,
-    decoded: VecDeque<RecordBatch>,
+    batches: Batches,
     /// What the caller was told of the columns.
     told: Option<SchemaRef>,
     /// The caller has rows: the question cannot be asked again.
@@ -103,8 +99,8 @@ impl QueryStream {
     pub(super) async fn ask(client: &Client, question: Question) -> Result<Self, ClientError> {
         let mut asking = Asking::new(client, question);
         let chunks = asking.ask().await?;
-        let (decoder, decoded) = (StreamDecoder::new(), VecDeque::new());
-        Ok(Self { asking, chunks, decoder, decoded, told: None, delivered: false, stats: None })
+        let batches = Batches::default();
+        Ok(Self { asking, chunks, batches, told: None, delivered: false, stats: None })
     }
 
     /// The columns; known before the first row.
@@ -113,7 +109,7 @@ impl QueryStream {
     /// Whatever the query failed with.
     pub async fn schema(&mut self) -> Result<SchemaRef, ClientError> {
         loop {
-            if let Some(schema) = self.decoder.schema() {
+            if let Some(schema) = self.batches.schema() {
                 self.told = Some(schema.clone());
                 return Ok(schema);
             }
@@ -129,7 +125,7 @@ impl QueryStream {
     /// Whatever the query failed with, also after its first rows; `Unavailable` for an answer that is cut short.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, ClientError> {
         loop {
-            if let Some(batch) = self.decoded.pop_front() {
+            if let Some(batch) = self.batches.pop() {
                 self.delivered = true;
                 return Ok(Some(batch));
             }
@@ -177,9 +173,9 @@ impl QueryStream {
     async fn take_in(&mut self) -> Result<(), ClientError> {
         let chunk = self.chunks.message().await?.ok_or_else(|| short("it ended before its statistics"))?;
         match chunk.chunk {
-            Some(Chunk::Arrow(bytes)) => self.decode(bytes).map_err(unreadable)?,
+            Some(Chunk::Arrow(bytes)) => self.batches.push(bytes).map_err(unreadable)?,
             Some(Chunk::Stats(stats)) => {
-                self.decoder.finish().map_err(unreadable)?;
+                self.batches.finish().map_err(unreadable)?;
                 self.stats = Some(stats);
             }
             None => {}
@@ -189,28 +185,19 @@ impl QueryStream {
 
     async fn begin_again(&mut self) -> Result<(), ClientError> {
         self.chunks = self.asking.ask().await?;
-        self.decoder = StreamDecoder::new();
-        self.decoded.clear();
+        self.batches = Batches::default();
         Ok(())
     }
 
     /// Columns may have come into being between two runs.
     fn is_what_was_told(&self) -> Result<(), ClientError> {
-        match (&self.told, self.decoder.schema()) {
+        match (&self.told, self.batches.schema()) {
             (Some(told), Some(schema)) if **told != *schema => {
                 let message = "the query ran again on another node, and its columns are others now; run it again";
                 Err(ClientError::new(Code::Conflict, message))
             }
             _ => Ok(()),
         }
-    }
-
-    fn decode(&mut self, bytes: Bytes) -> Result<(), ArrowError> {
-        let mut buffer = Buffer::from(bytes);
-        while !buffer.is_empty() {
-            self.decoded.extend(self.decoder.decode(&mut buffer)?);
-        }
-        Ok(())
     }
 }
 

@@ -13,6 +13,6 @@ fn x1_text_indexes_that_lie() {
 }
 
 #[test]
-fn x1_searches_of_any_text() {
+fn x1_searches_that_lie() {
     SEARCH.check();
 }
