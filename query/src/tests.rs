@@ -9,6 +9,7 @@ mod explain;
 mod fixture;
 mod hostile;
 mod indexes;
+mod lies;
 mod log_start;
 mod nodes;
 mod oracle;

@@ -8,6 +8,8 @@
 mod ask;
 mod codec;
 mod exec;
+#[cfg(test)]
+pub(crate) mod fuzzing;
 mod gather;
 mod ipc;
 mod part;

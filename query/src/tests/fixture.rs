@@ -118,6 +118,12 @@ impl Fixture {
         self.catalog.topics.lock().push(topic);
     }
 
+    /// The id of a topic.
+    pub(super) fn topic_id(&self, name: &str) -> TopicId {
+        let topics = self.catalog.topics.lock();
+        topics.iter().find(|known| known.info.name == name).unwrap().info.id
+    }
+
     /// Declares a column of integers that every record has to have.
     pub(super) fn declare(&self, topic: &str, column: &str) {
         let mut topics = self.catalog.topics.lock();

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use parking_lot::Mutex;
@@ -61,6 +62,8 @@ pub(super) struct Nodes {
     pub(super) bytes: Mutex<usize>,
     /// Plans that were run.
     pub(super) runs: Mutex<usize>,
+    /// The last of them.
+    pub(super) last_plan: Mutex<Bytes>,
 }
 
 /// The nodes as one of them sees them.
@@ -167,6 +170,9 @@ impl Workers for From {
     ) -> BoxStream<'static, Result<PartBytes, Error>> {
         let Some(nodes) = self.nodes.upgrade() else { return stream::iter([Err(down(node))]).boxed() };
         *nodes.runs.lock() += 1;
+        if let Some(internal::run_part::What::Plan(plan)) = &request.what {
+            *nodes.last_plan.lock() = plan.plan.clone();
+        }
         let frames = nodes.engine(node.0).run_part(request);
         let counted = nodes.clone();
         let frames = frames.inspect(move |frame| {
