@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stratalog_proto::{Code, Error, ReplicaId, ShardId};
-use stratalog_storage::{Lane, LaneError, Recovery, StateFiles, Votes};
+use stratalog_storage::{Lane, Recovery, StateFiles, Votes};
 
 use super::META;
 use super::replicas::{create_dir, wipe};
@@ -74,8 +74,10 @@ pub(super) fn recover(options: &BrokerOptions, identity: &Identity, lock: &Arc<D
         known.into_iter().filter_map(with_log).partition(|replica| replica.log.shard() == META);
     let no_meta = || Error::new(Code::CorruptData, format!("{} has no replica of the metadata group", dir.display()));
     let meta = meta.into_iter().next().ok_or_else(no_meta)?;
-    let aside = Lane::list_aside(&**io, &lane_dir).map_err(LaneError::from)?;
-    let aside_bytes = aside.iter().map(|aside| aside.bytes).sum();
+    let aside = Lane::list_aside(&**io, &lane_dir).inspect_err(|error| {
+        tracing::warn!(%error, "how much of the log was set aside cannot be told");
+    });
+    let aside_bytes = aside.unwrap_or_default().iter().map(|aside| aside.bytes).sum();
     Ok(Recovered { lane, logs, marks, meta, shards, aside_bytes })
 }
 

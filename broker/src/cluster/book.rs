@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use prost::Message;
-use stratalog_proto::{Code, Error, NodeId, internal};
+use stratalog_proto::{Code, Error, NodeId, ReplicaId, ShardId, internal};
 use stratalog_storage::{Io, OpenMode, write_durably};
 use stratalog_transport::{AddressBook, Identity};
 use tokio::sync::watch;
@@ -25,17 +25,22 @@ const HEADER_BYTES: usize = 8 + 4;
 /// A thousand nodes with a thousand shards take less.
 const MAX_BOOK_BYTES: u64 = 16 << 20;
 
+/// Replicas that are remembered beside the view. Who makes up more has others forgotten, which are met again.
+const MAX_MET: usize = 4_096;
+
 /// The address book of a node.
 pub(crate) struct Book {
     view: watch::Sender<Arc<ClusterView>>,
-    /// Addresses that nodes told themselves, where the view has others.
+    /// Addresses that nodes told themselves, where the view has others, or none.
     heard: RwLock<BTreeMap<NodeId, String>>,
+    /// Where replicas are of which the view does not know yet: leaders that came by themselves.
+    met: RwLock<BTreeMap<(ShardId, ReplicaId), NodeId>>,
 }
 
 impl Book {
     /// Nobody is known.
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { view: watch::Sender::new(Arc::default()), heard: RwLock::default() })
+        Arc::new(Self { view: watch::Sender::new(Arc::default()), heard: RwLock::default(), met: RwLock::default() })
     }
 
     /// The cluster as it was known last.
@@ -48,12 +53,15 @@ impl Book {
         self.view.subscribe()
     }
 
-    /// What the metadata says now. An empty view, of a metadata group that has applied nothing yet, tells nothing.
-    pub(crate) fn set_view(&self, view: Arc<ClusterView>) {
-        if view.cluster.is_none() {
-            return;
-        }
+    /// What the metadata says now; whether it is to be kept. An empty view, of a metadata group that has applied nothing yet,
+    /// tells nothing, and after a start the metadata may be as it was when its state was saved: leaders that are known from
+    /// the time since are found by what was known last.
+    pub(crate) fn set_view(&self, view: Arc<ClusterView>) -> bool {
         let before = self.view();
+        let is_older = before.cluster == view.cluster && view.next_replica < before.next_replica;
+        if view.cluster.is_none() || is_older {
+            return false;
+        }
         let moved = |node: &NodeId| {
             let address = |view: &ClusterView| view.nodes.get(node).map(|view| view.peer_address.clone());
             address(&before) != address(&view)
@@ -64,6 +72,31 @@ impl Book {
             *known = view;
             is_new
         });
+        true
+    }
+
+    /// Where a replica is, as far as anybody has said.
+    pub(crate) fn node_of(&self, shard: ShardId, replica: ReplicaId) -> Option<NodeId> {
+        let known = self.view().node_of(shard, replica);
+        known.or_else(|| self.met.read().get(&(shard, replica)).copied())
+    }
+
+    /// A node of this cluster has a replica, and leads with it: one that joined while this node was away is asked what
+    /// it has before the metadata, which comes from it, can say where it is.
+    pub(crate) fn meet(&self, identity: &Identity, shard: ShardId, replica: ReplicaId) {
+        let view = self.view();
+        let is_stranger = view.cluster != identity.cluster || view.removed_nodes.contains(&identity.node);
+        if is_stranger || view.node_of(shard, replica).is_some() {
+            return;
+        }
+        let mut met = self.met.write();
+        if met.len() >= MAX_MET {
+            met.clear();
+        }
+        met.insert((shard, replica), identity.node);
+        if !view.nodes.contains_key(&identity.node) && !identity.peer_address.is_empty() {
+            self.heard.write().insert(identity.node, identity.peer_address.clone());
+        }
     }
 
     /// What a node of this cluster said of itself: it may have moved before the metadata knows.
@@ -258,6 +291,37 @@ mod tests {
         known.nodes[1].peer_address = "elsewhere:1".to_owned();
         book.set_view(view_of(known).unwrap());
         assert_eq!(book.address(NodeId(2)).as_deref(), Some("elsewhere:1"));
+    }
+
+    #[test]
+    fn a_view_of_before_the_last_stop_takes_no_place() {
+        let book = Book::new();
+        let newer = internal::Cluster { next_replica: 4, ..cluster() };
+        assert!(book.set_view(view_of(newer).unwrap()));
+        assert!(!book.set_view(view_of(cluster()).unwrap()));
+        assert_eq!(book.view().next_replica, 4);
+        let other = internal::Cluster { cluster: Bytes::copy_from_slice(Uuid::from_u128(8).as_bytes()), ..cluster() };
+        assert!(book.set_view(view_of(other).unwrap()), "another cluster begins anew");
+    }
+
+    #[test]
+    fn a_leader_of_which_nothing_is_known_yet_is_found_where_it_came_from() {
+        let (book, replica) = (Book::new(), ReplicaId(7));
+        book.set_view(view_of(cluster()).unwrap());
+        assert_eq!(book.node_of(ShardId(0), replica), None);
+        book.meet(&Identity { cluster: None, ..says(4, "stranger:1") }, ShardId(0), replica);
+        assert_eq!(book.node_of(ShardId(0), replica), None);
+        book.meet(&says(4, "n4:7071"), ShardId(0), replica);
+        assert_eq!(
+            (book.node_of(ShardId(0), replica), book.address(NodeId(4))),
+            (Some(NodeId(4)), Some("n4:7071".into()))
+        );
+        book.meet(&says(4, "n4:7071"), ShardId(0), ReplicaId(1));
+        assert_eq!(book.node_of(ShardId(0), ReplicaId(1)), Some(NodeId(1)), "what the metadata says counts");
+        for shard in 0..2 * MAX_MET as u32 {
+            book.meet(&says(4, "n4:7071"), ShardId(shard), replica);
+            assert!(book.met.read().len() <= MAX_MET, "X1");
+        }
     }
 
     #[test]

@@ -41,11 +41,11 @@ async fn follow_metadata(broker: Weak<Broker>, stop: CancellationToken) {
     loop {
         let Some(node) = broker.upgrade() else { return };
         let view = views.borrow_and_update().clone();
-        node.nodes().book().set_view(view);
+        let is_kept = node.nodes().book().set_view(view);
         if let Some(transport) = node.nodes().transport() {
             transport.recheck();
         }
-        let written = write_book(&node).await;
+        let written = if is_kept { write_book(&node).await } else { Ok(()) };
         drop(node);
         if let Err(error) = written {
             tracing::warn!(%error, "the addresses of the other nodes are not kept; after a restart they are learned again");

@@ -24,7 +24,7 @@ impl NodePeers {
     }
 
     fn node_of(&self, route: Route) -> Result<NodeId, NoAnswer> {
-        let node = self.0.view().node_of(route.shard, route.to);
+        let node = self.0.book().node_of(route.shard, route.to);
         node.ok_or_else(|| NoAnswer(format!("no node is known that has replica {} of shard {}", route.to, route.shard)))
     }
 }

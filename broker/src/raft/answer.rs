@@ -200,10 +200,10 @@ impl Hearing {
         }
         self.heard.lock().answered(said, Instant::now());
         let end = own_end(&self.log);
-        let term = self.log.vote().map_or(0, |vote| vote.leader_id.term);
-        if self.log.is_doubted() && self.doubt.is_reached(end, term) {
+        let follows = self.log.vote();
+        if self.log.is_doubted() && follows.is_some_and(|leader| self.doubt.is_reached(end, &leader)) {
             let (raft, log, is_leaving) = (self.raft.clone(), self.log.clone(), Arc::clone(&self.is_leaving));
-            let ends = no_more(raft, log, is_leaving, end, "a leader");
+            let ends = no_more(raft, log, is_leaving, "a leader");
             let tasks = self.tasks.clone();
             tokio::spawn(async move { tasks.run_until_cancelled(ends).await });
         }

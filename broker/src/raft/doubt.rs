@@ -28,7 +28,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::VoteRequest;
 use parking_lot::Mutex;
-use stratalog_proto::{Error, RaftIndex, ReplicaId, ShardId};
+use stratalog_proto::{Error, ReplicaId, ShardId};
 use stratalog_storage::sabotage::{Bug, planted};
 use tokio::time::Instant;
 
@@ -100,11 +100,15 @@ impl Doubt {
         known.committed = known.committed.max(of_its_term);
     }
 
-    /// Whether a log that ends there has all that the leader of this term, whom this replica follows, said to be committed.
-    /// What one of an earlier term says may be less than what this replica has acknowledged since.
-    pub(super) fn is_reached(&self, own_end: Option<LogId>, term: u64) -> bool {
-        let committed = self.0.lock().committed.filter(|committed| committed.leader_id.term == term);
-        committed.is_some() && own_end >= committed
+    /// Whether a log that ends there has all that the leader of this vote, whom this replica follows, said to be committed, and
+    /// all that it had when it was asked: what this replica had acknowledged to it may be counted by it only now. What a
+    /// leader of an earlier term says may be less than what was acknowledged since.
+    pub(super) fn is_reached(&self, own_end: Option<LogId>, leader: &Vote) -> bool {
+        let (term, leader) = (leader.leader_id.term, leader.leader_id.voted_for);
+        let known = self.0.lock();
+        let committed = known.committed.filter(|committed| committed.leader_id.term == term);
+        let had = known.ends.get(&leader).copied();
+        committed.is_some() && own_end >= committed && had.is_some_and(|had| own_end >= had)
     }
 
     /// Others told where their logs end; whether this replica's own log reaches as far as enough of the voters.
@@ -142,9 +146,9 @@ impl Group {
             return;
         }
         let has_no_part = self.members().voters.is_empty() && self.log.vote().is_none();
-        // What is lost may have had others vote, too.
-        let is_alone = self.is_alone() && !self.log.is_lost();
-        if has_no_part || is_alone || planted(Bug::VoteInDoubt) {
+        // What is lost may have said who votes, and that this replica did.
+        let nobody_else = (has_no_part || self.is_alone()) && !self.log.is_lost();
+        if nobody_else || planted(Bug::VoteInDoubt) {
             self.log.set_doubted(false);
             self.raft.runtime_config().elect(true);
             return;
@@ -187,7 +191,7 @@ async fn ask_others(raft: Raft, log: GroupLog, is_leaving: Arc<AtomicBool>, doub
         // Who votes may have changed with what is lost: then only a leader knows enough.
         let counting = if log.is_lost() { BTreeSet::new() } else { voters };
         if doubt.answered(ends, &counting, end) {
-            no_more(raft, log, is_leaving, end, "the other voters").await;
+            no_more(raft, log, is_leaving, "the other voters").await;
             return;
         }
         tokio::time::sleep(ASK_EVERY).await;
@@ -216,12 +220,9 @@ fn tell(log: &GroupLog, told: &mut Option<Instant>) {
 
 /// The replica votes again, and stands for election, once its log is durable up to the end that it was compared with: what
 /// is only on its way to the disk may be forgotten once more (L1).
-pub(super) async fn no_more(raft: Raft, log: GroupLog, is_leaving: Arc<AtomicBool>, end: Option<LogId>, by: &str) {
-    let is_durable = match end {
-        Some(end) => log.durable_through(RaftIndex(end.index)).await.is_ok(),
-        None => true,
-    };
-    if !is_durable || !log.is_doubted() {
+pub(super) async fn no_more(raft: Raft, log: GroupLog, is_leaving: Arc<AtomicBool>, by: &str) {
+    // Marks that a log begins anew are among it, too.
+    if log.all_durable().await.is_err() || !log.is_doubted() {
         return;
     }
     log.set_doubted(false);
@@ -254,13 +255,25 @@ mod tests {
 
     #[test]
     fn l1_what_a_leader_of_an_earlier_term_says_does_not_end_a_doubt() {
-        let doubt = Doubt::default();
+        let (doubt, leader) = (Doubt::default(), Vote::new_committed(10, 3));
         doubt.heard_of(&Vote::new_committed(8, 1), Some(log_id(8, 20)));
+        doubt.answered(vec![(3, Some(log_id(10, 41)))], &BTreeSet::new(), None);
         let end = Some(log_id(9, 30));
-        assert!(!doubt.is_reached(end, 10), "it follows the leader of term 10, who has said nothing yet");
-        doubt.heard_of(&Vote::new_committed(10, 3), Some(log_id(10, 41)));
-        assert!(!doubt.is_reached(end, 10));
-        assert!(doubt.is_reached(Some(log_id(10, 41)), 10));
+        assert!(!doubt.is_reached(end, &leader), "it follows the leader of term 10, who has said nothing yet");
+        doubt.heard_of(&leader, Some(log_id(10, 41)));
+        assert!(!doubt.is_reached(end, &leader));
+        assert!(doubt.is_reached(Some(log_id(10, 41)), &leader));
+    }
+
+    #[test]
+    fn l1_what_the_leader_had_when_it_was_asked_may_be_what_this_replica_acknowledged() {
+        let (doubt, leader) = (Doubt::default(), Vote::new_committed(5, 3));
+        doubt.heard_of(&leader, Some(log_id(5, 55)));
+        let end = Some(log_id(5, 60));
+        assert!(!doubt.is_reached(end, &leader), "it was not asked yet");
+        doubt.answered(vec![(3, Some(log_id(5, 100)))], &BTreeSet::new(), end);
+        assert!(!doubt.is_reached(end, &leader), "up to 100 the old acknowledgements may be counted only now");
+        assert!(doubt.is_reached(Some(log_id(5, 100)), &leader));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stratalog_proto::{Code, Error, ReplicaId, ShardId};
-use stratalog_storage::{DamagedLane, FrameKind, Io, LaneError, LaneOptions, Votes};
+use stratalog_storage::{DamagedLane, FrameKind, Io, LaneError, LaneOptions, RecoveredFrame, Votes};
 
 use super::codec::{decode_membership, decode_stored_membership};
 use super::recover::{Known, writer};
@@ -71,8 +71,14 @@ impl Repair<'_> {
     fn objection(&self, damaged: &DamagedLane) -> Result<Option<String>, Error> {
         for known in self.known {
             let shard = known.states.shard();
-            // Who never voted never acknowledged anything.
-            if self.votes.load(shard)?.is_some() && !self.can_do_without(known, damaged)? {
+            if self.votes.load(shard)?.is_none() && has_voted(known, damaged)? {
+                let why = format!(
+                    "The vote of shard {shard} is lost, too, and without it the replica that is here could vote twice in a term: \
+                     restore `lanes` from a copy, or start with an empty data directory as a new node"
+                );
+                return Ok(Some(why));
+            }
+            if !self.can_do_without(known, damaged)? {
                 let why = format!(
                     "The other replicas of shard {shard} cannot elect a leader without the one that is here, and nobody could send \
                      it again what is lost"
@@ -107,6 +113,16 @@ fn named(error: &LaneError) -> String {
         }
         error => error.to_string(),
     }
+}
+
+/// Whether what is whole tells that a replica has saved a vote: who has an entry of a leader, or a state, had one.
+fn has_voted(known: &Known, damaged: &DamagedLane) -> Result<bool, Error> {
+    let (shard, replica) = (known.states.shard(), known.replica);
+    let is_of_leader = |frame: &RecoveredFrame| {
+        let is_entry = matches!(frame.kind, FrameKind::Blank | FrameKind::Normal | FrameKind::Membership);
+        is_entry && frame.term.0 > 0 && frame.shard == shard && writer(frame) == replica
+    };
+    Ok(damaged.frames().iter().any(is_of_leader) || known.states.newest()?.is_some())
 }
 
 fn majority(voters: usize) -> usize {

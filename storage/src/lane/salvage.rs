@@ -125,7 +125,8 @@ impl There {
         let (floor, lane) =
             headers.fold((1, None), |(floor, lane), header| (floor.max(header.floor), lane.or(Some(header.lane))));
         let unneeded = numbers.partition_point(|number| *number < floor);
-        (numbers.drain(..unneeded), opened.drain(..unneeded));
+        numbers.drain(..unneeded);
+        opened.drain(..unneeded);
         let lowest = numbers.first().copied();
         let mut there = Self { numbers, whole: Vec::new(), error: None, lane };
         for found in opened {

@@ -69,10 +69,10 @@ impl PeerService for Server {
         }
     }
 
-    async fn stream(&self, _from: Peer, method: Method, frames: Frames) -> Result<Frames, Error> {
+    async fn stream(&self, from: Peer, method: Method, frames: Frames) -> Result<Frames, Error> {
         let broker = self.broker()?;
         match method {
-            Method::RaftReplicate => raft::replicate(&broker, frames).await,
+            Method::RaftReplicate => raft::replicate(&broker, &from, frames).await,
             Method::RaftState => raft::take_state(&broker, frames).await,
             Method::Produce => route::produce(&broker, frames).await,
             Method::FetchSegment => segments::fetch(&broker, frames).await,

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::stream;
 use stratalog_proto::internal::{ReadIndexAnswer, ReadIndexRequest, TransferLeaderRequest};
 use stratalog_proto::{Code, Error, ReplicaId, ShardId};
-use stratalog_transport::{CallError, Frame, Frames, Method};
+use stratalog_transport::{CallError, Frame, Frames, Method, Peer};
 
 use super::{decode, encode};
 use crate::broker::Broker;
@@ -25,8 +25,10 @@ pub(super) async fn ask(broker: &Broker, frame: Frame) -> Result<Frame, Error> {
 
 /// Takes entries as they come; those of a replica that nobody counts on yet no faster than segments, so that the log of the
 /// others, where they share a device, goes on as before.
-pub(super) async fn replicate(broker: &Broker, mut frames: Frames) -> Result<Frames, Error> {
-    let group = replica(broker, first(&mut frames).await?)?;
+pub(super) async fn replicate(broker: &Broker, from: &Peer, mut frames: Frames) -> Result<Frames, Error> {
+    let route = first(&mut frames).await?;
+    let group = replica(broker, route)?;
+    broker.nodes().book().meet(&from.identity, route.shard, route.from);
     // What broke the connection ends the stream: whoever sent finds out, and sends again from where they agree.
     let whole = frames.take_while(|frame| std::future::ready(frame.is_ok()));
     let messages = whole.filter_map(|frame| std::future::ready(frame.ok().map(message)));

@@ -36,10 +36,10 @@ pub(super) fn put_back(data: &Path, wounds: &[Wound]) -> Result<(), Failure> {
     let kept = files(data);
     for lane in entries(&data.join("lanes")) {
         let first = kept.iter().map(|(was, _)| was).filter(|was| was.parent() == Some(&lane)).min();
-        let newer = ending(entries(&lane), "log").into_iter().filter(|path| first.is_some_and(|first| path >= first));
-        newer.map(fs::remove_file).collect::<Result<(), _>>()?;
-        let lost = ending(entries(&lane.join("votes")), "lost");
-        lost.into_iter().map(fs::remove_file).collect::<Result<(), _>>()?;
+        let mut newer =
+            ending(entries(&lane), "log").into_iter().filter(|path| first.is_some_and(|first| path >= first));
+        newer.try_for_each(fs::remove_file)?;
+        ending(entries(&lane.join("votes")), "lost").into_iter().try_for_each(fs::remove_file)?;
     }
     for (was, is) in &kept {
         fs::rename(is, was)?;
