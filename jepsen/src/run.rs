@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::chaos::Chaos;
+use crate::chaos::{Chaos, NO_NODE_ENDS};
 use crate::check::{Report, Verdict, check};
 use crate::cluster::{Capability, Cluster, Library, Network, Site, knows_scrub};
 use crate::explain::explain;
@@ -64,12 +64,12 @@ pub(crate) async fn run(asked: &Asked, dir: &Path) -> Result<Ran, Failure> {
     let length = scenario.length(asked.minutes, asked.short);
     eprintln!("{}, seed {}, {:?}: {}", scenario.name, asked.seed, length, scenario.what);
     let capabilities = capabilities(&dir);
-    let network = network(scenario, &capabilities)?;
+    let network = network(scenario, asked.seed, &capabilities)?;
     let levers =
         scenario.needs.contains(&Capability::Levers).then(|| Library::make(&dir)).transpose().map_err(Failure)?;
     let (sabotage, scrubs) = (asked.sabotage.clone(), scenario.scrubs && knows_scrub(&asked.binary, &dir));
     let (disks, binary, home) = (scenario.disks, asked.binary.clone(), dir.clone());
-    let site = Site { network, disks, levers, sabotage, scrubs, binary, home };
+    let site = Site { network, disks, memory: scenario.memory, levers, sabotage, scrubs, binary, home };
     let mut cluster =
         Cluster::start(site, asked.nodes).await.map_err(|error| error.context("cannot start a cluster"))?;
     let versions = Versions { harness: env!("CARGO_PKG_VERSION").to_owned(), node: version };
@@ -126,7 +126,11 @@ fn new_directory(dir: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(dir).map_err(tried)
 }
 
-fn network(scenario: &Scenario, capabilities: &[(Capability, Result<(), String>)]) -> Result<Network, Failure> {
+fn network(
+    scenario: &Scenario,
+    seed: u64,
+    capabilities: &[(Capability, Result<(), String>)],
+) -> Result<Network, Failure> {
     for (capability, probed) in capabilities {
         if let Err(why) = probed
             && scenario.needs.contains(capability)
@@ -137,7 +141,9 @@ fn network(scenario: &Scenario, capabilities: &[(Capability, Result<(), String>)
             )));
         }
     }
-    if scenario.needs.contains(&Capability::Namespaces) {
+    if scenario.needs.contains(&Capability::Router) {
+        Network::routed(seed).map_err(Failure)
+    } else if scenario.needs.contains(&Capability::Namespaces) {
         Network::namespaces().map_err(Failure)
     } else {
         Ok(Network::loopback())
@@ -208,9 +214,19 @@ async fn perform(
         Some(broken) => Some(broken),
         None => last_reads(cluster, &shared, &processes).await.err(),
     };
+    look_for_ends(&shared, cluster)?;
     look_for_panics(&shared, history);
     let shared = Arc::into_inner(shared).ok_or_else(|| Failure::new("a client of the harness still runs"))?;
     Ok(shared.history.finish(broken.map(|broken| broken.0))?)
+}
+
+/// A node may end of what was asked of it before, when nobody breaks anything any more.
+fn look_for_ends(shared: &Shared, cluster: &mut Cluster) -> Result<(), Failure> {
+    let (what, now) = (NO_NODE_ENDS.to_owned(), shared.history.now());
+    for detail in cluster.revive()? {
+        shared.note(&Line::Probe(Probe { what: what.clone(), at: When(now, now), held: false, detail }));
+    }
+    Ok(())
 }
 
 /// A thread of a node may panic, and the node go on.

@@ -7,11 +7,13 @@ mod hostile;
 mod kills;
 mod levers;
 mod members;
+mod overload;
 mod partitions;
 mod pauses;
 mod power;
 mod restarts;
 mod shapes;
+mod weather;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -27,13 +29,16 @@ use crate::workload::Shared;
 
 pub(crate) use damage::{DAMAGE_IS_FOUND, HALTS_NAMED, KEPT_ASIDE, NO_BAD_BYTE, WHOLE_AGAIN};
 pub(crate) use disks::READS_SERVE;
-pub(crate) use hostile::{CLOSED_IN_TIME, GARBAGE_IS_REFUSED, OTHERS_ARE_SERVED};
+pub(crate) use hostile::{CLOSED_IN_TIME, GARBAGE_IS_REFUSED, OTHERS_ARE_SERVED, QUERIES_END};
 pub(crate) use levers::ENDS_AT_ONCE;
 pub(crate) use members::WIPED_IS_REFUSED;
+pub(crate) use overload::{THROTTLED, WITHIN_MEMORY};
 
 /// How long a question to the cluster about its topic may take.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long sends take while nothing is broken is measured in such a time.
+const CALM: Duration = Duration::from_secs(12);
 /// Clients are under way before anything is broken.
 const WARM_UP: Duration = Duration::from_secs(3);
 
@@ -94,6 +99,12 @@ pub(crate) enum Nemesis {
     SlowClients,
     /// Bytes that are no requests.
     Garbage,
+    /// Packets between nodes come late, not at all, twice and out of order.
+    BadNetwork,
+    /// More is produced than the cluster can take.
+    Overload,
+    /// Statements that ask for too much.
+    HostileQueries,
     /// What only needs processes and links that can be cut, in turn.
     Mixed,
 }
@@ -189,6 +200,9 @@ impl<'a> Chaos<'a> {
             Nemesis::SlowDisk => self.slow_disk(round).await,
             Nemesis::SlowClients => self.slow_clients().await,
             Nemesis::Garbage => self.garbage().await,
+            Nemesis::BadNetwork => self.bad_network().await,
+            Nemesis::Overload => self.overload().await,
+            Nemesis::HostileQueries => self.hostile_queries().await,
             Nemesis::Mixed => self.mixed(round).await,
         }
     }

@@ -26,6 +26,7 @@ pub(super) fn unproven(checker: &Checker, fired: &Fired) -> Vec<String> {
     operations(checker, &mut why);
     copies(checker, &mut why);
     faults(checker, fired, &mut why);
+    why.extend(fired.measured.unproven.iter().cloned());
     why
 }
 

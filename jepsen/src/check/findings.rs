@@ -71,6 +71,10 @@ kinds! {
     BrokenPromise = "broken-promise";
     /// The cluster was not back as fast as it has to be.
     Late = "late";
+    /// Leaders were elected more often than a fault excuses.
+    Restless = "restless";
+    /// Sends took longer than a fault excuses.
+    Slow = "slow";
 }
 
 impl fmt::Display for Kind {

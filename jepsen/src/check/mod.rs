@@ -2,14 +2,16 @@
 //!
 //! One pass over the lines fills tables (`log`, `order`, `copies`, `reads`, `meta`, `timeline`); a second look at the tables finds
 //! what only the whole history tells. Memory for each record of the log: 24 bytes for its value, 8 for its offset, 8 for its
-//! checksum, and a bit for each copy that was read; beside it what is bounded by clients and partitions. A million records and
-//! twenty reads of each take some seconds.
+//! checksum, 8 for how long its send took, and a bit for each copy that was read; beside it what is bounded by clients and
+//! partitions. A million records and twenty reads of each take some seconds.
 //!
 //! A verdict is `pass` only if the history is whole, everything that its header requires has happened, and nothing is wrong.
 
 mod copies;
 mod coverage;
+mod elections;
 mod findings;
+mod latency;
 mod log;
 mod meta;
 mod order;
@@ -128,6 +130,7 @@ impl Checker {
                     findings.add(Kind::BrokenPromise, subjects, || format!("{}: {}", probe.what, probe.detail));
                 }
             }
+            Line::Terms(looked) => self.timeline.see_terms(looked),
             Line::End(end) => {
                 if end.lines != self.lines {
                     let what = format!("the last line tells of {} lines, and {} were read", end.lines, self.lines);

@@ -9,6 +9,9 @@ use super::findings::{Finding, Kind};
 use super::timeline::Fired;
 use crate::history::{Line, Outcome};
 
+/// So much of what was measured is told in a summary; `report.json` has all of it.
+const MEASURED: usize = 12;
+
 /// What a history proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -47,7 +50,8 @@ impl Figures {
 
     pub(super) fn count(&mut self, line: &Line) {
         let (name, ended) = match line {
-            Line::Begin(_) | Line::End(_) | Line::Crash(_) | Line::Fault(_) | Line::Probe(_) => return,
+            Line::Begin(_) | Line::End(_) | Line::Crash(_) | Line::Fault(_) => return,
+            Line::Probe(_) | Line::Terms(_) => return,
             Line::Send(send) => (Self::SEND, ended(&send.outcome)),
             Line::Assign(assign) => ("assign", ended(&assign.outcome)),
             Line::Poll(poll) => {
@@ -94,6 +98,15 @@ pub(crate) struct Gaps {
     pub(crate) max_ms: u64,
 }
 
+/// What was measured around faults, and what should have been.
+#[derive(Debug, Default)]
+pub(super) struct Measured {
+    /// A sentence each, whether anything is promised of it or not.
+    pub(super) told: Vec<String>,
+    /// Promises that nothing tells of, and why.
+    pub(super) unproven: Vec<String>,
+}
+
 /// What a check has to say.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -106,6 +119,8 @@ pub(crate) struct Report {
     /// Fault → how many hit a cluster at work, and how many in all.
     pub(crate) faults: BTreeMap<String, (u64, u64)>,
     pub(crate) gaps: BTreeMap<String, Gaps>,
+    /// What else was measured around faults, a sentence each.
+    pub(crate) measured: Vec<String>,
 }
 
 impl Report {
@@ -120,7 +135,15 @@ impl Report {
             (true, false) => Verdict::Unknown,
             (true, true) => Verdict::Pass,
         };
-        Self { verdict, findings, unproven, figures, faults: fired.by_kind, gaps: fired.gaps }
+        Self {
+            verdict,
+            findings,
+            unproven,
+            figures,
+            faults: fired.by_kind,
+            gaps: fired.gaps,
+            measured: fired.measured.told,
+        }
     }
 
     /// One line for each kind of operation and fault, and what is wrong or missing.
@@ -141,6 +164,9 @@ impl Report {
                 "  {kind}: nobody acknowledged for {p50_ms} ms (median), {p99_ms} ms (99 %), {max_ms} ms (most)\n"
             );
             text.push_str(&line);
+        }
+        for what in self.measured.iter().take(MEASURED) {
+            text.push_str(&format!("  {what}\n"));
         }
         for (kind, (count, _)) in &self.findings {
             text.push_str(&format!("  {kind}: {count}\n"));

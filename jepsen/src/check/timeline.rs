@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use super::elections::Elections;
 use super::findings::{Findings, Kind, Subject};
+use super::latency::Latencies;
 use super::paged::{Bits, MAX_INDEX};
-use super::report::Gaps;
-use crate::history::{Fault, Header, Micros, Promise, SendOp, WatermarkOp, When};
+use super::report::{Gaps, Measured};
+use crate::history::{Fault, Header, Micros, Promise, SendOp, Terms, WatermarkOp, When};
 
 const MILLI: Micros = 1_000;
 /// A fault counts as having hit a cluster at work if a record was acknowledged while it lasted, or so long before.
@@ -36,6 +38,8 @@ pub(super) struct Timeline {
     /// Reads of all high watermarks by clients of one node, which was there to answer.
     reads: Vec<(u64, When)>,
     faults: Vec<Fault>,
+    elections: Elections,
+    latencies: Latencies,
 }
 
 /// What faults did, for coverage.
@@ -46,6 +50,7 @@ pub(super) struct Fired {
     pub(super) sends_while_cut_off: u64,
     /// Kind → how long nobody was acknowledged in a partition that it concerns.
     pub(super) gaps: BTreeMap<String, Gaps>,
+    pub(super) measured: Measured,
 }
 
 impl Timeline {
@@ -58,6 +63,8 @@ impl Timeline {
             pinned: Vec::new(),
             reads: Vec::new(),
             faults: Vec::new(),
+            elections: Elections::default(),
+            latencies: Latencies::default(),
         }
     }
 
@@ -67,9 +74,17 @@ impl Timeline {
         match self.pinned_to.get(&send.process) {
             Some(node) => self.pinned.push(Pinned { node: *node, at: send.at, value: send.value, acked }),
             // Those that ask one node only are cut off with it: they say nothing of how the cluster does.
-            None if acked => drop(self.acks.entry(send.partition).or_default().insert(send.at.1 / MILLI)),
-            None => {}
+            None => {
+                self.latencies.see(send);
+                if acked {
+                    self.acks.entry(send.partition).or_default().insert(send.at.1 / MILLI);
+                }
+            }
         }
+    }
+
+    pub(super) fn see_terms(&mut self, looked: &Terms) {
+        self.elections.see(looked);
     }
 
     pub(super) fn see_watermarks(&mut self, read: &WatermarkOp) {
@@ -92,6 +107,10 @@ impl Timeline {
         fired.gaps = fired.by_kind.keys().filter_map(|kind| Some((kind.clone(), self.gaps(kind)?))).collect();
         fired.sends_while_cut_off = self.check_cut_off(findings);
         promises.iter().for_each(|promise| self.check_promise(promise, findings));
+        fired.measured = self.elections.conclude(&self.faults, promises, findings);
+        let latencies = self.latencies.conclude(&self.faults, promises, findings);
+        fired.measured.told.extend(latencies.told);
+        fired.measured.unproven.extend(latencies.unproven);
         fired
     }
 
@@ -137,14 +156,14 @@ impl Timeline {
     }
 
     fn check_promise(&self, promise: &Promise, findings: &mut Findings) {
-        let (kind, within_ms) = promise.bound();
+        let Some((kind, within_ms)) = promise.bound() else { return };
         let of_kind = self.faults.iter().filter(|fault| fault.kind == kind);
         let mut times: Vec<(u64, &Fault, String)> = of_kind.filter_map(|fault| self.time(promise, fault)).collect();
         times.sort_by_key(|(time, ..)| *time);
         let judged = match promise {
             // The nearest-rank 99th percentile: of fewer than a hundred, the longest.
             Promise::Gap { .. } => times.get((times.len() * 99).div_ceil(100).saturating_sub(1)..).unwrap_or_default(),
-            Promise::Back { .. } | Promise::Replaced { .. } => &times[..],
+            _ => &times[..],
         };
         for (time, fault, what) in judged.iter().filter(|(time, ..)| *time > within_ms) {
             findings.add(Kind::Late, vec![Subject::Time(fault.at.0)], || {
@@ -186,16 +205,20 @@ impl Timeline {
                 let what = "clients of other nodes could read all high watermarks after".to_owned();
                 (ended.saturating_sub(begun) > *within_ms).then(|| (first.saturating_sub(begun), fault, what))
             }
+            Promise::Elections { .. } | Promise::Slowed { .. } | Promise::Recovered { .. } => None,
         }
     }
 }
 
 impl Promise {
-    /// Its fault, and its milliseconds.
-    fn bound(&self) -> (&str, u64) {
-        let (Self::Gap { fault, within_ms } | Self::Back { fault, within_ms } | Self::Replaced { fault, within_ms }) =
-            self;
-        (fault, *within_ms)
+    /// Its fault, and its milliseconds; `None`: it is about something else than times without an acknowledgement.
+    fn bound(&self) -> Option<(&str, u64)> {
+        match self {
+            Self::Gap { fault, within_ms } | Self::Back { fault, within_ms } | Self::Replaced { fault, within_ms } => {
+                Some((fault, *within_ms))
+            }
+            Self::Elections { .. } | Self::Slowed { .. } | Self::Recovered { .. } => None,
+        }
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) enum Capability {
     Signals,
     /// Network namespaces whose packets can be lost.
     Namespaces,
+    /// A router of the harness between such namespaces.
+    Router,
     /// A small file system that can be filled.
     SmallDisks,
     /// A device that can lose its power.
@@ -57,13 +59,14 @@ pub(crate) enum Capability {
 }
 
 impl Capability {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Signals, Self::Namespaces, Self::SmallDisks, Self::PowerCuts, Self::Levers];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Signals, Self::Namespaces, Self::Router, Self::SmallDisks, Self::PowerCuts, Self::Levers];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Signals => "signals",
             Self::Namespaces => "network-namespaces",
+            Self::Router => "network-router",
             Self::SmallDisks => "small-disks",
             Self::PowerCuts => "power-cuts",
             Self::Levers => "levers",
@@ -80,6 +83,10 @@ impl Capability {
             Self::Signals => Ok(()),
             Self::Namespaces => {
                 let network = Network::namespaces()?;
+                network.connect(1)
+            }
+            Self::Router => {
+                let network = Network::routed(1)?;
                 network.connect(1)
             }
             Self::SmallDisks => {

@@ -5,9 +5,11 @@ mod health;
 mod levers;
 mod loop_disk;
 mod machine;
+mod memory;
 mod network;
 mod node;
 mod power;
+mod router;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -21,8 +23,10 @@ pub(crate) use disk::{Disk, DiskKind, SmallDisk};
 pub(crate) use health::Started;
 pub(crate) use levers::{Levers, Library};
 pub(crate) use machine::Capability;
+use memory::MemoryLimit;
 pub(crate) use network::Network;
 pub(crate) use node::Node;
+pub(crate) use router::{Packets, Weather};
 pub(crate) use verify::Found;
 
 use crate::failure::Failure;
@@ -39,11 +43,16 @@ const BUSY: &str = "[lane]\nfile = \"2MiB\"\nbudget = \"8MiB\"\nreserve = \"16Mi
 /// Segments are read again all the time.
 const SCRUB: &str = "[scrub]\nevery = \"4s\"\nrate = \"256MiB\"\n";
 
+/// Of nodes whose memory is bounded: the largest of what they may keep, so that the bound is much lower than by default.
+const LEAN: [(&str, &str); 2] = [("STRATALOG_QUERY__MEMORY", "128MiB"), ("STRATALOG_ROWS__TAIL_BUDGET", "64MiB")];
+
 /// What a cluster is made of.
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) network: Network,
     pub(crate) disks: DiskKind,
+    /// Bytes that each node may have in use, if that is bounded.
+    pub(crate) memory: Option<u64>,
     /// What is between the nodes and the system, if anything is.
     pub(crate) levers: Option<Library>,
     /// A bug that the nodes have on purpose.
@@ -90,7 +99,7 @@ impl Cluster {
 
     /// A further node with an empty directory, not started.
     pub(crate) fn add(&mut self, number: u64) -> Result<(), Failure> {
-        let Site { network, disks, home, levers, scrubs, .. } = &self.site;
+        let Site { network, disks, home, levers, memory, scrubs, .. } = &self.site;
         network.connect(number).map_err(Failure)?;
         let host = network.host(number);
         let [grpc, peer, http] = network.ports().map(|port| format!("{host}:{port}"));
@@ -98,6 +107,8 @@ impl Cluster {
         let (disk, data) = Disk::make(*disks, &home.join(&name)).map_err(Failure)?;
         let levers =
             levers.as_ref().map(|_| Levers::new(home.join(format!("{name}.levers")))).transpose().map_err(Failure)?;
+        // Where the system does not bound it, it is looked at all the same.
+        let limit = memory.and_then(|bytes| MemoryLimit::make(&name, bytes).ok());
         let seeds: Vec<String> = self.nodes.iter().map(|node| format!("{:?}", node.peer)).collect();
         let settings = format!(
             "data_dir = {data:?}\ninsecure = {}\n[grpc]\nlisten = \"{grpc}\"\n[http]\nlisten = \"{http}\"\n[cluster]\nlisten = \
@@ -110,7 +121,7 @@ impl Cluster {
         std::fs::write(&config, settings)?;
         let (grpc, log) = (format!("http://{grpc}"), home.join(format!("{name}.log")));
         self.nodes.retain(|node| node.number != number);
-        self.nodes.push(Node { number, grpc, http, peer, data, disk, levers, config, log, child: None });
+        self.nodes.push(Node { number, grpc, http, peer, data, disk, levers, limit, config, log, child: None });
         self.nodes.sort_by_key(|node| node.number);
         Ok(())
     }
@@ -127,6 +138,7 @@ impl Cluster {
         if let (Some(library), Some(levers)) = (&self.site.levers, &self.node(number)?.levers) {
             library.put_before(&mut command, levers);
         }
+        command.envs(self.site.memory.iter().flat_map(|_| LEAN));
         command.envs(self.site.sabotage.as_ref().map(|bug| (crate::sabotage::VARIABLE, bug)));
         self.node_mut(number)?.launch(command)
     }
@@ -171,6 +183,11 @@ impl Cluster {
     fn node_mut(&mut self, number: u64) -> Result<&mut Node, Failure> {
         let found = self.nodes.iter_mut().find(|node| node.number == number);
         found.ok_or_else(|| Failure(format!("there is no node {number}")))
+    }
+
+    /// Bytes that each node may have in use, if that is bounded.
+    pub(crate) fn memory_limit(&self) -> Option<u64> {
+        self.site.memory
     }
 
     /// Whether nodes read their segments again by themselves.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::disk::Disk;
 use super::levers::Levers;
+use super::memory::MemoryLimit;
 use crate::failure::Failure;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -25,6 +26,8 @@ pub(crate) struct Node {
     pub(crate) data: PathBuf,
     pub(crate) disk: Disk,
     pub(crate) levers: Option<Levers>,
+    /// What its process may have in use, where the system bounds it.
+    pub(super) limit: Option<MemoryLimit>,
     pub(super) config: PathBuf,
     /// What the process prints.
     pub(super) log: PathBuf,
@@ -48,8 +51,10 @@ impl Node {
         unsafe { command.pre_exec(end_with_the_harness) };
         let program = command.get_program().to_owned();
         let spawned = command.spawn();
-        self.child = Some(spawned.map_err(|error| Failure(format!("cannot start {}: {error}", program.display())))?);
-        Ok(())
+        let child = spawned.map_err(|error| Failure(format!("cannot start {}: {error}", program.display())))?;
+        let id = child.id();
+        self.child = Some(child);
+        self.limit.as_ref().map_or(Ok(()), |limit| limit.add(id)).map_err(Failure)
     }
 
     /// `kill -9`.
@@ -119,9 +124,21 @@ impl Node {
     /// # Errors
     /// If it does not run.
     pub(crate) fn memory_bytes(&self) -> Result<u64, Failure> {
+        self.resident_bytes("VmRSS:")
+    }
+
+    /// What of its memory was in use at most since it started.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub(crate) fn peak_memory_bytes(&self) -> Result<u64, Failure> {
+        self.resident_bytes("VmHWM:")
+    }
+
+    fn resident_bytes(&self, name: &str) -> Result<u64, Failure> {
         let id = self.child.as_ref().ok_or_else(|| self.not_running())?.id();
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let resident = status.lines().find_map(|line| line.strip_prefix(name));
         let kib: Option<u64> = resident.and_then(|text| text.split_whitespace().next()?.parse().ok());
         kib.map(|kib| kib << 10)
             .ok_or_else(|| Failure(format!("it is not known how much memory node {} has", self.number)))

@@ -91,7 +91,7 @@ pub(crate) struct Requires {
     pub(crate) promises: Vec<Promise>,
 }
 
-/// A bound on how long a fault may be felt, in the partitions that it concerns.
+/// A bound on how much a fault may be felt, in the partitions that it concerns, or by all.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) enum Promise {
@@ -102,6 +102,12 @@ pub(crate) enum Promise {
     /// From the beginning of a fault that lasts longer than this to the first read of all high watermarks by a client of another
     /// node: somebody leads every shard again.
     Replaced { fault: String, within_ms: u64 },
+    /// Leaders that are elected while a fault lasts, in all shards and the metadata together, for each minute that began.
+    Elections { fault: String, a_minute: u64 },
+    /// So many times longer than before anything was broken may sends take while a fault lasts: the 99th percentiles.
+    Slowed { fault: String, times: u64 },
+    /// The same for half a minute, or until the next fault, beginning so long after the end of each.
+    Recovered { fault: String, within_ms: u64, times: u64 },
 }
 
 impl Header {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use header::{Excuse, Header, Process, Promise, Requires, Role, Versions};
 pub(crate) use ops::{
     AssignOp, CopyEnd, CopyPart, CrashOp, End, Fault, MetaChange, MetaOp, MetaSeen, Outcome, PollOp, Position, Probe,
-    QueryOp, Run, SearchOp, Seen, SendOp, Source, WatermarkOp, When,
+    QueryOp, Run, SearchOp, Seen, SendOp, Source, Terms, WatermarkOp, When,
 };
 pub(crate) use reader::{HistoryError, Reader};
 pub(crate) use writer::Writer;
@@ -61,6 +61,8 @@ pub(crate) enum Line {
     Fault(Fault),
     /// Something that has to be so was looked at.
     Probe(Probe),
+    /// How often leaders were elected so far.
+    Terms(Terms),
     /// Last.
     End(End),
 }

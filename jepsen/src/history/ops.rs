@@ -1,5 +1,7 @@
 //! Operations, faults and copies, as they stand in a line.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Micros;
@@ -234,6 +236,14 @@ pub(crate) struct Fault {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) alone: Vec<u64>,
     pub(crate) detail: String,
+}
+
+/// The highest term of each shard, the metadata's among them, that some node told of: each election begins a further one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Terms {
+    pub(crate) at: When,
+    pub(crate) terms: BTreeMap<u32, u64>,
 }
 
 /// Something that has to be so, and whether it was.

@@ -27,6 +27,8 @@ pub(crate) struct Scenario {
     pub(crate) disks: DiskKind,
     /// Nodes that can, read their segments again all the time.
     pub(crate) scrubs: bool,
+    /// Bytes that each node may have in use; `None`: as many as there are.
+    pub(crate) memory: Option<u64>,
     /// Of the topic.
     settings: &'static [(&'static str, &'static str)],
     /// Fault, how often it has to have fired in a run of full length, and in a short one.
@@ -37,6 +39,8 @@ pub(crate) struct Scenario {
     /// Sends that a node without the others has to have been given.
     cut_off: (u64, u64),
     padding: usize,
+    /// What each of two producers sends in a second, if the cluster takes it.
+    records_a_second: u32,
     /// In the matrix, short form.
     short: Duration,
 }
@@ -47,6 +51,9 @@ enum Bound {
     Gap(&'static str, u64),
     Back(&'static str, u64),
     Replaced(&'static str, u64),
+    Elections(&'static str, u64),
+    Slowed(&'static str, u64),
+    Recovered(&'static str, u64, u64),
 }
 
 /// Finds a scenario by its name.
@@ -83,7 +90,7 @@ impl Scenario {
         // A fraction of what a cluster does that is whole: faults take their time.
         let seconds = length.as_secs().max(10);
         let operations = [
-            ("send", seconds * 40),
+            ("send", seconds * u64::from(self.records_a_second) * 2 / 15),
             ("poll", seconds * 2),
             ("query", seconds / 5),
             ("search", seconds / 5),
@@ -108,7 +115,7 @@ impl Scenario {
             topic: "jepsen".to_owned(),
             partitions: 16,
             producers: 2,
-            records_a_second: 300,
+            records_a_second: self.records_a_second,
             padding: self.padding,
             consumers: 2,
             settings: self.settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
@@ -122,6 +129,11 @@ impl Bound {
             Self::Gap(fault, within_ms) => Promise::Gap { fault: fault.to_owned(), within_ms },
             Self::Back(fault, within_ms) => Promise::Back { fault: fault.to_owned(), within_ms },
             Self::Replaced(fault, within_ms) => Promise::Replaced { fault: fault.to_owned(), within_ms },
+            Self::Elections(fault, a_minute) => Promise::Elections { fault: fault.to_owned(), a_minute },
+            Self::Slowed(fault, times) => Promise::Slowed { fault: fault.to_owned(), times },
+            Self::Recovered(fault, within_ms, times) => {
+                Promise::Recovered { fault: fault.to_owned(), within_ms, times }
+            }
         }
     }
 }
@@ -151,7 +163,13 @@ mod tests {
     fn every_promise_is_about_a_fault_that_is_required() {
         for scenario in SCENARIOS {
             let faults = scenario.faults(true);
-            for Bound::Gap(fault, _) | Bound::Back(fault, _) | Bound::Replaced(fault, _) in scenario.promises {
+            for promise in scenario.promises {
+                let (Bound::Gap(fault, _)
+                | Bound::Back(fault, _)
+                | Bound::Replaced(fault, _)
+                | Bound::Elections(fault, _)
+                | Bound::Slowed(fault, _)
+                | Bound::Recovered(fault, ..)) = promise;
                 assert!(faults.contains_key(*fault), "{}: {fault}", scenario.name);
             }
         }

@@ -5,12 +5,14 @@ use std::time::Duration;
 use super::{Bound, Scenario};
 use crate::chaos::{
     CLOSED_IN_TIME, DAMAGE_IS_FOUND, ENDS_AT_ONCE, GARBAGE_IS_REFUSED, HALTS_NAMED, KEPT_ASIDE, NO_BAD_BYTE, Nemesis,
-    OTHERS_ARE_SERVED, READS_SERVE, WHOLE_AGAIN, WIPED_IS_REFUSED,
+    OTHERS_ARE_SERVED, QUERIES_END, READS_SERVE, THROTTLED, WHOLE_AGAIN, WIPED_IS_REFUSED, WITHIN_MEMORY,
 };
 use crate::cluster::{Capability, DiskKind};
 
 const SHORT: Duration = Duration::from_secs(30);
 const LONGER: Duration = Duration::from_secs(60);
+/// What a node may have in use whose queries and tails are kept small.
+const LITTLE_MEMORY: u64 = 1 << 30;
 
 const PLAIN: Scenario = Scenario {
     row: None,
@@ -20,12 +22,14 @@ const PLAIN: Scenario = Scenario {
     needs: &[],
     disks: DiskKind::Directory,
     scrubs: false,
+    memory: None,
     settings: &[],
     faults: &[],
     probes: &[],
     promises: &[],
     cut_off: (0, 0),
     padding: 200,
+    records_a_second: 300,
     short: SHORT,
 };
 
@@ -104,6 +108,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Bound::Back("clog", 5_000),
         ],
         cut_off: (25, 5),
+        short: LONGER,
+        ..PLAIN
+    },
+    Scenario {
+        row: Some(9),
+        name: "bad-network",
+        what: "100 ms delay, 10 % of packets lost, some twice or out of order; at most one election a minute, of all shards",
+        nemesis: Nemesis::BadNetwork,
+        needs: &[Capability::Router],
+        faults: &[("bad-network", 5, 1)],
+        promises: &[Bound::Elections("bad-network", 1)],
+        records_a_second: 15,
         short: LONGER,
         ..PLAIN
     },
@@ -273,6 +289,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        row: Some(24),
+        name: "overload",
+        what: "five times as much is produced as the cluster takes: it refuses that, within its memory, and is back 30 s later",
+        nemesis: Nemesis::Overload,
+        memory: Some(LITTLE_MEMORY),
+        faults: &[("overload", 1, 1)],
+        probes: &[(THROTTLED, 1, 1), (WITHIN_MEMORY, 1, 1)],
+        promises: &[Bound::Recovered("overload", 30_000, 2)],
+        records_a_second: 100,
+        ..PLAIN
+    },
+    Scenario {
         row: Some(26),
         name: "slow-clients",
         what: "2,000 connections that are idle and 2,000 that are slow; others are served",
@@ -289,6 +317,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         nemesis: Nemesis::Garbage,
         faults: &[("garbage", 5, 1)],
         probes: &[(GARBAGE_IS_REFUSED, 5, 1), (OTHERS_ARE_SERVED, 5, 1)],
+        ..PLAIN
+    },
+    Scenario {
+        row: Some(28),
+        name: "hostile-queries",
+        what: "groups, joins, sorts, regular expressions and recursions without an end: each ends at its budget, and who \
+               produces waits less than twice as long",
+        nemesis: Nemesis::HostileQueries,
+        memory: Some(LITTLE_MEMORY),
+        faults: &[("hostile-queries", 5, 1)],
+        probes: &[(QUERIES_END, 5, 1), (WITHIN_MEMORY, 5, 1)],
+        promises: &[Bound::Slowed("hostile-queries", 2)],
         ..PLAIN
     },
     Scenario {
@@ -311,11 +351,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 
 /// Rows of the matrix that cannot be run yet, and what they wait for.
 pub(crate) const NOT_BUILT: &[(u8, &str, &str)] = &[
-    (9, "bad-network", "delay, loss, duplication and reordering of packets"),
-    (21, "rebalance", "consumer groups"),
-    (24, "overload", "a load of many times the capacity"),
+    (21, "rebalance", "consumer groups, which come with the Kafka protocol"),
     (25, "tenants", "tenants"),
-    (28, "hostile-queries", "queries that ask for too much"),
     (29, "foreign-ids", "tenants"),
     (30, "fuzzing", "fuzzing of decoders"),
 ];

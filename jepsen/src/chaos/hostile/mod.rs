@@ -1,11 +1,12 @@
 //! Clients that are slow, say nothing, or say what nobody should.
 
 mod garbage;
+mod queries;
 mod slow;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{ANSWERS_WITHIN, Chaos, fault};
+use super::{ANSWERS_WITHIN, CALM, Chaos, fault};
 use crate::failure::Failure;
 use crate::history::When;
 use stratalog_client::Client;
@@ -13,6 +14,7 @@ use stratalog_client::Client;
 pub(crate) const CLOSED_IN_TIME: &str = "connections that are idle or slow from the start are closed within 10 s";
 pub(crate) const OTHERS_ARE_SERVED: &str = "a client that does nothing wrong is served";
 pub(crate) const GARBAGE_IS_REFUSED: &str = "what is no request is refused within bounded memory";
+pub(crate) const QUERIES_END: &str = "a statement that asks for too much ends with an error that says so";
 
 /// Half of them say nothing, half of them a byte a second.
 const CONNECTIONS: usize = 4_000;
@@ -21,6 +23,8 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 /// What garbage may cost beside what the load does meanwhile.
 const MEMORY_BYTES: u64 = 64 << 20;
+/// How long statements are asked that ask for too much.
+const QUERIES_FOR: Duration = Duration::from_secs(20);
 
 impl Chaos<'_> {
     /// Thousands of connections to one node that are idle or slow.
@@ -68,6 +72,25 @@ impl Chaos<'_> {
         self.wait_whole().await?;
         self.sleep_ms(500..2_000).await;
         Ok(())
+    }
+
+    /// Statements that ask for more than anybody has, several at once.
+    pub(super) async fn hostile_queries(&mut self) -> Result<(), Failure> {
+        tokio::time::sleep(CALM).await;
+        let (client, topic) = (self.cluster.client().await?, self.shared.load.topic.clone());
+        let began = self.now();
+        let asked = queries::ask(&client, &topic, Instant::now() + QUERIES_FOR, &mut self.random).await;
+        let ended = self.now();
+        let detail = format!("{} statements: {:?}", asked.count, asked.ends);
+        let troubles = asked.troubles.join("; ");
+        self.probe(QUERIES_END, began, asked.troubles.is_empty(), format!("{detail}; {troubles}"));
+        // What was ended at its deadline may not go on behind it.
+        tokio::time::sleep(CALM).await;
+        self.watch_for_ends()?;
+        self.probe_memory(began)?;
+        let (numbers, partitions) = (self.cluster.numbers(), self.all_partitions());
+        self.note(fault("hostile-queries", &numbers, When(began, ended), partitions, detail));
+        self.wait_whole().await
     }
 
     async fn others_are_served(&self, node: u64) -> Result<(), Failure> {

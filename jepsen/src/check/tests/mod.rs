@@ -1,6 +1,7 @@
 //! Histories written by hand, good and bad, and random ones.
 
 mod anomalies;
+mod bounds;
 mod metadata;
 mod proof;
 mod random;
