@@ -31,6 +31,11 @@ impl LoopDisk {
         fs::create_dir_all(at).map_err(named)?;
         File::create(&disk.image).and_then(|file| file.set_len(BYTES)).map_err(named)?;
         system("mkfs.ext4", &["-q", "-F", &disk.image.to_string_lossy()])?;
+        // Whoever begins a name space of mounts meanwhile, as `ip netns exec` does, has copies of all of them. Below one that is shared
+        // they go with ours. One that stayed would keep the file system as it was when its power was cut.
+        let place = at.to_string_lossy();
+        system("mount", &["--bind", &place, &place])?;
+        system("mount", &["--make-shared", &place])?;
         disk.attach()?;
         Ok(disk)
     }
@@ -69,7 +74,10 @@ impl LoopDisk {
 
 impl Drop for LoopDisk {
     fn drop(&mut self) {
-        // Processes that still use it keep it until they end; where nothing was mounted there is nothing to do.
-        let _ = system("umount", &["--lazy", &self.mount.to_string_lossy()]);
+        // The file system, and what it is mounted on. Processes that still use it keep it until they end; where nothing was mounted
+        // there is nothing to do.
+        for _ in 0..2 {
+            let _ = system("umount", &["--lazy", &self.mount.to_string_lossy()]);
+        }
     }
 }
