@@ -67,21 +67,21 @@ async fn notice(
     asked: &impl Fn(&str, u64) -> (Asked, PathBuf),
 ) -> Result<(Duration, String), String> {
     let began = Instant::now();
-    let mut last = "it was not run".to_owned();
-    for seed in seed.. {
-        if began.elapsed() >= NOTICED_WITHIN {
-            break;
-        }
+    let mut seed = seed;
+    loop {
         let (asked, dir) = asked(scenario, seed);
         // How fast a cluster is back is no sign of a bug.
         let asked = Asked { sabotage: Some(bug.to_owned()), times: false, ..asked };
-        last = match run(&asked, &dir.join(format!("{bug}-{seed}"))).await {
-            Ok(ran) if ran.report.verdict == Verdict::Fail => return Ok((began.elapsed(), anomalies(&ran.report))),
-            Ok(ran) => format!("the last run ended with {}", ran.report.verdict),
-            Err(failure) => return Err(failure.to_string()),
-        };
+        let ran = run(&asked, &dir.join(format!("{bug}-{seed}"))).await.map_err(|failure| failure.to_string())?;
+        let after = began.elapsed();
+        if ran.report.verdict == Verdict::Fail && after <= NOTICED_WITHIN {
+            return Ok((after, format!("{} (seed {seed})", anomalies(&ran.report))));
+        }
+        if after >= NOTICED_WITHIN {
+            return Err(format!("after {} s, the last run ended with {}", after.as_secs(), ran.report.verdict));
+        }
+        seed += 1;
     }
-    Err(last)
 }
 
 fn anomalies(report: &Report) -> String {

@@ -183,7 +183,7 @@ impl<'a> Chaos<'a> {
             Nemesis::RollingRestart => self.rolling_restart().await,
             Nemesis::Upgrade => self.upgrade().await,
             Nemesis::AimedKills => self.aimed_kill(round).await,
-            Nemesis::CutOne => self.cut_one().await,
+            Nemesis::CutOne => self.cut_one(round).await,
             Nemesis::CutAll => self.cut_all().await,
             Nemesis::PauseAndCut => self.pause_and_cut().await,
             Nemesis::FlipBits => self.flip_bits(round).await,

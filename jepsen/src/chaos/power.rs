@@ -5,12 +5,14 @@ use crate::failure::Failure;
 use crate::history::When;
 
 impl Chaos<'_> {
-    /// That of one node.
-    pub(super) async fn cut_one(&mut self) -> Result<(), Failure> {
+    /// That of one node. Every other time it is back before the others elect: it may not go on as if it had led meanwhile.
+    pub(super) async fn cut_one(&mut self, round: usize) -> Result<(), Failure> {
         let (node, partitions) = self.some_leader().await?;
         let began = self.now();
         self.cluster.cut_power(&[node])?;
-        self.sleep_ms(500..2_500).await;
+        if round % 2 == 1 {
+            self.sleep_ms(500..2_500).await;
+        }
         let ended = self.now();
         self.cluster.launch(node)?;
         let detail = format!("it led partitions {partitions:?}");

@@ -39,7 +39,7 @@ pub(crate) struct Scenario {
     /// Sends that a node without the others has to have been given.
     cut_off: (u64, u64),
     padding: usize,
-    /// What each of two producers sends in a second, if the cluster takes it.
+    /// What each of the producers that know all nodes sends in a second, if the cluster takes it.
     records_a_second: u32,
     /// In the matrix, short form.
     short: Duration,

@@ -188,6 +188,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         what: "the end of a log is lost while only a node that never had it is there: the two do not go on by themselves",
         nemesis: Nemesis::ForgetTheEnd,
         faults: &[("forget-end", 5, 2)],
+        // So few that one at a time is on its way: the last write is that of a record that was acknowledged.
+        records_a_second: 20,
         ..PLAIN
     },
     Scenario {

@@ -4,9 +4,10 @@
 const CHUNK: usize = 4_096;
 /// Bits are flipped where something was written: a sector of zeroes may be space that nobody uses yet.
 const SECTOR: usize = 512;
-
-/// Less than any write has at its end.
-const END: usize = 8;
+/// Every write of the log ends with the same bytes, at the end of a sector.
+const END_MARK: usize = 8;
+/// What is left of a write whose end is lost: enough to see that there was one.
+const BEGINNING: usize = 128;
 
 /// A way to damage a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub(super) enum Harm {
     Zeroed,
     /// A chunk is what it was before, or what another file has there.
     Stale,
-    /// The last bytes that were written are zeroes, as if they had never reached the medium.
+    /// Of the last write only the beginning is there, and zeroes behind it, as if these had never reached the medium.
     EndLost,
 }
 
@@ -89,8 +90,12 @@ fn flip(bytes: &mut [u8], random: &mut fastrand::Rng) -> Option<String> {
 
 fn lose_end(bytes: &mut [u8]) -> Option<String> {
     let end = bytes.iter().rposition(|byte| *byte != 0)? + 1;
-    let lost = end.saturating_sub(END);
-    bytes[lost..end].fill(0);
+    let mark = bytes.get(end.checked_sub(END_MARK)?..end)?;
+    // The last write begins where the one before it ended, or behind the first sector, which says what file it is.
+    let is_end = |at: &usize| bytes[..*at].ends_with(mark);
+    let begins = (1..end.div_ceil(SECTOR)).map(|sector| sector * SECTOR).rev().find(is_end).unwrap_or(SECTOR);
+    let lost = begins + BEGINNING;
+    bytes.get_mut(lost..end).filter(|lost| has_something(lost))?.fill(0);
     Some(format!("has zeroes from byte {lost} on"))
 }
 
@@ -145,11 +150,15 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_what_was_written_is_lost() {
-        let mut bytes = vec![7; 100];
-        bytes.extend([0; 50]);
-        let (hurt, _) = apply(Harm::EndLost, &bytes, &[], 1);
-        assert!(hurt[..92] == bytes[..92] && hurt[92..].iter().all(|byte| *byte == 0));
+    fn of_the_last_write_the_beginning_is_left() {
+        let write = |sectors: usize| [&vec![7; sectors * SECTOR - END_MARK][..], b"THE-END\n"].concat();
+        let header = [5; SECTOR];
+        for (before, kept) in [(vec![], SECTOR), (write(1), 2 * SECTOR), ([write(1), write(3)].concat(), 5 * SECTOR)] {
+            let bytes = [&header[..], &before, &write(2), &[0; 3 * SECTOR]].concat();
+            let (hurt, how) = apply(Harm::EndLost, &bytes, &[], 1);
+            let kept = kept + BEGINNING;
+            assert!(how.is_some() && hurt[..kept] == bytes[..kept] && !has_something(&hurt[kept..]), "{kept}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Logs that are damaged where no other node is there to help, or not at once.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::files::{Target, Wound};
 use super::harm::Harm;
@@ -8,6 +9,10 @@ use super::{Came, Chaos, aside, fault};
 use crate::cluster::Started;
 use crate::failure::Failure;
 use crate::history::When;
+
+/// Nobody waits longer for a record to be acknowledged before a node is killed.
+const ACKED_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_micros(50);
 
 impl Chaos<'_> {
     /// All nodes stop, and two bits flip in each file of their logs. What they do not need was damaged, too; where something is
@@ -62,12 +67,13 @@ impl Chaos<'_> {
         let began = self.now();
         behind.iter().try_for_each(|node| self.cluster.halt(*node))?;
         self.sleep_ms(3_000..5_000).await;
-        self.cluster.kill(*forgets)?;
+        tokio::task::block_in_place(|| self.kill_after_ack(*forgets))?;
         rest.iter().try_for_each(|node| self.cluster.halt(*node))?;
         let wound = self.lose_end(*forgets)?;
-        let refused = match self.cluster.try_launch(*forgets).await? {
-            Started::Serves => self.kill_and_start(*forgets)?,
-            Started::Refused(_) => self.put_back(*forgets, wound.as_ref())?,
+        let forgot = match (&wound, self.cluster.try_launch(*forgets).await?) {
+            (Some(_), Started::Serves) => self.kill_and_start(*forgets)?,
+            (None, Started::Serves) => false,
+            (_, Started::Refused(_)) => self.put_back(*forgets, wound.as_ref())?,
         };
         behind.iter().try_for_each(|node| self.cluster.resume(*node))?;
         self.sleep_ms(6_000..10_000).await;
@@ -75,32 +81,47 @@ impl Chaos<'_> {
         rest.iter().try_for_each(|node| self.cluster.resume(*node))?;
         let how =
             wound.map_or_else(|| "nothing was lost".to_owned(), |wound| format!("{} {}", wound.name(), wound.how));
-        let came = if refused { "it did not start until that was put back" } else { "it started" };
-        let detail = format!("{behind:?} halted, then {forgets} killed and {rest:?} halted; {how}; {came}");
-        self.note(fault("forget-end", &nodes, When(began, ended), self.all_partitions(), detail));
+        let detail = format!("{behind:?} halted, then {forgets} killed and {rest:?} halted; {how}");
+        if forgot {
+            self.note(fault("forget-end", &nodes, When(began, ended), self.all_partitions(), detail));
+        } else {
+            eprintln!("  it forgot nothing, or did not start until that was put back: {detail}");
+        }
         self.wait_whole().await?;
         self.sleep_ms(1_000..3_000).await;
         Ok(())
     }
 
-    /// The log file that was written last loses its end.
-    fn lose_end(&mut self, node: u64) -> Result<Option<Wound>, Failure> {
-        let files = Target::Lane.files(&self.cluster.node(node)?.data);
-        // The newest may be one that is prepared, and empty.
-        let written = |path: &std::path::PathBuf| path.metadata().and_then(|found| found.modified()).ok();
-        match files.into_iter().max_by_key(written) {
-            Some(path) => Wound::inflict(path, Harm::EndLost, &[], &mut self.random),
-            None => Ok(None),
+    /// Kills a node in the moment in which a record is acknowledged: mostly that one is the last in its log.
+    fn kill_after_ack(&mut self, node: u64) -> Result<(), Failure> {
+        let acked = || self.shared.known.lock().acked;
+        let (before, deadline) = (acked(), Instant::now() + ACKED_WITHIN);
+        while acked() == before && Instant::now() < deadline {
+            std::thread::sleep(LOOK_EVERY);
         }
+        self.cluster.kill(node)
     }
 
+    /// The last write of the log loses its end. It is in the last file that has one; a file behind that is prepared, and empty.
+    fn lose_end(&mut self, node: u64) -> Result<Option<Wound>, Failure> {
+        for path in Target::Lane.files(&self.cluster.node(node)?.data).into_iter().rev() {
+            let wound = Wound::inflict(path, Harm::EndLost, &[], &mut self.random)?;
+            if wound.is_some() {
+                return Ok(wound);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether it goes on without what was lost: it does.
     fn kill_and_start(&mut self, node: u64) -> Result<bool, Failure> {
         self.cluster.kill(node)?;
-        self.cluster.launch(node).map(|()| false)
+        self.cluster.launch(node).map(|()| true)
     }
 
+    /// The same: it does not.
     fn put_back(&mut self, node: u64, wound: Option<&Wound>) -> Result<bool, Failure> {
         wound.map_or(Ok(()), Wound::mend)?;
-        self.cluster.launch(node).map(|()| true)
+        self.cluster.launch(node).map(|()| false)
     }
 }
