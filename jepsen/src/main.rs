@@ -29,6 +29,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use check::Verdict;
 use failure::Failure;
+use matrix::Choice;
 use run::Asked;
 
 /// Breaks clusters of real stratalog processes, and checks what their clients saw
@@ -68,6 +69,12 @@ enum Command {
         /// Pass also if scenarios could not be run that need what this machine does not have
         #[arg(long)]
         skip_missing: bool,
+        /// Only these, with commas between
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// Run a scenario so often again that ended with unknown
+        #[arg(long, default_value_t = 0)]
+        again: u32,
         #[command(flatten)]
         site: SiteArguments,
     },
@@ -152,8 +159,9 @@ async fn perform(command: Command) -> Result<Verdict, Failure> {
             let dir = site.dir.join(format!("{scenario}-{}", asked.seed));
             run_one(&asked, dir).await
         }
-        Command::Matrix { short, seed, skip_missing, site } => {
-            matrix::run_all(|scenario| (site.asked(scenario, seed, None, short), site.dir.clone()), skip_missing).await
+        Command::Matrix { short, seed, skip_missing, only, again, site } => {
+            let asked = |scenario: &str| (site.asked(scenario, seed, None, short), site.dir.clone());
+            matrix::run_all(asked, &Choice { only, skip_missing, again }).await
         }
         Command::Sabotage { bug, seed, site } => {
             let seed = seed.unwrap_or_else(|| fastrand::u64(1..1_000_000));

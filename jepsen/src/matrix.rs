@@ -1,11 +1,11 @@
 //! Scenario after scenario.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::check::Verdict;
 use crate::failure::Failure;
 use crate::run::{Asked, Ran, capabilities, run};
-use crate::scenario::{NOT_BUILT, SCENARIOS, Scenario};
+use crate::scenario::{NOT_BUILT, SCENARIOS, Scenario, named};
 
 /// Prints what there is to run, what is not built, and what this machine can inject.
 pub(crate) fn list() {
@@ -33,33 +33,65 @@ struct Row {
     told: String,
 }
 
-/// Runs all scenarios, and prints a table. `asked` says what to run for a name, and where its directory goes.
+/// What of the matrix is run, and what is made of rows that prove nothing.
+pub(crate) struct Choice {
+    /// Names of scenarios; empty: all rows of the matrix.
+    pub(crate) only: Vec<String>,
+    /// What this machine cannot do may be left out.
+    pub(crate) skip_missing: bool,
+    /// How often a row is run again, with another seed, that ended with unknown.
+    pub(crate) again: u32,
+}
+
+/// Runs scenarios, and prints a table. `asked` says what to run for a name, and where its directory goes.
 ///
 /// # Errors
-/// If there is no place for runs.
-pub(crate) async fn run_all(asked: impl Fn(&str) -> (Asked, PathBuf), skip_missing: bool) -> Result<Verdict, Failure> {
+/// If there is no place for runs, or no scenario of a name.
+pub(crate) async fn run_all(asked: impl Fn(&str) -> (Asked, PathBuf), choice: &Choice) -> Result<Verdict, Failure> {
+    let scenarios = chosen(&choice.only)?;
     let mut rows = Vec::new();
     let (_, dir) = asked("");
     std::fs::create_dir_all(&dir)?;
     let missing: Vec<_> =
         capabilities(&dir).into_iter().filter_map(|(capability, probed)| Some((capability, probed.err()?))).collect();
-    // One that is in no row of the matrix is run by its name.
-    for scenario in SCENARIOS.iter().filter(|scenario| scenario.row.is_some()) {
+    for scenario in scenarios {
         let (asked, dir) = asked(scenario.name);
         let lacks = missing.iter().find(|(capability, _)| scenario.needs.contains(capability));
         let no_other = scenario.name == "upgrade" && asked.other_binary.is_none();
         let row = match lacks {
             Some((capability, why)) => skipped(scenario, format!("needs {}: {why}", capability.name())),
             None if no_other => skipped(scenario, "needs --other-binary".to_owned()),
-            None => {
-                let dir = dir.join(format!("{}-{}", scenario.name, asked.seed));
-                ran(scenario, run(&asked, &dir).await)
-            }
+            None => run_row(scenario, asked, &dir, choice.again).await,
         };
         println!();
         rows.push(row);
     }
-    Ok(conclude(&rows, skip_missing))
+    Ok(conclude(&rows, choice.skip_missing))
+}
+
+/// Without names, those of the matrix: one that is in no row of it is run by its name.
+fn chosen(only: &[String]) -> Result<Vec<&'static Scenario>, Failure> {
+    if only.is_empty() {
+        return Ok(SCENARIOS.iter().filter(|scenario| scenario.row.is_some()).collect());
+    }
+    only.iter().map(|name| named(name).map_err(Failure)).collect()
+}
+
+/// Runs a row, and again while it proves nothing: each time with the next seed.
+async fn run_row(scenario: &Scenario, mut asked: Asked, dir: &Path, again: u32) -> Row {
+    for _ in 0..again {
+        let row = ran(scenario, run_in(scenario, &asked, dir).await);
+        if row.verdict != Some(Verdict::Unknown) {
+            return row;
+        }
+        println!("{}, seed {}: {}, and it is run again\n", scenario.name, asked.seed, Verdict::Unknown);
+        asked.seed += 1;
+    }
+    ran(scenario, run_in(scenario, &asked, dir).await)
+}
+
+async fn run_in(scenario: &Scenario, asked: &Asked, dir: &Path) -> Result<Ran, Failure> {
+    run(asked, &dir.join(format!("{}-{}", scenario.name, asked.seed))).await
 }
 
 fn skipped(scenario: &Scenario, told: String) -> Row {
@@ -70,7 +102,7 @@ fn ran(scenario: &Scenario, ran: Result<Ran, Failure>) -> Row {
     let (verdict, told) = match ran {
         Ok(ran) => {
             tell_how_to_go_on(&ran);
-            (ran.report.verdict, format!("{} operations", ran.report.figures.total()))
+            (ran.report.verdict, format!("seed {}, {} operations", ran.seed, ran.report.figures.total()))
         }
         Err(failure) => (Verdict::Unknown, failure.to_string()),
     };
@@ -109,6 +141,17 @@ mod tests {
     fn verdict_of(verdicts: &[Option<Verdict>], skip_missing: bool) -> Verdict {
         let row = |verdict: &Option<Verdict>| Row { name: "x", verdict: *verdict, told: String::new() };
         conclude(&verdicts.iter().map(row).collect::<Vec<_>>(), skip_missing)
+    }
+
+    #[test]
+    fn scenarios_are_chosen_by_their_names_and_without_names_by_their_rows() {
+        let names = |only: &[&str]| -> Result<Vec<&str>, Failure> {
+            let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
+            Ok(chosen(&only)?.iter().map(|scenario| scenario.name).collect())
+        };
+        assert_eq!(names(&["soak", "calm"]).unwrap(), ["soak", "calm"]);
+        assert!(names(&[]).unwrap().contains(&"calm") && !names(&[]).unwrap().contains(&"soak"));
+        assert!(names(&["calm", "kill"]).is_err());
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub(crate) struct Asked {
 /// A run that came to its end.
 #[derive(Debug)]
 pub(crate) struct Ran {
+    pub(crate) seed: u64,
     pub(crate) report: Report,
     pub(crate) dir: PathBuf,
 }
@@ -82,7 +83,7 @@ pub(crate) async fn run(asked: &Asked, dir: &Path) -> Result<Ran, Failure> {
     if report.verdict == Verdict::Pass {
         forget_data(&dir)?;
     }
-    Ok(Ran { report, dir })
+    Ok(Ran { seed: asked.seed, report, dir })
 }
 
 /// Checks a history, tells what was found, and explains what is wrong.
