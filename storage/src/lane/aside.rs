@@ -85,12 +85,7 @@ impl Cut {
         io.create_dir_all(&aside)?;
         let numbers = io.list(dir)?.into_iter().filter_map(|name| file_number(&name));
         for name in numbers.filter(|number| (self.first..=self.last).contains(number)).map(file_name) {
-            let (here, there) = (dir.join(&name), aside.join(&name));
-            match io.exists(&there)? {
-                // The new file of a try that was cut short, or a second name of what is there.
-                true => io.remove(&here)?,
-                false => io.rename(&here, &there)?,
-            }
+            io.rename(&dir.join(&name), &free_name(io, &aside, &name)?)?;
         }
         // The new names first: no crash leaves a file without any.
         io.sync_dir(&aside)?;
@@ -165,6 +160,18 @@ impl Cut {
         }
         Ok(Self { directory, first, last, goes_on: goes_on == 1, keep, file_bytes, lane, floor })
     }
+}
+
+/// A path in a directory for a file of this name. Where there is one already, the other is the new file of a try that was cut
+/// short, or a copy that somebody has put there meanwhile: it is kept, too.
+fn free_name(io: &dyn Io, dir: &Path, name: &str) -> io::Result<PathBuf> {
+    let mut path = dir.join(name);
+    let mut number = 2;
+    while io.exists(&path)? {
+        path = dir.join(format!("{name}.{number}"));
+        number += 1;
+    }
+    Ok(path)
 }
 
 /// Whether a file of this name says what is being done.

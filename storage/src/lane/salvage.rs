@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::aside::{Cut, SetAside};
+use super::aside::{Cut, SetAside, next_directory};
 use super::files::{LogFile, missing};
 use super::format::{FRAME_HEADER_BYTES, Place, file_number};
 use super::recovery::{Found, read_whole};
-use super::{LaneError, LaneOptions, RecoveredFrame};
+use super::{LaneError, LaneOptions, RecoveredFrame, new_lane_id};
 use crate::Io;
 
 /// A lane that cannot be opened because of damage, and what of it is whole.
@@ -41,8 +41,8 @@ impl DamagedLane {
             (Err(error), _) => return Err(error),
         };
         let cut = Cut {
-            directory: super::aside::next_directory(&**io, dir)?,
-            lane: there.lane.unwrap_or_else(super::new_lane_id),
+            directory: next_directory(&**io, dir)?,
+            lane: there.lane.unwrap_or_else(new_lane_id),
             floor: *first,
             ..cut_of(&found, &there.whole, (*first, *last), options.file_bytes)?
         };
@@ -112,6 +112,7 @@ struct There {
 }
 
 impl There {
+    /// Reads the headers of all files.
     fn list(io: &dyn Io, dir: &Path) -> Result<Self, LaneError> {
         let mut numbers: Vec<u64> = io.list(dir)?.iter().filter_map(|name| file_number(name)).collect();
         let mut opened = Vec::with_capacity(numbers.len());

@@ -158,6 +158,23 @@ fn l5_a_power_cut_at_any_step_of_setting_damage_aside_is_made_good_by_the_next_s
 }
 
 #[test]
+fn l5_a_copy_that_is_put_where_a_damaged_file_was_is_kept_though_setting_aside_was_cut_short() {
+    let (disk, frames) = closed_lane();
+    let whole = disk.edit(&path(4), |bytes| bytes.clone());
+    let hurt = disk.after_kill();
+    hurt.edit(&path(4), |bytes| bytes[1_700] ^= 0x21);
+    let damaged = look(&hurt).unwrap();
+    let (kept, before) = (damaged.frames().len(), files(&hurt));
+    hurt.fail_next(Op::Create, ".log.tmp", std::io::ErrorKind::StorageFull);
+    damaged.set_aside().unwrap_err();
+    crate::write_durably(&hurt, &path(4), &[&whole]).unwrap();
+    let (lane, recovery) = open_stepped(&hurt).unwrap();
+    assert_recovered(lane.lane(), &recovery, &frames[..kept]);
+    assert_kept(&hurt, &before, "what was damaged");
+    assert!(files(&hurt).values().any(|bytes| *bytes == whole), "the copy");
+}
+
+#[test]
 fn what_was_set_aside_is_told_by_a_look_and_does_not_hide_damage() {
     let (disk, _) = closed_lane();
     disk.edit(&path(4), |bytes| bytes[1_700] ^= 0x21);
