@@ -18,7 +18,7 @@ const NAME: &str = "cut";
 /// `SLG-CUT\n`: its first bytes.
 const MAGIC: [u8; 8] = *b"SLG-CUT\n";
 const VERSION: u32 = 1;
-const BYTES: usize = 80;
+const BYTES: usize = 72;
 /// How much is copied at a time.
 const PIECE_BYTES: u64 = 1 << 20;
 
@@ -30,9 +30,8 @@ pub(super) struct Cut {
     /// The first and the last of them.
     pub(super) first: u64,
     pub(super) last: u64,
-    /// The file before the first one is whole, and the lane goes on in it.
-    pub(super) goes_on: bool,
-    /// Else: so many bytes of the first file are whole, 0 if none is, and a new one of this size begins with them.
+    /// So many bytes of the first file are whole, 0 if none is, and a new one of this size begins with them. It is set aside
+    /// even if all of it is whole: what is written behind those bytes from now on does not come before the files behind it.
     pub(super) keep: u64,
     pub(super) file_bytes: u64,
     /// What the new file says of the lane.
@@ -90,9 +89,7 @@ impl Cut {
         // The new names first: no crash leaves a file without any.
         io.sync_dir(&aside)?;
         io.sync_dir(dir)?;
-        if !self.goes_on {
-            self.begin_anew(io, dir, &aside)?;
-        }
+        self.begin_anew(io, dir, &aside)?;
         io.remove(&dir.join(NAME))?;
         io.sync_dir(dir)?;
         let (files, bytes) = sizes(io, &aside)?;
@@ -133,8 +130,8 @@ impl Cut {
         let mut out = [0; BYTES];
         out[..8].copy_from_slice(&MAGIC);
         out[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        let Self { directory, first, last, goes_on, keep, file_bytes, lane, floor } = *self;
-        let fields = [directory, first, last, u64::from(goes_on), keep, file_bytes, lane, floor];
+        let Self { directory, first, last, keep, file_bytes, lane, floor } = *self;
+        let fields = [directory, first, last, keep, file_bytes, lane, floor];
         for (place, field) in out[16..].chunks_exact_mut(8).zip(fields) {
             place.copy_from_slice(&field.to_le_bytes());
         }
@@ -153,12 +150,12 @@ impl Cut {
         if word(8) != VERSION {
             return Err(Some(word(8)));
         }
-        let [directory, first, last, goes_on, keep, file_bytes, lane, floor] = std::array::from_fn(field);
-        let fits = first > 0 && goes_on <= 1 && keep <= file_bytes && floor <= first;
+        let [directory, first, last, keep, file_bytes, lane, floor] = std::array::from_fn(field);
+        let fits = first > 0 && keep <= file_bytes && floor <= first;
         if word(12) != crc32fast::hash(&bytes[16..]) || !fits {
             return Err(None);
         }
-        Ok(Self { directory, first, last, goes_on: goes_on == 1, keep, file_bytes, lane, floor })
+        Ok(Self { directory, first, last, keep, file_bytes, lane, floor })
     }
 }
 
@@ -221,8 +218,7 @@ mod tests {
 
     #[test]
     fn what_is_to_be_done_round_trips_and_nothing_else_is_taken_for_it() {
-        let cut =
-            Cut { directory: 1, first: 4, last: 9, goes_on: false, keep: 1024, file_bytes: 8192, lane: 7, floor: 3 };
+        let cut = Cut { directory: 1, first: 4, last: 9, keep: 1024, file_bytes: 8192, lane: 7, floor: 3 };
         let bytes = cut.encode();
         assert_eq!(Cut::decode(&bytes), Ok(cut));
         for at in 0..BYTES {

@@ -44,7 +44,7 @@ impl DamagedLane {
             directory: next_directory(&**io, dir)?,
             lane: there.lane.unwrap_or_else(new_lane_id),
             floor: *first,
-            ..cut_of(&found, &there.whole, (*first, *last), options.file_bytes)?
+            ..cut_of(&found, &there.whole, (*first, *last), options.file_bytes)
         };
         let (io, dir) = (Arc::clone(io), dir.to_owned());
         Ok(Some(Self { io, dir, error, frames: found.frames, end: found.end, files: there.whole, cut }))
@@ -152,21 +152,16 @@ impl There {
 
 /// Where a lane with these whole files is cut, if `found` is what is whole in them; `first` and `last` are the lowest and
 /// the highest file that there are.
-fn cut_of(found: &Found, whole: &[LogFile], (first, last): (u64, u64), file_bytes: u64) -> Result<Cut, LaneError> {
+fn cut_of(found: &Found, whole: &[LogFile], (first, last): (u64, u64), file_bytes: u64) -> Cut {
     let file = |number: u64| whole.iter().find(|log| log.header.number == number);
     let bytes = |number: u64| file(number).map_or(file_bytes, |log| log.header.file_bytes);
     let nothing = Cut { first, last, file_bytes: bytes(first), ..Cut::default() };
     if found.last_group.is_none() {
-        return Ok(nothing);
+        return nothing;
     }
     let Place { file: number, offset } = found.end;
-    let Some(log) = file(number) else { return Ok(nothing) };
-    let kept = whole.iter().filter(|log| log.header.number <= number);
-    let says_floor = kept.map(|log| log.header.floor).max() == Some(first);
-    // A file that is zero behind its last group goes on as it is.
-    let cut = match says_floor && log.used_end(offset)? == offset {
-        true => Cut { first: number + 1, last, goes_on: true, ..Cut::default() },
-        false => Cut { first: number, last, keep: offset, file_bytes: bytes(number), ..Cut::default() },
-    };
-    Ok(cut)
+    if file(number).is_none() {
+        return nothing;
+    }
+    Cut { first: number, last, keep: offset, file_bytes: bytes(number), ..Cut::default() }
 }

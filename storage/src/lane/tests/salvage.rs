@@ -82,6 +82,28 @@ fn l5_a_lane_ends_before_damage_anywhere_and_all_its_files_are_kept() {
 }
 
 #[test]
+fn l5_what_was_set_aside_is_the_whole_log_again_with_a_copy_of_what_was_damaged() {
+    let (disk, frames) = closed_lane();
+    for (number, at) in [(4, 20), (4, 532), (4, 1_700), (5, 20), (5, 532)] {
+        let hurt = disk.after_kill();
+        hurt.edit(&path(number), |bytes| bytes[at] ^= 0x21);
+        repaired(&hurt, &frames, &format!("byte {at} of file {number}"));
+        let aside = Path::new(DIR).join("damaged").join("1");
+        let named = |dir: &Path| hurt.list(dir).unwrap().into_iter().filter(|name| name.ends_with(".log"));
+        let lowest = named(&aside).min().unwrap();
+        named(Path::new(DIR))
+            .filter(|name| *name >= lowest)
+            .for_each(|name| hurt.remove(&Path::new(DIR).join(name)).unwrap());
+        for name in named(&aside) {
+            let whole = disk.edit(&Path::new(DIR).join(&name), |bytes| bytes.clone());
+            crate::write_durably(&hurt, &Path::new(DIR).join(&name), &[&whole]).unwrap();
+        }
+        let (lane, recovery) = open_stepped(&hurt).unwrap();
+        assert_recovered(lane.lane(), &recovery, &frames);
+    }
+}
+
+#[test]
 fn l5_a_lane_goes_on_without_a_file_that_is_gone_or_cut_short() {
     let (disk, frames) = closed_lane();
     for number in 3..=5 {
