@@ -277,6 +277,16 @@ mod tests {
     }
 
     #[test]
+    fn l1_answers_of_voters_who_may_be_none_any_more_end_no_doubt() {
+        let doubt = Doubt::default();
+        let end = Some(log_id(5, 50));
+        let answers = || vec![(1, end), (3, end)];
+        assert!(!doubt.answered(answers(), &BTreeSet::new(), end), "what is lost may say that others vote");
+        assert!(!doubt.allows(Some(log_id(9, 90))));
+        assert!(doubt.answered(answers(), &BTreeSet::from([1, 2, 3]), end) && doubt.allows(end));
+    }
+
+    #[test]
     fn x1_leaders_that_are_made_up_take_no_room_and_do_not_hide_the_real_one() {
         let doubt = Doubt::default();
         for made_up in 0..10_000 {

@@ -20,10 +20,13 @@ impl Group {
     /// # Errors
     /// [`Code::CorruptData`] if its log is gone; [`Code::Unavailable`]: the group has stopped.
     pub(crate) async fn form(&self) -> Result<(), Error> {
+        // It began before, and what is lost of its log comes from a leader.
+        if self.log.is_lost() {
+            return Ok(());
+        }
         let initialized = self.raft.is_initialized().await.map_err(|error| self.stopped(&error))?;
-        // What is lost of its log comes from a leader.
-        if initialized || self.log.is_lost() {
-            return if self.log.is_lost() { Ok(()) } else { self.check_log() };
+        if initialized {
+            return self.check_log();
         }
         let voters = BTreeMap::from([(self.log.replica().0, EmptyNode {})]);
         self.raft.initialize(voters).await.map_err(|error| self.stopped(&error))?;

@@ -17,7 +17,7 @@ fn log_files(node: &Node) -> Vec<PathBuf> {
     paths
 }
 
-/// Flips a bit, so far into what is written of the log in hundredths.
+/// Flips bits, so far into what is written of the log in hundredths: of two sectors, one has more than padding.
 fn damage(node: &Node, hundredths: usize) {
     let files: Vec<(PathBuf, Vec<u8>)> =
         log_files(node).into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
@@ -26,8 +26,8 @@ fn damage(node: &Node, hundredths: usize) {
     for (path, mut bytes) in files {
         let end = used(&bytes);
         if at < end {
-            let at = (at..end).find(|at| bytes[*at] != 0).unwrap();
-            bytes[at] ^= 0x10;
+            let at = at / 512 * 512;
+            bytes[at..(at + 1024).min(end)].iter_mut().for_each(|byte| *byte ^= 0x10);
             return std::fs::write(path, bytes).unwrap();
         }
         at -= end;
