@@ -20,6 +20,7 @@ mod core;
 mod delivery;
 mod engine;
 mod error;
+mod growth;
 mod json_get;
 mod matching;
 mod meter;

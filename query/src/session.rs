@@ -15,6 +15,7 @@ use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder}
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionConfig;
 
+use crate::growth::{GROWING, bounded};
 use crate::json_get::JsonGet;
 use crate::matching::{MatchFunction, MatchRewrite};
 use crate::parts::SplitByNode;
@@ -67,6 +68,10 @@ impl Sessions {
             .with_default_features()
             .with_physical_optimizer_rule(Arc::new(SplitByNode))
             .build();
+        for (name, growth) in GROWING {
+            let function = base.udf(name)?;
+            base.register_udf(bounded(function, growth))?;
+        }
         base.register_udf(Arc::new(ScalarUDF::from(MatchFunction::new())))?;
         base.register_udf(Arc::new(ScalarUDF::from(JsonGet::new())))?;
         base.register_function_rewrite(Arc::new(MatchRewrite))?;

@@ -72,3 +72,41 @@ async fn as_many_operators_as_are_allowed_are_answered() {
     let list = format!("SELECT * FROM t WHERE x IN (0{})", ",1".repeat(20_000));
     assert_eq!(fixture.sql(&list).await.unwrap().1.rows_returned, 4);
 }
+
+#[tokio::test]
+async fn x1_functions_that_would_make_too_much_are_over_budget() {
+    let fixture = fixture();
+    let cases = [
+        "SELECT length(repeat('x', 2000000000))",
+        "SELECT max(length(repeat(s, 100000000))) FROM t",
+        "SELECT length(lpad(s, 2000000000, 'y')) FROM t",
+        "SELECT length(rpad('x', 2000000000))",
+        "SELECT array_length(array_repeat(s, 100000000)) FROM t",
+        "SELECT array_length(list_repeat(1, 100000000))",
+        "SELECT array_length(array_resize([x], 100000000, 1)) FROM t",
+        "SELECT array_length(range(1, 1000000000000))",
+        "SELECT array_length(generate_series(x, 1000000000000, 2)) FROM t",
+        "SELECT array_length(generate_series(TIMESTAMP '1970-01-01', TIMESTAMP '2100-01-01', INTERVAL '1 microsecond'))",
+        "SELECT length(replace(repeat(s, 1000), '', repeat(s, 10000))) FROM t",
+    ];
+    for sql in cases {
+        let error = fixture.sql(sql).await.unwrap_err();
+        assert_eq!(error.code, Code::QueryBudget, "{sql}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn functions_that_make_much_of_little_make_what_is_allowed() {
+    let fixture = fixture();
+    let cases = [
+        "SELECT repeat(s, x) FROM t",
+        "SELECT lpad(s, 2000), rpad(s, 10, 'yz') FROM t",
+        "SELECT array_repeat(x, 1000), array_resize([x], 5) FROM t",
+        "SELECT range(x), generate_series(x, 100000), generate_series(1000000, x, -7) FROM t",
+        "SELECT generate_series(TIMESTAMP '1970-01-01', TIMESTAMP '1970-02-01', INTERVAL '1 hour'), s FROM t",
+        "SELECT replace(s, 'a', 'aaaa'), replace(s, '', '-'), repeat(NULL, 3) FROM t",
+    ];
+    for sql in cases {
+        assert_eq!(fixture.sql(sql).await.unwrap().1.rows_returned, 20, "{sql}");
+    }
+}
