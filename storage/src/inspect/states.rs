@@ -9,7 +9,7 @@ use prost::Message;
 use stratalog_proto::{RaftIndex, SegmentId, ShardId, TopicId, internal};
 
 use super::report::Report;
-use crate::{Io, Manifest, StateFiles};
+use crate::{Io, Manifest, StateError, StateFiles};
 
 /// The group that has topics and no batches.
 const META: ShardId = ShardId(0);
@@ -82,7 +82,11 @@ fn newest(io: &Arc<dyn Io>, dir: &Path, shard: ShardId, report: &mut Report) -> 
     let image = match files.newest() {
         Ok(image) => image?,
         Err(error) => {
-            report.damage(dir, None, error.to_string());
+            let place = match &error {
+                StateError::Corrupt { path, .. } | StateError::NewerVersion { path, .. } => path.as_path(),
+                StateError::Io(_) | StateError::TooLarge { .. } => dir,
+            };
+            report.damage(place, None, error.to_string());
             return None;
         }
     };
