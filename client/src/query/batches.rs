@@ -106,7 +106,9 @@ mod tests {
     #[test]
     fn batches_come_back_whatever_the_chunks() {
         let (sent, mut batches) = (columns(50), Batches::default());
-        stream(0, std::slice::from_ref(&sent))[1..].chunks(7).for_each(|chunk| batches.push(chunk.to_vec().into()).unwrap());
+        stream(0, std::slice::from_ref(&sent))[1..]
+            .chunks(7)
+            .for_each(|chunk| batches.push(chunk.to_vec().into()).unwrap());
         batches.finish().unwrap();
         assert_eq!((batches.schema(), batches.pop(), batches.pop()), (Some(sent.schema()), Some(sent), None));
     }
