@@ -125,7 +125,12 @@ impl LoopDisk {
         file.set_len(DISK_BYTES).map_err(|error| error.to_string())?;
         std::fs::create_dir(&disk.mount).map_err(|error| error.to_string())?;
         command("mkfs.ext4", &["-q", "-F", disk.image.to_str().unwrap()])?;
-        command("mount", &["-o", "loop", disk.image.to_str().unwrap(), disk.mount.to_str().unwrap()])?;
+        // Whoever begins a name space of mounts meanwhile, as `ip netns exec` does, has copies of all of them. Below one that is
+        // shared they go with ours; one that stayed would keep the file system as it was when its power was cut.
+        let place = disk.mount.to_str().unwrap();
+        command("mount", &["--bind", place, place])?;
+        command("mount", &["--make-shared", place])?;
+        command("mount", &["-o", "loop", disk.image.to_str().unwrap(), place])?;
         Ok(disk)
     }
 
@@ -149,8 +154,10 @@ impl LoopDisk {
 
 impl Drop for LoopDisk {
     fn drop(&mut self) {
-        // Also after a failed test, whose node may just be ending.
-        let _ = command("umount", &["-l", self.mount.to_str().unwrap()]);
+        // The file system, and what it is mounted on; also after a failed test, whose node may just be ending.
+        for _ in 0..2 {
+            let _ = command("umount", &["-l", self.mount.to_str().unwrap()]);
+        }
     }
 }
 
