@@ -29,6 +29,7 @@ use crate::cluster::{Nodes, Peering, Readiness, check_heard};
 use crate::erase::{ErasureInfo, Erasures};
 use crate::fetch::Deadlines;
 use crate::identity::DirLock;
+use crate::joint::Joint;
 use crate::meta::{Meta, Topics};
 use crate::metrics::{Figures, Metrics, ScrubMetrics, ShardFigures};
 use crate::options::BrokerOptions;
@@ -40,7 +41,6 @@ use crate::shard::{Admission, Shard};
 use crate::shards::Shards;
 
 use producers::ProducerIds;
-use propose::Freshness;
 use replicas::Replicas;
 use topics::Changing;
 
@@ -84,7 +84,8 @@ pub struct Broker {
     stop_loops: CancellationToken,
     router: Arc<Router>,
     outboxes: Outboxes,
-    freshness: Freshness,
+    /// Looks at how far the metadata is.
+    freshness: Joint<Result<(), Error>>,
     producer_ids: ProducerIds,
     /// What replicas that have no vote yet get from others.
     way: Arc<Way>,

@@ -18,6 +18,7 @@ mod fatal;
 mod fetch;
 mod identity;
 mod idle;
+mod joint;
 mod lines;
 mod meta;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::check::Verdict;
 use crate::failure::Failure;
 use crate::run::{Asked, Ran, capabilities, run};
-use crate::scenario::{NOT_BUILT, SCENARIOS, Scenario, named};
+use crate::scenario::{ELSEWHERE, NOT_BUILT, SCENARIOS, Scenario, named};
 
 /// Prints what there is to run, what is not built, and what this machine can inject.
 pub(crate) fn list() {
@@ -18,7 +18,9 @@ pub(crate) fn list() {
     for (row, name, waits_for) in NOT_BUILT {
         println!("{row:>3}  {name:<24}not built: it waits for {waits_for}");
     }
-    println!(" 31  {:<24}bugs that are planted: `stratalog-jepsen sabotage`", "sabotage");
+    for (row, name, what) in ELSEWHERE {
+        println!("{row:>3}  {name:<24}{what}");
+    }
     println!("this machine:");
     for (capability, probed) in capabilities(&std::env::temp_dir()) {
         let told = probed.map_or_else(|why| format!("no: {why}"), |()| "yes".to_owned());

@@ -74,6 +74,8 @@ pub(crate) fn server(options: &TransportOptions) -> hyper::server::conn::http2::
         .max_header_list_size(MAX_HEADER_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_concurrent_streams(options.max_streams)
+        // A process that was stopped finds at once all that was asked and taken back meanwhile.
+        .max_pending_accept_reset_streams(options.max_streams as usize)
         .keep_alive_interval(options.ping_interval)
         .keep_alive_timeout(options.ping_timeout);
     builder

@@ -19,7 +19,6 @@ use super::Broker;
 use super::catalog::NodeCatalog;
 use super::changes::TopicChanges;
 use super::producers::ProducerIds;
-use super::propose::Freshness;
 use super::recovery::{Recovered, blocking, recover};
 use super::replicas::Replicas;
 use super::topics::Changing;
@@ -32,6 +31,7 @@ use crate::cluster::{
 use crate::erase::{Erasures, Tools};
 use crate::fetch::Deadlines;
 use crate::identity::Identity;
+use crate::joint::Joint;
 use crate::meta::{Meta, MetaOptions, Topics};
 use crate::metrics::Metrics;
 use crate::options::BrokerOptions;
@@ -109,7 +109,7 @@ impl Broker {
             nodes,
             router,
             outboxes,
-            freshness: Freshness::default(),
+            freshness: Joint::default(),
             producer_ids: ProducerIds::default(),
             way,
             copies: Arc::new(Semaphore::new(MAX_COPIES)),

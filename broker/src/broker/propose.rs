@@ -1,5 +1,6 @@
 //! Commands for any group, wherever it is led, and reads of the metadata that see every one before.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message;
@@ -7,22 +8,19 @@ use stratalog_proto::entry::Command;
 use stratalog_proto::internal::{Proposed, ReadIndexAnswer, ReadIndexRequest};
 use stratalog_proto::{Code, Error, NodeId, RaftIndex, ShardId, bounded};
 use stratalog_transport::{Frame, Method};
+use tokio::sync::watch;
 
 use super::{Broker, META};
-use crate::cluster::route::{Leader, Missed, READ_WAIT, proposal, proposed};
+use crate::cluster::Nodes;
+use crate::cluster::route::{Leader, Missed, Router, proposal, proposed};
 use crate::meta::check_level;
 use crate::outcome::CommandResult;
+use crate::raft::Group;
 
 /// How long a leader may take to confirm that it leads.
 const CONFIRM_WAIT: Duration = Duration::from_secs(2);
-
-/// How fresh the metadata of this node was found to be.
-#[derive(Default)]
-pub(super) struct Freshness {
-    /// When the last look at the leader began, and what it came to. Held while one looks, so that all who come meanwhile
-    /// share the next look.
-    looked: tokio::sync::Mutex<Option<(Instant, Result<(), Error>)>>,
-}
+/// How long one looks for how far the metadata is: a client waits a little longer.
+const LOOK_WAIT: Duration = Duration::from_secs(4);
 
 impl Broker {
     /// Proposes a command to a shard or to the metadata group, here or at the node that leads it, and waits until it is
@@ -85,32 +83,44 @@ impl Broker {
     /// # Errors
     /// [`Code::NotLeader`], [`Code::Unavailable`]: it is not known, since the metadata group has no leader that answers.
     pub(crate) async fn catch_up_with_meta(&self) -> Result<(), Error> {
-        let arrived = Instant::now();
-        let mut looked = self.freshness.looked.lock().await;
-        if let Some((began, outcome)) = looked.as_ref()
-            && *began >= arrived
-        {
-            return outcome.clone();
-        }
-        let began = Instant::now();
-        let outcome = self.look_at_meta(began + READ_WAIT).await;
-        *looked = Some((began, outcome.clone()));
-        outcome
+        let look = MetaLook {
+            router: Arc::clone(&self.router),
+            nodes: Arc::clone(&self.nodes),
+            group: Arc::clone(self.meta.group()),
+            applied: self.meta.watch_applied(),
+        };
+        self.freshness.join(move || look.look()).await
     }
 
-    async fn look_at_meta(&self, deadline: Instant) -> Result<(), Error> {
-        let mut tries = self.router.tries(META, READ_WAIT, true);
+    /// Waits until the metadata of this node is at an index.
+    async fn meta_applied(&self, index: RaftIndex, deadline: Instant) -> Result<(), Error> {
+        wait_applied(&mut self.meta.watch_applied(), index, deadline).await
+    }
+}
+
+/// A look at how far the metadata is, by whoever leads it.
+struct MetaLook {
+    router: Arc<Router>,
+    nodes: Arc<Nodes>,
+    group: Arc<Group>,
+    applied: watch::Receiver<RaftIndex>,
+}
+
+impl MetaLook {
+    async fn look(mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + LOOK_WAIT;
+        let mut tries = self.router.tries(META, LOOK_WAIT, true);
         let index = loop {
             let leader = tries.leader().await?;
             let answer = match leader {
-                Leader::Here => self.meta.group().read_index(CONFIRM_WAIT).await.map_err(Missed::from),
+                Leader::Here => self.group.read_index(CONFIRM_WAIT).await.map_err(Missed::from),
                 Leader::At(node) => self.read_index_at(node).await,
             };
             if let Some(answer) = tries.settle(leader, answer).await {
                 break answer?;
             }
         };
-        self.meta_applied(index, deadline).await
+        wait_applied(&mut self.applied, index, deadline).await
     }
 
     async fn read_index_at(&self, node: NodeId) -> Result<RaftIndex, Missed> {
@@ -128,19 +138,21 @@ impl Broker {
         let unreadable = |error| Missed::Unknown(format!("the answer of node {node} cannot be read: {error}"));
         answer.map(|answer| RaftIndex(answer.index)).map_err(unreadable)
     }
+}
 
-    /// Waits until the metadata of this node is at an index.
-    async fn meta_applied(&self, index: RaftIndex, deadline: Instant) -> Result<(), Error> {
-        let mut applied = self.meta.watch_applied();
-        let reached = applied.wait_for(|applied| *applied >= index);
-        match tokio::time::timeout_at(deadline.into(), reached).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => {
-                let message = format!(
-                    "the metadata of this node has not come to entry {index} yet, which took effect; other nodes show it"
-                );
-                Err(Error::new(Code::Timeout, message))
-            }
+async fn wait_applied(
+    applied: &mut watch::Receiver<RaftIndex>,
+    index: RaftIndex,
+    deadline: Instant,
+) -> Result<(), Error> {
+    let reached = applied.wait_for(|applied| *applied >= index);
+    match tokio::time::timeout_at(deadline.into(), reached).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => {
+            let message = format!(
+                "the metadata of this node has not come to entry {index} yet, which took effect; other nodes show it"
+            );
+            Err(Error::new(Code::Timeout, message))
         }
     }
 }

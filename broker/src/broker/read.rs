@@ -27,9 +27,46 @@ const CONFIRM_WAIT: Duration = Duration::from_secs(2);
 const VERIFY_WAIT: Duration = Duration::from_secs(24 * 3_600);
 
 impl Broker {
-    /// All topics, in the order of names.
+    /// All topics as this node knows them, in the order of names.
     pub fn topics(&self) -> Vec<Arc<TopicInfo>> {
         self.topics.list()
+    }
+
+    /// All topics, in the order of names, with every change that was acknowledged before this call, on whichever node; those
+    /// included whose deletion has begun here and is not known to have taken effect.
+    ///
+    /// # Errors
+    /// [`Code::NotLeader`], [`Code::Unavailable`]: what has changed is not known, since no majority of the metadata answers.
+    pub async fn list_topics(&self) -> Result<Vec<Arc<TopicInfo>>, Error> {
+        self.catch_up_with_meta().await?;
+        let mut topics = self.meta.topics();
+        topics.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Ok(topics)
+    }
+
+    /// One topic, as [`list_topics`](Self::list_topics) shows it. A request that is about records
+    /// [looks nearer](Self::find_topic), which asks nobody as a rule.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], with the nearest name there is; as [`list_topics`](Self::list_topics).
+    pub async fn current_topic(&self, name: &str) -> Result<Arc<TopicInfo>, Error> {
+        self.catch_up_with_meta().await?;
+        self.meta.named(name).map_or_else(|| self.topics.get(name), Ok)
+    }
+
+    /// One topic as [`current_topic`](Self::current_topic) shows it, with its partitions, ascending, and what became of its
+    /// records; `None` for the latter if it is of format `raw` and has no rows.
+    ///
+    /// # Errors
+    /// As [`current_topic`](Self::current_topic); as [`partitions`](Self::partitions).
+    pub async fn describe_topic(
+        &self,
+        name: &str,
+    ) -> Result<(Arc<TopicInfo>, Vec<PartitionInfo>, Option<TopicRows>), Error> {
+        let topic = self.current_topic(name).await?;
+        let partitions = self.partitions_of(&topic).await?;
+        let rows = self.rows_of(&topic).await?;
+        Ok((topic, partitions, rows))
     }
 
     /// One topic, as far as this node knows.
@@ -60,8 +97,16 @@ impl Broker {
             return Ok(topic);
         }
         self.catch_up_with_meta().await?;
-        let gone = || Error::new(Code::UnknownTopic, format!("there is no topic with id {id}: it was deleted"));
-        self.topics.by_id(id).ok_or_else(gone)
+        self.topics.by_id(id).ok_or_else(|| deleted(id))
+    }
+
+    /// By id a topic that is not deleted, whatever was begun here: what another node asks about it is not to be denied.
+    pub(crate) async fn current_topic_by_id(&self, id: TopicId) -> Result<Arc<TopicInfo>, Error> {
+        if let Ok(topic) = self.meta.topic(id) {
+            return Ok(topic);
+        }
+        self.catch_up_with_meta().await?;
+        self.meta.topic(id).map_err(|_| deleted(id))
     }
 
     /// The partitions of a topic, ascending.
@@ -70,7 +115,11 @@ impl Broker {
     /// [`Code::UnknownTopic`]; [`Code::NotLeader`], [`Code::Unavailable`] if a shard of it has no leader that answers.
     pub async fn partitions(&self, name: &str) -> Result<Vec<PartitionInfo>, Error> {
         let topic = self.find_topic(name).await?;
-        let found = self.ask_all(&topic, Question::Partitions).await?;
+        self.partitions_of(&topic).await
+    }
+
+    async fn partitions_of(&self, topic: &TopicInfo) -> Result<Vec<PartitionInfo>, Error> {
+        let found = self.ask_all(topic, Question::Partitions).await?;
         let mut partitions: Vec<_> = found.into_iter().filter_map(Found::into_partitions).flatten().collect();
         partitions.sort_unstable_by_key(|info| info.partition);
         Ok(partitions)
@@ -135,16 +184,12 @@ impl Broker {
         Ok(segments.collect())
     }
 
-    /// What became of a topic's records; `None` if it is of format `raw` and has no rows.
-    ///
-    /// # Errors
-    /// As [`Broker::partitions`].
-    pub async fn topic_rows(&self, name: &str) -> Result<Option<TopicRows>, Error> {
-        let topic = self.find_topic(name).await?;
+    /// What became of a topic's records; `None` if it has no rows.
+    async fn rows_of(&self, topic: &TopicInfo) -> Result<Option<TopicRows>, Error> {
         if topic.config.format == Format::Raw {
             return Ok(None);
         }
-        let found = self.ask_all(&topic, Question::Rows).await?;
+        let found = self.ask_all(topic, Question::Rows).await?;
         Ok(Some(found.into_iter().filter_map(Found::into_rows).fold(TopicRows::default(), join)))
     }
 
@@ -218,6 +263,10 @@ impl Broker {
         reached.map_err(|_| late())?.map_err(|_| late())?;
         Ok(shard)
     }
+}
+
+fn deleted(id: TopicId) -> Error {
+    Error::new(Code::UnknownTopic, format!("there is no topic with id {id}: it was deleted"))
 }
 
 impl Found {

@@ -100,8 +100,7 @@ impl Broker {
     }
 
     async fn try_to_change(&self, name: &str, change: &TopicChange) -> Result<Arc<TopicInfo>, Error> {
-        self.catch_up_with_meta().await?;
-        let topic = self.meta.topic(self.topics.get(name)?.id)?;
+        let topic = self.current_topic(name).await?;
         let mut config = topic.config.clone();
         change.apply(&mut config)?;
         topic.config.check_change(&config).map_err(|error| {
@@ -136,16 +135,13 @@ impl Broker {
     pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
         let _one = self.changing_topics.one.lock().await;
         self.settle().await?;
-        // A deletion of unknown outcome left it in the metadata, or only in the shards.
-        let topic = match self.find_topic(name).await {
-            Ok(topic) => topic,
-            Err(unknown) => match self.meta.named(name) {
-                Some(hidden) => hidden,
-                None => {
-                    self.forget_deleted().await?;
-                    return Err(unknown);
-                }
-            },
+        // By what is: an earlier topic of this name, which this node may still know, was deleted by somebody else.
+        let topic = match self.current_topic(name).await {
+            Err(unknown) if unknown.code == Code::UnknownTopic => {
+                self.forget_deleted().await?;
+                return Err(unknown);
+            }
+            topic => topic?,
         };
         self.topics.retract(&topic);
         let delete = internal::DeleteTopic { topic: topic.id.to_bytes() };
@@ -157,9 +153,7 @@ impl Broker {
             }
             Deletion::Unknown(error) => Err(error),
             Deletion::Failed(error) => {
-                if let Ok(current) = self.meta.topic(topic.id) {
-                    self.topics.restore(current);
-                }
+                self.meta.restore_topic(topic.id);
                 Err(error)
             }
         }
@@ -223,7 +217,7 @@ impl Broker {
 
     /// Proposes PutTopic, unless this node leads the shard and sees that it hosts all of it already.
     async fn host_on(&self, id: ShardId, topic: &TopicInfo, partitions: Vec<u32>) -> Result<(), Error> {
-        let led = self.shard(id).filter(|_| self.router.leads(id));
+        let led = if self.router.leads(id) { self.led_shard(id).await.ok() } else { None };
         if led.is_some_and(|shard| shard.read(|state| state.hosts(topic.id, &topic.config, &partitions))) {
             return Ok(());
         }

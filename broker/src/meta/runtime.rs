@@ -77,6 +77,15 @@ impl Meta {
         self.machine.state.read().topic(id).cloned().ok_or_else(gone)
     }
 
+    /// Shows a topic again that was to be deleted and is still there, as it is now.
+    pub(crate) fn restore_topic(&self, id: TopicId) {
+        // Nothing is applied meanwhile.
+        let state = self.machine.state.read();
+        if let Some(topic) = state.topic(id) {
+            self.machine.topics.restore(Arc::clone(topic));
+        }
+    }
+
     /// A topic as it is now, by its name; also one whose shards do not host it yet.
     pub(crate) fn named(&self, name: &str) -> Option<Arc<TopicInfo>> {
         self.machine.state.read().named(name).cloned()

@@ -138,7 +138,11 @@ impl MetaState {
         let config = config(create.config.as_ref())?;
         let tenant = TenantId(create.tenant);
         let key = (tenant, create.name.clone());
-        if self.names.contains_key(&key) {
+        if let Some(there) = self.names.get(&key) {
+            if *there == id {
+                // The same creation, which came twice.
+                return Ok(CommandResult::Done);
+            }
             return Err(Error::new(Code::TopicExists, format!("there is already a topic `{}`", create.name)));
         }
         if self.topics.contains_key(&id) {

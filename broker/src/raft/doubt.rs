@@ -159,8 +159,8 @@ impl Group {
 }
 
 impl Group {
-    /// Takes note of where the log of a replica ends that asks for a vote. If it has lost what this leader counts on, all of
-    /// its log is compared again.
+    /// Takes note of where the log of a replica ends that asks for a vote. If that is before what this leader counts on, the replica
+    /// has lost it, or asked before it had it and the question was late: all of its log is compared again, which does no harm.
     pub(super) async fn note_end(&self, candidate: &VoteRequest<TypeConfig>) -> Result<(), Error> {
         let id = candidate.vote.leader_id.voted_for;
         let counted = self.raft.metrics().borrow_watched().replication.as_ref().and_then(|all| *all.get(&id)?);
@@ -168,7 +168,10 @@ impl Group {
             return Ok(());
         }
         let (shard, end) = (self.log.shard(), candidate.last_log_id.map(|id| id.index));
-        tracing::warn!(%shard, replica = id, ?end, "L5: a replica has lost what it had acknowledged; it gets it again");
+        tracing::info!(
+            %shard, replica = id, ?end,
+            "L5: a replica asks for votes with less than it has acknowledged: it asked late, or lost it; its log is compared again"
+        );
         let allowed = self.raft.trigger().allow_next_revert(&id, true).await.map_err(|error| self.stopped(&error))?;
         if let Err(error) = allowed {
             tracing::debug!(%shard, replica = id, %error, "there is nothing to take back any more");

@@ -23,12 +23,14 @@ use super::members::end_changes;
 use super::network::Network;
 use super::peers::Peers;
 use super::promise::Promise;
+use super::read_index::Turns;
 use super::role::{RoleNow, follow};
 use super::snapshots::{Snapshots, blocking};
 use super::state_machine::StateMachine;
 use super::timing::Timing;
 use super::transfer::Holds;
 use super::types::{EntryBytes, TypeConfig};
+use crate::joint::Joint;
 use crate::outcome::Results;
 
 pub(super) type Raft = openraft::Raft<TypeConfig, StateMachine>;
@@ -40,6 +42,10 @@ pub(crate) struct Group {
     pub(super) snapshots: Arc<Snapshots>,
     /// One snapshot at a time, taken here or received. What is received holds it until Raft has done with it.
     pub(super) changing_state: Arc<tokio::sync::Mutex<()>>,
+    pub(super) peers: Arc<dyn Peers>,
+    /// Linearizable reads that wait for a majority.
+    pub(super) reads: Joint<Result<RaftIndex, Error>>,
+    pub(super) turns: Arc<Turns>,
     /// Who leads; see [`watch_role`](Self::watch_role).
     pub(super) role: watch::Receiver<RoleNow>,
     /// Its start is over: from now on an error of its own stops the process.
@@ -102,6 +108,9 @@ impl Group {
             log,
             snapshots,
             changing_state: Arc::default(),
+            peers: Arc::clone(&peers),
+            reads: Joint::default(),
+            turns: Arc::default(),
             heard: Arc::default(),
             doubt: Arc::default(),
             holds: Holds::default(),

@@ -51,7 +51,8 @@ impl Topics for Service {
 
     async fn list_topics(&self, _request: Request<ListTopicsRequest>) -> Result<Response<ListTopicsResponse>, Status> {
         self.call("ListTopics", async {
-            let topics = self.shared.broker.topics().iter().map(|topic| convert::topic(topic)).collect();
+            let topics = self.shared.broker.list_topics().await?;
+            let topics = topics.iter().map(|topic| convert::topic(topic)).collect();
             Ok(ListTopicsResponse { topics })
         })
         .await
@@ -64,10 +65,9 @@ impl Topics for Service {
         let name = request.into_inner().name;
         self.call("DescribeTopic", async {
             check_topic_name(&name)?;
-            let topic = self.shared.broker.find_topic(&name).await?;
-            let partitions = self.shared.broker.partitions(&name).await?;
-            let partitions = partitions.iter().map(convert::partition).collect();
-            let rows = self.shared.broker.topic_rows(&name).await?.map(convert::topic_rows);
+            let (topic, partitions, rows) = self.shared.broker.describe_topic(&name).await?;
+            let (partitions, rows) =
+                (partitions.iter().map(convert::partition).collect(), rows.map(convert::topic_rows));
             Ok(DescribeTopicResponse { topic: Some(convert::topic(&topic)), partitions, rows })
         })
         .await

@@ -42,9 +42,13 @@ struct AlterBody {
 }
 
 /// `GET /v1/topics`
-pub(super) async fn list(State(app): State<App>, Params(NoParams {}): Params<NoParams>) -> Json<Value> {
-    let topics: Vec<Value> = app.broker.topics().iter().map(|topic| topic_value(topic)).collect();
-    Json(json!({"topics": topics}))
+pub(super) async fn list(
+    State(app): State<App>,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Json<Value>, HttpError> {
+    let topics = app.broker.list_topics().await?;
+    let topics: Vec<Value> = topics.iter().map(|topic| topic_value(topic)).collect();
+    Ok(Json(json!({"topics": topics})))
 }
 
 /// `POST /v1/topics`
@@ -69,10 +73,10 @@ pub(super) async fn describe(
     TopicName(name): TopicName,
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<Json<Value>, HttpError> {
-    let mut value = topic_value(&*app.broker.find_topic(&name).await?);
-    let partitions = app.broker.partitions(&name).await?;
+    let (topic, partitions, rows) = app.broker.describe_topic(&name).await?;
+    let mut value = topic_value(&topic);
     value["partition_details"] = partitions.iter().map(partition_value).collect();
-    value["row_details"] = app.broker.topic_rows(&name).await?.as_ref().map_or(Value::Null, rows_value);
+    value["row_details"] = rows.as_ref().map_or(Value::Null, rows_value);
     Ok(Json(value))
 }
 

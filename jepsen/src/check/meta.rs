@@ -1,11 +1,9 @@
 //! Changes and reads of metadata: one key at a time, is there an order that explains them?
 //!
-//! What a key is: a topic of its own that is there or not, with one setting. Creation, change and deletion are linearizable.
-//! A read comes from what the asked node has applied: it may be older than what other nodes have acknowledged, but not older than
-//! the last change that its own node acknowledged, as long as that node was always there. Those that are made when all is over
-//! are as new as can be.
+//! What a key is: a topic of its own that is there or not, with one setting. Creation, change, deletion and reads are
+//! linearizable, whichever node is asked: each takes effect at a moment between its invocation and its answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::findings::{Findings, Kind, Subject};
 use super::wgl::{Model, Operation, Search, search};
@@ -23,7 +21,7 @@ impl Model for Topic {
     type Step = (MetaChange, Option<MetaSeen>);
 
     fn apply(state: &Option<u64>, (change, seen): &Self::Step) -> Option<Option<u64>> {
-        use MetaChange::{Alter, Create, Delete, Read, ReadNow};
+        use MetaChange::{Alter, Create, Delete, Read};
         match (*change, *seen) {
             // Its outcome is not known: it takes effect where it can.
             (Create(value), None) => Some(state.or(Some(value))),
@@ -34,8 +32,8 @@ impl Model for Topic {
             (Alter(value), Some(MetaSeen::Done)) => state.is_some().then_some(Some(value)),
             // Deleting what somebody else has just deleted succeeds, too.
             (Delete, Some(MetaSeen::Done)) => Some(None),
-            (Read | ReadNow, Some(MetaSeen::Setting(value))) => (*state == Some(value)).then_some(*state),
-            (Alter(_) | Delete | Read | ReadNow, Some(MetaSeen::Absent)) => state.is_none().then_some(None),
+            (Read, Some(MetaSeen::Setting(value))) => (*state == Some(value)).then_some(*state),
+            (Alter(_) | Delete | Read, Some(MetaSeen::Absent)) => state.is_none().then_some(None),
             _ => None,
         }
     }
@@ -80,34 +78,14 @@ impl Metadata {
 fn judged(operations: &[MetaOp]) -> Vec<Judged> {
     let mut by_invocation: Vec<&MetaOp> = operations.iter().collect();
     by_invocation.sort_by_key(|operation| operation.at.0);
-    // Of each process, the last change that its node acknowledged since it was lost.
-    let mut last_change: BTreeMap<u32, usize> = BTreeMap::new();
-    // A node hides a topic from the moment when its deletion begins; if the outcome is not known, it goes on to.
-    let mut hidden: BTreeSet<u32> = BTreeSet::new();
     let mut judged: Vec<Judged> = Vec::with_capacity(operations.len());
-    for MetaOp { process, at, change, outcome, .. } in by_invocation {
+    for MetaOp { at, change, outcome, .. } in by_invocation {
         let seen = outcome.ok().copied();
-        let is_read = matches!(change, MetaChange::Read | MetaChange::ReadNow);
-        if seen.is_none() {
-            // The node may have begun anew, with what it had then.
-            last_change.remove(process);
-        }
-        if *change == MetaChange::Delete && matches!(outcome, Outcome::Info(_)) {
-            hidden.insert(*process);
-        }
-        let says_nothing = matches!(outcome, Outcome::Fail(_)) || (is_read && seen.is_none());
-        if says_nothing || (seen == Some(MetaSeen::Absent) && hidden.contains(process)) {
+        let says_nothing = matches!(outcome, Outcome::Fail(_)) || (*change == MetaChange::Read && seen.is_none());
+        if says_nothing {
             continue;
         }
-        let after = last_change.get(process).copied().filter(|_| *change == MetaChange::Read);
-        let invoked = match *change {
-            MetaChange::Read => after.map_or(0, |change| judged[change].invoked),
-            _ => at.0,
-        };
-        if !is_read && seen == Some(MetaSeen::Done) {
-            last_change.insert(*process, judged.len());
-        }
-        judged.push(Operation { invoked, completed: seen.map(|_| at.1), after, step: (*change, seen) });
+        judged.push(Operation { invoked: at.0, completed: seen.map(|_| at.1), step: (*change, seen) });
     }
     judged
 }

@@ -142,10 +142,7 @@ pub(crate) enum MetaChange {
     Create(u64),
     Alter(u64),
     Delete,
-    /// Read from what the asked node has applied.
     Read,
-    /// The same when all is over and nodes have had the time to catch up: it shows what is.
-    ReadNow,
 }
 
 /// What it found.

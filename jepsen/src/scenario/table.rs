@@ -351,10 +351,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// Rows of the matrix that are commands of their own.
+pub(crate) const ELSEWHERE: &[(u8, &str, &str)] = &[
+    (30, "fuzzing", "bytes that lie, for each decoder: `fuzz/run`, and in every test run"),
+    (31, "sabotage", "bugs that are planted: `stratalog-jepsen sabotage`"),
+];
+
 /// Rows of the matrix that cannot be run yet, and what they wait for.
 pub(crate) const NOT_BUILT: &[(u8, &str, &str)] = &[
     (21, "rebalance", "consumer groups, which come with the Kafka protocol"),
     (25, "tenants", "tenants"),
     (29, "foreign-ids", "tenants"),
-    (30, "fuzzing", "fuzzing of decoders"),
 ];

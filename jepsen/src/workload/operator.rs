@@ -89,7 +89,7 @@ async fn ask(client: &Client, key: &str, change: MetaChange) -> Result<MetaSeen,
         MetaChange::Create(value) => client.create_topic(key, 1, &setting(value)).await.map(|_| MetaSeen::Done),
         MetaChange::Alter(value) => client.alter_topic(key, &setting(value)).await.map(|_| MetaSeen::Done),
         MetaChange::Delete => client.delete_topic(key).await.map(|()| MetaSeen::Done),
-        MetaChange::Read | MetaChange::ReadNow => {
+        MetaChange::Read => {
             let config = client.describe_topic(key).await?.topic.and_then(|topic| topic.config);
             Ok(MetaSeen::Setting(config.map_or(0, |config| config.retention_ns / SECOND_NS)))
         }
@@ -101,9 +101,7 @@ fn failed(change: MetaChange, error: &ClientError) -> Outcome<MetaSeen> {
     match error.code() {
         Code::TopicExists if matches!(change, MetaChange::Create(_)) => Outcome::Ok(MetaSeen::Exists),
         Code::UnknownTopic if !matches!(change, MetaChange::Create(_)) => Outcome::Ok(MetaSeen::Absent),
-        code if did_nothing(code) || matches!(change, MetaChange::Read | MetaChange::ReadNow) => {
-            Outcome::Fail(told(error))
-        }
+        code if did_nothing(code) || change == MetaChange::Read => Outcome::Fail(told(error)),
         _ => Outcome::Info(told(error)),
     }
 }
@@ -115,7 +113,7 @@ pub(super) async fn read_last(shared: &Shared, processes: &[(Process, Client)]) 
         let key = shared.metadata.name(epoch);
         wait_until_agreed(&key, processes).await;
         for (process, client) in processes {
-            operate(shared, process, client, &key, MetaChange::ReadNow).await;
+            operate(shared, process, client, &key, MetaChange::Read).await;
         }
     }
 }
@@ -125,7 +123,7 @@ async fn wait_until_agreed(key: &str, processes: &[(Process, Client)]) {
         loop {
             let mut answers = Vec::new();
             for (_, client) in processes {
-                answers.push(ask(client, key, MetaChange::ReadNow).await.map_err(|error| error.code()));
+                answers.push(ask(client, key, MetaChange::Read).await.map_err(|error| error.code()));
             }
             if answers.windows(2).all(|pair| pair[0] == pair[1]) {
                 return;

@@ -27,7 +27,7 @@ pub(super) async fn propose(broker: &Arc<Broker>, frame: Frame) -> Result<Frame,
 /// Reads record batches.
 pub(super) async fn fetch(broker: &Arc<Broker>, frame: Frame) -> Result<Frame, Error> {
     let asked = read_fetch(frame)?;
-    let topic = match broker.find_topic_by_id(asked.topic).await {
+    let topic = match broker.current_topic_by_id(asked.topic).await {
         Ok(topic) => topic,
         Err(error) => return Ok(refusal(error, None)),
     };
@@ -45,7 +45,7 @@ pub(super) async fn fetch(broker: &Arc<Broker>, frame: Frame) -> Result<Frame, E
 pub(super) async fn read(broker: &Arc<Broker>, frame: Frame) -> Result<Frame, Error> {
     let (shard, topic, question) = read_question(frame)?;
     let answer = async {
-        let topic = broker.find_topic_by_id(topic).await?;
+        let topic = broker.current_topic_by_id(topic).await?;
         broker.answer_here(&topic, shard, &question).await
     };
     Ok(answer.await.map_or_else(|error| refused(broker, shard, error), |found: Found| found.frame()))
@@ -55,7 +55,7 @@ pub(super) async fn read(broker: &Arc<Broker>, frame: Frame) -> Result<Frame, Er
 pub(super) async fn maintain(broker: &Arc<Broker>, frame: Frame) -> Result<Frame, Error> {
     let (shard, topic, task) = read_maintain(frame)?;
     let done = async {
-        let topic = broker.find_topic_by_id(topic).await?;
+        let topic = broker.current_topic_by_id(topic).await?;
         broker.do_here(&topic, shard, task).await
     };
     Ok(done.await.map_or_else(|error| refused(broker, shard, error), |done| done.frame()))

@@ -156,6 +156,35 @@ fn a_read_index_needs_a_majority_and_covers_what_was_acknowledged() {
     });
 }
 
+/// As a process that was stopped and goes on: first it reads what was sent to it before, and then what it sends is answered.
+#[test]
+fn answers_from_before_a_pause_confirm_no_read_of_a_leader_that_was_replaced_meanwhile() {
+    simulate(async {
+        let (mut cluster, old) = Cluster::led(36, 3).await;
+        let others: Vec<u64> = ALL.into_iter().filter(|id| *id != old).collect();
+        others.iter().for_each(|other| cluster.network.hold(*other, old));
+        // The last that the others take from it, and their answers are on their way.
+        let last = cluster.batch();
+        let waits = timeout(Duration::from_millis(20), cluster.propose_at(old, &append(&last))).await;
+        assert!(waits.is_err(), "nobody has answered");
+        others.iter().for_each(|other| cluster.network.hold(old, *other));
+        let new = cluster.new_leader(old).await;
+        let written = cluster.batch();
+        let answer = cluster.propose_beside(old, &append(&written)).await;
+        cluster.note(&written, answer).unwrap();
+        let acknowledged = cluster.at(new).machine.applied();
+        let group = Arc::clone(&cluster.at(old).group);
+        let reading = tokio::spawn(async move { group.read_index(WAIT).await });
+        sleep(Duration::from_millis(5)).await;
+        others.iter().for_each(|other| cluster.network.release(*other, old));
+        sleep(Duration::from_millis(50)).await;
+        others.iter().for_each(|other| cluster.network.release(old, *other));
+        let read = reading.await.unwrap();
+        assert!(read.as_ref().is_err_and(|error| error.code == Code::NotLeader), "{read:?} of {acknowledged}");
+        cluster.settle().await;
+    });
+}
+
 #[test]
 fn a_leader_that_no_majority_answers_knows_that_it_does_not_lead_and_leads_again_if_nobody_else_did() {
     simulate(async {

@@ -18,6 +18,8 @@ use crate::raft::peers::{Message, NoAnswer, Peers, Route};
 
 /// How long who sends waits for what was lost.
 const LOST_WAIT: Duration = Duration::from_millis(200);
+/// How soon what was held arrives, once it is not.
+const HELD_STEP: Duration = Duration::from_millis(1);
 
 /// An end of the network; clones are the same one.
 #[derive(Clone)]
@@ -34,6 +36,8 @@ struct Wires {
     groups: BTreeMap<ReplicaId, (Weak<Group>, Arc<AtomicBool>)>,
     /// From, to.
     cut: BTreeSet<(ReplicaId, ReplicaId)>,
+    /// From, to: what is on its way stays there.
+    held: BTreeSet<(ReplicaId, ReplicaId)>,
     delay: Duration,
     /// Of a thousand messages, this many are lost.
     lost: u64,
@@ -48,7 +52,7 @@ impl ChannelNetwork {
         let (groups, cut) = (BTreeMap::new(), BTreeSet::new());
         let (down, refused) = (BTreeSet::new(), 0);
         let delay = Duration::from_millis(1);
-        let wires = Wires { groups, cut, delay, lost: 0, down, refused, dice: Dice::new(seed) };
+        let wires = Wires { groups, cut, held: BTreeSet::new(), delay, lost: 0, down, refused, dice: Dice::new(seed) };
         Self { wires: Arc::new(Mutex::new(wires)), plugged: Arc::new(AtomicBool::new(true)) }
     }
 
@@ -81,6 +85,16 @@ impl ChannelNetwork {
         });
     }
 
+    /// From now on nothing arrives that goes from the one to the other, and nothing of it is lost.
+    pub(super) fn hold(&self, from: u64, to: u64) {
+        self.wires.lock().held.insert((ReplicaId(from), ReplicaId(to)));
+    }
+
+    /// What was held arrives.
+    pub(super) fn release(&self, from: u64, to: u64) {
+        self.wires.lock().held.remove(&(ReplicaId(from), ReplicaId(to)));
+    }
+
     /// From now on whoever sends entries to a replica hears at once that it is not there.
     pub(super) fn take_down(&self, replica: u64) {
         self.isolate(replica);
@@ -104,6 +118,7 @@ impl ChannelNetwork {
         let mut wires = self.wires.lock();
         wires.down.clear();
         wires.cut.clear();
+        wires.held.clear();
         wires.lost = 0;
         wires.delay = Duration::from_millis(1);
     }
@@ -121,6 +136,9 @@ impl ChannelNetwork {
             (delay, wires.dice.chance(lost, 1_000))
         };
         sleep(delay).await;
+        while self.wires.lock().held.contains(&(from, to)) {
+            sleep(HELD_STEP).await;
+        }
         let reached = {
             let wires = self.wires.lock();
             let open = !lost && !wires.cut.contains(&(from, to)) && self.plugged.load(Ordering::SeqCst);

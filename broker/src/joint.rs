@@ -1,0 +1,105 @@
+//! Work that is done once for all who came before it began.
+
+use std::sync::{Arc, Weak};
+
+use futures::future::{BoxFuture, FutureExt, Shared};
+use parking_lot::Mutex;
+
+/// A look at something that changes. Those who come while one looks share the next look: one that had begun before may have
+/// missed what they have to see. A look goes on whoever stops waiting for it.
+pub(crate) struct Joint<T: Clone + Send + Sync + 'static> {
+    looks: Arc<Mutex<Looks<T>>>,
+}
+
+/// A look that has begun, or will.
+pub(crate) type Look<T> = Shared<BoxFuture<'static, T>>;
+
+struct Looks<T: Clone> {
+    /// The one that began last.
+    begun: Option<Look<T>>,
+    /// It begins when that one has ended.
+    next: Option<Look<T>>,
+}
+
+impl<T: Clone + Send + Sync + 'static> Default for Joint<T> {
+    fn default() -> Self {
+        Self { looks: Arc::new(Mutex::new(Looks { begun: None, next: None })) }
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Joint<T> {
+    /// What a look comes to that begins after this call. `look` should end by itself: the next one waits for it.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub(crate) fn join<F>(&self, look: impl FnOnce() -> F + Send + 'static) -> Look<T>
+    where
+        F: Future<Output = T> + Send,
+    {
+        let mut looks = self.looks.lock();
+        if let Some(next) = &looks.next {
+            return next.clone();
+        }
+        let (before, all) = (looks.begun.clone(), Arc::downgrade(&self.looks));
+        let next = async move {
+            if let Some(before) = before {
+                before.await;
+            }
+            begin(&all);
+            look().await
+        };
+        let next = next.boxed().shared();
+        looks.next = Some(next.clone());
+        tokio::spawn(next.clone());
+        next
+    }
+}
+
+/// Whoever comes from now on needs another look.
+fn begin<T: Clone>(looks: &Weak<Mutex<Looks<T>>>) {
+    if let Some(looks) = looks.upgrade() {
+        let mut looks = looks.lock();
+        looks.begun = looks.next.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    /// Takes a second, and says how many have looked by then.
+    fn look(joint: &Joint<usize>, looks: &Arc<AtomicUsize>) -> Look<usize> {
+        let looks = Arc::clone(looks);
+        joint.join(move || async move {
+            sleep(Duration::from_secs(1)).await;
+            looks.fetch_add(1, Ordering::SeqCst) + 1
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_while_one_looks_shares_the_next_look() {
+        let (joint, looks) = (Joint::default(), Arc::default());
+        let first = look(&joint, &looks);
+        sleep(Duration::from_millis(500)).await;
+        let others = [look(&joint, &looks), look(&joint, &looks), look(&joint, &looks)];
+        assert_eq!(first.await, 1);
+        for other in others {
+            assert_eq!(other.await, 2, "what began before they came may have missed something");
+        }
+        assert_eq!(look(&joint, &looks).await, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_goes_on_though_each_who_waits_for_it_gives_up_soon() {
+        let (joint, looks) = (Joint::default(), Arc::default());
+        for _ in 0..15 {
+            let _ = timeout(Duration::from_millis(100), look(&joint, &looks)).await;
+        }
+        assert_eq!(looks.load(Ordering::SeqCst), 1);
+    }
+}
