@@ -4,11 +4,15 @@ use std::sync::{Arc, Weak};
 
 use futures::future::{BoxFuture, FutureExt, Shared};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::task::{JoinError, JoinHandle};
 
 /// A look at something that changes. Those who come while one looks share the next look: one that had begun before may have
 /// missed what they have to see. A look goes on whoever stops waiting for it.
 pub(crate) struct Joint<T: Clone + Send + Sync + 'static> {
     looks: Arc<Mutex<Looks<T>>>,
+    /// Where looks run: queries have threads of their own, on which nothing may touch the network.
+    runtime: Handle,
 }
 
 /// A look that has begun, or will.
@@ -21,17 +25,17 @@ struct Looks<T: Clone> {
     next: Option<Look<T>>,
 }
 
-impl<T: Clone + Send + Sync + 'static> Default for Joint<T> {
-    fn default() -> Self {
-        Self { looks: Arc::new(Mutex::new(Looks { begun: None, next: None })) }
-    }
-}
-
 impl<T: Clone + Send + Sync + 'static> Joint<T> {
-    /// What a look comes to that begins after this call. `look` should end by itself: the next one waits for it.
+    /// Looks run in the tokio runtime in which this is called.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Outside of one.
+    pub(crate) fn new() -> Self {
+        let looks = Looks { begun: None, next: None };
+        Self { looks: Arc::new(Mutex::new(looks)), runtime: Handle::current() }
+    }
+
+    /// What a look comes to that begins after this call. `look` should end by itself: the next one waits for it.
     pub(crate) fn join<F>(&self, look: impl FnOnce() -> F + Send + 'static) -> Look<T>
     where
         F: Future<Output = T> + Send,
@@ -41,17 +45,25 @@ impl<T: Clone + Send + Sync + 'static> Joint<T> {
             return next.clone();
         }
         let (before, all) = (looks.begun.clone(), Arc::downgrade(&self.looks));
-        let next = async move {
+        let next = self.runtime.spawn(async move {
             if let Some(before) = before {
                 before.await;
             }
             begin(&all);
             look().await
-        };
-        let next = next.boxed().shared();
+        });
+        let next = outcome(next).boxed().shared();
         looks.next = Some(next.clone());
-        tokio::spawn(next.clone());
         next
+    }
+}
+
+/// What a look came to. One that a runtime took with it as it ended has no outcome, and nobody who waits for it.
+async fn outcome<T>(look: JoinHandle<T>) -> T {
+    match look.await.map_err(JoinError::try_into_panic) {
+        Ok(seen) => seen,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(_)) => std::future::pending().await,
     }
 }
 
@@ -83,7 +95,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_while_one_looks_shares_the_next_look() {
-        let (joint, looks) = (Joint::default(), Arc::default());
+        let (joint, looks) = (Joint::new(), Arc::default());
         let first = look(&joint, &looks);
         sleep(Duration::from_millis(500)).await;
         let others = [look(&joint, &looks), look(&joint, &looks), look(&joint, &looks)];
@@ -96,10 +108,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_look_goes_on_though_each_who_waits_for_it_gives_up_soon() {
-        let (joint, looks) = (Joint::default(), Arc::default());
+        let (joint, looks) = (Joint::new(), Arc::default());
         for _ in 0..15 {
             let _ = timeout(Duration::from_millis(100), look(&joint, &looks)).await;
         }
         assert_eq!(looks.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_look_runs_where_the_network_is_whoever_asks_for_it() {
+        let joint = Joint::new();
+        let elsewhere = move || {
+            let queries = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            queries.block_on(joint.join(|| async { tokio::net::TcpListener::bind("127.0.0.1:0").await.is_ok() }))
+        };
+        assert!(tokio::task::spawn_blocking(elsewhere).await.unwrap());
     }
 }

@@ -81,8 +81,7 @@ impl Node {
 
     /// The JSON that a command prints.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
-        let ran = self.run(&[arguments, &["--output", "json"]].concat()).ok();
-        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error} in {}", ran.stdout))
+        self.run(&[arguments, &["--output", "json"]].concat()).json()
     }
 
     /// The rows of a SQL query.
@@ -159,6 +158,12 @@ impl Ran {
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{self:?}");
         self
+    }
+
+    /// The JSON that it printed, if it succeeded.
+    pub(crate) fn json(self) -> Value {
+        let ran = self.ok();
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error} in {}", ran.stdout))
     }
 
     /// The error that it printed, if it ended with this code.

@@ -21,10 +21,6 @@ fn log(data: &Path, arguments: &[&str]) -> Ran {
     run(&[&["log", arguments[0], data], &arguments[1..]].concat(), b"")
 }
 
-fn json(ran: Ran) -> Value {
-    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error} in {ran:?}"))
-}
-
 fn log_file(data: &Path) -> PathBuf {
     data.join("lanes/0/00000000000000000001.log")
 }
@@ -33,7 +29,7 @@ fn log_file(data: &Path) -> PathBuf {
 fn a_stopped_and_a_killed_node_leave_a_directory_that_verifies() {
     let data = data_dir();
     node_with_records(data.path()).stop();
-    let report = json(log(data.path(), &["verify", "--deep", "--output", "json"]).ok());
+    let report = log(data.path(), &["verify", "--deep", "--output", "json"]).json();
     assert_eq!(report["clean"], true, "{report}");
     assert!(report["batches"].as_u64().unwrap() > 0, "{report}");
     assert!(log(data.path(), &["verify"]).ok().stdout.contains("nothing is damaged or missing"));
@@ -48,7 +44,7 @@ fn a_stopped_and_a_killed_node_leave_a_directory_that_verifies() {
 fn the_log_is_dumped_in_order_with_what_it_commands() {
     let data = data_dir();
     node_with_records(data.path()).stop();
-    let dumped = json(log(data.path(), &["dump", "--output", "json"]).ok());
+    let dumped = log(data.path(), &["dump", "--output", "json"]).json();
     let frames = dumped.as_array().unwrap();
     let keys: Vec<&String> = frames[0].as_object().unwrap().keys().collect();
     assert_eq!(keys.len(), 10, "{keys:?}");
@@ -56,7 +52,7 @@ fn the_log_is_dumped_in_order_with_what_it_commands() {
     assert!(told("create topic t") && told("append to "), "{dumped}");
     assert!(frames.is_sorted_by_key(|frame| (frame["file"].as_str().unwrap(), frame["offset"].as_u64())));
 
-    let one = json(log(data.path(), &["dump", "--shard", "0", "--from", "1", "-n", "1", "--output", "json"]).ok());
+    let one = log(data.path(), &["dump", "--shard", "0", "--from", "1", "-n", "1", "--output", "json"]).json();
     assert_eq!(one.as_array().unwrap().len(), 1);
     assert_eq!((&one[0]["shard"], &one[0]["index"]), (&Value::from(0), &Value::from(1)));
     assert!(log(data.path(), &["dump"]).ok().stdout.contains("append to "));
@@ -85,7 +81,7 @@ fn l5_damage_is_told_with_its_place_and_nothing_is_changed() {
 
     let ran = log(data.path(), &["verify", "--output", "json"]);
     assert_eq!(ran.code, 1, "{ran:?}");
-    let report = json(ran);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
     let finding = &report["findings"][0];
     assert_eq!((&report["clean"], &finding["severity"]), (&false.into(), &"damage".into()), "{report}");
     assert_eq!(finding["file"], "lanes/0/00000000000000000001.log");

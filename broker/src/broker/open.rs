@@ -109,7 +109,7 @@ impl Broker {
             nodes,
             router,
             outboxes,
-            freshness: Joint::default(),
+            freshness: Joint::new(),
             producer_ids: ProducerIds::default(),
             way,
             copies: Arc::new(Semaphore::new(MAX_COPIES)),

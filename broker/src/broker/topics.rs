@@ -295,7 +295,6 @@ fn deletion(answer: Result<(), Error>) -> Deletion {
 mod tests {
     use std::time::Duration;
 
-    use futures::FutureExt;
     use stratalog_proto::JobId;
 
     use super::*;
@@ -370,8 +369,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let broker = Broker::start(BrokerOptions { shards: 1, ..BrokerOptions::new(dir.path()) }).await.unwrap();
         let old = broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
-        assert!(broker.delete_topic("t").now_or_never().is_none(), "it is proposed, and its caller goes away");
-        assert_eq!(broker.topic("t").unwrap_err().code, Code::UnknownTopic);
+        let mut deletion = Box::pin(broker.delete_topic("t"));
+        while broker.topic("t").is_ok() {
+            assert!(futures::poll!(&mut deletion).is_pending(), "it is not shown before it is deleted");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // It is proposed, and its caller goes away.
+        drop(deletion);
         let new = broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
         assert_ne!(new.id, old.id);
         broker.delete_topic("t").await.unwrap();
@@ -398,6 +402,39 @@ mod tests {
         broker.topics.retract(&kept);
         broker.delete_topic("kept").await.unwrap();
         assert_eq!((broker.meta.topics().len(), hosted(&broker)), (0, 0));
+        broker.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_deletion_is_of_the_topic_that_has_the_name_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::start(BrokerOptions { shards: 1, ..BrokerOptions::new(dir.path()) }).await.unwrap();
+        let topic = broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
+        // As a node shows it that has not applied the deletion of an earlier one yet.
+        broker.topics.publish(Arc::new(TopicInfo { id: TopicId::new(), ..(*topic).clone() }));
+        broker.delete_topic("t").await.unwrap();
+        assert_eq!(broker.list_topics().await.unwrap(), []);
+        broker.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_topic_is_there_until_its_deletion_took_effect_and_nothing_is_written_to_it_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::start(BrokerOptions { shards: 1, ..BrokerOptions::new(dir.path()) }).await.unwrap();
+        let topic = broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();
+        broker.topics.retract(&topic);
+        assert_eq!(broker.find_topic("t").await.unwrap_err().code, Code::UnknownTopic);
+        assert_eq!(broker.find_topic_by_id(topic.id).await.unwrap_err().code, Code::UnknownTopic);
+        assert_eq!(broker.list_topics().await.unwrap(), [Arc::clone(&topic)]);
+        let (described, partitions, _) = broker.describe_topic("t").await.unwrap();
+        assert_eq!((described, partitions.len()), (Arc::clone(&topic), 1));
+        assert_eq!(broker.current_topic_by_id(topic.id).await.unwrap(), topic, "for another node that asks");
+        let again = broker.create_topic("t", 1, TopicConfig::default()).await;
+        assert_eq!(again.unwrap_err().code, Code::TopicExists);
+        let altered = broker.alter_topic("t", &[("retention".to_owned(), "1h".to_owned())]).await.unwrap();
+        assert_eq!(broker.current_topic("t").await.unwrap(), altered);
+        broker.delete_topic("t").await.unwrap();
+        assert_eq!(broker.current_topic("t").await.unwrap_err().code, Code::UnknownTopic);
         broker.stop().await;
     }
 

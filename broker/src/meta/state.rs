@@ -260,6 +260,16 @@ mod tests {
     }
 
     #[test]
+    fn a_creation_that_comes_twice_took_effect_once() {
+        let mut state = MetaState::default();
+        let (id, create) = create("t", &[1]);
+        let done = Ok(CommandResult::Done);
+        assert_eq!(apply(&mut state, &[create.clone(), create]), [done.clone(), done]);
+        assert_eq!(state.topics().map(|topic| topic.id).collect::<Vec<_>>(), [id]);
+        assert_eq!(state.load(), BTreeMap::from([(ShardId(1), 1)]));
+    }
+
+    #[test]
     fn settings_made_of_others_than_those_there_are_refused() {
         let mut state = MetaState::default();
         let (topic, create) = create("t", &[1]);

@@ -109,7 +109,7 @@ impl Group {
             snapshots,
             changing_state: Arc::default(),
             peers: Arc::clone(&peers),
-            reads: Joint::default(),
+            reads: Joint::new(),
             turns: Arc::default(),
             heard: Arc::default(),
             doubt: Arc::default(),

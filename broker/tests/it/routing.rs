@@ -67,7 +67,7 @@ async fn every_node_reads_the_same() {
     for broker in &brokers {
         assert_eq!(broker.partitions("t").await.unwrap(), partitions);
         assert_eq!(broker.segments("t").await.unwrap(), segments);
-        assert_eq!(broker.topic_rows("t").await.unwrap().unwrap().rows, 60);
+        assert_eq!(broker.describe_topic("t").await.unwrap().2.unwrap().rows, 60);
         assert_eq!(counts(&broker.fetch(all(Duration::ZERO)).await.unwrap()), [3; PARTITIONS as usize]);
         let verified = broker.verify("t", PartitionId(3)).await.unwrap();
         assert_eq!((verified.records, verified.damaged), (15, 0));

@@ -10,13 +10,8 @@ use super::ledger::Ledger;
 use super::nodes::Cluster;
 use crate::harness::{Node, Ran, data_dir, run};
 
-fn json(ran: Ran) -> Value {
-    let ran = ran.ok();
-    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error} in {}", ran.stdout))
-}
-
 fn backup(cluster: &Cluster, place: &Path) -> Value {
-    json(cluster.run(&["backup", "--to", place.to_str().unwrap(), "--output", "json"]))
+    cluster.run(&["backup", "--to", place.to_str().unwrap(), "--output", "json"]).json()
 }
 
 fn restore(place: &Path, data: &Path, further: &[&str]) -> Ran {
@@ -53,7 +48,7 @@ fn l1_a_backup_under_load_comes_back_with_every_record_and_the_next_one_sends_wh
     // Files that a merge made, and took away again before its shard was copied to the end, were sent, too.
     assert!(second["sent_segments"].as_u64().unwrap() >= new && new < after.len() as u64, "{second}, {new} are new");
     let target = data_dir();
-    let restored = json(restore(place.path(), target.path(), &[]));
+    let restored = restore(place.path(), target.path(), &[]).json();
     assert_eq!(restored["backup"], second["backup"]);
     assert_ne!(restored["cluster"], restored["was_cluster"]);
     let node = Node::start(target.path());
@@ -62,10 +57,10 @@ fn l1_a_backup_under_load_comes_back_with_every_record_and_the_next_one_sends_wh
     assert!(records >= known, "L1: {records} records came back, {known} were acknowledged before");
     assert_eq!(node.value("SELECT count(*) FROM kept"), records, "S1");
     let before = data_dir();
-    json(restore(place.path(), before.path(), &["--backup", first["backup"].as_str().unwrap()]));
+    restore(place.path(), before.path(), &["--backup", first["backup"].as_str().unwrap()]).json();
     ledger.check(&cluster);
 
-    let listed = json(run(&["restore", "--from", place.path().to_str().unwrap(), "--list", "--output", "json"], b""));
+    let listed = run(&["restore", "--from", place.path().to_str().unwrap(), "--list", "--output", "json"], b"").json();
     assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
     let refused = node.run(&["backup", "--to", place.path().to_str().unwrap()]).failed(1);
     assert!(refused.contains("has the backups of cluster"), "{refused}");
@@ -80,7 +75,7 @@ fn l5_a_backup_that_was_damaged_says_where_and_starts_nothing() {
     node.run_with(&["produce", "t"], b"{\"n\":1}\n{\"n\":2}\n").ok();
     node.run(&["topic", "seal", "t"]).ok();
     let to = place.path().to_str().unwrap();
-    let made = json(node.run(&["backup", "--to", &format!("file://{to}"), "--rate", "10MiB", "--output", "json"]));
+    let made = node.run(&["backup", "--to", &format!("file://{to}"), "--rate", "10MiB", "--output", "json"]).json();
     node.stop();
     let hash = segments(place.path(), &made).pop_first().expect("a sealed topic has a segment");
     let segment = place.path().join("segments").join(&hash[..2]).join(&hash);
@@ -99,7 +94,7 @@ fn l5_a_backup_that_was_damaged_says_where_and_starts_nothing() {
     assert!(error.contains(&hash) && error.contains("is missing"), "{error}");
     std::fs::write(&segment, whole).unwrap();
     let target = data_dir();
-    json(restore(place.path(), target.path(), &[]));
+    restore(place.path(), target.path(), &[]).json();
     let node = Node::start(target.path());
     assert_eq!(node.value("SELECT sum(n) FROM t"), 3);
     node.stop();
@@ -116,9 +111,9 @@ fn a_backup_that_is_killed_leaves_the_older_one_and_the_next_one_goes_on() {
         node.run(&["topic", "seal", "t"]).ok();
     };
     let to = place.path().to_str().unwrap();
-    let list = || json(run(&["restore", "--from", to, "--list", "--output", "json"], b""));
+    let list = || run(&["restore", "--from", to, "--list", "--output", "json"], b"").json();
     produce(0..100);
-    let first = json(node.run(&["backup", "--to", to, "--output", "json"]));
+    let first = node.run(&["backup", "--to", to, "--output", "json"]).json();
     produce(100..5_000);
     // It takes minutes at this rate.
     let mut killed = node.spawn(&["backup", "--to", to, "--rate", "1KiB"]);
@@ -131,16 +126,16 @@ fn a_backup_that_is_killed_leaves_the_older_one_and_the_next_one_goes_on() {
     killed.wait().unwrap();
     assert_eq!(list().as_array().unwrap().len(), 1, "what was cut short is no backup");
     let old = data_dir();
-    json(restore(place.path(), old.path(), &[]));
-    let next = json(node.run(&["backup", "--to", to, "--output", "json"]));
+    restore(place.path(), old.path(), &[]).json();
+    let next = node.run(&["backup", "--to", to, "--output", "json"]).json();
     assert_eq!((list().as_array().unwrap().len(), list()[0]["backup"] == first["backup"]), (2, true));
-    let again = json(node.run(&["backup", "--to", to, "--output", "json"]));
+    let again = node.run(&["backup", "--to", to, "--output", "json"]).json();
     let (here, wanted) = (segments(place.path(), &next), segments(place.path(), &again));
     // A merge may have come in between.
     assert_eq!(again["sent_segments"].as_u64(), Some(wanted.difference(&here).count() as u64), "{again}");
     node.stop();
     let target = data_dir();
-    json(restore(place.path(), target.path(), &[]));
+    restore(place.path(), target.path(), &[]).json();
     let node = Node::start(target.path());
     assert_eq!(node.value("SELECT count(DISTINCT n) FROM t"), 5_000);
     node.stop();

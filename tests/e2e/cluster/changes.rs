@@ -35,6 +35,49 @@ fn l1_l4_a_cluster_grows_and_shrinks_under_load() {
     shrinks.check(&cluster);
 }
 
+/// What an operator does by hand, one command after the other, and what each of them says.
+#[test]
+fn l1_replicas_and_leaders_go_where_an_operator_says() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3);
+    let ledger = Ledger::begin(&cluster, "moved", 2);
+    ledger.wait_for(&cluster, 300);
+    // It waits for a cluster of which nobody answers.
+    cluster.add_with(4, "join = [\"127.0.0.1:9\"]");
+    cluster.launch(4);
+    let peer = cluster.member(4).peer.clone();
+    let json = |cluster: &Cluster, arguments: &[&str]| {
+        cluster.run(&[&["cluster"], arguments, &["--output", "json"]].concat()).json()
+    };
+    cluster.wait("node 4 joins when it is told to", |cluster| {
+        let asked = cluster.run(&["cluster", "add-node", &peer, "--output", "json"]);
+        if asked.code == 0 && asked.json()["node"] == 4 { Ok(()) } else { Err("it did not".into()) }
+    });
+    let nodes_of = |cluster: &Cluster, shard: u32| -> Vec<u64> {
+        let status = cluster.status_of(1).expect("it runs");
+        let shard = status.shards.into_iter().find(|found| found.shard == shard).expect("there is such a shard");
+        shard.replicas.iter().filter(|replica| replica.role == "voter").map(|replica| replica.node).collect()
+    };
+
+    let moved = json(&cluster, &["move", "1", "--from", "3", "--to", "4"]);
+    assert_eq!((&moved[0]["shard"], &moved[0]["from_node"], &moved[0]["to_node"]), (&1.into(), &3.into(), &4.into()));
+    assert_eq!(nodes_of(&cluster, 1), [1, 2, 4]);
+    let plan = json(&cluster, &["rebalance", "--plan"]);
+    let to_4 = plan.as_array().unwrap().iter().filter(|one| one["to_node"] == 4).count();
+    assert!(to_4 > 0, "{plan}");
+    assert_eq!(nodes_of(&cluster, 2), [1, 2, 3], "a plan changes nothing");
+    assert_eq!(json(&cluster, &["rebalance"]), plan);
+    assert_eq!(json(&cluster, &["rebalance", "--plan"]), serde_json::json!([]), "it is done when it returns");
+
+    let leader = cluster.leader_of(1);
+    let next = nodes_of(&cluster, 1).into_iter().find(|node| *node != leader).unwrap();
+    let handed = json(&cluster, &["transfer-leader", "1", "--to", &next.to_string()]);
+    assert_eq!(handed, serde_json::json!({"shard": 1, "leader": next}));
+    cluster.wait_whole();
+    ledger.wait_for(&cluster, 300);
+    ledger.check(&cluster);
+}
+
 /// A dead node is replaced by one with another id; at its old id an empty directory is refused.
 #[test]
 fn l1_a_dead_node_is_replaced_while_records_are_written() {

@@ -96,13 +96,13 @@ impl Cluster {
             child: None,
         };
         let seeds: Vec<String> = self.members.iter().map(|member| format!("{:?}", member.peer)).collect();
+        let join = if further.contains("join") { String::new() } else { format!("join = [{}]", seeds.join(", ")) };
         let secret = if further.contains("secret") { "" } else { "secret = \"a secret of tests only\"" };
         let settings = format!(
             "data_dir = {:?}\ninsecure = {}\n[grpc]\nlisten = \"{grpc}\"\n[http]\nlisten = \"{http}\"\n[cluster]\nlisten = \
-             \"{peer}\"\njoin = [{}]\n{secret}\n{further}\n{BUSY}",
+             \"{peer}\"\n{join}\n{secret}\n{further}\n{BUSY}",
             member.data,
             !self.network.is_loopback(),
-            seeds.join(", ")
         );
         std::fs::write(&member.config, settings).unwrap();
         self.members.retain(|member| member.number != number);

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
 use futures::stream::{BoxStream, StreamExt};
@@ -23,10 +23,38 @@ pub(crate) struct Dropped;
 /// What goes out: each message as one chunk, whose buffers the socket takes as they are.
 pub(crate) struct Outgoing {
     messages: Messages,
-    /// Says that the last message was handed over.
-    handed_over: Arc<AtomicBool>,
+    /// What became of it.
+    fate: Fate,
     /// Ends when nobody waits for the answers any longer.
     wanted: Option<oneshot::Receiver<Infallible>>,
+}
+
+/// What becomes of a request: it is handed over to the connection, or withdrawn before. Who knows that it was withdrawn knows
+/// that the other side never sees any of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fate(Arc<AtomicU8>);
+
+const WAITS: u8 = 0;
+const HANDED_OVER: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+impl Fate {
+    /// Whether it may go out: it was not withdrawn, and cannot be any more.
+    fn hand_over(&self) -> bool {
+        self.settle(HANDED_OVER)
+    }
+
+    /// Whether nothing of it was handed over, nor will be.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.settle(WITHDRAWN)
+    }
+
+    fn settle(&self, fate: u8) -> bool {
+        match self.0.compare_exchange(WAITS, fate, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(settled) => settled == fate,
+        }
+    }
 }
 
 enum Messages {
@@ -37,12 +65,12 @@ enum Messages {
 impl Outgoing {
     /// One message.
     pub(crate) fn one(message: Message) -> Self {
-        Self { messages: Messages::One(Some(message)), handed_over: Arc::default(), wanted: None }
+        Self { messages: Messages::One(Some(message)), fate: Fate::default(), wanted: None }
     }
 
     /// Frames until the first error, which is sent as such.
     pub(crate) fn many(frames: BoxStream<'static, Result<Frame, Error>>) -> Self {
-        Self { messages: Messages::Many(frames), handed_over: Arc::default(), wanted: None }
+        Self { messages: Messages::Many(frames), fate: Fate::default(), wanted: None }
     }
 
     /// Resets the request when the sender of `wanted` is dropped.
@@ -51,9 +79,9 @@ impl Outgoing {
         self
     }
 
-    /// True once a message was handed over to the connection: before, the other side cannot have seen any of it.
-    pub(crate) fn handed_over(&self) -> Arc<AtomicBool> {
-        self.handed_over.clone()
+    /// What becomes of it.
+    pub(crate) fn fate(&self) -> Fate {
+        self.fate.clone()
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
@@ -82,11 +110,39 @@ impl Body for Outgoing {
             return Poll::Ready(Some(Err(Dropped)));
         }
         let Some(message) = ready!(self.poll_message(cx)) else { return Poll::Ready(None) };
-        self.handed_over.store(true, Ordering::Release);
+        if !self.fate.hand_over() {
+            return Poll::Ready(Some(Err(Dropped)));
+        }
         Poll::Ready(Some(Ok(Piece::data(Encoded::new(message)))))
     }
 
     fn is_end_stream(&self) -> bool {
         matches!(self.messages, Messages::One(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn polled(body: &mut Outgoing) -> Poll<Option<Result<(), Dropped>>> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        Pin::new(body).poll_frame(&mut cx).map_ok(|_| ())
+    }
+
+    #[test]
+    fn what_was_withdrawn_is_never_handed_over() {
+        let mut body = Outgoing::one(Message::Frame(Frame::default()));
+        assert!(body.fate().withdraw());
+        assert!(matches!(polled(&mut body), Poll::Ready(Some(Err(Dropped)))));
+        assert!(body.fate().withdraw(), "it stays so");
+    }
+
+    #[test]
+    fn what_was_handed_over_cannot_be_withdrawn() {
+        let mut body = Outgoing::one(Message::Frame(Frame::default()));
+        assert!(matches!(polled(&mut body), Poll::Ready(Some(Ok(())))));
+        assert!(!body.fate().withdraw());
+        assert!(matches!(polled(&mut body), Poll::Ready(None)));
     }
 }

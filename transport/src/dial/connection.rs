@@ -2,7 +2,6 @@
 
 use std::error::Error as _;
 use std::iter;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -66,14 +65,14 @@ impl Connection {
     pub(crate) async fn call(&self, method: Method, frame: Frame, within: Duration) -> Result<Frame, CallError> {
         check(&frame).map_err(CallError::Refused)?;
         let body = Outgoing::one(Message::Frame(frame));
-        let handed_over = body.handed_over();
+        let fate = body.fate();
         let answer = async {
             let answer = self.send(method, Shape::Call, body).await?;
             self.received(answer).into_frame().await.map(|(frame, _)| frame)
         };
         timeout(within, answer).await.unwrap_or_else(|_| {
             let words = format!("{} to {} had no answer within {} ms", method.name(), self.address, within.as_millis());
-            Err(if handed_over.load(Ordering::Acquire) { CallError::Unknown(words) } else { CallError::NotSent(words) })
+            Err(if fate.withdraw() { CallError::NotSent(words) } else { CallError::Unknown(words) })
         })
     }
 
@@ -100,12 +99,12 @@ impl Connection {
     }
 
     async fn send(&self, method: Method, shape: Shape, body: Outgoing) -> Result<Response<Incoming>, CallError> {
-        let handed_over = body.handed_over();
+        let fate = body.fate();
         let mut sender = self.sender.clone();
         let sent = sender.try_send_request(request(method, shape, body)).await;
         sent.map_err(|mut error| {
             let kept = error.take_message().is_some();
-            self.error(kept || !handed_over.load(Ordering::Acquire), error.error(), method)
+            self.error(kept || fate.withdraw(), error.error(), method)
         })
     }
 

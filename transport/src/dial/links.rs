@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures::future::{BoxFuture, FutureExt, Shared};
 use parking_lot::Mutex;
 use stratalog_proto::NodeId;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::{Connection, DialError, Dialer};
@@ -26,6 +27,8 @@ pub(crate) struct Links {
     /// Changes when the book is to be looked at again for who was removed.
     rechecks: watch::Sender<()>,
     quiet: Quiet,
+    /// Where connections live.
+    runtime: Handle,
 }
 
 struct State {
@@ -64,10 +67,15 @@ enum Next {
 }
 
 impl Links {
+    /// Connections live in the tokio runtime in which this is called, whoever asks for them.
+    ///
+    /// # Panics
+    /// Outside of one.
     pub(crate) fn new(me: Identity, dialer: Dialer, book: Arc<dyn AddressBook>) -> Arc<Self> {
         let state = State { me: Arc::new(me), links: HashMap::new(), problems: HashMap::new(), attempts: 0 };
         let rechecks = watch::Sender::new(());
-        Arc::new(Self { dialer, book, state: Mutex::new(state), rechecks, quiet: Quiet::default() })
+        let runtime = Handle::current();
+        Arc::new(Self { dialer, book, state: Mutex::new(state), rechecks, quiet: Quiet::default(), runtime })
     }
 
     pub(crate) fn me(&self) -> Arc<Identity> {
@@ -159,7 +167,7 @@ impl Links {
         state.attempts += 1;
         let (attempt, me, links) = (state.attempts, state.me.clone(), self.clone());
         let expected = Expected::Node { node, incarnation: self.book.incarnation(node) };
-        let task = tokio::spawn(async move {
+        let task = self.runtime.spawn(async move {
             let dialled = links.dialer.dial(&address, &me, expected).await.map(Arc::new);
             links.dialled(node, lane, attempt, pause, &dialled);
             dialled
