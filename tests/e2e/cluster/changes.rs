@@ -53,6 +53,11 @@ fn l1_replicas_and_leaders_go_where_an_operator_says() {
         let asked = cluster.run(&["cluster", "add-node", &peer, "--output", "json"]);
         if asked.code == 0 && asked.json()["node"] == 4 { Ok(()) } else { Err("it did not".into()) }
     });
+    cluster.wait("node 4 is reached", |cluster| {
+        let status = cluster.status_of(1).ok_or("node 1 does not answer")?;
+        let is_reached = status.nodes.iter().any(|node| node.node == 4 && node.reachable);
+        if is_reached && cluster.status_of(4).is_some() { Ok(()) } else { Err("it is not".into()) }
+    });
     let nodes_of = |cluster: &Cluster, shard: u32| -> Vec<u64> {
         let status = cluster.status_of(1).expect("it runs");
         let shard = status.shards.into_iter().find(|found| found.shard == shard).expect("there is such a shard");

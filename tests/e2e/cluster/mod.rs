@@ -10,6 +10,7 @@ mod aimed;
 mod backups;
 mod changes;
 mod disks;
+mod doubt;
 mod failure;
 mod kills;
 mod ledger;
