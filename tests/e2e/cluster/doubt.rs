@@ -8,21 +8,27 @@ use super::nodes::Cluster;
 use crate::harness::run;
 
 const SECTOR: usize = 512;
+/// Every write of the log ends with such a mark, at the end of a sector.
+const MARK: usize = 8;
+/// So many bytes of the last frame are lost with it.
+const LOST: usize = 16;
 
-/// Flips a bit of the last byte that was written to the log of a node that is stopped: its last write is not whole any more.
-fn tear_end(data: &Path) {
+/// The last write to the log of a node that is stopped loses its end, as if that had never reached the medium.
+fn lose_end(data: &Path) {
     let files = std::fs::read_dir(data.join("lanes/0")).unwrap().map(|entry| entry.unwrap().path());
     let mut logs: Vec<_> = files.filter(|path| path.extension().is_some_and(|found| found == "log")).collect();
     logs.sort();
-    let torn = logs.iter().rev().find_map(|path| {
+    let lost = logs.iter().rev().find_map(|path| {
         let mut bytes = std::fs::read(path).unwrap();
-        // Behind it is what was prepared; the first sector says what file it is, and nothing more is in one that is prepared.
-        let last = bytes.iter().rposition(|byte| *byte != 0).filter(|last| *last >= SECTOR)?;
-        bytes[last] ^= 0x80;
+        let used = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != 0).map(|last| last + 1);
+        // The first sector says what file it is, and nothing more is in one that is prepared.
+        let end = used(&bytes).filter(|end| *end > SECTOR)?;
+        let frames = used(&bytes[..end - MARK])?;
+        bytes[frames - LOST..end].fill(0);
         std::fs::write(path, bytes).unwrap();
         Some(())
     });
-    torn.expect("the log has something");
+    lost.expect("the log has something");
 }
 
 /// What `cluster status` tells an operator to do, with the words of docs/OPERATIONS.md.
@@ -40,7 +46,7 @@ fn l1_a_node_in_doubt_beside_a_lost_one_votes_when_an_operator_accepts_the_end_o
     cluster.kill(1);
     cluster.kill(2);
     let data = cluster.member(2).data.clone();
-    tear_end(&data);
+    lose_end(&data);
     cluster.launch(1);
     cluster.launch(2);
     cluster.wait("node 2 is shown to be in doubt", |cluster| {
