@@ -8,8 +8,9 @@ use stratalog_proto::v1::copy_ask::Ask;
 use stratalog_proto::v1::{CopyAnswer, CopyHead};
 use stratalog_proto::{Code, Error};
 
+use crate::lease::Lease;
 use crate::manifest::{Manifest, Part};
-use crate::names;
+use crate::names::{self, Work};
 use crate::pace::Pace;
 use crate::shard::{Opened, Sent, Way, cluster_of, open};
 use crate::target::Target;
@@ -52,6 +53,8 @@ pub struct Options<'a> {
     pub bytes_per_second: u64,
     /// Called with bytes that have come.
     pub progress: &'a (dyn Fn(u64) + Send + Sync),
+    /// Called with a sentence for people when something has to be waited for.
+    pub notice: &'a (dyn Fn(&str) + Send + Sync),
 }
 
 /// A backup that was made.
@@ -74,13 +77,27 @@ pub struct Made {
 /// there stay as they are, and the next one goes on with the segments that were copied.
 pub async fn make(cluster: &dyn Cluster, target: &Target, options: &Options<'_>) -> Result<Made, Error> {
     let head = patiently(META, async || open(cluster, META).await.map(|(_, head)| head)).await?;
-    let owner = cluster_of(&head)?;
-    target.claim(owner).await?;
-    let (id, began_ms) = (names::new_id(), chrono::Utc::now().timestamp_millis());
+    target.claim(cluster_of(&head)?).await?;
+    let lease = Lease::begin(target, Work::Backup).await?;
+    let made = lease.hold(copy_all(cluster, &lease, head, target, options)).await;
+    lease.end().await;
+    made
+}
+
+async fn copy_all(
+    cluster: &dyn Cluster,
+    lease: &Lease<'_>,
+    head: CopyHead,
+    target: &Target,
+    options: &Options<'_>,
+) -> Result<Made, Error> {
+    lease.wait_for_removals(options.notice).await?;
+    let began_ms = chrono::Utc::now().timestamp_millis();
     let mut way = Way {
         target,
-        id: &id,
+        id: lease.id(),
         pace: Pace::new(options.bytes_per_second),
+        // Not before: what is there from now on stays.
         known: target.segments().await?,
         sent: Sent::default(),
         progress: options.progress,
@@ -100,9 +117,30 @@ pub async fn make(cluster: &dyn Cluster, target: &Target, options: &Options<'_>)
         return Err(Error::new(Code::Conflict, "shards are added to the cluster again and again; try it later"));
     };
     let Sent { segments, segment_bytes, other_bytes } = way.sent;
-    let manifest = whole(&last.head, id, began_ms, last.part, done.into_values().collect())?;
-    target.write(&names::manifest(&manifest.id), manifest.encode()?).await?;
+    let manifest = whole(&last.head, lease.id().to_owned(), began_ms, last.part, done.into_values().collect())?;
+    commit(target, lease, &manifest).await?;
     Ok(Made { manifest, sent_segments: segments, sent_segment_bytes: segment_bytes, sent_other_bytes: other_bytes })
+}
+
+/// Makes a backup of what was copied, if all of it is still there and nobody has given this one up.
+async fn commit(target: &Target, lease: &Lease<'_>, manifest: &Manifest) -> Result<(), Error> {
+    let there = target.segments().await?;
+    let mut named = manifest.parts().flat_map(|part| &part.segments);
+    if let Some(gone) = named.find(|segment| there.get(&segment.blake3) != Some(&segment.bytes)) {
+        let (path, place) = (names::segment(gone.blake3), target.place());
+        let message = format!("{path} was taken away from {place} while the backup was made; run it again");
+        return Err(Error::new(Code::Conflict, message));
+    }
+    let encoded = manifest.encode()?;
+    lease.check_held()?;
+    if target.create(&names::manifest(&manifest.id), encoded).await? {
+        return Ok(());
+    }
+    let message = format!(
+        "backup {} was held up for so long that it was taken for dead, and what it needs may be gone; run it again",
+        manifest.id
+    );
+    Err(Error::new(Code::Conflict, message))
 }
 
 fn whole(head: &CopyHead, id: String, began_ms: i64, metadata: Part, shards: Vec<Part>) -> Result<Manifest, Error> {

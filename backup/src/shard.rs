@@ -100,34 +100,38 @@ pub(crate) fn cluster_of(head: &CopyHead) -> Result<Uuid, Error> {
 
 async fn store_state(copy: &mut dyn Copy, head: &CopyHead, shard: u32, way: &mut Way<'_>) -> Result<Blob, Error> {
     let expected = Blob { bytes: head.state_bytes, blake3: hash_of(shard, &head.state_blake3)? };
-    let mut upload = Upload::begin(way.target, names::state(way.id, shard)).await?;
-    while upload.bytes() < expected.bytes {
-        let bytes = copy.ask(Ask::StateFrom(upload.bytes())).await?.bytes;
-        if bytes.is_empty() {
-            break;
-        }
-        way.pass(bytes.len()).await;
-        upload.push(bytes).await?;
-    }
+    let mut upload = Upload::begin(way.target, names::state(way.id, shard));
+    let filled = fill(&mut upload, copy, expected.bytes, way, Ask::StateFrom).await;
     way.sent.other_bytes += expected.bytes;
-    upload.finish(Some(expected)).await
+    upload.end(filled, Some(expected)).await
 }
 
 async fn store_log(copy: &mut dyn Copy, head: &CopyHead, shard: u32, way: &mut Way<'_>) -> Result<Blob, Error> {
-    let mut upload = Upload::begin(way.target, names::log(way.id, shard)).await?;
+    let mut upload = Upload::begin(way.target, names::log(way.id, shard));
+    let filled = fill_log(&mut upload, copy, head, shard, way).await;
+    let log = upload.end(filled, None).await?;
+    way.sent.other_bytes += log.bytes;
+    Ok(log)
+}
+
+async fn fill_log(
+    upload: &mut Upload<'_>,
+    copy: &mut dyn Copy,
+    head: &CopyHead,
+    shard: u32,
+    way: &mut Way<'_>,
+) -> Result<(), Error> {
     let mut next = head.frontier_index.saturating_add(1);
     while next <= head.at_index {
         let answer = copy.ask(Ask::EntriesFrom(next)).await?;
         if answer.next_entry <= next || answer.bytes.is_empty() {
-            upload.abort().await;
             return Err(contradiction(shard, "its log ends before its state"));
         }
         next = answer.next_entry;
         way.pass(answer.bytes.len()).await;
         upload.push(answer.bytes).await?;
     }
-    way.sent.other_bytes += upload.bytes();
-    upload.finish(None).await
+    Ok(())
 }
 
 async fn list(copy: &mut dyn Copy, head: &CopyHead) -> Result<Vec<Segment>, Error> {
@@ -149,22 +153,30 @@ async fn list(copy: &mut dyn Copy, head: &CopyHead) -> Result<Vec<Segment>, Erro
 
 async fn send(copy: &mut dyn Copy, at: u64, segment: &Segment, way: &mut Way<'_>) -> Result<(), Error> {
     let expected = Blob { bytes: segment.bytes, blake3: segment.blake3 };
-    let mut upload = Upload::begin(way.target, names::segment(segment.blake3)).await?;
-    while upload.bytes() < expected.bytes {
-        let piece = CopyPiece { segment: at, offset: upload.bytes() };
-        let bytes = match copy.ask(Ask::Piece(piece)).await {
-            Ok(answer) if !answer.bytes.is_empty() => answer.bytes,
-            Ok(_) => break,
-            Err(error) => {
-                upload.abort().await;
-                return Err(error);
-            }
-        };
-        way.pass(bytes.len()).await;
-        upload.push(bytes).await?;
-    }
+    let mut upload = Upload::begin(way.target, names::segment(segment.blake3));
+    let piece = |offset| Ask::Piece(CopyPiece { segment: at, offset });
+    let filled = fill(&mut upload, copy, expected.bytes, way, piece).await;
     let named = |error: Error| Error::new(error.code, format!("segment {}: {}", segment.name, error.message));
-    upload.finish(Some(expected)).await.map(|_| ()).map_err(named)
+    upload.end(filled, Some(expected)).await.map(|_| ()).map_err(named)
+}
+
+/// Fetches what is stored, from where it has come to on; it ends early where nothing more comes.
+async fn fill(
+    upload: &mut Upload<'_>,
+    copy: &mut dyn Copy,
+    bytes: u64,
+    way: &mut Way<'_>,
+    ask: impl Fn(u64) -> Ask,
+) -> Result<(), Error> {
+    while upload.bytes() < bytes {
+        let come = copy.ask(ask(upload.bytes())).await?.bytes;
+        if come.is_empty() {
+            break;
+        }
+        way.pass(come.len()).await;
+        upload.push(come).await?;
+    }
+    Ok(())
 }
 
 impl Way<'_> {

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
+use object_store::path::Path;
 use stratalog_proto::{Code, Error};
+use uuid::Uuid;
 
 use crate::blob::{Blob, Hash};
 use crate::manifest::{MAX_MANIFEST_BYTES, Manifest, Part, Segment};
 use crate::names;
-use crate::target::Target;
-use object_store::path::Path;
+use crate::target::{TOMBSTONE, Target};
 
 /// A backup at a target.
 #[derive(Debug)]
@@ -36,6 +37,26 @@ pub async fn stored_backups(target: &Target) -> Result<Vec<String>, Error> {
     target.ids().await
 }
 
+/// The manifest of a backup; `None` if there is no such backup.
+///
+/// # Errors
+/// [`Code::CorruptData`], [`Code::NewerVersion`], naming the manifest; those of the store.
+pub(crate) async fn read_manifest(target: &Target, owner: Uuid, id: &str) -> Result<Option<Manifest>, Error> {
+    let path = names::manifest(id);
+    let Some(bytes) = target.read_small(&path, MAX_MANIFEST_BYTES).await? else { return Ok(None) };
+    if bytes == TOMBSTONE {
+        return Ok(None);
+    }
+    let manifest = Manifest::decode(&bytes).map_err(|error| {
+        let damaged = target.damaged(&path, &error.message);
+        Error::new(error.code, damaged.message)
+    })?;
+    if manifest.id != id || manifest.cluster != owner {
+        return Err(target.damaged(&path, &"it is that of another backup"));
+    }
+    Ok(Some(manifest))
+}
+
 impl Stored {
     /// Finds a backup by its id, or the newest that is whole.
     ///
@@ -50,16 +71,7 @@ impl Stored {
             Some(id) => return Err(none(&format!("backup `{}`", id.escape_default()))),
             None => target.ids().await?.pop().ok_or_else(|| none("backup that is whole"))?,
         };
-        let path = names::manifest(&id);
-        let bytes = target.read_small(&path, MAX_MANIFEST_BYTES).await?;
-        let bytes = bytes.ok_or_else(|| none(&format!("backup {id}")))?;
-        let manifest = Manifest::decode(&bytes).map_err(|error| {
-            let damaged = target.damaged(&path, &error.message);
-            Error::new(error.code, damaged.message)
-        })?;
-        if manifest.id != id || manifest.cluster != owner {
-            return Err(target.damaged(&path, &"it is that of another backup"));
-        }
+        let manifest = read_manifest(&target, owner, &id).await?.ok_or_else(|| none(&format!("backup {id}")))?;
         Ok(Self { target, manifest })
     }
 
@@ -98,7 +110,16 @@ impl Stored {
         self.pieces(names::segment(blake3), Blob { bytes, blake3 }).await
     }
 
-    async fn pieces(&self, path: Path, expected: Blob) -> Result<Pieces, Error> {
+    /// Where it is.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The bytes of any object of it.
+    ///
+    /// # Errors
+    /// As [`Stored::state`].
+    pub(crate) async fn pieces(&self, path: Path, expected: Blob) -> Result<Pieces, Error> {
         let incoming = match expected.bytes {
             0 => futures::stream::empty().boxed(),
             bytes => self.target.read(&path, bytes).await?,

@@ -18,7 +18,7 @@ use stratalog_storage::{Io, Lane, OpenMode, write_durably};
 use uuid::Uuid;
 
 pub(crate) use replica::{Mark, local_replicas, mark};
-pub(crate) use restoring::{begin_restore, end_restore};
+pub(crate) use restoring::{begin_restore, check_empty, end_restore};
 
 const IDENTITY_FILE: &str = "node.toml";
 const INCARNATION_FILE: &str = "incarnation";

@@ -12,17 +12,26 @@ const RESTORING_FILE: &str = "restoring";
 /// What a directory may have that is empty otherwise.
 const NOT_DATA: [&str; 2] = [LOCK_FILE, "lost+found"];
 
-/// Marks an empty directory, durably, as one that no node may use before its restore has ended.
+/// Refuses a directory that has anything in it.
 ///
 /// # Errors
-/// [`Code::InvalidRequest`] if it is not empty; [`Code::Io`].
-pub(crate) fn begin_restore(io: &dyn Io, dir: &Path) -> Result<(), Error> {
+/// [`Code::InvalidRequest`]; [`Code::Io`].
+pub(crate) fn check_empty(io: &dyn Io, dir: &Path) -> Result<(), Error> {
     let names = io.list(dir).map_err(|error| failed(dir, &error))?;
     if let Some(name) = names.iter().find(|name| !NOT_DATA.contains(&name.as_str())) {
         let message =
             format!("{} is not empty, `{name}` is there: a backup is restored into an empty directory", dir.display());
         return Err(Error::new(Code::InvalidRequest, message));
     }
+    Ok(())
+}
+
+/// Marks an empty directory, durably, as one that no node may use before its restore has ended.
+///
+/// # Errors
+/// As [`check_empty`].
+pub(crate) fn begin_restore(io: &dyn Io, dir: &Path) -> Result<(), Error> {
+    check_empty(io, dir)?;
     let path = dir.join(RESTORING_FILE);
     let text =
         "# This Stratalog data directory is being made of a backup. Nothing starts in it before that has ended.\n";

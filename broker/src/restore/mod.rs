@@ -181,6 +181,8 @@ fn prepare(options: &RestoreOptions) -> Result<Prepared, Error> {
     let (io, dir) = (&options.disk, &options.data_dir);
     let failed = |error| Error::new(Code::Io, format!("cannot create the directory {}: {error}", dir.display()));
     io.create_dir_all(dir).map_err(failed)?;
+    // A lock would be a file in a directory that may be somebody else's; it is looked at again under the lock.
+    identity::check_empty(&**io, dir)?;
     let lock = Arc::new(identity::lock(dir)?);
     identity::begin_restore(&**io, dir)?;
     let lane_dir = identity::lane_dir(dir);

@@ -344,6 +344,7 @@ async fn l5_nothing_starts_from_a_backup_that_lies_or_lacks_something() {
     std::fs::write(taken.path().join("x"), "x").unwrap();
     let refused = restore(RestoreOptions::new(taken.path()), &copied).await.unwrap_err();
     assert!(refused.code == Code::InvalidRequest && refused.message.contains("is not empty"), "{refused}");
+    assert!(!taken.path().join("LOCK").exists(), "a directory of somebody else is left as it was");
 
     let untouched = tempfile::tempdir().unwrap();
     let mut bad = copied.clone();

@@ -56,14 +56,6 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// What the environment says of object stores, as their clients expect it.
-fn store_settings() -> impl Iterator<Item = (String, String)> {
-    let of_stores = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix));
-    let text =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    text.filter(move |(name, _)| of_stores(name)).map(|(name, value)| (name.to_lowercase(), value))
-}
-
 impl Global {
     /// A connection to the node.
     async fn client(&self) -> Result<stratalog_client::Client, Failure> {

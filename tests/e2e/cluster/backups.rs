@@ -145,12 +145,55 @@ fn a_backup_that_is_killed_leaves_the_older_one_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn l5_the_newest_are_kept_and_a_check_finds_what_a_restore_would_fail_at() {
+    let (data, place) = (data_dir(), data_dir());
+    let node = Node::start(data.path());
+    node.run(&["topic", "create", "t", "--partitions", "1"]).ok();
+    let to = place.path().to_str().unwrap();
+    let mut made = Vec::new();
+    for n in 0..3 {
+        node.run_with(&["produce", "t"], format!("{{\"n\":{n}}}\n").as_bytes()).ok();
+        node.run(&["topic", "seal", "t"]).ok();
+        made.push(json(node.run(&["backup", "--to", to, "--keep", "2", "--output", "json"])));
+    }
+    node.stop();
+    assert_eq!(made[0]["removed_backups"], serde_json::json!([]));
+    assert_eq!(made[2]["removed_backups"], serde_json::json!([made[0]["backup"]]), "{made:?}");
+    let listed = json(run(&["restore", "--from", to, "--list", "--output", "json"], b""));
+    let ids: Vec<&Value> = listed.as_array().unwrap().iter().map(|one| &one["backup"]).collect();
+    assert_eq!(ids, [&made[1]["backup"], &made[2]["backup"]]);
+
+    let check = |further: &[&str]| run(&[&["restore", "--from", to, "--check"][..], further].concat(), b"");
+    for one in &made[1..] {
+        let clean = json(check(&["--backup", one["backup"].as_str().unwrap(), "--output", "json"]));
+        assert_eq!((&clean["clean"], &clean["findings"]), (&true.into(), &serde_json::json!([])), "{clean}");
+    }
+    assert!(check(&[]).ok().stdout.contains("nothing is damaged or missing"));
+    let hash = segments(place.path(), &made[2]).pop_first().unwrap();
+    let segment = place.path().join("segments").join(&hash[..2]).join(&hash);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let error = check(&[]).failed(1);
+    assert!(error.contains("one object is not there whole"), "{error}");
+    std::fs::remove_file(&segment).unwrap();
+    let ran = check(&["--output", "json"]);
+    let found: Value = serde_json::from_str(&ran.stdout).unwrap();
+    ran.failed(1);
+    assert_eq!((&found["clean"], &found["findings"][0]["severity"]), (&false.into(), &"missing".into()), "{found}");
+    assert!(found["findings"][0]["object"].as_str().unwrap().ends_with(&hash), "{found}");
+}
+
+#[test]
 fn places_that_are_none_are_refused_with_words() {
     let empty = data_dir();
     let place = empty.path().to_str().unwrap();
     let error = run(&["restore", "--from", place, "--list"], b"").failed(1);
     assert!(error.contains("there are no backups in"), "{error}");
-    let error = run(&["restore", "--from", "s3://bucket/x", "--data", place], b"").failed(2);
-    assert!(error.contains("neither a directory nor the URL of an object store of this build"), "{error}");
+    let error = run(&["restore", "--from", "ftp://bucket/x", "--data", place], b"").failed(2);
+    assert!(error.contains("nothing is known of `ftp`") && error.contains("s3://BUCKET/PATH"), "{error}");
+    let error = run(&["restore", "--from", "s3://key:secret@bucket/x", "--check"], b"").failed(2);
+    assert!(error.contains("AWS_ACCESS_KEY_ID") && !error.contains("secret@"), "{error}");
     assert!(run(&["backup", "--to", place, "--rate", "fast"], b"").failed(2).contains("a number of bytes"));
+    run(&["backup", "--to", place, "--keep", "0"], b"").failed(2);
 }

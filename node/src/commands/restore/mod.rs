@@ -1,5 +1,7 @@
 //! `stratalog restore`: from a backup to a data directory, without a node.
 
+mod check;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
@@ -11,21 +13,33 @@ use stratalog_storage::LogPoint;
 
 use crate::cli::{Global, OutputFormat, Restore};
 use crate::failure::Failure;
-use crate::output::{Listing, print_object, say};
+use crate::output::{Listing, human_bytes, human_duration, print_object, say};
 use crate::progress::{Unit, bar};
 
 pub(super) async fn run(global: &Global, command: &Restore) -> Result<(), Failure> {
-    let target = Target::open(&command.from, super::store_settings())?;
-    let Some(data) = command.data.as_ref().filter(|_| !command.list) else {
-        return list(global.format(), &target).await;
-    };
+    let target = Target::open(&command.from)?;
+    let format = global.format();
+    if command.list {
+        return list(format, &target).await;
+    }
     let began = Instant::now();
     let stored = Stored::open(target, command.backup.as_deref()).await?;
+    let Some(data) = command.data.as_ref().filter(|_| !command.check) else {
+        return check::run(format, &stored).await;
+    };
     let manifest = stored.manifest();
     let bar = bar(Some(manifest.bytes()), Unit::Bytes);
     let restored = restore(&stored, data, &|bytes| bar.inc(bytes)).await;
     bar.finish_and_clear();
     let restored = restored?;
+    let took = began.elapsed();
+    if format == OutputFormat::Table {
+        say!("backup:    {}, of cluster {}", manifest.id, manifest.cluster)?;
+        say!("data:      {}, of cluster {}", data.display(), restored.cluster)?;
+        say!("holds:     {} topics, {} shards, {}", restored.topics, restored.shards, human_bytes(manifest.bytes()))?;
+        say!("took:      {}", human_duration(took))?;
+        return say!("start it with: stratalog serve --data {}", data.display());
+    }
     let fields = vec![
         ("backup", manifest.id.clone().into()),
         ("data", data.display().to_string().into()),
@@ -34,13 +48,9 @@ pub(super) async fn run(global: &Global, command: &Restore) -> Result<(), Failur
         ("topics", restored.topics.into()),
         ("shards", restored.shards.into()),
         ("bytes", manifest.bytes().into()),
-        ("elapsed_us", (began.elapsed().as_micros() as u64).into()),
+        ("elapsed_us", (took.as_micros() as u64).into()),
     ];
-    print_object(global.format(), &fields)?;
-    if global.format() == OutputFormat::Table {
-        say!("start it with: stratalog serve --data {}", data.display())?;
-    }
-    Ok(())
+    print_object(format, &fields)
 }
 
 async fn list(format: OutputFormat, target: &Target) -> Result<(), Failure> {
@@ -56,9 +66,9 @@ async fn list(format: OutputFormat, target: &Target) -> Result<(), Failure> {
         let manifest = stored.manifest();
         let segments: usize = manifest.shards.iter().map(|part| part.segments.len()).sum();
         let cluster = manifest.cluster.to_string();
-        let row =
-            vec![id.into(), cluster.into(), manifest.shards.len().into(), segments.into(), manifest.bytes().into()];
-        listing.push(row);
+        let bytes = manifest.bytes();
+        let bytes = if format == OutputFormat::Table { human_bytes(bytes).into() } else { bytes.into() };
+        listing.push(vec![id.into(), cluster.into(), manifest.shards.len().into(), segments.into(), bytes]);
     }
     listing.print(format)
 }

@@ -1,5 +1,10 @@
 //! Backups of a cluster that is a few bytes in memory.
 
+mod check;
+mod removal;
+mod schedule;
+mod store;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,9 +21,6 @@ use uuid::Uuid;
 use crate::{Cluster, Copy, Made, Options, Stored, Target, make, stored_backups};
 
 const CLUSTER: Uuid = Uuid::from_u128(7);
-/// What an answer holds at most.
-const PIECE: usize = 5;
-
 /// The segments of each shard, and what goes wrong.
 #[derive(Clone, Default)]
 struct Fake(Arc<Mutex<World>>);
@@ -29,6 +31,8 @@ const MAX_OPEN: usize = 128;
 #[derive(Default)]
 struct World {
     shards: Vec<Vec<Bytes>>,
+    /// What an answer holds at most.
+    piece: usize,
     /// Questions until one fails.
     fails_after: Option<u32>,
     /// Segments that were asked for.
@@ -48,13 +52,19 @@ struct FakeCopy {
 impl Fake {
     fn of(shards: &[&[&'static str]]) -> Self {
         let fake = Self::default();
-        fake.0.lock().shards =
-            shards.iter().map(|texts| texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect()).collect();
+        fake.0.lock().piece = 5;
+        fake.becomes(shards);
         fake
     }
 
+    /// Has other segments from now on.
+    fn becomes(&self, shards: &[&[&'static str]]) {
+        let shards = shards.iter().map(|texts| texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect());
+        self.0.lock().shards = shards.collect();
+    }
+
     async fn backup(&self, target: &Target) -> Result<Made, Error> {
-        make(self, target, &Options { bytes_per_second: 0, progress: &|_| () }).await
+        make(self, target, &Options { bytes_per_second: 0, progress: &|_| (), notice: &|_| () }).await
     }
 }
 
@@ -98,7 +108,8 @@ impl Copy for FakeCopy {
             Some(left) => *left -= 1,
             None => {}
         }
-        let some = |bytes: &Bytes, from: u64| bytes.slice(from as usize..bytes.len().min(from as usize + PIECE));
+        let piece = world.piece;
+        let some = |bytes: &Bytes, from: u64| bytes.slice(from as usize..bytes.len().min(from as usize + piece));
         Ok(match ask {
             Ask::Open(_) => CopyAnswer {
                 head: Some(CopyHead {
@@ -154,7 +165,7 @@ async fn read(mut pieces: crate::Pieces) -> Result<Vec<u8>, Error> {
 #[tokio::test]
 async fn a_second_backup_sends_only_segments_that_are_new() {
     let dir = tempfile::tempdir().unwrap();
-    let target = Target::open(dir.path().join("made").to_str().unwrap(), []).unwrap();
+    let target = Target::open(dir.path().join("made").to_str().unwrap()).unwrap();
     let fake = Fake::of(&[&["one segment", "shared"], &["shared"], &[]]);
     let first = fake.backup(&target).await.unwrap();
     assert_eq!((first.sent_segments, first.sent_segment_bytes), (2, 17), "what two shards have is sent once");
