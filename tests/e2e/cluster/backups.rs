@@ -154,18 +154,18 @@ fn l5_the_newest_are_kept_and_a_check_finds_what_a_restore_would_fail_at() {
     for n in 0..3 {
         node.run_with(&["produce", "t"], format!("{{\"n\":{n}}}\n").as_bytes()).ok();
         node.run(&["topic", "seal", "t"]).ok();
-        made.push(json(node.run(&["backup", "--to", to, "--keep", "2", "--output", "json"])));
+        made.push(node.run(&["backup", "--to", to, "--keep", "2", "--output", "json"]).json());
     }
     node.stop();
     assert_eq!(made[0]["removed_backups"], serde_json::json!([]));
     assert_eq!(made[2]["removed_backups"], serde_json::json!([made[0]["backup"]]), "{made:?}");
-    let listed = json(run(&["restore", "--from", to, "--list", "--output", "json"], b""));
+    let listed = run(&["restore", "--from", to, "--list", "--output", "json"], b"").json();
     let ids: Vec<&Value> = listed.as_array().unwrap().iter().map(|one| &one["backup"]).collect();
     assert_eq!(ids, [&made[1]["backup"], &made[2]["backup"]]);
 
     let check = |further: &[&str]| run(&[&["restore", "--from", to, "--check"][..], further].concat(), b"");
     for one in &made[1..] {
-        let clean = json(check(&["--backup", one["backup"].as_str().unwrap(), "--output", "json"]));
+        let clean = check(&["--backup", one["backup"].as_str().unwrap(), "--output", "json"]).json();
         assert_eq!((&clean["clean"], &clean["findings"]), (&true.into(), &serde_json::json!([])), "{clean}");
     }
     assert!(check(&[]).ok().stdout.contains("nothing is damaged or missing"));
