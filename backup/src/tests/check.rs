@@ -22,12 +22,11 @@ async fn l5_a_check_names_each_object_that_is_missing_or_damaged() {
     let objects: Vec<String> = world.objects().await.into_iter().filter(|name| !name.ends_with('t')).collect();
     let named = objects.iter().filter(|name| !name.ends_with(".json"));
     for (n, name) in named.enumerate() {
-        let fault = match n % 3 {
+        match n % 3 {
             0 => world.flip(name).await,
             1 => world.delete(name).await,
             _ => world.put(name, "short").await,
-        };
-        let () = fault;
+        }
         let found = check(&stored, &|_| ()).await.unwrap();
         let expected = if n % 3 == 1 { Fault::Missing } else { Fault::Damaged };
         assert_eq!(found.findings.len(), n + 1, "{found:?}");
@@ -51,7 +50,7 @@ async fn a_store_that_gives_nothing_is_no_damage() {
 async fn what_does_not_fit_into_one_part_comes_back_from_several() {
     let (_, target) = memory();
     let fake = Fake::of(&[&[]]);
-    let large: Bytes = (0..2 * PART_BYTES + 12_345).map(|n| (n * n >> 7) as u8).collect();
+    let large: Bytes = (0..2 * PART_BYTES + 12_345).map(|n| ((n * n) >> 7) as u8).collect();
     let exact = large.slice(..PART_BYTES);
     {
         let mut world = fake.0.lock();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use stratalog_proto::{Code, Error, SegmentId, ShardId, Term};
@@ -25,6 +25,8 @@ pub(super) struct SegmentFiles {
 #[derive(Default)]
 struct State {
     handles: HashMap<SegmentId, Arc<SegmentHandle>>,
+    /// Handles of those that have none of these, while somebody reads a file as it is: it stays for them, too.
+    lent: HashMap<SegmentId, Weak<SegmentHandle>>,
     /// Files of segments that are no longer in the manifest, while somebody reads them.
     condemned: HashMap<SegmentId, FileInUse>,
     /// Segments whose files are here; they were whole and durable when they came.
@@ -75,6 +77,10 @@ impl Drop for Arrival {
 impl State {
     fn has(&self, id: SegmentId) -> bool {
         self.here.contains(&id) && self.replaced.get(&id) != Some(&Replacing::Wanted)
+    }
+
+    fn lent(&self, id: SegmentId) -> Option<Arc<SegmentHandle>> {
+        self.lent.get(&id)?.upgrade()
     }
 
     fn suspects(&self, handle: &SegmentHandle) -> bool {
@@ -239,19 +245,27 @@ impl SegmentFiles {
 
     /// A handle of a segment for somebody who reads its file as it is; `None` if it is not here.
     pub(super) fn handle_of(&self, meta: &Arc<SegmentMeta>) -> Option<Arc<SegmentHandle>> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         if !state.here.contains(&meta.id) {
             return None;
         }
-        Some(state.handles.get(&meta.id).cloned().unwrap_or_else(|| self.handle(meta.clone())))
+        let known = state.handles.get(&meta.id).cloned().or_else(|| state.lent(meta.id));
+        Some(known.unwrap_or_else(|| {
+            let handle = self.handle(meta.clone());
+            state.lent.retain(|_, lent| lent.strong_count() > 0);
+            state.lent.insert(meta.id, Arc::downgrade(&handle));
+            handle
+        }))
     }
 
     /// Handles of the segments that `live` reads from the manifest, and what it reads beside them.
     pub(super) fn resolve<R>(&self, live: impl FnOnce() -> (Vec<Arc<SegmentMeta>>, R)) -> (Vec<Arc<SegmentHandle>>, R) {
         let mut state = self.state.lock();
         let (metas, rest) = live();
-        let resolved =
-            metas.into_iter().map(|meta| state.handles.entry(meta.id).or_insert_with(|| self.handle(meta)).clone());
+        let resolved = metas.into_iter().map(|meta| {
+            let lent = state.lent(meta.id);
+            state.handles.entry(meta.id).or_insert_with(|| lent.unwrap_or_else(|| self.handle(meta))).clone()
+        });
         (resolved.collect(), rest)
     }
 
@@ -266,7 +280,8 @@ impl SegmentFiles {
         state.condemned.retain(|_, file| file.is_kept());
         let (mut condemned, mut begun) = (Vec::with_capacity(removed.len()), Vec::new());
         for meta in removed {
-            let handle = state.handles.remove(&meta.id);
+            let handle = state.handles.remove(&meta.id).or_else(|| state.lent(meta.id));
+            state.lent.remove(&meta.id);
             state.replaced.remove(&meta.id);
             state.lost.remove(&meta.id);
             if !state.here.remove(&meta.id) {
@@ -379,4 +394,50 @@ fn segment_of(name: &str) -> Option<SegmentId> {
 /// The segment whose file this is, if it is one that was finished.
 fn whole_segment(name: &str) -> Option<SegmentId> {
     segment_of(name).filter(|id| *name == segment_file_name(*id))
+}
+
+#[cfg(test)]
+mod tests {
+    use stratalog_proto::{TimeBucket, TopicId};
+    use stratalog_storage::simulation::SimDisk;
+    use stratalog_storage::{OpenMode, SegmentKind};
+
+    use super::*;
+
+    fn meta() -> Arc<SegmentMeta> {
+        Arc::new(SegmentMeta {
+            id: SegmentId::new(),
+            topic: TopicId::new(),
+            kind: SegmentKind::Column,
+            bucket: TimeBucket::of(0, 1),
+            min_time_ns: 0,
+            max_time_ns: 0,
+            max_ingested_ns: 0,
+            rows: 1,
+            dead_rows: 0,
+            bytes: 1,
+            ranges: Vec::new(),
+            blake3: [0; 32],
+            analyzer_version: 1,
+        })
+    }
+
+    #[test]
+    fn a_file_that_is_read_as_it_is_stays_when_the_manifest_lets_it_go() {
+        let (disk, dir, meta) = (SimDisk::seeded(1), Path::new("/segments"), meta());
+        disk.create_dir_all(dir).unwrap();
+        let path = dir.join(segment_file_name(meta.id));
+        drop(disk.open(&path, OpenMode::CreateNew).unwrap());
+        let files = SegmentFiles::new(Arc::new(disk.clone()), dir, ShardId(1));
+        files.arrived(std::iter::once(meta.id));
+
+        let read = files.handle_of(&meta).unwrap();
+        let (resolved, ()) = files.resolve(|| (vec![Arc::clone(&meta)], ()));
+        assert!(Arc::ptr_eq(&read, &resolved[0]), "one handle each");
+        drop(resolved);
+        files.condemn(std::slice::from_ref(&meta));
+        assert!(disk.exists(&path).unwrap());
+        drop(read);
+        assert!(!disk.exists(&path).unwrap());
+    }
 }
