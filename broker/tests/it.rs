@@ -312,7 +312,7 @@ fn child_that_is_idle_when_its_disk_fails() {
     runtime.block_on(async {
         let disk = Arc::new(FailingDisk::default());
         // Long enough that the disk fails before the lane, which is idle then, syncs for the last time.
-        let lane = LaneOptions { mark_after: Duration::from_secs(1), ..LaneOptions::default() };
+        let lane = LaneOptions { mark_after: Duration::from_secs(5), ..LaneOptions::default() };
         let options = BrokerOptions { disk: disk.clone(), lane, ..BrokerOptions::new(dir) };
         let broker = Broker::start(options).await.unwrap();
         broker.create_topic("t", 1, TopicConfig::default()).await.unwrap();

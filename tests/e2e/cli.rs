@@ -13,6 +13,8 @@ fn node_with_events(data: &std::path::Path) -> Node {
     let node = Node::start(data);
     node.run(&["topic", "create", "logs", "--time-field", "ts", "--partitions", "2"]).ok();
     node.run_with(&["produce", "logs", "--key-field", "service"], EVENTS.as_bytes()).ok();
+    // The figures of a topic do not wait for rows that are being made; a query does.
+    assert_eq!(node.value("SELECT count(*) FROM logs"), 3);
     node
 }
 
@@ -72,6 +74,7 @@ fn restart_keeps_topics_records_rows_and_drops() {
     let data = data_dir();
     let node = node_with_events(data.path());
     node.run(&["retention", "drop", "logs", "--before", "2026-11-21T09:00:00Z"]).ok();
+    assert_eq!(node.value("SELECT count(*) FROM logs"), 1);
     let segments = node.json(&["segments", "logs"]);
     let described = node.json(&["topic", "describe", "logs"]);
     node.stop();

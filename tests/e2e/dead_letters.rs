@@ -18,6 +18,8 @@ fn node_with_mistake(data: &std::path::Path) -> Node {
     let node = Node::start(data);
     node.run(&["topic", "create", "logs", "--time-field", "ts", "--partitions", "1"]).ok();
     node.run_with(&["produce", "logs"], LINES.as_bytes()).ok();
+    // The figures of a topic do not wait for rows that are being made; a query does.
+    assert_eq!(node.value("SELECT count(*) FROM logs"), 6);
     node
 }
 

@@ -303,7 +303,13 @@ mod tests {
     async fn restart(broker: Arc<Broker>, options: &BrokerOptions) -> Arc<Broker> {
         broker.stop().await;
         drop(broker);
-        Broker::start(options.clone()).await.unwrap()
+        loop {
+            match Broker::start(options.clone()).await {
+                // A process that another test begins may have the lock for a moment.
+                Err(error) if error.code == Code::Unavailable => tokio::time::sleep(Duration::from_millis(20)).await,
+                started => return started.unwrap(),
+            }
+        }
     }
 
     /// Creates a topic as a node does that goes down before it tells the shards.

@@ -196,7 +196,7 @@ async fn a_refused_batch_fails_and_those_behind_it_arrive() {
 async fn a_batch_in_flight_at_its_deadline_is_unknown_and_those_behind_it_arrive() {
     let node = Node::start(1);
     node.faults([Fault::AppendAndKeepSilent]);
-    let options = ProducerOptions { deadline: Duration::from_millis(300), ..single_records() };
+    let options = ProducerOptions { deadline: Duration::from_secs(2), ..single_records() };
     let producer = producer(&node, options).await;
     let outcome = producer.send(OutRecord::new("silence")).await.unwrap().await;
     assert!(matches!(outcome, Err(SendError::Unknown { .. })), "{outcome:?}");

@@ -107,7 +107,7 @@ async fn record_over_the_limit_is_rejected_alone() {
 #[tokio::test]
 async fn reader_waits_for_records_to_come() {
     let node = Node::with_topic("events").await;
-    let waiting = node.get(&format!("{RECORDS}?partition=0&offset=latest&wait_ms=20000")).send();
+    let waiting = node.get(&format!("{RECORDS}?partition=0&offset=0&wait_ms=20000")).send();
     let produce = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         node.post(&format!("{RECORDS}?partition=0")).json(&json!({"late": true})).send().await.unwrap()

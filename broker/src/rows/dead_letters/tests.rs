@@ -156,7 +156,7 @@ async fn x1_a_retry_that_nobody_waits_for_keeps_its_turn_until_it_is_through() {
     let (_log, rows, logs) = with_a_letter(dir.path(), &[&at_hour(0)]).await;
     let shard = rows.shards_of(&logs).next().unwrap();
     let merging = shard.merging.lock().await;
-    let left = tokio::time::timeout(std::time::Duration::from_millis(500), rows.retry_dead_letters(&logs)).await;
+    let left = tokio::time::timeout(std::time::Duration::from_secs(3), rows.retry_dead_letters(&logs)).await;
     assert!(left.is_err(), "it waits for the merge");
     assert_eq!(rows.retry_dead_letters(&logs).await.unwrap_err().code, Code::Conflict);
     drop(merging);
