@@ -11,11 +11,13 @@ use crate::failure::Failure;
 use crate::history::{Micros, When};
 use flood::Flood;
 
-pub(crate) const THROTTLED: &str = "what a cluster cannot take is refused, to be sent again later";
+pub(crate) const THROTTLED: &str = "what a cluster cannot take waits, or is refused, to be sent again later";
 pub(crate) const WITHIN_MEMORY: &str = "a node keeps within the memory that it is given";
 
 const MEASURED_FOR: Duration = Duration::from_secs(5);
 const TIMES: f64 = 5.0;
+/// Of what is asked for; if more is taken, that was not too much.
+const MOST_TAKEN: f64 = 0.75;
 /// Of the run, at most half, and this is the most and the least.
 const LONGEST: Duration = Duration::from_secs(300);
 const SHORTEST: Duration = Duration::from_secs(20);
@@ -67,9 +69,11 @@ impl Chaos<'_> {
             time.as_secs(),
             answers.examples.lock()
         );
-        self.probe(THROTTLED, at.0, refused > 0 && wrong == 0, detail.clone());
-        // A harness that does not manage to ask so often proves nothing.
-        if capacity > 0.0 && wanted as f64 >= 0.9 * TIMES * capacity * time.as_secs_f64() {
+        self.probe(THROTTLED, at.0, wrong == 0, detail.clone());
+        // A harness that does not manage to ask so often proves nothing, nor does a cluster that could take most of it after
+        // all: what it takes was measured while the machine did something else.
+        let is_asked = wanted as f64 >= 0.9 * TIMES * capacity * time.as_secs_f64();
+        if capacity > 0.0 && is_asked && accepted as f64 <= MOST_TAKEN * wanted as f64 {
             let (numbers, partitions) = (self.cluster.numbers(), self.all_partitions());
             self.note(fault("overload", &numbers, at, partitions, detail));
         }
