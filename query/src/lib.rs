@@ -22,6 +22,7 @@ mod engine;
 mod error;
 mod growth;
 mod json_get;
+mod lengthy;
 mod matching;
 mod meter;
 mod parameters;

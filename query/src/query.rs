@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::budget::QueryPool;
+use crate::lengthy::EndOfQuery;
 use crate::meter::Meter;
 use crate::spill::QuerySpill;
 
@@ -86,6 +87,11 @@ impl Query {
     /// When it has to be done.
     pub(crate) fn deadline(&self) -> std::time::Instant {
         self.deadline.into_std()
+    }
+
+    /// When it has to have ended, for what cannot wait for that.
+    pub(crate) fn end(&self) -> EndOfQuery {
+        EndOfQuery::new(self.deadline(), self.killed.subscribe())
     }
 
     pub(crate) fn enter(&self, phase: Phase) {

@@ -17,6 +17,7 @@ use datafusion::prelude::SessionConfig;
 
 use crate::growth::{GROWING, bounded};
 use crate::json_get::JsonGet;
+use crate::lengthy::{LENGTHY, RegexRewrite, in_portions};
 use crate::matching::{MatchFunction, MatchRewrite};
 use crate::parts::SplitByNode;
 use crate::query::Query;
@@ -72,10 +73,16 @@ impl Sessions {
             let function = base.udf(name)?;
             base.register_udf(bounded(function, growth))?;
         }
+        for name in LENGTHY {
+            let function = base.udf(name)?;
+            base.register_udf(in_portions(function))?;
+        }
         base.register_udf(Arc::new(ScalarUDF::from(MatchFunction::new())))?;
         base.register_udf(Arc::new(ScalarUDF::from(JsonGet::new())))?;
         base.register_function_rewrite(Arc::new(MatchRewrite))?;
         base.register_function_rewrite(Arc::new(TryCastRewrite))?;
+        let regexes = RegexRewrite::new(|name| base.udf(name))?;
+        base.register_function_rewrite(Arc::new(regexes))?;
         Ok(Self { base })
     }
 
@@ -103,6 +110,7 @@ impl Sessions {
             .with_runtime_env(runtime)
             .with_catalog_list(Arc::new(catalogs))
             .build();
+        state.config_mut().options_mut().extensions.insert(query.end());
         state.mark_start_execution();
         Ok(state)
     }

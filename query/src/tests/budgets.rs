@@ -39,7 +39,11 @@ async fn a_longer_deadline_than_the_longest_is_cut() {
     let fixture = fixture(EngineOptions { max_timeout: Duration::from_millis(200), ..EngineOptions::default() });
     let timeout = Some(Duration::from_secs(100_000));
     let request = SqlRequest { sql: ENDLESS.into(), timeout, ..SqlRequest::default() };
-    let error = fixture.engine.sql(request).await.unwrap().collect().await.unwrap_err();
+    // On a busy machine it ends before it has begun.
+    let error = match fixture.engine.sql(request).await {
+        Ok(mut answer) => answer.collect().await.unwrap_err(),
+        Err(error) => error,
+    };
     assert_eq!(error.code, Code::QueryDeadline);
 }
 

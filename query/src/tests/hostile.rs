@@ -1,9 +1,12 @@
 //! X1: statements made to break the engine.
 
+use std::time::Duration;
+
 use stratalog_proto::Code;
 
-use super::fixture::{Fixture, Place};
+use super::fixture::{Fixture, Place, ended};
 use super::rows::Row;
+use crate::SqlRequest;
 
 fn fixture() -> Fixture {
     let fixture = Fixture::new();
@@ -92,6 +95,65 @@ async fn x1_functions_that_would_make_too_much_are_over_budget() {
     for sql in cases {
         let error = fixture.sql(sql).await.unwrap_err();
         assert_eq!(error.code, Code::QueryBudget, "{sql}: {error}");
+    }
+}
+
+/// Its cost grows with the length of a text times that of the expression.
+const COSTLY: &str = "'^(([a-z]+|[0-9]+|.?)+(x|.){1,30}){1,9}!$'";
+
+#[tokio::test]
+async fn x1_regular_expressions_end_with_their_query_and_leave_the_threads_to_others() {
+    let fixture = fixture();
+    let rows: Vec<Row> = (0..2_000).map(|n| Row::new(0, 100 + n, n as i64).text("s", "a b c ".repeat(4))).collect();
+    fixture.add("t", Place::Sealed, &rows);
+    for condition in [
+        format!("regexp_like(concat(a.s, b.s), {COSTLY})"),
+        format!("concat(a.s, b.s) ~ {COSTLY}"),
+        format!("concat(a.s, b.s) !~* {COSTLY}"),
+        format!("regexp_count(concat(a.s, b.s), {COSTLY}) > 9"),
+        format!("regexp_replace(concat(a.s, b.s), {COSTLY}, '') = '-'"),
+    ] {
+        let sql = format!("SELECT count(*) FROM t a CROSS JOIN t b WHERE {condition}");
+        let request = SqlRequest { sql, timeout: Some(Duration::from_millis(300)), ..SqlRequest::default() };
+        let error = match fixture.engine.sql(request).await {
+            Ok(mut answer) => answer.collect().await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(error.code, Code::QueryDeadline, "{condition}: {error}");
+    }
+    ended(&fixture).await;
+}
+
+#[tokio::test]
+async fn x1_a_regular_expression_that_is_too_large_is_refused() {
+    let fixture = fixture();
+    for sql in [
+        "SELECT count(*) FROM t WHERE regexp_like(s, '((a{1,999}){1,999}){1,999}')",
+        "SELECT count(*) FROM t WHERE s ~ '((a{1,999}){1,999}){1,999}'",
+        "SELECT count(*) FROM t WHERE s ~ '('",
+    ] {
+        let error = fixture.sql(sql).await.unwrap_err();
+        assert_eq!(error.code, Code::InvalidSql, "{sql}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn operators_for_regular_expressions_find_what_the_functions_find() {
+    let fixture = fixture();
+    for (condition, rows) in [
+        ("s ~ '^a b'", 20),
+        ("s ~ '^A'", 0),
+        ("s ~* '^A'", 20),
+        ("s !~ 'x'", 20),
+        ("s !~* 'C$'", 0),
+        ("NOT s ~ 'c$'", 0),
+        ("s ~ concat('^', 'a')", 20),
+        ("nothing ~ 'a'", 0),
+        ("s ~ NULL", 0),
+        ("regexp_like(s, 'B', 'i')", 20),
+    ] {
+        let sql = format!("SELECT _offset FROM (SELECT *, CAST(NULL AS VARCHAR) AS nothing FROM t) WHERE {condition}");
+        assert_eq!(fixture.sql(&sql).await.unwrap().1.rows_returned, rows, "{condition}");
     }
 }
 

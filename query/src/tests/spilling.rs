@@ -23,9 +23,14 @@ fn small() -> EngineOptions {
     EngineOptions { query_memory_bytes: 24 << 20, ..EngineOptions::default() }
 }
 
+/// Less than there is to sort, and enough that one of two sorts merges while the other still takes rows.
+fn for_sorts() -> EngineOptions {
+    EngineOptions { query_memory_bytes: 32 << 20, ..EngineOptions::default() }
+}
+
 #[tokio::test]
 async fn everything_is_sorted_on_disk() {
-    let (fixture, dir) = fixture(small());
+    let (fixture, dir) = fixture(for_sorts());
     let (batches, stats) = fixture.sql(&format!("{KEYS} SELECT key FROM logs ORDER BY key")).await.unwrap();
     let keys: Vec<&str> =
         batches.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter().flatten()).collect();
@@ -38,7 +43,7 @@ async fn everything_is_sorted_on_disk() {
 
 #[tokio::test]
 async fn queries_that_wait_take_no_memory_from_the_one_that_runs() {
-    let options = EngineOptions { memory_bytes: 32 << 20, max_running: 1, max_waiting: 100, ..small() };
+    let options = EngineOptions { memory_bytes: 32 << 20, max_running: 1, max_waiting: 100, ..for_sorts() };
     let (fixture, _dir) = fixture(options);
     fixture.topic("t");
     let mut sorts = fixture.start(&format!("{KEYS} SELECT key FROM logs ORDER BY key")).await.unwrap();
