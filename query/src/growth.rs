@@ -1,17 +1,13 @@
 //! Functions that make much of little, such as `repeat`. DataFusion takes the memory for that without asking the budget of the query,
 //! and nobody can end one of them before it is done. So what a call would make is counted before it is made (X1).
 
-use std::sync::Arc;
-
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{
-    DataType, FieldRef, IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType,
-};
+use arrow::datatypes::{DataType, IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result};
-use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+
+use crate::guarded::{Guard, has_rows};
 
 /// What one call may make for all rows that it is given together, in bytes.
 const MOST_BYTES: u64 = 64 << 20;
@@ -45,54 +41,18 @@ pub(crate) enum Growth {
     Replaces,
 }
 
-/// One of them with its bound.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Bounded {
-    inner: Arc<ScalarUDF>,
-    growth: Growth,
-}
-
-/// The same function, which refuses to make too much.
-pub(crate) fn bounded(inner: Arc<ScalarUDF>, growth: Growth) -> Arc<ScalarUDF> {
-    Arc::new(ScalarUDF::from(Bounded { inner, growth }))
-}
-
-impl ScalarUDFImpl for Bounded {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.inner.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        self.inner.inner().coerce_types(arg_types)
-    }
-
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.inner.inner().return_type(arg_types)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        self.inner.inner().return_field_from_args(args)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let is_array = |arg: &ColumnarValue| matches!(arg, ColumnarValue::Array(_));
-        let rows = if args.args.iter().any(is_array) { args.number_rows } else { 1 };
+/// Refuses to make too much.
+impl Guard for Growth {
+    fn invoke(&self, function: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = if has_rows(&args) { args.number_rows } else { 1 };
         let arrays = args.args.iter().map(|arg| arg.to_array(rows)).collect::<Result<Vec<_>>>()?;
-        let bytes = self.growth.bytes(&arrays)?;
+        let bytes = self.bytes(&arrays)?;
         if bytes > MOST_BYTES {
-            let name = self.name();
+            let name = function.name();
             let what = format!("{name} would make {bytes} bytes at once, and may make {MOST_BYTES}");
             return Err(DataFusionError::ResourcesExhausted(what));
         }
-        self.inner.invoke_with_args(args)
+        function.invoke_with_args(args)
     }
 }
 

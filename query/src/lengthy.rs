@@ -8,17 +8,15 @@ use std::time::{Duration, Instant};
 
 use arrow::array::Array;
 use arrow::compute::concat;
-use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
-use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, lit,
-};
+use datafusion::logical_expr::{BinaryExpr, ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, lit};
 use stratalog_proto::{Code, Error};
 use tokio::sync::watch;
+
+use crate::guarded::{Guard, has_rows};
 
 /// The functions.
 pub(crate) const LENGTHY: [&str; 5] = [LIKE, "regexp_count", "regexp_instr", "regexp_match", "regexp_replace"];
@@ -88,46 +86,14 @@ impl ExtensionOptions for EndOfQuery {
     }
 }
 
-/// One of the functions, in portions.
+/// Gives rows in portions, as long as the query has not ended.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct InPortions {
-    inner: Arc<ScalarUDF>,
-}
+pub(crate) struct InPortions;
 
-/// The same function, which ends with its query.
-pub(crate) fn in_portions(inner: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
-    Arc::new(ScalarUDF::from(InPortions { inner }))
-}
-
-impl ScalarUDFImpl for InPortions {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.inner.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        self.inner.inner().coerce_types(arg_types)
-    }
-
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.inner.inner().return_type(arg_types)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        self.inner.inner().return_field_from_args(args)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let is_array = |arg: &ColumnarValue| matches!(arg, ColumnarValue::Array(_));
-        if args.number_rows <= FIRST_ROWS || !args.args.iter().any(is_array) {
-            return self.inner.invoke_with_args(args);
+impl Guard for InPortions {
+    fn invoke(&self, function: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if args.number_rows <= FIRST_ROWS || !has_rows(&args) {
+            return function.invoke_with_args(args);
         }
         let end = args.config_options.extensions.get::<EndOfQuery>();
         let (mut made, mut at, mut rows) = (Vec::new(), 0, FIRST_ROWS);
@@ -135,7 +101,7 @@ impl ScalarUDFImpl for InPortions {
             end.map_or(Ok(()), EndOfQuery::check)?;
             let begun = Instant::now();
             let portion = rows.min(args.number_rows - at);
-            made.push(self.inner.invoke_with_args(slice(&args, at, portion))?.into_array(portion)?);
+            made.push(function.invoke_with_args(slice(&args, at, portion))?.into_array(portion)?);
             at += portion;
             if begun.elapsed() <= QUICK {
                 rows = MOST_ROWS.min(GROWS * rows);

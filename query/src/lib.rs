@@ -21,6 +21,7 @@ mod delivery;
 mod engine;
 mod error;
 mod growth;
+mod guarded;
 mod json_get;
 mod lengthy;
 mod matching;

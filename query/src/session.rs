@@ -15,9 +15,10 @@ use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder}
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionConfig;
 
-use crate::growth::{GROWING, bounded};
+use crate::growth::GROWING;
+use crate::guarded::guarded;
 use crate::json_get::JsonGet;
-use crate::lengthy::{LENGTHY, RegexRewrite, in_portions};
+use crate::lengthy::{InPortions, LENGTHY, RegexRewrite};
 use crate::matching::{MatchFunction, MatchRewrite};
 use crate::parts::SplitByNode;
 use crate::query::Query;
@@ -71,11 +72,11 @@ impl Sessions {
             .build();
         for (name, growth) in GROWING {
             let function = base.udf(name)?;
-            base.register_udf(bounded(function, growth))?;
+            base.register_udf(guarded(function, growth))?;
         }
         for name in LENGTHY {
             let function = base.udf(name)?;
-            base.register_udf(in_portions(function))?;
+            base.register_udf(guarded(function, InPortions))?;
         }
         base.register_udf(Arc::new(ScalarUDF::from(MatchFunction::new())))?;
         base.register_udf(Arc::new(ScalarUDF::from(JsonGet::new())))?;

@@ -27,10 +27,7 @@ async fn a_query_ends_at_its_deadline() {
     let fixture = fixture(EngineOptions::default());
     let timeout = Some(Duration::from_millis(200));
     let request = SqlRequest { sql: ENDLESS.into(), timeout, ..SqlRequest::default() };
-    let error = match fixture.engine.sql(request).await {
-        Ok(mut answer) => answer.collect().await.unwrap_err(),
-        Err(error) => error,
-    };
+    let error = fixture.failure(request).await;
     assert_eq!(error.code, Code::QueryDeadline, "{error}");
 }
 
@@ -40,10 +37,7 @@ async fn a_longer_deadline_than_the_longest_is_cut() {
     let timeout = Some(Duration::from_secs(100_000));
     let request = SqlRequest { sql: ENDLESS.into(), timeout, ..SqlRequest::default() };
     // On a busy machine it ends before it has begun.
-    let error = match fixture.engine.sql(request).await {
-        Ok(mut answer) => answer.collect().await.unwrap_err(),
-        Err(error) => error,
-    };
+    let error = fixture.failure(request).await;
     assert_eq!(error.code, Code::QueryDeadline);
 }
 

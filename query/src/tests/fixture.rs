@@ -162,6 +162,14 @@ impl Fixture {
         Ok((batches, answer.stats()))
     }
 
+    /// How a query ends that has to fail, before it begins or while it runs.
+    pub(super) async fn failure(&self, request: SqlRequest) -> Error {
+        match self.engine.sql(request).await {
+            Ok(mut answer) => answer.collect().await.unwrap_err(),
+            Err(error) => error,
+        }
+    }
+
     /// The answer as a table, or the error.
     pub(super) async fn show(&self, sql: &str) -> String {
         let answer = async {

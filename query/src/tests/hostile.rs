@@ -115,10 +115,7 @@ async fn x1_regular_expressions_end_with_their_query_and_leave_the_threads_to_ot
     ] {
         let sql = format!("SELECT count(*) FROM t a CROSS JOIN t b WHERE {condition}");
         let request = SqlRequest { sql, timeout: Some(Duration::from_millis(300)), ..SqlRequest::default() };
-        let error = match fixture.engine.sql(request).await {
-            Ok(mut answer) => answer.collect().await.unwrap_err(),
-            Err(error) => error,
-        };
+        let error = fixture.failure(request).await;
         assert_eq!(error.code, Code::QueryDeadline, "{condition}: {error}");
     }
     ended(&fixture).await;
