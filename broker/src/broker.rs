@@ -3,6 +3,7 @@
 mod catalog;
 mod changes;
 mod fetch;
+mod layout;
 mod maintain;
 mod open;
 mod produce;
@@ -44,6 +45,7 @@ use producers::ProducerIds;
 use replicas::Replicas;
 use topics::Changing;
 
+pub use layout::{KafkaNode, Layout};
 pub use produce::Produced;
 pub use retention::Dropped;
 

@@ -22,6 +22,7 @@ pub(crate) fn node(node: &NodeStatus) -> v1::ClusterNode {
         peer_address: node.peer_address.clone(),
         grpc_address: node.grpc_address.clone(),
         http_address: node.http_address.clone(),
+        kafka_address: node.kafka_address.clone(),
         zone: node.zone.clone(),
         version: node.version.clone(),
         feature_level: node.feature_level,

@@ -28,13 +28,13 @@ struct Behind {
     grpc: Router,
     http: Router,
     /// `None` while the node waits for a cluster.
-    broker: Option<Arc<Broker>>,
+    shared: Option<Arc<Shared>>,
 }
 
 impl Behind {
     fn broker(broker: Arc<Broker>, options: &GatewayOptions, stopping: &CancellationToken) -> Self {
-        let shared = Arc::new(Shared::new(Arc::clone(&broker), options.clone(), stopping.clone()));
-        Self { grpc: grpc::routes(&shared).into_axum_router(), http: http::router(&shared), broker: Some(broker) }
+        let shared = Arc::new(Shared::new(broker, options.clone(), stopping.clone()));
+        Self { grpc: grpc::routes(&shared).into_axum_router(), http: http::router(&shared), shared: Some(shared) }
     }
 }
 
@@ -48,7 +48,7 @@ impl Front {
     pub(crate) fn waiting(waiting: Arc<dyn Waiting>, options: GatewayOptions) -> Arc<Self> {
         Arc::new_cyclic(|front| {
             let node = WaitingNode::new(waiting, front.clone());
-            let behind = Behind { grpc: grpc::waiting(&node), http: http::waiting(&node), broker: None };
+            let behind = Behind { grpc: grpc::waiting(&node), http: http::waiting(&node), shared: None };
             Self { options, stopping: CancellationToken::new(), behind: watch::Sender::new(behind) }
         })
     }
@@ -63,8 +63,15 @@ impl Front {
         let mut behind = self.behind.subscribe();
         tokio::select! {
             () = self.stopping.cancelled() => None,
-            found = behind.wait_for(|behind| behind.broker.is_some()) => found.ok()?.broker.clone(),
+            found = behind.wait_for(|behind| behind.shared.is_some()) => {
+                found.ok()?.shared.as_ref().map(|shared| Arc::clone(&shared.broker))
+            }
         }
+    }
+
+    /// What the handlers of a node see, if it serves.
+    pub(crate) fn shared(&self) -> Option<Arc<Shared>> {
+        self.behind.borrow().shared.clone()
     }
 
     pub(crate) fn grpc(self: &Arc<Self>) -> Router {

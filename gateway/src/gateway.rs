@@ -106,6 +106,11 @@ impl Gateway {
         self.front.http()
     }
 
+    /// What the handlers see, once the node is in a cluster.
+    pub(crate) fn shared(&self) -> Option<Arc<Shared>> {
+        self.front.shared()
+    }
+
     pub(crate) fn options(&self) -> &GatewayOptions {
         self.front.options()
     }

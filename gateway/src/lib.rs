@@ -5,6 +5,7 @@
 //! - `grpc`: the services `Topics`, `Log`, `Query` and `Cluster` of `stratalog.v1`; record batches pass through unchanged.
 //! - `http`: REST over HTTP/1.1, described for users in `docs/HTTP.md`.
 //! - `ingest`: from the body of an HTTP request to record batches.
+//! - `kafka`: Kafka's protocol, described for users in `docs/KAFKA.md`.
 //! - `rows`: from the rows of an answer to JSON, NDJSON, CSV or an Arrow stream, and the task that pumps them.
 //!
 //! All of them call the same [`stratalog_broker::Broker`]; none has a private path to storage. What comes in is bounded
@@ -20,6 +21,7 @@ mod greeting;
 mod grpc;
 mod http;
 mod ingest;
+mod kafka;
 mod metrics;
 mod records;
 mod rows;
@@ -34,6 +36,7 @@ static METER: stratalog_mutation::Meter = stratalog_mutation::Meter;
 
 pub use dead_letters::dead_letter_reasons;
 pub use gateway::{Gateway, GatewayOptions};
+pub use kafka::{KafkaOptions, serve_kafka};
 pub use rows::{JsonRows, unique_names};
 pub use serve::{serve_grpc, serve_http};
 pub use waiting::Waiting;

@@ -28,6 +28,12 @@ pub(crate) struct GrpcLabels {
     pub(crate) code: &'static str,
 }
 
+/// Labels of a finished request of a Kafka client.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KafkaLabels {
+    request: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
     route: String,
@@ -38,6 +44,7 @@ pub(crate) struct Metrics {
     http_requests: Family<HttpLabels, Counter>,
     http_seconds: Family<RouteLabels, Histogram>,
     grpc_requests: Family<GrpcLabels, Counter>,
+    kafka_requests: Family<KafkaLabels, Counter>,
     pub(crate) queries_cancelled: Counter,
 }
 
@@ -47,6 +54,7 @@ impl Metrics {
         let http_requests = Family::default();
         let http_seconds = Family::new_with_constructor((|| Histogram::new(LATENCY_SECONDS)) as fn() -> Histogram);
         let grpc_requests = Family::default();
+        let kafka_requests = Family::default();
         let queries_cancelled = Counter::default();
         registry.register("http_requests", "HTTP requests answered", http_requests.clone());
         registry.register("http_request_seconds", "Time to the head of an HTTP answer", http_seconds.clone());
@@ -55,8 +63,10 @@ impl Metrics {
             "gRPC calls answered; a produce stream counts each request",
             grpc_requests.clone(),
         );
+        registry.register("kafka_requests", "Requests of Kafka clients done", kafka_requests.clone());
         registry.register("queries_cancelled", "Queries whose client left or stalled", queries_cancelled.clone());
-        Self { registry: Mutex::new(registry), http_requests, http_seconds, grpc_requests, queries_cancelled }
+        let registry = Mutex::new(registry);
+        Self { registry, http_requests, http_seconds, grpc_requests, kafka_requests, queries_cancelled }
     }
 
     pub(crate) fn http(&self, labels: HttpLabels, elapsed: Duration) {
@@ -67,6 +77,11 @@ impl Metrics {
 
     pub(crate) fn grpc(&self, method: &'static str, code: &'static str) {
         self.grpc_requests.get_or_create(&GrpcLabels { method, code }).inc();
+    }
+
+    /// `request`: the kind, as Kafka names it.
+    pub(crate) fn kafka(&self, request: &'static str) {
+        self.kafka_requests.get_or_create(&KafkaLabels { request }).inc();
     }
 
     /// The broker's metrics and ours as one text.

@@ -28,7 +28,7 @@ const FRAME_BYTES: u32 = 256 << 10;
 /// A peer that answers no ping for this long is gone.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// How long accepting pauses after the operating system refused, say for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves gRPC on `listener` until `shutdown` resolves, then at most the drain timeout longer.
 ///
@@ -137,7 +137,7 @@ impl HttpConnections {
 }
 
 /// Resolves when shutdown began and the drain timeout has passed since.
-async fn drained(gateway: &Gateway) {
+pub(crate) async fn drained(gateway: &Gateway) {
     gateway.stopping().cancelled().await;
     tokio::time::sleep(gateway.options().drain_timeout).await;
     tracing::warn!("requests were still running at the end of the drain timeout; their connections are closed");

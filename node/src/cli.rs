@@ -109,7 +109,8 @@ Examples:
   stratalog serve
   stratalog serve --data /var/lib/stratalog
   STRATALOG_ROWS__SEAL_AGE=5s stratalog serve --config stratalog.toml
-  stratalog serve --data ./second --grpc 127.0.0.1:7080 --http 127.0.0.1:8090 --peer 127.0.0.1:7081 --join 127.0.0.1:7071
+  stratalog serve --data ./second --grpc 127.0.0.1:7080 --http 127.0.0.1:8090 --kafka 127.0.0.1:9102 \\
+    --peer 127.0.0.1:7081 --join 127.0.0.1:7071
   stratalog serve --config stratalog.toml --check")]
 pub(crate) struct Serve {
     /// Settings, in TOML (docs/CONFIG.md); environment and flags win over it
@@ -124,6 +125,9 @@ pub(crate) struct Serve {
     /// HTTP listener
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<String>,
+    /// Kafka listener; empty: none
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) kafka: Option<String>,
     /// Listener for the other nodes of a cluster
     #[arg(long, value_name = "ADDR")]
     pub(crate) peer: Option<String>,
@@ -170,6 +174,9 @@ pub(crate) struct Quickstart {
     /// HTTP listener of the one node; a free port is taken if the default one is in use
     #[arg(long, value_name = "ADDR", conflicts_with = "nodes")]
     pub(crate) http: Option<String>,
+    /// Kafka listener of the one node; a free port is taken if the default one is in use
+    #[arg(long, value_name = "ADDR", conflicts_with = "nodes")]
+    pub(crate) kafka: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

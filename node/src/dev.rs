@@ -51,7 +51,8 @@ async fn run_on(cluster: &mut LocalCluster, directory: &Directory) -> Result<(),
 fn announce(cluster: &LocalCluster) -> Result<(), Failure> {
     say!("the cluster is ready; Ctrl-C stops it")?;
     for node in cluster.nodes() {
-        say!("  {}  gRPC {}  HTTP {}", node.name, node.grpc, node.http)?;
+        let kafka = if node.kafka.is_empty() { String::new() } else { format!("  Kafka {}", node.kafka) };
+        say!("  {}  gRPC {}  HTTP {}{kafka}", node.name, node.grpc, node.http)?;
     }
     say!("  export STRATALOG_ENDPOINT={}", cluster.endpoints())?;
     say!("  {} cluster status", program())

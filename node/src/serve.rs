@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use futures::future::select_all;
 use stratalog_broker::{Broker, CONSENSUS_CALL_LOG_TARGETS, CONSENSUS_LOG_TARGET, Forming};
-use stratalog_gateway::{Gateway, GatewayOptions, Waiting, serve_grpc, serve_http};
+use stratalog_gateway::{Gateway, GatewayOptions, KafkaOptions, Waiting, serve_grpc, serve_http, serve_kafka};
 use stratalog_proto::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::cli::Serve;
-use crate::config::{LogFormat, Settings, load};
+use crate::config::{Bound, LogFormat, Settings, load};
 use crate::descriptors::raise_limit;
 use crate::events;
 use crate::failure::Failure;
@@ -50,6 +51,9 @@ fn announce(settings: &Settings, node: &Node) -> Result<(), Failure> {
     say!("stratalog {} serves {}", env!("CARGO_PKG_VERSION"), settings.data_dir.display())?;
     say!("  gRPC  http://{}", node.grpc)?;
     say!("  HTTP  http://{}", node.http)?;
+    if let Some(kafka) = node.kafka {
+        say!("  Kafka {kafka}")?;
+    }
     if let Some(peer) = node.forming.peer_address() {
         say!("  nodes {peer}")?;
     }
@@ -107,10 +111,24 @@ pub(crate) struct Node {
     pub(crate) grpc: SocketAddr,
     /// Where HTTP listens.
     pub(crate) http: SocketAddr,
+    /// Where Kafka clients are listened to, if anywhere.
+    pub(crate) kafka: Option<SocketAddr>,
     forming: Arc<Forming>,
     broker: Stage,
     stopping: watch::Sender<bool>,
-    listeners: [JoinHandle<()>; 2],
+    listeners: Vec<Listener>,
+}
+
+/// The task of a listener.
+struct Listener {
+    what: &'static str,
+    task: JoinHandle<()>,
+}
+
+impl Listener {
+    fn start(what: &'static str, serving: impl Future<Output = std::io::Result<()>> + Send + 'static) -> Self {
+        Self { what, task: tokio::spawn(report(what, serving)) }
+    }
 }
 
 /// How far the broker is.
@@ -132,27 +150,39 @@ impl Node {
         raise_limit().unwrap_or_else(|error| tracing::warn!(%error, "going on with the limit as it is"));
         let grpc = bind("gRPC", settings.grpc_addr()?, ports).await?;
         let http = bind("HTTP", settings.http_addr()?, ports).await?;
-        let (grpc_addr, http_addr) = (local(&grpc)?, local(&http)?);
+        let kafka = match settings.kafka_addr()? {
+            Some(address) => Some(bind("Kafka", address, ports).await?),
+            None => None,
+        };
+        let bound = Bound { grpc: local(&grpc)?, http: local(&http)?, kafka: kafka.as_ref().map(local).transpose()? };
         let started = Instant::now();
-        let forming = Forming::start(settings.broker_options(grpc_addr, http_addr)?).await?;
+        let forming = Forming::start(settings.broker_options(bound)?).await?;
         let (gateway, broker) = open(&forming, settings).await?;
         tracing::info!(
-            data = %settings.data_dir.display(), grpc = %grpc_addr, http = %http_addr,
-            took = human_duration(started.elapsed()), "serving"
+            data = %settings.data_dir.display(), grpc = %bound.grpc, http = %bound.http,
+            kafka = bound.kafka.map(tracing::field::display), took = human_duration(started.elapsed()), "serving"
         );
         let (stopping, stop) = watch::channel(false);
-        let grpc_task = tokio::spawn(report("gRPC", serve_grpc(gateway.clone(), grpc, stopped(stop.clone()))));
-        let http_task = tokio::spawn(report("HTTP", serve_http(gateway, http, stopped(stop))));
-        Ok(Self { grpc: grpc_addr, http: http_addr, forming, broker, stopping, listeners: [grpc_task, http_task] })
+        let mut listeners = vec![
+            Listener::start("gRPC", serve_grpc(gateway.clone(), grpc, stopped(stop.clone()))),
+            Listener::start("HTTP", serve_http(gateway.clone(), http, stopped(stop.clone()))),
+        ];
+        if let Some(kafka) = kafka {
+            let options = KafkaOptions { auto_create_topics: settings.kafka.auto_create_topics, ..<_>::default() };
+            listeners.push(Listener::start("Kafka", serve_kafka(gateway, options, kafka, stopped(stop))));
+        }
+        let Bound { grpc, http, kafka } = bound;
+        Ok(Self { grpc, http, kafka, forming, broker, stopping, listeners })
     }
 
     /// Resolves with the reason why the node cannot go on.
     async fn ended(&mut self) -> Failure {
-        let [grpc, http] = &mut self.listeners;
-        let ended = |what: &str| Failure::Refused(format!("the {what} listener ended; its error was logged"));
+        let (tasks, names): (Vec<_>, Vec<_>) =
+            self.listeners.iter_mut().map(|listener| (&mut listener.task, listener.what)).unzip();
         tokio::select! {
-            _ = grpc => ended("gRPC"),
-            _ = http => ended("HTTP"),
+            (_, at, _) = select_all(tasks) => {
+                Failure::Refused(format!("the {} listener ended; its error was logged", names[at]))
+            }
             failure = self.broker.failed() => failure,
         }
     }
@@ -162,8 +192,8 @@ impl Node {
         // No receiver is left only if both listeners have ended already.
         let _ = self.stopping.send(true);
         for listener in self.listeners {
-            if !listener.is_finished() {
-                let _ = listener.await;
+            if !listener.task.is_finished() {
+                let _ = listener.task.await;
             }
         }
         if let Some(broker) = self.broker.into_broker().await {
@@ -256,7 +286,7 @@ async fn bind(what: &str, address: SocketAddr, ports: Ports) -> Result<TcpListen
         }
         Err(error) => {
             let message = format!(
-                "cannot listen on {address} for {what}: {error}; is another node running? --grpc and --http choose other addresses"
+                "cannot listen on {address} for {what}: {error}; is another node running? --grpc, --http and --kafka choose other addresses"
             );
             Err(Failure::Refused(message))
         }

@@ -7,7 +7,10 @@
 use crate::entry::Command;
 
 /// The highest level that this version knows.
-pub const FEATURE_LEVEL: u32 = 1;
+pub const FEATURE_LEVEL: u32 = 2;
+
+/// From this level on a node tells where Kafka clients reach it: older versions would forget it, and their metadata differ.
+pub const KAFKA_ADDRESS_LEVEL: u32 = 2;
 
 impl Command {
     /// The cluster has to be at this level, or above, before the command may be proposed. 0: as in release 0.1.

@@ -99,7 +99,8 @@ fn second_process_on_the_same_directory_is_refused() {
     let data = data_dir();
     let node = Node::start(data.path());
     let path = data.path().to_str().unwrap();
-    let error = run(&["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data", path], b"").failed(1);
+    let error =
+        run(&["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--kafka", "", "--data", path], b"").failed(1);
     assert!(error.contains(path), "{error}");
     node.stop();
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Node, data_dir, run, run_unread};
+use crate::harness::{ANY_PORTS, Node, data_dir, run, run_unread};
 
 const EVENTS: &str = r#"{"ts":"2026-11-21T08:00:00Z","service":"cart","level":"info","ms":12.5,"message":"GET /api/v1/cart 200 OK"}
 {"ts":"2026-11-21T08:30:00Z","service":"pay","level":"error","ms":7,"message":"payment declined for order-17","ctx":{"order":{"id":17}}}
@@ -182,7 +182,7 @@ fn exit_codes_are_as_documented() {
 
 #[test]
 fn a_reader_that_leaves_ends_a_command_quietly() {
-    let tour = ["quickstart", "--exit", "--events", "10", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let tour = [&["quickstart", "--exit", "--events", "10"][..], &ANY_PORTS].concat();
     for arguments in [&["completions", "zsh"][..], &tour] {
         let ran = run_unread(arguments);
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{arguments:?}");

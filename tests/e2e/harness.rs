@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_stratalog");
+/// For commands that start a node by themselves.
+pub(crate) const ANY_PORTS: [&str; 6] = ["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--kafka", "127.0.0.1:0"];
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// The root of the checkout.
@@ -20,6 +22,8 @@ pub(crate) struct Node {
     child: Child,
     pub(crate) grpc: String,
     pub(crate) http: String,
+    /// Empty where Kafka clients are not listened to, as in earlier releases.
+    pub(crate) kafka: String,
 }
 
 impl Node {
@@ -35,9 +39,11 @@ impl Node {
 
     /// Starts a node of another binary.
     pub(crate) fn start_of(binary: &Path, data: &Path, arguments: &[&str]) -> Self {
+        let speaks_kafka = binary == Path::new(BINARY) && !arguments.contains(&"--kafka");
         let mut child = Command::new(binary)
             .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"])
             .arg(data)
+            .args(if speaks_kafka { &["--kafka", "127.0.0.1:0"][..] } else { &[] })
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -46,15 +52,16 @@ impl Node {
         let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let mut address = |what: &str| loop {
             let line = lines.next().expect("the node ended before it served").expect("its output is text");
-            if let Some((name, address)) = line.trim().split_once("  ")
+            if let Some((name, address)) = line.trim().split_once(' ')
                 && name == what
             {
-                return address.to_owned();
+                return address.trim().to_owned();
             }
         };
         let grpc = address("gRPC");
         let http = address("HTTP");
-        Self { child, grpc, http }
+        let kafka = if speaks_kafka { address("Kafka") } else { String::new() };
+        Self { child, grpc, http, kafka }
     }
 
     /// Runs a client command against this node.

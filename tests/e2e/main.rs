@@ -12,6 +12,7 @@ mod harness;
 mod house;
 mod http;
 mod inspection;
+mod kafka;
 mod lines;
 mod power_cut;
 mod quickstart;

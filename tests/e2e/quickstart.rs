@@ -1,13 +1,13 @@
 //! The first thing that a user runs.
 
-use crate::harness::{data_dir, run};
+use crate::harness::{ANY_PORTS, data_dir, run};
 
 #[test]
 fn quickstart_does_the_main_job_twice_over_the_same_data() {
     let data = data_dir();
     let path = data.path().to_str().unwrap();
-    let arguments =
-        ["quickstart", "--exit", "--events", "3000", "--data", path, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let tour = ["quickstart", "--exit", "--events", "3000", "--data", path];
+    let arguments = [&tour[..], &ANY_PORTS].concat();
     let first = run(&arguments, b"").ok().stdout;
     for step in ["1. Create", "2. Produce", "3. Replay", "4. Ask", "5. Search", "6. Produce one more", "7. Drop"] {
         assert!(first.contains(step), "no step `{step}` in {first}");
@@ -28,18 +28,8 @@ fn quickstart_takes_the_users_own_records() {
         .collect();
     std::fs::write(&input, lines).unwrap();
     let input = input.to_str().unwrap();
-    let arguments = [
-        "quickstart",
-        "--exit",
-        "--input",
-        input,
-        "--time-field",
-        "when",
-        "--grpc",
-        "127.0.0.1:0",
-        "--http",
-        "127.0.0.1:0",
-    ];
+    let tour = ["quickstart", "--exit", "--input", input, "--time-field", "when"];
+    let arguments = [&tour[..], &ANY_PORTS].concat();
     let shown = run(&arguments, b"").ok().stdout;
     assert!(shown.contains("2,000 records") && shown.contains("800 rows"), "{shown}");
     let error = run(&["quickstart", "--exit", "--input", "/nowhere/x"], b"").failed(1);

@@ -22,6 +22,8 @@ pub struct Identity {
     pub grpc_address: String,
     /// Where clients reach it, host:port.
     pub http_address: String,
+    /// Where Kafka clients reach it, host:port; empty: nowhere.
+    pub kafka_address: String,
     /// Empty: none.
     pub zone: String,
 }

@@ -49,6 +49,7 @@ impl Node {
             .args(["serve", "--grpc", grpc, "--http", http, "--data"])
             .arg(data)
             .env("STRATALOG_LOG__LEVEL", "warn")
+            .env("STRATALOG_KAFKA__LISTEN", "127.0.0.1:0")
             .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .spawn()

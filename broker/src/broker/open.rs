@@ -8,7 +8,7 @@ use futures::future::{try_join, try_join_all};
 use parking_lot::Mutex;
 use stratalog_proto::entry::Command;
 use stratalog_proto::internal::InitCluster;
-use stratalog_proto::{Code, Error, ReplicaId};
+use stratalog_proto::{Code, Error, FEATURE_LEVEL, ReplicaId};
 use stratalog_query::{Catalog, Changes, Engine, EngineOptions, Workers};
 use stratalog_storage::{Lane, LaneOptions, PooledDisk};
 use tokio::sync::Semaphore;
@@ -304,7 +304,7 @@ async fn begin_cluster(meta: &Meta, identity: &Identity, me: &stratalog_transpor
     }
     let init = InitCluster {
         cluster: bytes::Bytes::copy_from_slice(identity.cluster.as_bytes()),
-        node: Some(node_message(identity.node, me)),
+        node: Some(node_message(identity.node, me, FEATURE_LEVEL)),
         shards: identity.shards,
         replication: identity.replication,
     };

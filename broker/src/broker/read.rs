@@ -92,7 +92,7 @@ impl Broker {
     }
 
     /// As [`find_topic`](Self::find_topic), by id.
-    pub(crate) async fn find_topic_by_id(&self, id: TopicId) -> Result<Arc<TopicInfo>, Error> {
+    pub async fn find_topic_by_id(&self, id: TopicId) -> Result<Arc<TopicInfo>, Error> {
         if let Some(topic) = self.topics.by_id(id) {
             return Ok(topic);
         }

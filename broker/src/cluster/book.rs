@@ -262,6 +262,7 @@ mod tests {
             peer_address: address.to_owned(),
             grpc_address: String::new(),
             http_address: String::new(),
+            kafka_address: String::new(),
             zone: String::new(),
         }
     }

@@ -14,6 +14,8 @@ pub struct ClusterOptions {
     pub grpc_address: String,
     /// Where clients reach the HTTP listener, host:port; empty: nowhere.
     pub http_address: String,
+    /// Where clients reach the Kafka listener, host:port; empty: nowhere.
+    pub kafka_address: String,
     /// Nodes that are asked to be let into their cluster, host:port each, until one of them does. It counts for a
     /// directory that belongs to no cluster. Empty: such a directory begins a cluster of its own.
     pub join: Vec<String>,
@@ -37,6 +39,7 @@ impl Default for ClusterOptions {
             advertise: String::new(),
             grpc_address: String::new(),
             http_address: String::new(),
+            kafka_address: String::new(),
             join: Vec::new(),
             node_id: NodeId(0),
             zone: String::new(),

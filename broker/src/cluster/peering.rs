@@ -115,6 +115,7 @@ pub(crate) fn who(options: &ClusterOptions, peer_address: String, incarnation: U
         peer_address,
         grpc_address: options.grpc_address.clone(),
         http_address: options.http_address.clone(),
+        kafka_address: options.kafka_address.clone(),
         zone: options.zone.clone(),
     }
 }

@@ -31,6 +31,7 @@ pub(crate) struct NodeView {
     pub(crate) peer_address: String,
     pub(crate) grpc_address: String,
     pub(crate) http_address: String,
+    pub(crate) kafka_address: String,
     /// Empty: none.
     pub(crate) zone: String,
     pub(crate) version: String,

@@ -56,6 +56,7 @@ fn node_value(node: &NodeStatus) -> Value {
         "peer_address": node.peer_address,
         "grpc_address": node.grpc_address,
         "http_address": node.http_address,
+        "kafka_address": node.kafka_address,
         "zone": node.zone,
         "version": node.version,
         "feature_level": node.feature_level,

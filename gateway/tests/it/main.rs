@@ -6,6 +6,7 @@ mod http_bad_input;
 mod http_query;
 mod http_records;
 mod http_topics;
+mod kafka;
 mod lifecycle;
 mod node;
 mod waiting;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use stratalog_broker::{Broker, BrokerOptions};
-use stratalog_gateway::{Gateway, GatewayOptions, serve_grpc, serve_http};
+use stratalog_gateway::{Gateway, GatewayOptions, KafkaOptions, serve_grpc, serve_http, serve_kafka};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ pub(crate) const MAX_BODY_BYTES: usize = 1 << 20;
 pub(crate) struct Node {
     pub(crate) http: SocketAddr,
     pub(crate) grpc: SocketAddr,
+    pub(crate) kafka: SocketAddr,
     pub(crate) client: Client,
     broker: Arc<Broker>,
     stop: CancellationToken,
@@ -39,15 +40,16 @@ impl Node {
             ..GatewayOptions::default()
         };
         let gateway = Gateway::new(broker.clone(), options);
-        let (http, grpc) = (bind().await, bind().await);
-        let (http_addr, grpc_addr) = (http.local_addr().unwrap(), grpc.local_addr().unwrap());
+        let (http, grpc, kafka) = (bind().await, bind().await, bind().await);
+        let [http_addr, grpc_addr, kafka_addr] = [&http, &grpc, &kafka].map(|bound| bound.local_addr().unwrap());
         let stop = CancellationToken::new();
         let listeners = vec![
             tokio::spawn(serve_http(gateway.clone(), http, stop.clone().cancelled_owned())),
-            tokio::spawn(serve_grpc(gateway, grpc, stop.clone().cancelled_owned())),
+            tokio::spawn(serve_grpc(gateway.clone(), grpc, stop.clone().cancelled_owned())),
+            tokio::spawn(serve_kafka(gateway, KafkaOptions::default(), kafka, stop.clone().cancelled_owned())),
         ];
         let client = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
-        Self { http: http_addr, grpc: grpc_addr, client, broker, stop, listeners, _dir: dir }
+        Self { http: http_addr, grpc: grpc_addr, kafka: kafka_addr, client, broker, stop, listeners, _dir: dir }
     }
 
     /// A node with one topic of two partitions.

@@ -102,7 +102,7 @@ impl Cluster {
         let Site { network, disks, home, levers, memory, scrubs, .. } = &self.site;
         network.connect(number).map_err(Failure)?;
         let host = network.host(number);
-        let [grpc, peer, http] = network.ports().map(|port| format!("{host}:{port}"));
+        let [grpc, peer, http, kafka] = network.ports().map(|port| format!("{host}:{port}"));
         let name = format!("node{number}");
         let (disk, data) = Disk::make(*disks, &home.join(&name)).map_err(Failure)?;
         let levers =
@@ -121,7 +121,7 @@ impl Cluster {
         std::fs::write(&config, settings)?;
         let (grpc, log) = (format!("http://{grpc}"), home.join(format!("{name}.log")));
         self.nodes.retain(|node| node.number != number);
-        self.nodes.push(Node { number, grpc, http, peer, data, disk, levers, limit, config, log, child: None });
+        self.nodes.push(Node { number, grpc, http, kafka, peer, data, disk, levers, limit, config, log, child: None });
         self.nodes.sort_by_key(|node| node.number);
         Ok(())
     }
@@ -139,6 +139,10 @@ impl Cluster {
             library.put_before(&mut command, levers);
         }
         command.envs(self.site.memory.iter().flat_map(|_| LEAN));
+        // Another release may not know it.
+        if binary == self.site.binary {
+            command.env("STRATALOG_KAFKA__LISTEN", &self.node(number)?.kafka);
+        }
         command.envs(self.site.sabotage.as_ref().map(|bug| (crate::sabotage::VARIABLE, bug)));
         self.node_mut(number)?.launch(command)
     }

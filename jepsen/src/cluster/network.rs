@@ -101,9 +101,9 @@ impl Network {
         self.0.as_ref().map_or_else(|| "127.0.0.1".to_owned(), |made| made.address(node))
     }
 
-    /// For gRPC, other nodes and HTTP.
-    pub(super) fn ports(&self) -> [u16; 3] {
-        if self.is_loopback() { free_ports() } else { [7070, 7071, 8080] }
+    /// For gRPC, other nodes, HTTP and Kafka.
+    pub(super) fn ports(&self) -> [u16; 4] {
+        if self.is_loopback() { free_ports() } else { [7070, 7071, 8080, 9092] }
     }
 
     /// A command that runs where a node is.

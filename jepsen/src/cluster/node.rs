@@ -22,6 +22,8 @@ pub(crate) struct Node {
     pub(crate) grpc: String,
     /// As in `127.0.0.1:8080`.
     pub(crate) http: String,
+    /// As in `127.0.0.1:9092`.
+    pub(crate) kafka: String,
     pub(crate) peer: String,
     pub(crate) data: PathBuf,
     pub(crate) disk: Disk,

@@ -9,9 +9,9 @@ use stratalog_proto::NodeId;
 use stratalog_proto::config::REPLICATION;
 use stratalog_transport::{Secret, Tls, TransportOptions};
 
-use super::bounded;
 use super::texts::{Addresses, Hidden};
 use super::units::Bytes;
+use super::{Bound, bounded};
 use crate::failure::Failure;
 
 /// Where a node listens that is to join a cluster and was not told where.
@@ -35,6 +35,8 @@ pub(crate) struct Cluster {
     pub(crate) grpc_advertise: String,
     /// Where clients reach HTTP; empty: at its listener.
     pub(crate) http_advertise: String,
+    /// Where Kafka clients are sent to; empty: to its listener.
+    pub(crate) kafka_advertise: String,
     /// Nodes that are asked to let this one in while it belongs to no cluster.
     pub(crate) join: Addresses,
     /// The same on every node of the cluster.
@@ -74,6 +76,7 @@ impl Default for Cluster {
             advertise: String::new(),
             grpc_advertise: String::new(),
             http_advertise: String::new(),
+            kafka_advertise: String::new(),
             join: Addresses::default(),
             secret: Hidden::default(),
             secret_file: PathBuf::new(),
@@ -102,6 +105,7 @@ impl Cluster {
             ("cluster.advertise", &self.advertise),
             ("cluster.grpc_advertise", &self.grpc_advertise),
             ("cluster.http_advertise", &self.http_advertise),
+            ("cluster.kafka_advertise", &self.kafka_advertise),
         ];
         told.into_iter().filter(|(_, address)| !address.is_empty()).try_for_each(|(key, text)| reachable(key, text))?;
         self.join.0.iter().try_for_each(|seed| reachable("cluster.join", seed))?;
@@ -142,16 +146,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// What the broker is told, for listeners at these addresses.
+    /// What the broker is told, behind these listeners.
     ///
     /// # Errors
     /// [`Failure::Usage`] for a secret or certificates that cannot be read.
-    pub(crate) fn options(&self, grpc: SocketAddr, http: SocketAddr) -> Result<ClusterOptions, Failure> {
+    pub(crate) fn options(&self, bound: Bound) -> Result<ClusterOptions, Failure> {
         Ok(ClusterOptions {
             listen: self.listen().map(str::to_owned),
             advertise: self.advertise.clone(),
-            grpc_address: self.advertised(&self.grpc_advertise, grpc),
-            http_address: self.advertised(&self.http_advertise, http),
+            grpc_address: self.advertised(&self.grpc_advertise, bound.grpc),
+            http_address: self.advertised(&self.http_advertise, bound.http),
+            kafka_address: bound.kafka.map(|kafka| self.advertised(&self.kafka_advertise, kafka)).unwrap_or_default(),
             join: self.join.0.clone(),
             node_id: NodeId(self.node_id),
             zone: self.zone.clone(),

@@ -49,6 +49,9 @@ fn apply_flags(settings: &mut Settings, flags: &Serve) {
     if let Some(http) = &flags.http {
         settings.http.listen.clone_from(http);
     }
+    if let Some(kafka) = &flags.kafka {
+        settings.kafka.listen.clone_from(kafka);
+    }
     if let Some(peer) = &flags.peer {
         settings.cluster.listen.clone_from(peer);
     }

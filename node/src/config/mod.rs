@@ -35,6 +35,7 @@ pub(crate) struct Settings {
     pub(crate) insecure: bool,
     pub(crate) grpc: Listener,
     pub(crate) http: HttpListener,
+    pub(crate) kafka: KafkaListener,
     pub(crate) log: Log,
     pub(crate) cluster: Cluster,
     pub(crate) topics: Topics,
@@ -62,6 +63,25 @@ pub(crate) struct HttpListener {
     pub(crate) listen: String,
     /// The largest request body, after decompression.
     pub(crate) max_body: Bytes,
+}
+
+/// `[kafka]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct KafkaListener {
+    /// Address and port; empty: Kafka clients are not listened to.
+    pub(crate) listen: String,
+    /// Whether a topic is created that a client asks for and that is not there, as Kafka does.
+    pub(crate) auto_create_topics: bool,
+}
+
+/// Where the listeners of a node are bound.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound {
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
+    /// `None`: there is none.
+    pub(crate) kafka: Option<SocketAddr>,
 }
 
 /// `[log]`: what the node says about itself.
@@ -172,6 +192,7 @@ impl Default for Settings {
             insecure: false,
             grpc: Listener { listen: "127.0.0.1:7070".to_owned() },
             http: HttpListener::default(),
+            kafka: KafkaListener::default(),
             log: Log::default(),
             cluster: Cluster::default(),
             topics: Topics::default(),
@@ -188,6 +209,12 @@ impl Default for Settings {
 impl Default for HttpListener {
     fn default() -> Self {
         Self { listen: "127.0.0.1:8080".to_owned(), max_body: Bytes(32 * MIB) }
+    }
+}
+
+impl Default for KafkaListener {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:9092".to_owned(), auto_create_topics: true }
     }
 }
 
@@ -290,6 +317,7 @@ impl Settings {
         }
         self.grpc_addr()?;
         self.http_addr()?;
+        self.kafka_addr()?;
         Ok(())
     }
 
@@ -309,6 +337,15 @@ impl Settings {
         self.address("http.listen", &self.http.listen)
     }
 
+    /// Where Kafka clients are listened to, if anywhere.
+    ///
+    /// # Errors
+    /// As [`Settings::grpc_addr`].
+    pub(crate) fn kafka_addr(&self) -> Result<Option<SocketAddr>, Failure> {
+        let listen = &self.kafka.listen;
+        if listen.is_empty() { Ok(None) } else { self.address("kafka.listen", listen).map(Some) }
+    }
+
     fn address(&self, key: &str, text: &str) -> Result<SocketAddr, Failure> {
         let resolved = text.to_socket_addrs().ok().and_then(|mut found| found.next());
         let address = resolved.ok_or_else(|| {
@@ -323,11 +360,11 @@ impl Settings {
         )))
     }
 
-    /// What the broker is started with, behind listeners at these addresses.
+    /// What the broker is started with, behind these listeners.
     ///
     /// # Errors
     /// [`Failure::Usage`] for a secret or certificates of the cluster that cannot be read.
-    pub(crate) fn broker_options(&self, grpc: SocketAddr, http: SocketAddr) -> Result<BrokerOptions, Failure> {
+    pub(crate) fn broker_options(&self, bound: Bound) -> Result<BrokerOptions, Failure> {
         Ok(BrokerOptions {
             shards: self.cluster.shards,
             default_partitions: self.topics.partitions,
@@ -363,7 +400,7 @@ impl Settings {
                 on_thread_start: Some(yield_to_others),
                 ..EngineOptions::default()
             },
-            cluster: self.cluster.options(grpc, http)?,
+            cluster: self.cluster.options(bound)?,
             events: events(),
             settings: self.listed(),
             ..BrokerOptions::new(self.data_dir.clone())

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 /// More than there are names for.
 const MAX_NODES: u16 = 9;
 /// Ports of the first node; each further one takes those ten higher.
-const FIRST_PORTS: Ports = Ports { grpc: 7070, peer: 7071, http: 8080 };
+const FIRST_PORTS: Ports = Ports { grpc: 7070, peer: 7071, http: 8080, kafka: 9092 };
 const STEP: u16 = 10;
 
 /// A node of the cluster.
@@ -26,6 +26,7 @@ struct Ports {
     grpc: u16,
     peer: u16,
     http: u16,
+    kafka: u16,
 }
 
 /// The nodes that `directory` has, and new ones up to `count`.
@@ -53,7 +54,8 @@ fn read(number: u16, config: PathBuf) -> Result<Member, Failure> {
     let peer = settings.cluster.listen().unwrap_or_default().to_owned();
     let url = |address: SocketAddr| format!("http://{address}");
     let (grpc, http) = (url(settings.grpc_addr()?), url(settings.http_addr()?));
-    Ok(Member { node: LocalNode { name: format!("node{number}"), grpc, http, config }, peer })
+    let kafka = settings.kafka_addr()?.map(|address| address.to_string()).unwrap_or_default();
+    Ok(Member { node: LocalNode { name: format!("node{number}"), grpc, http, kafka, config }, peer })
 }
 
 fn new_node(directory: &Path, number: u16, seeds: Vec<String>, adjust: fn(&mut Settings)) -> Result<Settings, Failure> {
@@ -62,6 +64,7 @@ fn new_node(directory: &Path, number: u16, seeds: Vec<String>, adjust: fn(&mut S
     let mut settings = Settings { data_dir: directory.join(format!("node{number}")), ..Settings::default() };
     settings.grpc.listen = at(ports.grpc);
     settings.http.listen = at(ports.http);
+    settings.kafka.listen = at(ports.kafka);
     settings.cluster.listen = at(ports.peer);
     settings.cluster.join = Addresses(seeds);
     // So that names and ids agree, whoever comes first.
@@ -73,17 +76,18 @@ fn new_node(directory: &Path, number: u16, seeds: Vec<String>, adjust: fn(&mut S
 /// Those that a node of this number should have, if all of them are free; else any.
 fn ports(number: u16) -> Result<Ports, Failure> {
     let further = STEP * (number - 1);
-    let ours = [FIRST_PORTS.grpc, FIRST_PORTS.peer, FIRST_PORTS.http].map(|port| port + further);
+    let Ports { grpc, peer, http, kafka } = FIRST_PORTS;
+    let ours = [grpc, peer, http, kafka].map(|port| port + further);
     let bind = |port: u16| TcpListener::bind(("127.0.0.1", port));
     let wanted: Result<Vec<_>, _> = ours.into_iter().map(bind).collect();
     // Held until all are chosen, so that no two are the same.
-    let held = wanted.or_else(|_| [0; 3].into_iter().map(bind).collect());
+    let held = wanted.or_else(|_| [0; 4].into_iter().map(bind).collect());
     let held = held.map_err(|error| Failure::io("find free ports on", "127.0.0.1", &error))?;
     let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
     let found: Result<Vec<u16>, _> = held.iter().map(port).collect();
     match found.map_err(|error| Failure::io("read the address of", "a listener", &error))?[..] {
-        [grpc, peer, http] => Ok(Ports { grpc, peer, http }),
-        _ => unreachable!("three listeners have three ports"),
+        [grpc, peer, http, kafka] => Ok(Ports { grpc, peer, http, kafka }),
+        _ => unreachable!("four listeners have four ports"),
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct LocalNode {
     pub(crate) grpc: String,
     /// As in `http://127.0.0.1:8080`.
     pub(crate) http: String,
+    /// As in `127.0.0.1:9092`; empty: Kafka clients are not listened to.
+    pub(crate) kafka: String,
     /// Its settings, for `stratalog serve --config`.
     pub(crate) config: std::path::PathBuf,
 }

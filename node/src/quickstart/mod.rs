@@ -109,11 +109,15 @@ fn settings(flags: &Quickstart, data: &Directory) -> Settings {
     if let Some(http) = &flags.http {
         settings.http.listen.clone_from(http);
     }
+    if let Some(kafka) = &flags.kafka {
+        settings.kafka.listen.clone_from(kafka);
+    }
     settings
 }
 
 fn ports(flags: &Quickstart) -> Ports {
-    if flags.grpc.is_some() || flags.http.is_some() { Ports::AsGiven } else { Ports::AnyIfTaken }
+    let given = [&flags.grpc, &flags.http, &flags.kafka].into_iter().any(Option::is_some);
+    if given { Ports::AsGiven } else { Ports::AnyIfTaken }
 }
 
 fn invite(endpoints: &Endpoints, topic: &str) -> Result<(), Failure> {

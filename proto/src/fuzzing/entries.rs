@@ -56,6 +56,7 @@ fn node() -> Option<Node> {
         peer_address: text("10.0.0.2:7071"),
         grpc_address: text("10.0.0.2:7070"),
         http_address: text("10.0.0.2:8080"),
+        kafka_address: text("10.0.0.2:9092"),
         zone: text("a"),
         version: text("0.2.0"),
         feature_level: 1,

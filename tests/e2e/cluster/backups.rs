@@ -86,7 +86,8 @@ fn l5_a_backup_that_was_damaged_says_where_and_starts_nothing() {
     let target = data_dir();
     let error = restore(place.path(), target.path(), &[]).failed(1);
     assert!(error.contains(&hash) && error.contains("not those that were stored"), "{error}");
-    let error = run(&["serve", "--data", target.path().to_str().unwrap(), "--grpc", "127.0.0.1:0"], b"").failed(1);
+    let error = run(&["serve", "--data", target.path().to_str().unwrap(), "--grpc", "127.0.0.1:0", "--kafka", ""], b"")
+        .failed(1);
     assert!(error.contains("its restore was cut short"), "{error}");
 
     std::fs::remove_file(&segment).unwrap();

@@ -11,9 +11,9 @@ static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
 
 /// Ports of this machine that nobody listens on, and that nobody else gets from here. They lie below those that the system gives
 /// to connections: one of these may be taken before the node listens on it.
-pub(super) fn free_ports() -> [u16; 3] {
+pub(super) fn free_ports() -> [u16; 4] {
     let mut given = GIVEN.lock().expect("nobody panics with it");
-    [(); 3].map(|()| {
+    [(); 4].map(|()| {
         loop {
             let port = fastrand::u16(10_000..32_000);
             if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {

@@ -84,7 +84,7 @@ impl Cluster {
     pub(super) fn add_with(&mut self, number: u64, further: &str) {
         let home = self.home.as_ref().expect("it is kept only at the end").path();
         let host = self.network.host(number);
-        let [grpc, peer, http] = self.network.ports().map(|port| format!("{host}:{port}"));
+        let [grpc, peer, http, kafka] = self.network.ports().map(|port| format!("{host}:{port}"));
         let name = format!("node{number}");
         let member = Member {
             number,
@@ -99,8 +99,8 @@ impl Cluster {
         let join = if further.contains("join") { String::new() } else { format!("join = [{}]", seeds.join(", ")) };
         let secret = if further.contains("secret") { "" } else { "secret = \"a secret of tests only\"" };
         let settings = format!(
-            "data_dir = {:?}\ninsecure = {}\n[grpc]\nlisten = \"{grpc}\"\n[http]\nlisten = \"{http}\"\n[cluster]\nlisten = \
-             \"{peer}\"\n{join}\n{secret}\n{further}\n{BUSY}",
+            "data_dir = {:?}\ninsecure = {}\n[grpc]\nlisten = \"{grpc}\"\n[http]\nlisten = \"{http}\"\n[kafka]\nlisten = \
+             \"{kafka}\"\n[cluster]\nlisten = \"{peer}\"\n{join}\n{secret}\n{further}\n{BUSY}",
             member.data,
             !self.network.is_loopback(),
         );

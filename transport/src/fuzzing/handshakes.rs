@@ -46,6 +46,7 @@ fn identity(node: u64) -> Identity {
         peer_address: format!("10.0.0.{node}:7071"),
         grpc_address: format!("10.0.0.{node}:7070"),
         http_address: format!("10.0.0.{node}:8080"),
+        kafka_address: format!("10.0.0.{node}:9092"),
         zone: "a".into(),
     }
 }

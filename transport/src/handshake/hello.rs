@@ -19,6 +19,7 @@ pub(super) fn write(identity: &Identity) -> Hello {
         peer_address: identity.peer_address.clone(),
         grpc_address: identity.grpc_address.clone(),
         http_address: identity.http_address.clone(),
+        kafka_address: identity.kafka_address.clone(),
         zone: identity.zone.clone(),
         version: identity.version.clone(),
         feature_level: identity.feature_level,
@@ -34,8 +35,9 @@ pub(super) fn read(hello: Option<Hello>) -> Result<Identity, HandshakeError> {
 fn parse(hello: Option<Hello>) -> Option<Identity> {
     let hello = hello?;
     let node = hello.node?;
-    let texts = [&node.peer_address, &node.grpc_address, &node.http_address, &node.zone, &node.version];
-    if texts.iter().any(|text| text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control)) {
+    let addresses = [&node.peer_address, &node.grpc_address, &node.http_address, &node.kafka_address];
+    let texts = addresses.into_iter().chain([&node.zone, &node.version]);
+    if texts.into_iter().any(|text| text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control)) {
         return None;
     }
     let cluster = if hello.cluster.is_empty() { None } else { Some(Uuid::from_slice(&hello.cluster).ok()?) };
@@ -48,6 +50,7 @@ fn parse(hello: Option<Hello>) -> Option<Identity> {
         peer_address: node.peer_address,
         grpc_address: node.grpc_address,
         http_address: node.http_address,
+        kafka_address: node.kafka_address,
         zone: node.zone,
     })
 }

@@ -40,6 +40,7 @@ fn identity(node: u64) -> Identity {
         peer_address: format!("127.0.0.1:{}", 7000 + node),
         grpc_address: "a:1".into(),
         http_address: "b:2".into(),
+        kafka_address: "b:3".into(),
         zone: "z".into(),
     }
 }

@@ -103,6 +103,7 @@ pub(super) fn identity(node: u64) -> Identity {
         peer_address: String::new(),
         grpc_address: String::new(),
         http_address: String::new(),
+        kafka_address: String::new(),
         zone: String::new(),
     }
 }

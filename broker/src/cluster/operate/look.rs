@@ -70,6 +70,7 @@ fn node_status(
         peer_address: known.peer_address.clone(),
         grpc_address: known.grpc_address.clone(),
         http_address: known.http_address.clone(),
+        kafka_address: known.kafka_address.clone(),
         zone: known.zone.clone(),
         version: known.version.clone(),
         feature_level: known.feature_level,

@@ -38,6 +38,8 @@ pub struct NodeStatus {
     pub grpc_address: String,
     /// Where clients reach it, host:port.
     pub http_address: String,
+    /// Where Kafka clients reach it; empty: nowhere.
+    pub kafka_address: String,
     /// Empty: none.
     pub zone: String,
     /// Of its binary.

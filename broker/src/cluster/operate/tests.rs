@@ -15,6 +15,7 @@ fn view(nodes: u64, shards: &[&[(u64, Role)]]) -> ClusterView {
         peer_address: format!("n{id}:7071"),
         grpc_address: String::new(),
         http_address: String::new(),
+        kafka_address: String::new(),
         zone: String::new(),
         version: "0.2.0".to_owned(),
         feature_level: 1,

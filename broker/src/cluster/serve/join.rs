@@ -38,7 +38,8 @@ pub(super) async fn join(broker: &Arc<Broker>, one: &Mutex<()>, from: &Peer, fra
     let _one = one.lock().await;
     broker.catch_up_with_meta().await?;
     let known_address = check_known(broker, who).await?;
-    let node = Node { node: asked.node, ..node_message(NodeId(asked.node), who) };
+    let level = broker.meta().view().feature_level;
+    let node = Node { node: asked.node, ..node_message(NodeId(asked.node), who, level) };
     let put = PutNode { node: Some(node), joins: true, known_address };
     let (_, result) = broker.propose(META, Command::PutNode(put)).await?;
     let CommandResult::Node(node) = result else {

@@ -206,6 +206,7 @@ pub(super) fn node_view(node: Option<&internal::Node>) -> Result<(NodeId, NodeVi
         ("peer address", &node.peer_address, MAX_ADDRESS_BYTES),
         ("gRPC address", &node.grpc_address, MAX_ADDRESS_BYTES),
         ("HTTP address", &node.http_address, MAX_ADDRESS_BYTES),
+        ("Kafka address", &node.kafka_address, MAX_ADDRESS_BYTES),
         ("zone", &node.zone, MAX_NAME_BYTES),
         ("version", &node.version, MAX_NAME_BYTES),
     ] {
@@ -218,6 +219,7 @@ pub(super) fn node_view(node: Option<&internal::Node>) -> Result<(NodeId, NodeVi
         peer_address: node.peer_address.clone(),
         grpc_address: node.grpc_address.clone(),
         http_address: node.http_address.clone(),
+        kafka_address: node.kafka_address.clone(),
         zone: node.zone.clone(),
         version: node.version.clone(),
         feature_level: node.feature_level,
@@ -234,6 +236,7 @@ pub(super) fn node_message(node: NodeId, view: &NodeView) -> internal::Node {
         peer_address: view.peer_address.clone(),
         grpc_address: view.grpc_address.clone(),
         http_address: view.http_address.clone(),
+        kafka_address: view.kafka_address.clone(),
         zone: view.zone.clone(),
         version: view.version.clone(),
         feature_level: view.feature_level,

@@ -40,15 +40,15 @@ fn print_for_people(status: &v1::ClusterStatus) -> Result<(), Failure> {
             status.feature_level,
             status.answered_by
         )?;
-        nodes(status).without_empty(&["zone"]).print(OutputFormat::Table)?;
+        nodes(status).without_empty(&["zone", "kafka_address"]).print(OutputFormat::Table)?;
         shards(status).print(OutputFormat::Table)?;
     }
     status.warnings.iter().try_for_each(|warning| say!("warning: {warning}"))
 }
 
 fn nodes(status: &v1::ClusterStatus) -> Listing {
-    let columns =
-        ["node", "state", "zone", "version", "peer_address", "grpc_address", "http_address", "replicas", "leads"];
+    let addresses = ["peer_address", "grpc_address", "http_address", "kafka_address"];
+    let columns = [&["node", "state", "zone", "version"], &addresses[..], &["replicas", "leads"]].concat();
     let mut listing = Listing::new(&columns);
     for node in &status.nodes {
         listing.push(vec![
@@ -59,6 +59,7 @@ fn nodes(status: &v1::ClusterStatus) -> Listing {
             node.peer_address.clone().into(),
             node.grpc_address.clone().into(),
             node.http_address.clone().into(),
+            given(&node.kafka_address),
             node.replicas.into(),
             node.leads.into(),
         ]);
@@ -126,6 +127,7 @@ pub(super) fn node_fields(node: &v1::ClusterNode) -> Fields {
         ("peer_address", node.peer_address.clone().into()),
         ("grpc_address", node.grpc_address.clone().into()),
         ("http_address", node.http_address.clone().into()),
+        ("kafka_address", node.kafka_address.clone().into()),
         ("zone", node.zone.clone().into()),
         ("version", node.version.clone().into()),
         ("feature_level", node.feature_level.into()),

@@ -1,0 +1,89 @@
+//! From a request to its answer.
+
+use bytes::Bytes;
+use kafka_protocol::messages::ApiKey;
+use stratalog_proto::Code;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::api::{APIS, Asked, Request, framed};
+use super::connection::Client;
+use super::wire::Malformed;
+use super::{
+    Node, api_versions, create_topics, delete_records, delete_topics, describe_cluster, describe_configs, fetch,
+    find_coordinator, init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
+};
+
+/// An answer, and what it holds until it is sent.
+pub(super) struct Answered {
+    /// `None`: the client wants none.
+    pub(super) pieces: Option<Vec<Bytes>>,
+    /// Its place among the records that were read and not sent.
+    pub(super) held: Option<OwnedSemaphorePermit>,
+}
+
+impl Answered {
+    fn with(pieces: Vec<Bytes>) -> Self {
+        Self { pieces: Some(pieces), held: None }
+    }
+}
+
+/// Answers a request.
+///
+/// # Errors
+/// A request that is not what its version says: the connection cannot go on.
+pub(super) async fn answer(node: &Node, client: &Client, asked: Asked) -> Result<Answered, Malformed> {
+    let request = match asked {
+        Asked::Known(request) => request,
+        Asked::NewerVersions { correlation } => {
+            let body = api_versions::which_are_known();
+            return Ok(Answered::with(framed(ApiKey::ApiVersions, 0, correlation, body)));
+        }
+    };
+    let answered = body(node, client, &request).await.map_err(|why| {
+        let by: String = request.client.chars().take(60).collect();
+        Malformed::new(format!("{:?} of version {} by {by:?}: {why}", request.key, request.version))
+    })?;
+    node.shared.metrics.kafka(name(request.key));
+    let pieces = answered.pieces.map(|body| framed(request.key, request.version, request.correlation, body));
+    Ok(Answered { pieces, ..answered })
+}
+
+/// The kind of a request as Kafka names it.
+fn name(key: ApiKey) -> &'static str {
+    APIS.iter().find(|api| api.key == key).map_or("other", |api| api.name)
+}
+
+async fn body(node: &Node, client: &Client, request: &Request) -> Result<Answered, Malformed> {
+    match request.key {
+        ApiKey::Produce => {
+            let pieces = produce::answer(node, client, request).await?;
+            return Ok(Answered { pieces, held: None });
+        }
+        ApiKey::Fetch => {
+            let (pieces, held) = fetch::answer(node, client, request).await?;
+            return Ok(Answered { pieces: Some(pieces), held });
+        }
+        ApiKey::ApiVersions => api_versions::answer(client, request),
+        ApiKey::Metadata => metadata::answer(node, client, request).await,
+        ApiKey::FindCoordinator => find_coordinator::answer(request),
+        ApiKey::ListOffsets => list_offsets::answer(node, request).await,
+        ApiKey::CreateTopics => create_topics::answer(node, request).await,
+        ApiKey::DeleteTopics => delete_topics::answer(node, request).await,
+        ApiKey::DeleteRecords => delete_records::answer(node, request).await,
+        ApiKey::InitProducerId => init_producer_id::answer(node, request).await,
+        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::answer(node, request).await,
+        ApiKey::DescribeConfigs => describe_configs::answer(node, request).await,
+        ApiKey::DescribeCluster => describe_cluster::answer(node, client, request),
+        // Only what is in the table gets here.
+        key => Err(Malformed::new(format!("{key:?} is announced and not answered: {}", Code::Internal))),
+    }
+    .map(Answered::with)
+}
+
+/// The most bytes that the answer to a request may hold, apart from what is small in any case.
+pub(super) fn most_answered(asked: &Asked) -> usize {
+    match asked {
+        Asked::Known(request) if request.key == ApiKey::Fetch => fetch::most_bytes(request),
+        _ => 0,
+    }
+}

@@ -1,0 +1,31 @@
+//! DescribeCluster: the nodes.
+
+use bytes::Bytes;
+use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
+use kafka_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
+
+use super::Node;
+use super::api::Request;
+use super::connection::Client;
+use super::places::Places;
+use super::shape::{Field, Kind, always, since};
+use super::wire::Malformed;
+
+const SHAPE: &[Field] = &[always(Kind::Bool), since(Kind::I8, 1)];
+
+pub(super) fn answer(node: &Node, client: &Client, request: &Request) -> Result<Vec<Bytes>, Malformed> {
+    let asked: DescribeClusterRequest = request.decode(SHAPE)?;
+    let places = Places::now(node, client);
+    let brokers = places.brokers.iter().map(|place| {
+        DescribeClusterBroker::default()
+            .with_broker_id(place.id)
+            .with_host(place.host.clone())
+            .with_port(place.port)
+            .with_rack(place.rack.clone())
+    });
+    let response = DescribeClusterResponse::default()
+        .with_cluster_id(places.cluster_id())
+        .with_controller_id(places.controller())
+        .with_brokers(brokers.collect());
+    request.encode(&if request.version >= 1 { response.with_endpoint_type(asked.endpoint_type) } else { response })
+}

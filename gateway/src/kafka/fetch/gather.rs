@@ -1,0 +1,161 @@
+//! Reading what a request asks for: topic by topic, and with one patience for all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{self, FuturesUnordered, StreamExt};
+use stratalog_broker::{FetchRequest, FetchedBatches, FetchedPartition, ReadFrom};
+use stratalog_proto::{Error, Offset, PartitionId, TopicId};
+use stratalog_query::TopicInfo;
+use tokio::time::Instant;
+
+use super::{Asked, Client, Named, Node, Topic};
+
+/// Pauses while there is something, and less than a client wants.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+/// Topics that are looked at, at the same time, for one request.
+const AT_ONCE: usize = 64;
+
+/// What was found for a topic of the request.
+pub(super) enum Found {
+    /// What became of its partitions, those of the request that it has.
+    Topic {
+        /// How many it has.
+        partitions: u32,
+        read: BTreeMap<PartitionId, FetchedPartition>,
+    },
+    Not(Error),
+}
+
+impl Found {
+    /// Bytes of records.
+    pub(super) fn bytes(&self) -> usize {
+        let partitions = self.partitions().filter_map(|partition| partition.result.as_ref().ok());
+        partitions.flatten().map(FetchedBatches::bytes).sum()
+    }
+
+    /// Lets go of the records.
+    pub(super) fn without_records(&mut self) {
+        let Found::Topic { read, .. } = self else { return };
+        let found = read.values_mut().filter_map(|partition| partition.result.as_mut().ok());
+        found.for_each(Vec::clear);
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = &FetchedPartition> {
+        let read = match self {
+            Found::Topic { read, .. } => Some(read),
+            Found::Not(_) => None,
+        };
+        read.into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Whether it is worth saying at once.
+    fn ends_waiting(&self) -> bool {
+        matches!(self, Found::Not(_))
+            || self.bytes() > 0
+            || self.partitions().any(|partition| partition.result.is_err())
+    }
+}
+
+/// What there is of each topic, in their order: at once if it is enough, else as soon as it is, or when the patience of the
+/// client ends.
+pub(super) async fn gather(node: &Node, client: &Client, asked: &Asked) -> Vec<Found> {
+    let deadline = Instant::now() + asked.max_wait;
+    let looks: Vec<_> = asked.topics.iter().map(|topic| find(node, topic).boxed()).collect();
+    let topics: Vec<_> = stream::iter(looks).buffered(AT_ONCE).collect().await;
+    let reading = Reading { node, client, asked, topics };
+    let mut pause = PAUSES.0;
+    loop {
+        let found = reading.look(deadline).await;
+        let bytes: usize = found.iter().map(Found::bytes).sum();
+        let only_less =
+            bytes > 0 && bytes < asked.min_bytes && found.iter().all(|found| !matches!(found, Found::Not(_)));
+        if !only_less || Instant::now() >= deadline || client.leaving.is_cancelled() {
+            return found;
+        }
+        // There is something, and the client would rather have more at once.
+        let until = deadline.min(Instant::now() + pause);
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = client.leaving.cancelled() => {}
+        }
+        pause = PAUSES.1.min(2 * pause);
+    }
+}
+
+async fn find(node: &Node, topic: &Topic) -> Result<Arc<TopicInfo>, Error> {
+    match &topic.name {
+        Named::Name(name) => node.shared.broker.find_topic(name).await,
+        Named::Id(id) => node.shared.broker.find_topic_by_id(TopicId(uuid::Uuid::from_u128(*id))).await,
+    }
+}
+
+/// A request whose topics were found, or not.
+struct Reading<'a> {
+    node: &'a Node,
+    client: &'a Client,
+    asked: &'a Asked,
+    topics: Vec<Result<Arc<TopicInfo>, Error>>,
+}
+
+impl Reading<'_> {
+    /// What there is now; if that is nothing, what comes first until the deadline.
+    async fn look(&self, deadline: Instant) -> Vec<Found> {
+        let is_alone = self.topics.len() == 1;
+        let first = if is_alone { deadline } else { Instant::now() };
+        let reads: Vec<_> = (0..self.topics.len()).map(|at| self.read(at, first)).collect();
+        let mut found: Vec<Found> = stream::iter(reads).buffered(AT_ONCE).collect().await;
+        if is_alone || found.iter().any(Found::ends_waiting) {
+            return found;
+        }
+        let wait = |at| self.read(at, deadline).map(move |found| (at, found));
+        let mut waiting: FuturesUnordered<_> = (0..self.topics.len()).map(wait).collect();
+        while let Some((at, topic)) = waiting.next().await {
+            let ends = topic.ends_waiting();
+            found[at] = topic;
+            if ends {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Reads one topic, and waits until `deadline` if there is nothing.
+    fn read(&self, at: usize, deadline: Instant) -> BoxFuture<'_, Found> {
+        async move {
+            let (topic, wanted) = match &self.topics[at] {
+                Ok(topic) => (topic, &self.asked.topics[at].partitions),
+                Err(error) => return Found::Not(error.clone()),
+            };
+            // What is not there, or was never, is told apart when the answer is written.
+            let partitions = wanted.iter().filter_map(|partition| {
+                let index = u32::try_from(partition.index).ok().filter(|index| *index < topic.partitions)?;
+                Some((PartitionId(index), Offset(u64::try_from(partition.offset).ok()?)))
+            });
+            // No more than the answer takes of it.
+            let most = wanted.iter().fold(0_usize, |sum, partition| sum.saturating_add(partition.max_bytes));
+            let request = FetchRequest {
+                topic: topic.name.clone(),
+                partitions: partitions.collect(),
+                max_bytes: (self.asked.max_bytes / self.topics.len()).min(most).max(1),
+                max_wait: deadline.saturating_duration_since(Instant::now()),
+                from: ReadFrom::Leader,
+            };
+            let fetched = tokio::select! {
+                fetched = self.node.shared.broker.fetch(request) => fetched,
+                // Nobody waits.
+                () = self.client.leaving.cancelled() => Ok(Vec::new()),
+            };
+            match fetched {
+                Ok(fetched) => Found::Topic {
+                    partitions: topic.partitions,
+                    read: fetched.into_iter().map(|partition| (partition.partition, partition)).collect(),
+                },
+                Err(error) => Found::Not(error),
+            }
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,164 @@
+//! Kafka's protocol: clients, agents and connectors of Kafka write to the log and read from it unchanged.
+//!
+//! - `frames` and `connection`: requests off the socket, and answers back, in order and bounded.
+//! - `api`: which requests are answered, in which versions. Nothing is announced that is not built.
+//! - `wire` and `shape`: Kafka's encoding, and looking at a request before memory is taken for what it claims.
+//! - One file for each kind of request. Produce and Fetch are read and written here, field by field, so that the bytes of
+//!   records are slices from the socket to the log and from the log to the socket; all others by the library.
+//!
+//! Any node answers for any partition. Metadata names the leaders all the same: then nothing is passed on.
+
+mod answer;
+mod api;
+mod api_versions;
+mod configs;
+mod connection;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod errors;
+mod fetch;
+mod find_coordinator;
+mod frames;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod places;
+mod produce;
+mod shape;
+mod wire;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::Gateway;
+use crate::gateway::Shared;
+use crate::serve::{ACCEPT_PAUSE, drained};
+
+/// Batches that are looked into at the same time.
+const MAX_LOOKUPS: usize = 4;
+
+/// Settings of the Kafka listener.
+#[derive(Clone, Debug)]
+pub struct KafkaOptions {
+    /// Whether a topic is created that a client asks for, and lets be created, and that is not there.
+    pub auto_create_topics: bool,
+    /// How long a connection may be without a request; Kafka's `connections.max.idle.ms`.
+    pub idle_timeout: Duration,
+    /// Bytes that large requests may hold on all connections together.
+    pub request_budget_bytes: usize,
+    /// Bytes of records that answers may hold, which their clients have not taken, on all connections together.
+    pub answer_budget_bytes: usize,
+}
+
+impl Default for KafkaOptions {
+    fn default() -> Self {
+        Self {
+            auto_create_topics: true,
+            idle_timeout: Duration::from_secs(600),
+            request_budget_bytes: 256 << 20,
+            answer_budget_bytes: 512 << 20,
+        }
+    }
+}
+
+/// What the handlers of requests see.
+struct Node {
+    shared: Arc<Shared>,
+    options: KafkaOptions,
+    /// For large requests, in KiB.
+    budget: Arc<Semaphore>,
+    /// For records that were read and not sent yet, in KiB.
+    answers: Arc<Semaphore>,
+    /// For looks into batches, which may decompress much.
+    lookups: Arc<Semaphore>,
+}
+
+/// Serves Kafka's protocol on `listener` until `shutdown` resolves, then at most the drain timeout longer.
+///
+/// # Errors
+/// None today; a listener that refuses is tried again.
+pub async fn serve_kafka(
+    gateway: Gateway,
+    options: KafkaOptions,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    // At least one of the largest requests fits.
+    let budget = options.request_budget_bytes.max(frames::MAX_FRAME_BYTES + 1024) / 1024 + 1;
+    let answers = options.answer_budget_bytes.max(fetch::MAX_BYTES) / 1024 + 1;
+    let [budget, answers, lookups] = [budget, answers, MAX_LOOKUPS].map(|places| Arc::new(Semaphore::new(places)));
+    let door = Door { gateway, options, budget, answers, lookups };
+    let slots = Arc::new(Semaphore::new(door.gateway.options().max_connections));
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        while connections.try_join_next().is_some() {}
+        let slot = tokio::select! {
+            slot = Arc::clone(&slots).acquire_owned() => slot.expect("the semaphore is never closed"),
+            () = &mut shutdown => break,
+        };
+        tokio::select! {
+            accepted = listener.accept() => match accepted.and_then(|(stream, peer)| door.open(stream, peer)) {
+                Ok(Some(serving)) => {
+                    connections.spawn(async move {
+                        serving.await;
+                        drop(slot);
+                    });
+                }
+                // The node belongs to no cluster yet: the client tries again.
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a Kafka connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            () = &mut shutdown => break,
+        }
+    }
+    drop(listener);
+    door.gateway.stopping().cancel();
+    tokio::select! {
+        () = async { while connections.join_next().await.is_some() {} } => {}
+        () = drained(&door.gateway) => connections.abort_all(),
+    }
+    Ok(())
+}
+
+/// Where connections come in.
+struct Door {
+    gateway: Gateway,
+    options: KafkaOptions,
+    budget: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
+}
+
+impl Door {
+    fn open(
+        &self,
+        stream: TcpStream,
+        peer: std::net::SocketAddr,
+    ) -> io::Result<Option<impl Future<Output = ()> + Send + use<>>> {
+        let Some(shared) = self.gateway.shared() else { return Ok(None) };
+        stream.set_nodelay(true)?;
+        let ends = [peer, stream.local_addr()?];
+        let node = Node {
+            shared,
+            options: self.options.clone(),
+            budget: Arc::clone(&self.budget),
+            answers: Arc::clone(&self.answers),
+            lookups: Arc::clone(&self.lookups),
+        };
+        Ok(Some(connection::serve(Arc::new(node), stream, ends)))
+    }
+}

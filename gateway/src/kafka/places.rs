@@ -1,0 +1,95 @@
+//! Where clients find nodes, and who they are told leads.
+
+use kafka_protocol::messages::BrokerId;
+use kafka_protocol::protocol::StrBytes;
+use stratalog_broker::{KafkaNode, Layout};
+use stratalog_proto::{NodeId, ShardId};
+
+use super::Node;
+use super::connection::Client;
+
+/// The cluster as a client is told of it.
+pub(super) struct Places {
+    layout: Layout,
+    /// Ascending, and never none.
+    pub(super) brokers: Vec<Place>,
+}
+
+/// Where a node is.
+pub(super) struct Place {
+    pub(super) id: BrokerId,
+    pub(super) host: StrBytes,
+    pub(super) port: i32,
+    pub(super) rack: Option<StrBytes>,
+}
+
+impl Places {
+    /// As far as this node knows. Until the others have heard where clients reach this one, it is where this client did.
+    pub(super) fn now(node: &Node, client: &Client) -> Self {
+        let layout = node.shared.broker.layout();
+        let mut nodes = layout.kafka_nodes();
+        if !nodes.iter().any(|known| known.node == layout.me()) {
+            let me = KafkaNode { node: layout.me(), address: client.local.to_string(), zone: String::new() };
+            nodes.push(me);
+            nodes.sort_unstable_by_key(|known| known.node);
+        }
+        Self { brokers: nodes.into_iter().filter_map(place).collect(), layout }
+    }
+
+    pub(super) fn cluster_id(&self) -> StrBytes {
+        StrBytes::from_string(self.layout.cluster_id())
+    }
+
+    /// Who leads a shard. Whoever is named passes on what another one leads: a client that is sent to this node, since no leader
+    /// is known, or none that it could reach, is answered as soon as there is one.
+    pub(super) fn leader(&self, shard: ShardId) -> BrokerId {
+        let leader = self.layout.leader(shard).map(broker_id);
+        leader.filter(|leader| self.is_known(*leader)).unwrap_or_else(|| broker_id(self.layout.me()))
+    }
+
+    /// Who has a copy of a shard.
+    pub(super) fn replicas(&self, shard: ShardId) -> Vec<BrokerId> {
+        self.layout.replicas(shard).into_iter().map(broker_id).collect()
+    }
+
+    /// The node that changes of topics may be sent to: any.
+    pub(super) fn controller(&self) -> BrokerId {
+        broker_id(self.layout.me())
+    }
+
+    fn is_known(&self, id: BrokerId) -> bool {
+        self.brokers.iter().any(|place| place.id == id)
+    }
+}
+
+/// Node ids are given one after the other, and never come near the end of Kafka's.
+fn broker_id(node: NodeId) -> BrokerId {
+    BrokerId(i32::try_from(node.0).unwrap_or(i32::MAX))
+}
+
+/// `None` for an address that is none.
+fn place(node: KafkaNode) -> Option<Place> {
+    let (host, port) = node.address.rsplit_once(':')?;
+    Some(Place {
+        id: broker_id(node.node),
+        host: StrBytes::from_string(host.trim_matches(['[', ']']).to_owned()),
+        port: port.parse::<u16>().ok()?.into(),
+        rack: (!node.zone.is_empty()).then(|| StrBytes::from_string(node.zone)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_hosts_and_ports() {
+        let at = |address: &str| {
+            let node = KafkaNode { node: NodeId(7), address: address.to_owned(), zone: "a".to_owned() };
+            place(node).map(|place| (place.id.0, place.host.to_string(), place.port))
+        };
+        assert_eq!(at("node1.example:9092"), Some((7, "node1.example".to_owned(), 9092)));
+        assert_eq!(at("[::1]:1"), Some((7, "::1".to_owned(), 1)));
+        assert_eq!(at("nowhere"), None);
+    }
+}
