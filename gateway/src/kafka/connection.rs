@@ -64,7 +64,8 @@ pub(super) async fn serve(node: Arc<Node>, socket: TcpStream, [peer, local]: [So
     let (reader, writer) = socket.into_split();
     let (answers, queue) = mpsc::channel(MAX_IN_FLIGHT);
     let stall = node.shared.options.stall_timeout;
-    let intake = Intake { frames: Frames::new(reader, Arc::clone(&node.budget)), begun: None, places: places() };
+    let frames = Frames::new(reader, Arc::clone(&node.budget), node.shared.options.read_timeout);
+    let intake = Intake { frames, begun: None, places: places() };
     let ((), end) = futures::join!(read_all(&node, intake, &client, answers), write_all(writer, queue, stall));
     if let Err(why) = end {
         tracing::debug!(%peer, why, "a Kafka connection ended early");
@@ -130,7 +131,6 @@ where
         if !reads {
             intake.frames.pause();
         }
-        let due = intake.frames.due(node.shared.options.read_timeout);
         let is_idle = in_flight.is_empty() && intake.is_empty();
         tokio::select! {
             Some(answered) = in_flight.next() => {
@@ -143,7 +143,8 @@ where
             }
             begun = intake.next(), if reads => match begun {
                 Ok(begun) => in_flight.push_back(handle(node, client, begun)),
-                Err(Ended::Gone) => {
+                Err(ended @ (Ended::Gone | Ended::Slow)) => {
+                    tracing::debug!(peer = %client.peer, ?ended, "a Kafka connection ends");
                     reading = false;
                     client.leaving.cancel();
                 }
@@ -157,11 +158,11 @@ where
                     }
                 }
             },
-            () = tokio::time::sleep_until(due.unwrap_or(idle_until)), if reads && (due.is_some() || is_idle) => {
-                tracing::debug!(peer = %client.peer, "a Kafka connection was silent, or slow, for too long");
+            // What has begun meanwhile has a time of its own.
+            () = tokio::time::sleep_until(idle_until), if reads && is_idle => if intake.is_empty() {
+                tracing::debug!(peer = %client.peer, "a Kafka connection was silent for too long");
                 reading = false;
-                client.leaving.cancel();
-            }
+            },
             // What is in flight may still be written; nobody waits for it.
             () = answers.closed() => return,
             () = node.shared.stopping.cancelled(), if reading => reading = false,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::PollSemaphore;
 
 /// The largest request, as Kafka's `socket.request.max.bytes`.
@@ -25,6 +25,8 @@ const BYTES_PER_SECOND: usize = 1 << 20;
 pub(super) enum Ended {
     /// The client left, or the connection broke.
     Gone,
+    /// A request has begun and did not come in time.
+    Slow,
     /// The client does not speak Kafka, or asks for too much.
     Refused { why: String, answer: &'static [u8] },
 }
@@ -49,6 +51,8 @@ pub(super) struct Frames<R> {
     buffer: BytesMut,
     /// In KiB. It remembers where this connection stands in the queue for it.
     budget: PollSemaphore,
+    /// Within what time a frame comes, and more if it is large.
+    within: Duration,
     /// When the frame began that is not whole yet.
     begun: Option<Instant>,
     /// The place of the frame that is not whole yet.
@@ -56,19 +60,16 @@ pub(super) struct Frames<R> {
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
-    /// Large frames take their places in `budget`, in KiB.
-    pub(super) fn new(socket: R, budget: Arc<Semaphore>) -> Self {
-        Self { socket, buffer: BytesMut::new(), budget: PollSemaphore::new(budget), begun: None, place: None }
+    /// Large frames take their places in `budget`, in KiB. One that has begun is whole `within` this time, and later if it is large.
+    pub(super) fn new(socket: R, budget: Arc<Semaphore>, within: Duration) -> Self {
+        let budget = PollSemaphore::new(budget);
+        Self { socket, buffer: BytesMut::new(), budget, within, begun: None, place: None }
     }
 
-    /// When the frame has to be whole that has begun: `within` this time, and more if it is large. The wait for its place in
-    /// the budget does not count.
-    pub(super) fn due(&self, within: Duration) -> Option<Instant> {
+    /// When the frame has to be whole that has begun. The wait for its place in the budget does not count.
+    fn due(&self) -> Option<Instant> {
         let claimed = self.buffer.first_chunk::<4>().and_then(|head| length(*head).ok()).unwrap_or(0);
-        if claimed > READ_BYTES && self.place.is_none() {
-            return None;
-        }
-        self.begun.map(|begun| begun + within + Duration::from_secs((claimed / BYTES_PER_SECOND) as u64))
+        self.begun.map(|begun| begun + self.within + Duration::from_secs((claimed / BYTES_PER_SECOND) as u64))
     }
 
     /// Whether nothing of a further frame has come.
@@ -86,6 +87,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     /// # Errors
     /// There is none.
     pub(super) async fn next(&mut self) -> Result<Frame, Ended> {
+        // Of what came with the frame before.
         if !self.buffer.is_empty() {
             self.begun.get_or_insert_with(Instant::now);
         }
@@ -115,7 +117,13 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         if self.buffer.capacity() - self.buffer.len() < room {
             self.buffer.reserve(room.max(READ_BYTES));
         }
-        match self.socket.read_buf(&mut self.buffer).await? {
+        let due = self.due();
+        let read = self.socket.read_buf(&mut self.buffer);
+        let read = match due {
+            Some(due) => timeout_at(due, read).await.map_err(|_| Ended::Slow)?,
+            None => read.await,
+        };
+        match read? {
             0 => Err(Ended::Gone),
             _ => {
                 self.begun.get_or_insert_with(Instant::now);
@@ -154,6 +162,7 @@ mod tests {
     use super::*;
 
     const BUDGET_KIB: usize = 200 << 10;
+    const WITHIN: Duration = Duration::from_secs(10);
 
     fn budget() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(BUDGET_KIB))
@@ -169,7 +178,7 @@ mod tests {
         let bytes = bodies.iter().flat_map(|body| frame(body)).collect::<Vec<_>>();
         for step in [1_000, 65_536, bytes.len()] {
             let mut parts = in_steps(&bytes, step);
-            let mut frames = Frames::new(&mut parts, budget());
+            let mut frames = Frames::new(&mut parts, budget(), WITHIN);
             for body in &bodies {
                 assert_eq!(frames.next().await.unwrap().bytes, body[..]);
             }
@@ -199,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn a_read_that_is_dropped_loses_nothing() {
         let (mut client, server) = tokio::io::duplex(64);
-        let mut frames = Frames::new(server, budget());
+        let mut frames = Frames::new(server, budget(), WITHIN);
         for part in frame(b"12345678").chunks(5) {
             let early = tokio::time::timeout(Duration::from_millis(5), frames.next()).await;
             assert!(early.is_err(), "it is not whole yet");
@@ -210,21 +219,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_frame_has_to_come_in_time() {
-        let within = Duration::from_secs(10);
-        let (mut client, server) = tokio::io::duplex(64);
-        let mut frames = Frames::new(server, budget());
-        assert_eq!(frames.due(within), None, "nothing has begun");
-        let begun = Instant::now();
-        client.write_all(&(20_u32 << 20).to_be_bytes()).await.unwrap();
-        assert!(tokio::time::timeout(Duration::from_secs(1), frames.next()).await.is_err());
-        assert_eq!(frames.due(within), Some(begun + Duration::from_secs(30)), "with a second for each MiB");
+        // The length of 20 MiB, by itself and behind a frame that is whole.
+        let begun = (20_u32 << 20).to_be_bytes();
+        for bytes in [begun.to_vec(), [frame(b"12345678"), begun.to_vec()].concat()] {
+            let (mut client, server) = tokio::io::duplex(64);
+            let mut frames = Frames::new(server, budget(), WITHIN);
+            let silent = tokio::time::timeout(Duration::from_secs(3_600), frames.next()).await;
+            assert!(silent.is_err(), "nothing has begun");
+            client.write_all(&bytes).await.unwrap();
+            if bytes.len() > 4 {
+                frames.next().await.unwrap();
+            }
+            let since = Instant::now();
+            assert!(matches!(frames.next().await, Err(Ended::Slow)));
+            assert_eq!(since.elapsed().as_secs(), 30, "with a second for each MiB");
+        }
     }
 
     #[tokio::test]
     async fn x1_large_frames_of_all_connections_share_a_budget() {
         let budget = budget();
         let large = frame(&[1; 1 << 20]);
-        let mut frames = Frames::new(&large[..], Arc::clone(&budget));
+        let mut frames = Frames::new(&large[..], Arc::clone(&budget), WITHIN);
         let held = Arc::clone(&budget).acquire_many_owned(BUDGET_KIB as u32 - 512).await.unwrap();
         assert!(tokio::time::timeout(Duration::from_millis(5), frames.next()).await.is_err());
         drop(held);
@@ -244,14 +260,14 @@ mod tests {
             (&[0, 0, 0, 7], "7 bytes"),
         ];
         for (bytes, word) in cases {
-            let mut frames = Frames::new(bytes, budget());
+            let mut frames = Frames::new(bytes, budget(), WITHIN);
             let Err(Ended::Refused { why, answer }) = frames.next().await else { panic!("{word}") };
             assert!(why.contains(word), "{why}");
             assert_eq!(!answer.is_empty(), word == "HTTP");
         }
         let (_, body) = std::str::from_utf8(NOT_HTTP).unwrap().split_once("\r\n\r\n").unwrap();
         assert!(std::str::from_utf8(NOT_HTTP).unwrap().contains(&format!("Content-Length: {}\r\n", body.len())));
-        let mut claims = Frames::new(&[0x06, 0x00, 0x00, 0x00, 1, 2, 3][..], budget());
+        let mut claims = Frames::new(&[0x06, 0x00, 0x00, 0x00, 1, 2, 3][..], budget(), WITHIN);
         assert!(matches!(claims.next().await, Err(Ended::Gone)));
         assert!(claims.buffer.capacity() <= 2 * STEP_BYTES, "100 MiB were claimed, and three bytes came");
     }
