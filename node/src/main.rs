@@ -14,6 +14,7 @@ mod output;
 mod priority;
 mod progress;
 mod quickstart;
+mod reach;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod serve;

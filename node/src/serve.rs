@@ -25,6 +25,7 @@ use crate::descriptors::raise_limit;
 use crate::events;
 use crate::failure::Failure;
 use crate::output::{human_duration, say};
+use crate::reach::check_kafka;
 
 /// `stratalog serve`: runs until SIGTERM or SIGINT.
 pub(crate) async fn run(flags: &Serve) -> Result<(), Failure> {
@@ -156,7 +157,9 @@ impl Node {
         };
         let bound = Bound { grpc: local(&grpc)?, http: local(&http)?, kafka: kafka.as_ref().map(local).transpose()? };
         let started = Instant::now();
-        let forming = Forming::start(settings.broker_options(bound)?).await?;
+        let options = settings.broker_options(bound)?;
+        let kafka_address = options.cluster.kafka_address.clone();
+        let forming = Forming::start(options).await?;
         let (gateway, broker) = open(&forming, settings).await?;
         tracing::info!(
             data = %settings.data_dir.display(), grpc = %bound.grpc, http = %bound.http,
@@ -170,6 +173,9 @@ impl Node {
         if let Some(kafka) = kafka {
             let options = KafkaOptions { auto_create_topics: settings.kafka.auto_create_topics, ..<_>::default() };
             listeners.push(Listener::start("Kafka", serve_kafka(gateway, options, kafka, stopped(stop))));
+            if !kafka_address.is_empty() {
+                tokio::spawn(check_kafka(kafka_address));
+            }
         }
         let Bound { grpc, http, kafka } = bound;
         Ok(Self { grpc, http, kafka, forming, broker, stopping, listeners })

@@ -43,7 +43,9 @@ impl EndOfQuery {
         Self { deadline, killed }
     }
 
-    fn check(&self) -> Result<()> {
+    /// # Errors
+    /// [`Code::QueryDeadline`] or [`Code::Cancelled`], if it has.
+    pub(crate) fn check(&self) -> Result<()> {
         let (code, message) = if Instant::now() >= self.deadline {
             (
                 Code::QueryDeadline,

@@ -23,6 +23,7 @@ mod error;
 mod growth;
 mod guarded;
 mod json_get;
+mod joins;
 mod lengthy;
 mod matching;
 mod meter;

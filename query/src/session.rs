@@ -18,6 +18,7 @@ use datafusion::prelude::SessionConfig;
 use crate::growth::GROWING;
 use crate::guarded::guarded;
 use crate::json_get::JsonGet;
+use crate::joins::EndJoins;
 use crate::lengthy::{InPortions, LENGTHY, RegexRewrite};
 use crate::matching::{MatchFunction, MatchRewrite};
 use crate::parts::SplitByNode;
@@ -69,6 +70,7 @@ impl Sessions {
             .with_config(config)
             .with_default_features()
             .with_physical_optimizer_rule(Arc::new(SplitByNode))
+            .with_physical_optimizer_rule(Arc::new(EndJoins))
             .build();
         for (name, growth) in GROWING {
             let function = base.udf(name)?;

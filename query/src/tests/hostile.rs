@@ -122,6 +122,27 @@ async fn x1_regular_expressions_end_with_their_query_and_leave_the_threads_to_ot
 }
 
 #[tokio::test]
+async fn x1_joins_that_find_nothing_end_with_their_query_and_leave_the_threads_to_others() {
+    let fixture = fixture();
+    let rows: Vec<Row> = (0..20_000).map(|n| Row::new(0, 100 + n, n as i64).text("s", "a")).collect();
+    fixture.add("t", Place::Sealed, &rows);
+    for sql in [
+        "SELECT count(*) FROM t a, t b, t c, t d WHERE a._offset + b._offset + c._offset + d._offset = -1",
+        "SELECT count(*) FROM t a JOIN t b ON a._offset + b._offset < 0 JOIN t c ON c._offset < b._offset",
+        "SELECT count(*) FROM t a JOIN t b ON a.s = b.s AND a._offset + b._offset = -1 JOIN t c ON b.s = c.s",
+        "SELECT count(*) FROM t a LEFT JOIN t b ON a._offset + b._offset = -1 WHERE b.s IS NOT NULL",
+        "SELECT sum(a._offset - c._offset) FROM t a CROSS JOIN t b CROSS JOIN t c",
+        "SELECT sum(a._offset - c._offset) FROM t a JOIN t b ON a.s = b.s JOIN t c ON b.s = c.s",
+        "SELECT a.s FROM t a CROSS JOIN t b CROSS JOIN t c WHERE concat(a.s, b.s, c.s) = 'b'",
+    ] {
+        let timeout = Some(Duration::from_millis(300));
+        let error = fixture.failure(SqlRequest { sql: sql.to_owned(), timeout, ..SqlRequest::default() }).await;
+        assert_eq!(error.code, Code::QueryDeadline, "{sql}: {error}");
+    }
+    ended(&fixture).await;
+}
+
+#[tokio::test]
 async fn x1_a_regular_expression_that_is_too_large_is_refused() {
     let fixture = fixture();
     for sql in [
