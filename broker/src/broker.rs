@@ -18,8 +18,8 @@ mod topics;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use stratalog_proto::{Code, Error, JobId, ShardId};
-use stratalog_query::Engine;
+use stratalog_proto::{Code, Error, JobId, ShardId, TopicId};
+use stratalog_query::{Engine, TopicInfo};
 use stratalog_storage::Lane;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::cluster::route::{Outboxes, Router};
 use crate::cluster::{Nodes, Peering, Readiness, check_heard};
 use crate::erase::{ErasureInfo, Erasures};
 use crate::fetch::Deadlines;
+use crate::groups::{Coordinators, Groups, lags};
 use crate::identity::DirLock;
 use crate::joint::Joint;
 use crate::meta::{Meta, Topics};
@@ -89,6 +90,7 @@ pub struct Broker {
     /// Looks at how far the metadata is.
     freshness: Joint<Result<(), Error>>,
     producer_ids: ProducerIds,
+    coordinators: Arc<Coordinators>,
     /// What replicas that have no vote yet get from others.
     way: Arc<Way>,
     /// Copies for backups that may be open.
@@ -170,6 +172,11 @@ impl Broker {
         self.erasures.list()
     }
 
+    /// Consumer groups.
+    pub fn groups(&self) -> Groups<'_> {
+        Groups::new(self)
+    }
+
     /// SQL and search.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
@@ -186,8 +193,19 @@ impl Broker {
             lane_usage: self.lane.usage(),
             rows: self.rows.stats(),
             topics: self.topics.list().len(),
+            lags: lags(self),
             buffered_bytes: self.admission.used_bytes(),
         })
+    }
+
+    /// Of the consumer groups that live in shards that this node leads.
+    pub(crate) fn coordinators(&self) -> &Arc<Coordinators> {
+        &self.coordinators
+    }
+
+    /// A topic that can be used here.
+    pub(crate) fn known_topic(&self, id: TopicId) -> Option<Arc<TopicInfo>> {
+        self.topics.by_id(id)
     }
 
     /// What this broker was started with.

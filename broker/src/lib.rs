@@ -16,6 +16,7 @@ mod erase;
 mod events;
 mod fatal;
 mod fetch;
+pub mod groups;
 mod identity;
 mod idle;
 mod joint;

@@ -1,5 +1,6 @@
 //! Counters of the node, as OpenMetrics text.
 
+mod groups;
 mod replay;
 mod scrub;
 mod stages;
@@ -19,8 +20,10 @@ use stratalog_proto::{Error, ShardId};
 use stratalog_storage::{LaneStats, LaneUsage, RowCounts};
 
 use crate::rows::RowsStats;
+use groups::GroupGauges;
 use replay::{KindLabel, LogGauges};
 
+pub(crate) use groups::{Lag, MAX_LAGS};
 pub(crate) use replay::ReplayMetrics;
 pub(crate) use scrub::ScrubMetrics;
 pub(crate) use stages::Stages;
@@ -44,6 +47,7 @@ pub(crate) struct Figures {
     pub(crate) lane_usage: LaneUsage,
     pub(crate) rows: RowsStats,
     pub(crate) topics: usize,
+    pub(crate) lags: Vec<Lag>,
     pub(crate) buffered_bytes: usize,
 }
 
@@ -81,6 +85,7 @@ pub(crate) struct Metrics {
     producers: ShardGauge,
     segments: ShardGauge,
     topics: Gauge<i64, AtomicI64>,
+    groups: GroupGauges,
     lane: LaneCounters,
     log: LogGauges,
     replay: ReplayMetrics,
@@ -138,6 +143,7 @@ impl Metrics {
             producers: Family::default(),
             segments: Family::default(),
             topics: Gauge::default(),
+            groups: GroupGauges::default(),
             lane: LaneCounters::default(),
             log: LogGauges::default(),
             replay: ReplayMetrics::new(),
@@ -148,6 +154,7 @@ impl Metrics {
         metrics.register_produce(&mut registry);
         metrics.register_state(&mut registry);
         metrics.register_lane(&mut registry);
+        metrics.groups.register(&mut registry);
         metrics.log.register(&mut registry);
         metrics.replay.register(&mut registry);
         metrics.rows.register(registry.sub_registry_with_prefix("rows"));
@@ -242,6 +249,7 @@ impl Metrics {
             self.segments.get_or_create(&label).set(shard.segments as i64);
         }
         self.topics.set(figures.topics as i64);
+        self.groups.update(&figures.lags);
         self.buffered_bytes.set(figures.buffered_bytes as i64);
         self.lane.update(figures.lane);
         self.log.update(&figures.shards, figures.lane_usage);

@@ -9,6 +9,7 @@ use stratalog_storage::{Io, LaneOptions, RealDisk};
 
 use crate::cluster::ClusterOptions;
 use crate::events::Events;
+use crate::groups::GroupOptions;
 use crate::replay::ReplayOptions;
 use crate::rows::RowsOptions;
 use crate::scrub::ScrubOptions;
@@ -42,6 +43,8 @@ pub struct BrokerOptions {
     pub scrub: ScrubOptions,
     /// How queries run.
     pub engine: EngineOptions,
+    /// How consumer groups are coordinated.
+    pub groups: GroupOptions,
     /// The node among others.
     pub cluster: ClusterOptions,
     /// What happens on the node, for `system.events`; the broker only shows it.
@@ -69,6 +72,7 @@ impl BrokerOptions {
             rows: RowsOptions::default(),
             scrub: ScrubOptions::default(),
             engine: EngineOptions::default(),
+            groups: GroupOptions::default(),
             cluster: ClusterOptions::default(),
             events: Arc::default(),
             settings: Vec::new(),

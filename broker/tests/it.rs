@@ -25,6 +25,8 @@ mod erasing;
 mod failing_disk;
 #[path = "it/forming.rs"]
 mod forming;
+#[path = "it/groups.rs"]
+mod groups;
 #[path = "it/operating.rs"]
 mod operating;
 #[path = "it/oracle/mod.rs"]

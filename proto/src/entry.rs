@@ -6,9 +6,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::internal::{
-    AllocateProducerIds, AlterTopic, Barrier, ChangeReplicas, CheckState, CreateShards, CreateTopic, DeleteRecords,
-    DeleteTopic, Drop, Erase, EraseDone, InitCluster, Merge, PutNode, PutTopic, RaiseLevel, RemoveNode, RemoveTopic,
-    Repack, ReplicaChanged, Roll, Seal, SetNodeState,
+    AllocateProducerIds, AlterTopic, AssignSlots, Barrier, ChangeReplicas, CheckState, CommitOffsets, CreateShards,
+    CreateTopic, DeleteGroup, DeleteOffsets, DeleteRecords, DeleteTopic, Drop, Erase, EraseDone, ExpireOffsets,
+    GroupState, InitCluster, Merge, PutNode, PutTopic, RaiseLevel, RemoveNode, RemoveTopic, Repack, ReplicaChanged,
+    Roll, Seal, SetNodeState,
 };
 use crate::{Code, Error, PartitionId, TopicId, bounded};
 
@@ -52,6 +53,16 @@ pub enum Command {
     EraseDone(EraseDone),
     /// Changes nothing; behind it, older files without a name are garbage.
     Barrier(Barrier),
+    /// Who is in a consumer group.
+    GroupState(GroupState),
+    /// How far a consumer group has read.
+    CommitOffsets(CommitOffsets),
+    /// Forgets a consumer group.
+    DeleteGroup(DeleteGroup),
+    /// Forgets offsets of a consumer group.
+    DeleteOffsets(DeleteOffsets),
+    /// Forgets offsets of a consumer group that nobody needed for long.
+    ExpireOffsets(ExpireOffsets),
     /// Meta: a new topic.
     CreateTopic(CreateTopic),
     /// Meta: new settings of a topic.
@@ -76,6 +87,8 @@ pub enum Command {
     ReplicaChanged(ReplicaChanged),
     /// Meta: allows what every node knows by now.
     RaiseLevel(RaiseLevel),
+    /// Meta: says in which shard each consumer group lives.
+    AssignSlots(AssignSlots),
 }
 
 /// One record batch on its way into a partition.
@@ -103,6 +116,11 @@ mod kind {
     pub(super) const ERASE: u8 = 11;
     pub(super) const ERASE_DONE: u8 = 12;
     pub(super) const BARRIER: u8 = 13;
+    pub(super) const GROUP_STATE: u8 = 14;
+    pub(super) const COMMIT_OFFSETS: u8 = 15;
+    pub(super) const DELETE_GROUP: u8 = 16;
+    pub(super) const DELETE_OFFSETS: u8 = 17;
+    pub(super) const EXPIRE_OFFSETS: u8 = 18;
     pub(super) const CREATE_TOPIC: u8 = 32;
     pub(super) const ALTER_TOPIC: u8 = 33;
     pub(super) const DELETE_TOPIC: u8 = 34;
@@ -115,6 +133,7 @@ mod kind {
     pub(super) const CHANGE_REPLICAS: u8 = 41;
     pub(super) const REPLICA_CHANGED: u8 = 42;
     pub(super) const RAISE_LEVEL: u8 = 43;
+    pub(super) const ASSIGN_SLOTS: u8 = 44;
 }
 
 impl Command {
@@ -133,6 +152,11 @@ impl Command {
             Command::Erase(_) => kind::ERASE,
             Command::EraseDone(_) => kind::ERASE_DONE,
             Command::Barrier(_) => kind::BARRIER,
+            Command::GroupState(_) => kind::GROUP_STATE,
+            Command::CommitOffsets(_) => kind::COMMIT_OFFSETS,
+            Command::DeleteGroup(_) => kind::DELETE_GROUP,
+            Command::DeleteOffsets(_) => kind::DELETE_OFFSETS,
+            Command::ExpireOffsets(_) => kind::EXPIRE_OFFSETS,
             Command::CreateTopic(_) => kind::CREATE_TOPIC,
             Command::AlterTopic(_) => kind::ALTER_TOPIC,
             Command::DeleteTopic(_) => kind::DELETE_TOPIC,
@@ -145,6 +169,7 @@ impl Command {
             Command::ChangeReplicas(_) => kind::CHANGE_REPLICAS,
             Command::ReplicaChanged(_) => kind::REPLICA_CHANGED,
             Command::RaiseLevel(_) => kind::RAISE_LEVEL,
+            Command::AssignSlots(_) => kind::ASSIGN_SLOTS,
         }
     }
 
@@ -168,6 +193,11 @@ impl Command {
             Command::Erase(m) => m.encoded_len(),
             Command::EraseDone(m) => m.encoded_len(),
             Command::Barrier(m) => m.encoded_len(),
+            Command::GroupState(m) => m.encoded_len(),
+            Command::CommitOffsets(m) => m.encoded_len(),
+            Command::DeleteGroup(m) => m.encoded_len(),
+            Command::DeleteOffsets(m) => m.encoded_len(),
+            Command::ExpireOffsets(m) => m.encoded_len(),
             Command::CreateTopic(m) => m.encoded_len(),
             Command::AlterTopic(m) => m.encoded_len(),
             Command::DeleteTopic(m) => m.encoded_len(),
@@ -180,6 +210,7 @@ impl Command {
             Command::ChangeReplicas(m) => m.encoded_len(),
             Command::ReplicaChanged(m) => m.encoded_len(),
             Command::RaiseLevel(m) => m.encoded_len(),
+            Command::AssignSlots(m) => m.encoded_len(),
         }
     }
 
@@ -202,6 +233,11 @@ impl Command {
             Command::Erase(m) => m.encode_raw(out),
             Command::EraseDone(m) => m.encode_raw(out),
             Command::Barrier(m) => m.encode_raw(out),
+            Command::GroupState(m) => m.encode_raw(out),
+            Command::CommitOffsets(m) => m.encode_raw(out),
+            Command::DeleteGroup(m) => m.encode_raw(out),
+            Command::DeleteOffsets(m) => m.encode_raw(out),
+            Command::ExpireOffsets(m) => m.encode_raw(out),
             Command::CreateTopic(m) => m.encode_raw(out),
             Command::AlterTopic(m) => m.encode_raw(out),
             Command::DeleteTopic(m) => m.encode_raw(out),
@@ -214,6 +250,7 @@ impl Command {
             Command::ChangeReplicas(m) => m.encode_raw(out),
             Command::ReplicaChanged(m) => m.encode_raw(out),
             Command::RaiseLevel(m) => m.encode_raw(out),
+            Command::AssignSlots(m) => m.encode_raw(out),
         }
     }
 
@@ -239,6 +276,11 @@ impl Command {
             kind::ERASE => cold(body, Command::Erase),
             kind::ERASE_DONE => cold(body, Command::EraseDone),
             kind::BARRIER => cold(body, Command::Barrier),
+            kind::GROUP_STATE => cold(body, Command::GroupState),
+            kind::COMMIT_OFFSETS => cold(body, Command::CommitOffsets),
+            kind::DELETE_GROUP => cold(body, Command::DeleteGroup),
+            kind::DELETE_OFFSETS => cold(body, Command::DeleteOffsets),
+            kind::EXPIRE_OFFSETS => cold(body, Command::ExpireOffsets),
             kind::CREATE_TOPIC => cold(body, Command::CreateTopic),
             kind::ALTER_TOPIC => cold(body, Command::AlterTopic),
             kind::DELETE_TOPIC => cold(body, Command::DeleteTopic),
@@ -251,6 +293,7 @@ impl Command {
             kind::CHANGE_REPLICAS => cold(body, Command::ChangeReplicas),
             kind::REPLICA_CHANGED => cold(body, Command::ReplicaChanged),
             kind::RAISE_LEVEL => cold(body, Command::RaiseLevel),
+            kind::ASSIGN_SLOTS => cold(body, Command::AssignSlots),
             other => Err(newer(format!("command kind {other} is not known to this node"))),
         }
     }

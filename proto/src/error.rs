@@ -103,6 +103,18 @@ codes! {
     UnknownNode = 32, "UNKNOWN_NODE", false;
     /// It would take a quorum or the last copy of something away.
     QuorumAtRisk = 33, "QUORUM_AT_RISK", false;
+    /// The consumer group does not have this member.
+    UnknownMember = 34, "UNKNOWN_MEMBER", false;
+    /// The consumer group is in another generation.
+    IllegalGeneration = 35, "ILLEGAL_GENERATION", false;
+    /// The members of the consumer group join it anew.
+    RebalanceInProgress = 36, "REBALANCE_IN_PROGRESS", true;
+    /// Another process has joined the consumer group with this instance id.
+    FencedInstance = 37, "FENCED_INSTANCE", false;
+    /// The consumer group has members.
+    GroupNotEmpty = 38, "GROUP_NOT_EMPTY", false;
+    /// No consumer group of this id.
+    UnknownGroup = 39, "UNKNOWN_GROUP", false;
 }
 
 impl fmt::Display for Code {
@@ -142,12 +154,20 @@ impl From<Error> for tonic::Status {
             | Code::InvalidSql
             | Code::InvalidSearch
             | Code::InvalidConfig => Grpc::InvalidArgument,
-            Code::UnknownTopic | Code::UnknownPartition | Code::UnknownNode => Grpc::NotFound,
+            Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::UnknownNode
+            | Code::UnknownMember
+            | Code::UnknownGroup => Grpc::NotFound,
             Code::TopicExists => Grpc::AlreadyExists,
             Code::OffsetOutOfRange => Grpc::OutOfRange,
-            Code::OutOfOrderSequence | Code::ProducerFenced | Code::WrongCluster | Code::QuorumAtRisk => {
-                Grpc::FailedPrecondition
-            }
+            Code::OutOfOrderSequence
+            | Code::ProducerFenced
+            | Code::WrongCluster
+            | Code::QuorumAtRisk
+            | Code::IllegalGeneration
+            | Code::FencedInstance
+            | Code::GroupNotEmpty => Grpc::FailedPrecondition,
             Code::Unauthenticated => Grpc::Unauthenticated,
             Code::ProducerLimit | Code::Overloaded | Code::QueryBudget | Code::StorageFull => Grpc::ResourceExhausted,
             Code::NotLeader | Code::Unavailable | Code::NotFormed => Grpc::Unavailable,
@@ -155,7 +175,7 @@ impl From<Error> for tonic::Status {
             Code::Cancelled => Grpc::Cancelled,
             Code::NotBuilt => Grpc::Unimplemented,
             Code::CorruptData => Grpc::DataLoss,
-            Code::Conflict => Grpc::Aborted,
+            Code::Conflict | Code::RebalanceInProgress => Grpc::Aborted,
             Code::Internal | Code::Io | Code::NewerVersion => Grpc::Internal,
         };
         let mut status = tonic::Status::new(grpc, error.message);

@@ -12,10 +12,19 @@ pub const FEATURE_LEVEL: u32 = 2;
 /// From this level on a node tells where Kafka clients reach it: older versions would forget it, and their metadata differ.
 pub const KAFKA_ADDRESS_LEVEL: u32 = 2;
 
+/// From this level on there are consumer groups.
+pub const GROUPS_LEVEL: u32 = 2;
+
 impl Command {
     /// The cluster has to be at this level, or above, before the command may be proposed. 0: as in release 0.1.
     pub fn level(&self) -> u32 {
         match self {
+            Command::AssignSlots(_)
+            | Command::GroupState(_)
+            | Command::CommitOffsets(_)
+            | Command::DeleteGroup(_)
+            | Command::DeleteOffsets(_)
+            | Command::ExpireOffsets(_) => GROUPS_LEVEL,
             Command::SetNodeState(_)
             | Command::RemoveNode(_)
             | Command::CreateShards(_)

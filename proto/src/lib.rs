@@ -33,4 +33,4 @@ pub use ids::{
     JobId, NodeId, Offset, PartitionId, ProducerId, RaftIndex, ReplicaId, RowId, SegmentId, ShardId, TenantId, Term,
     TimeBucket, Token, TopicId, TopicPartition,
 };
-pub use level::{FEATURE_LEVEL, KAFKA_ADDRESS_LEVEL};
+pub use level::{FEATURE_LEVEL, GROUPS_LEVEL, KAFKA_ADDRESS_LEVEL};

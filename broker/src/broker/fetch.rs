@@ -141,7 +141,7 @@ impl Broker {
         let mut patience = deadline.max(begun + LEADER_WAIT);
         let mut refusals = Refusals::default();
         loop {
-            let groups = self.groups(topic, request, &refusals, patience).await;
+            let groups = self.grouped(topic, request, &refusals, patience).await;
             let ask = |at: usize, until| self.fetch_of(topic, request, &groups[at], until);
             let found = gather(groups.len(), deadline, ask).await;
             let found =

@@ -30,6 +30,7 @@ use crate::cluster::{
 };
 use crate::erase::{Erasures, Tools};
 use crate::fetch::Deadlines;
+use crate::groups::Coordinators;
 use crate::identity::Identity;
 use crate::joint::Joint;
 use crate::meta::{Meta, MetaOptions, Topics};
@@ -111,6 +112,7 @@ impl Broker {
             outboxes,
             freshness: Joint::new(),
             producer_ids: ProducerIds::default(),
+            coordinators: Coordinators::new(Arc::clone(&shards), options.groups.clone()),
             way,
             copies: Arc::new(Semaphore::new(MAX_COPIES)),
             stop_routing,

@@ -16,6 +16,7 @@ use super::members::settle_members;
 use super::readiness::watch_readiness;
 use super::{Nodes, book};
 use crate::broker::Broker;
+use crate::groups::{Coordinators, expire_offsets};
 use crate::options::BrokerOptions;
 use crate::scrub::scrub;
 
@@ -32,6 +33,8 @@ pub(crate) fn run_loops(broker: &Arc<Broker>, me: Identity, loops: &TaskTracker,
     loops.spawn(balance(weak(), stop.clone()));
     loops.spawn(stop.clone().run_until_cancelled_owned(announce(weak(), me)));
     loops.spawn(scrub(weak(), stop.clone()));
+    loops.spawn(Coordinators::run(Arc::downgrade(broker.coordinators()), stop.clone()));
+    loops.spawn(stop.clone().run_until_cancelled_owned(expire_offsets(weak())));
     loops.close();
 }
 

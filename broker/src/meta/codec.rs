@@ -9,6 +9,7 @@ use stratalog_proto::{Code, Error, ShardId, TenantId, TopicId, internal};
 use stratalog_query::TopicInfo;
 
 use super::cluster::Cluster;
+use super::slots::Slots;
 use super::state::{MAX_PARTITIONS, MAX_TOPICS, MetaState};
 
 impl MetaState {
@@ -23,7 +24,8 @@ impl MetaState {
         };
         let topics = self.topics().map(encode).collect();
         let (time_ns, next_producer) = (self.time_ns, self.next_producer);
-        internal::MetaState { time_ns, next_producer, topics, cluster: self.cluster.to_message() }.encode_to_vec()
+        let (cluster, group_shards) = (self.cluster.to_message(), self.slots.to_proto());
+        internal::MetaState { time_ns, next_producer, topics, cluster, group_shards }.encode_to_vec()
     }
 
     /// Reads a state back.
@@ -38,7 +40,8 @@ impl MetaState {
         }
         let (time_ns, next_producer) = (state.time_ns, state.next_producer);
         let cluster = state.cluster.map(Cluster::from_message).transpose()?.unwrap_or_default();
-        let mut decoded = Self { time_ns, next_producer, cluster, ..Self::default() };
+        let slots = Slots::from_proto(&state.group_shards).map_err(corrupt)?;
+        let mut decoded = Self { time_ns, next_producer, cluster, slots, ..Self::default() };
         for raw in state.topics {
             let topic = decode_topic(raw)?;
             let in_order = decoded.topics.last_key_value().is_none_or(|(last, _)| *last < topic.id);

@@ -14,6 +14,7 @@ mod lies;
 mod placement;
 mod plan;
 mod runtime;
+mod slots;
 mod state;
 mod topics;
 mod view;
@@ -25,6 +26,7 @@ pub(crate) use plan::{
     plan_rebalance, plan_repair, shards_of,
 };
 pub(crate) use runtime::{Meta, MetaOptions, check_level};
+pub(crate) use slots::spread;
 pub(crate) use state::{MAX_PARTITIONS, MetaState};
 pub(crate) use topics::Topics;
 pub(crate) use view::{ClusterView, NodeView, Placement, ReplicaView, Role};

@@ -99,6 +99,11 @@ impl Meta {
         place(partitions, shards, &self.machine.state.read().load())
     }
 
+    /// The shard of a consumer group; `None` until the slots were assigned.
+    pub(crate) fn group_shard(&self, group: &str) -> Option<ShardId> {
+        self.machine.state.read().group_shard(group)
+    }
+
     /// The cluster as of the last applied entry.
     pub(crate) fn view(&self) -> Arc<ClusterView> {
         self.machine.view.borrow().clone()

@@ -10,6 +10,7 @@ use stratalog_query::TopicInfo;
 use uuid::Uuid;
 
 use super::cluster::Cluster;
+use super::slots::Slots;
 use super::view::ClusterView;
 use crate::outcome::{CommandResult, Results};
 
@@ -32,6 +33,7 @@ pub(crate) struct MetaState {
     pub(super) next_producer: i64,
     pub(super) time_ns: i64,
     pub(super) cluster: Cluster,
+    pub(super) slots: Slots,
 }
 
 impl MetaState {
@@ -68,6 +70,11 @@ impl MetaState {
     /// A topic of the default tenant.
     pub(crate) fn named(&self, name: &str) -> Option<&Arc<TopicInfo>> {
         self.topics.get(self.names.get(&(TenantId::default(), name.to_owned()))?)
+    }
+
+    /// The shard of a consumer group; `None` until the slots were assigned.
+    pub(crate) fn group_shard(&self, group: &str) -> Option<ShardId> {
+        self.slots.shard_of(group)
     }
 
     /// The newest entry time, in nanoseconds.
@@ -114,6 +121,7 @@ impl MetaState {
             Command::ChangeReplicas(change) => self.cluster.change_replicas(&change),
             Command::ReplicaChanged(changed) => self.cluster.replica_changed(&changed),
             Command::RaiseLevel(raise) => self.cluster.raise_level(&raise),
+            Command::AssignSlots(assign) => self.assign_slots(&assign),
             Command::Append(_)
             | Command::Seal(_)
             | Command::Drop(_)
@@ -126,10 +134,21 @@ impl MetaState {
             | Command::DeleteRecords(_)
             | Command::Erase(_)
             | Command::EraseDone(_)
+            | Command::GroupState(_)
+            | Command::CommitOffsets(_)
+            | Command::DeleteGroup(_)
+            | Command::DeleteOffsets(_)
+            | Command::ExpireOffsets(_)
             | Command::Barrier(_) => {
                 Err(Error::new(Code::InvalidRequest, "a command of a shard was proposed to the metadata group"))
             }
         }
+    }
+
+    fn assign_slots(&mut self, assign: &internal::AssignSlots) -> Result<CommandResult, Error> {
+        let view = self.cluster.view();
+        let is_there = |shard: ShardId| view.cluster.is_none() || view.shards.contains_key(&shard);
+        self.slots.assign(&assign.shards, is_there)
     }
 
     fn create_topic(&mut self, create: &internal::CreateTopic) -> Result<CommandResult, Error> {

@@ -140,6 +140,18 @@ impl Batcher {
         self.propose_if(command, Some(term)).await
     }
 
+    /// As [`propose_in`](Self::propose_in), for a command that a client causes: it waits for room as record batches do, so that
+    /// many of them leave theirs to Seal and Drop. It goes its way without whoever proposed it.
+    ///
+    /// # Errors
+    /// As [`propose_in`](Self::propose_in); [`Code::Overloaded`], [`Code::StorageFull`] if it was not admitted.
+    pub(crate) async fn submit_in(&self, term: Term, command: Command) -> Answer {
+        let bytes = command.encoded_len();
+        self.check(bytes)?;
+        let admitted = self.admission.admit(bytes, self.group.log()).await?;
+        self.wait(self.queue.push(command, Instant::now(), Some(term), Some(admitted))?, Code::Overloaded).await
+    }
+
     async fn propose_if(&self, command: Command, term: Option<Term>) -> Answer {
         self.check(command.encoded_len())?;
         self.wait(self.queue.push(command, Instant::now(), term, None)?, Code::Unavailable).await

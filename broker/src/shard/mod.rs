@@ -31,5 +31,9 @@ pub(crate) use read::{
     Applied, AppliedBatch, MAX_BATCH_CONTENT_BYTES, MAX_MOVES, Source, Unreadable, Wanted, leader_epoch,
 };
 pub(crate) use runtime::{Shard, ShardOptions};
-pub(crate) use state::{Erasure, MAX_PREDICATE_BYTES, Passed, PendingRec, ShardState, TopicState};
+pub(crate) use state::{
+    CommittedOffset, Erasure, Group, GroupTable, MAX_GROUP_ID_BYTES, MAX_INSTANCE_BYTES, MAX_MEMBERS,
+    MAX_MEMBERSHIP_BYTES, MAX_NAME_BYTES, MAX_OFFSET_METADATA_BYTES, MAX_PREDICATE_BYTES, MAX_PROTOCOLS, Member,
+    Membership, Passed, PendingRec, Phase, ShardState, TopicState,
+};
 pub(crate) use waiters::Waiter;

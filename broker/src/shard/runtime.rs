@@ -139,6 +139,15 @@ impl Shard {
         self.batcher.propose_in(term, command).await.map(|(_, result)| result)
     }
 
+    /// As [`propose_in`](Self::propose_in), for a command that a client causes: it waits until there is room for it.
+    ///
+    /// # Errors
+    /// As [`propose_in`](Self::propose_in); [`Overloaded`](stratalog_proto::Code::Overloaded) and
+    /// [`StorageFull`](stratalog_proto::Code::StorageFull) if it was not admitted: it did not happen.
+    pub(crate) async fn submit_in(&self, term: Term, command: Command) -> Result<CommandResult, Error> {
+        self.batcher.submit_in(term, command).await.map(|(_, result)| result)
+    }
+
     /// As [`propose`](Self::propose), and at which index it was applied.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ mod commands;
 mod digest;
 mod effects;
 mod erasures;
+mod groups;
 mod passed;
 mod rehearse;
 mod rolling;
@@ -32,6 +33,10 @@ pub(super) use digest::Sink;
 pub(crate) use digest::StateHash;
 pub(crate) use effects::{Effects, PendingRec};
 pub(crate) use erasures::{Erasure, MAX_PREDICATE_BYTES};
+pub(crate) use groups::{
+    CommittedOffset, Group, GroupTable, MAX_GROUP_ID_BYTES, MAX_INSTANCE_BYTES, MAX_MEMBERS, MAX_MEMBERSHIP_BYTES,
+    MAX_NAME_BYTES, MAX_OFFSET_METADATA_BYTES, MAX_PROTOCOLS, Member, Membership, Phase,
+};
 pub(crate) use passed::Passed;
 
 /// A topic that the shard hosts.
@@ -57,6 +62,7 @@ pub(crate) struct ShardState {
     producers: Producers,
     manifest: Manifest,
     erasures: Erasures,
+    groups: GroupTable,
     hashed: Option<StateHash>,
 }
 
@@ -80,6 +86,7 @@ impl ShardState {
             producers: Producers::new(cap),
             manifest: Manifest::default(),
             erasures: Erasures::default(),
+            groups: GroupTable::default(),
             hashed: None,
         }
     }
@@ -150,6 +157,11 @@ impl ShardState {
         batches.collect()
     }
 
+    /// The consumer groups that live in the shard.
+    pub(crate) fn groups(&self) -> &GroupTable {
+        &self.groups
+    }
+
     /// The (producer, partition) pairs that are remembered.
     pub(crate) fn producers(&self) -> usize {
         self.producers.len()
@@ -197,6 +209,11 @@ impl ShardState {
             Command::DeleteRecords(delete) => self.delete_records(&delete, effects),
             Command::Erase(erase) => self.erase(at, &erase),
             Command::EraseDone(done) => self.erase_done(&done),
+            Command::GroupState(change) => self.groups.change(&change, self.time_ns),
+            Command::CommitOffsets(commit) => self.groups.commit(&commit, self.time_ns),
+            Command::DeleteGroup(delete) => self.groups.delete(&delete.group),
+            Command::DeleteOffsets(delete) => self.groups.delete_offsets(&delete),
+            Command::ExpireOffsets(expire) => self.groups.expire(&expire),
             Command::CreateTopic(_)
             | Command::AlterTopic(_)
             | Command::DeleteTopic(_)
@@ -208,7 +225,8 @@ impl ShardState {
             | Command::CreateShards(_)
             | Command::ChangeReplicas(_)
             | Command::ReplicaChanged(_)
-            | Command::RaiseLevel(_) => {
+            | Command::RaiseLevel(_)
+            | Command::AssignSlots(_) => {
                 Err(Error::new(Code::InvalidRequest, "a command of the metadata group was proposed to a shard"))
             }
         }

@@ -64,13 +64,19 @@ pub(crate) fn status_of(code: Code) -> StatusCode {
         | Code::InvalidSql
         | Code::InvalidSearch
         | Code::InvalidConfig => StatusCode::BAD_REQUEST,
-        Code::UnknownTopic | Code::UnknownPartition | Code::UnknownNode => StatusCode::NOT_FOUND,
+        Code::UnknownTopic | Code::UnknownPartition | Code::UnknownNode | Code::UnknownMember | Code::UnknownGroup => {
+            StatusCode::NOT_FOUND
+        }
         Code::TopicExists
         | Code::OutOfOrderSequence
         | Code::ProducerFenced
         | Code::Conflict
         | Code::WrongCluster
-        | Code::QuorumAtRisk => StatusCode::CONFLICT,
+        | Code::QuorumAtRisk
+        | Code::IllegalGeneration
+        | Code::RebalanceInProgress
+        | Code::FencedInstance
+        | Code::GroupNotEmpty => StatusCode::CONFLICT,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::OffsetOutOfRange => StatusCode::RANGE_NOT_SATISFIABLE,

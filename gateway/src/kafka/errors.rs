@@ -61,6 +61,12 @@ fn response(code: Code) -> ResponseError {
         Code::NotBuilt => ResponseError::UnsupportedVersion,
         Code::QuorumAtRisk => ResponseError::PolicyViolation,
         Code::Unauthenticated => ResponseError::ClusterAuthorizationFailed,
+        Code::UnknownMember => ResponseError::UnknownMemberId,
+        Code::IllegalGeneration => ResponseError::IllegalGeneration,
+        Code::RebalanceInProgress => ResponseError::RebalanceInProgress,
+        Code::FencedInstance => ResponseError::FencedInstanceId,
+        Code::GroupNotEmpty => ResponseError::NonEmptyGroup,
+        Code::UnknownGroup => ResponseError::GroupIdNotFound,
         // Whatever may be tried again. That a topic's shard has no leader is the same as being asked in the wrong place.
         Code::NotLeader | Code::Unavailable | Code::NotFormed => ResponseError::NotLeaderOrFollower,
         Code::Timeout | Code::QueryDeadline => ResponseError::RequestTimedOut,

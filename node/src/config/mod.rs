@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use stratalog_broker::groups::GroupOptions;
 use stratalog_broker::{BrokerOptions, ReplayOptions, RowsOptions, ScrubOptions};
 use stratalog_query::EngineOptions;
 use stratalog_storage::LaneOptions;
@@ -44,6 +45,7 @@ pub(crate) struct Settings {
     pub(crate) replay: Replay,
     pub(crate) rows: Rows,
     pub(crate) scrub: Scrub,
+    pub(crate) groups: Groups,
     pub(crate) query: Query,
 }
 
@@ -165,6 +167,16 @@ pub(crate) struct Scrub {
     pub(crate) every: Span,
 }
 
+/// `[groups]`: consumer groups.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Groups {
+    /// How long the first member of an empty group waits for others.
+    pub(crate) initial_rebalance_delay: Span,
+    /// For how long the offsets of a group without members are kept.
+    pub(crate) offsets_retention: Span,
+}
+
 /// `[query]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -201,6 +213,7 @@ impl Default for Settings {
             replay: Replay::default(),
             rows: Rows::default(),
             scrub: Scrub::default(),
+            groups: Groups::default(),
             query: Query::default(),
         }
     }
@@ -261,6 +274,13 @@ impl Default for Rows {
     }
 }
 
+impl Default for Groups {
+    fn default() -> Self {
+        let GroupOptions { initial_rebalance_delay, offsets_retention, .. } = GroupOptions::default();
+        Self { initial_rebalance_delay: Span(initial_rebalance_delay), offsets_retention: Span(offsets_retention) }
+    }
+}
+
 impl Default for Scrub {
     fn default() -> Self {
         let ScrubOptions { rate_bytes, every } = ScrubOptions::default();
@@ -307,6 +327,9 @@ impl Settings {
             return Err(Failure::Usage(
                 "scrub.every is shorter than a second; scrub.rate = 0 turns scrubs off".to_owned(),
             ));
+        }
+        if self.groups.initial_rebalance_delay.0 > Duration::from_secs(60) {
+            return Err(Failure::Usage("groups.initial_rebalance_delay is longer than a minute".to_owned()));
         }
         bounded("query.memory", self.query.memory.0, 1 << 20, 1 << 40)?;
         bounded("query.spill_bytes", self.query.spill_bytes.0, 1 << 20, 1 << 44)?;
@@ -387,6 +410,11 @@ impl Settings {
                 merge_rate_bytes: self.rows.merge_rate.0,
                 tail_budget_bytes: self.rows.tail_budget.0 as usize,
                 ..RowsOptions::default()
+            },
+            groups: GroupOptions {
+                initial_rebalance_delay: self.groups.initial_rebalance_delay.0,
+                offsets_retention: self.groups.offsets_retention.0,
+                ..GroupOptions::default()
             },
             scrub: ScrubOptions { rate_bytes: self.scrub.rate.0, every: self.scrub.every.0 },
             engine: EngineOptions {

@@ -5,10 +5,11 @@ use stratalog_mutation::Decoder;
 
 use crate::entry::{Append, Command, Entry, EntryBuilder};
 use crate::internal::{
-    AllocateProducerIds, AlterTopic, Barrier, ChangeReplicas, CheckState, Column, CreateShards, CreateTopic,
-    DeleteRecords, DeleteTopic, Drop, Erase, EraseDone, ErasedOffsets, InitCluster, Merge, Node, NodeList, OffsetRange,
-    PartitionCount, PutNode, PutTopic, RaiseLevel, RecMeta, RecRange, RecTopic, RemoveNode, RemoveTopic, Repack,
-    ReplicaChanged, Roll, Seal, SegmentMeta, SetNodeState, TopicConfig,
+    AllocateProducerIds, AlterTopic, AssignSlots, Barrier, ChangeReplicas, CheckState, Column, CommitOffsets,
+    CommittedOffset, CreateShards, CreateTopic, DeleteGroup, DeleteOffsets, DeleteRecords, DeleteTopic, Drop, Erase,
+    EraseDone, ErasedOffsets, ExpireOffsets, GroupMember, GroupProtocol, GroupState, InitCluster, Merge, Node,
+    NodeList, OffsetPlace, OffsetRange, PartitionCount, PutNode, PutTopic, RaiseLevel, RecMeta, RecRange, RecTopic,
+    RemoveNode, RemoveTopic, Repack, ReplicaChanged, Roll, Seal, SegmentMeta, SetNodeState, TopicConfig,
 };
 use crate::{PartitionId, TopicId};
 
@@ -21,7 +22,7 @@ pub const TOPIC: [u8; 16] = [7; 16];
 
 /// A command of each kind, with something in every field.
 pub fn commands() -> Vec<Command> {
-    [for_partitions(), for_segments(), for_topics(), for_the_cluster()].concat()
+    [for_partitions(), for_segments(), for_groups(), for_topics(), for_the_cluster()].concat()
 }
 
 fn topic() -> Bytes {
@@ -137,6 +138,68 @@ fn for_segments() -> Vec<Command> {
     ]
 }
 
+fn member(name: &str, instance: &str, assignment: &'static [u8]) -> GroupMember {
+    let protocol = |name: &str| GroupProtocol { name: name.to_owned(), metadata: Bytes::from_static(b"topics") };
+    GroupMember {
+        member: name.to_owned(),
+        instance: instance.to_owned(),
+        client: "app".to_owned(),
+        host: "10.0.0.9".to_owned(),
+        session_timeout_ms: 45_000,
+        rebalance_timeout_ms: 300_000,
+        protocols: vec![protocol("range"), protocol("sticky")],
+        assignment: Bytes::from_static(assignment),
+    }
+}
+
+fn for_groups() -> Vec<Command> {
+    let group = || "readers".to_owned();
+    let (first, second) = (member("app-1", "", b"0"), member("app-2", "box", b"1"));
+    let completing = GroupState {
+        group: group(),
+        expect: 0,
+        generation: 1,
+        phase: 2,
+        protocol_type: "consumer".to_owned(),
+        protocol: "range".to_owned(),
+        leader: "app-1".to_owned(),
+        members: vec![member("app-1", "", b""), member("app-2", "box", b"")],
+    };
+    let stable = GroupState { expect: 1, phase: 3, members: vec![first, second], ..completing.clone() };
+    let empty = GroupState {
+        expect: 2,
+        generation: 2,
+        phase: 1,
+        protocol: String::new(),
+        leader: String::new(),
+        members: Vec::new(),
+        ..completing.clone()
+    };
+    let offset = |partition, offset| CommittedOffset {
+        topic: topic(),
+        partition,
+        offset,
+        leader_epoch: Some(1),
+        metadata: "half".to_owned(),
+        time_ns: 0,
+    };
+    let commit = |generation, member: &str, instance: &str, offsets| {
+        let (member, instance) = (member.to_owned(), instance.to_owned());
+        Command::CommitOffsets(CommitOffsets { group: group(), generation, member, instance, offsets })
+    };
+    let places = || vec![OffsetPlace { topic: topic(), partition: 1 }];
+    vec![
+        Command::GroupState(completing),
+        Command::GroupState(stable),
+        commit(1, "app-2", "box", vec![offset(0, 10), offset(1, 3)]),
+        Command::GroupState(empty),
+        commit(-1, "", "", vec![offset(0, 11)]),
+        Command::DeleteOffsets(DeleteOffsets { group: group(), offsets: places() }),
+        Command::ExpireOffsets(ExpireOffsets { group: group(), before_ns: 9, offsets: places() }),
+        Command::DeleteGroup(DeleteGroup { group: group() }),
+    ]
+}
+
 fn for_topics() -> Vec<Command> {
     let (name, shards) = ("events".to_owned(), vec![1, 2]);
     vec![
@@ -158,6 +221,7 @@ fn for_the_cluster() -> Vec<Command> {
         Command::ChangeReplicas(ChangeReplicas { shard: 1, expect: vec![1, 2], add: vec![3], remove: vec![1] }),
         Command::ReplicaChanged(ReplicaChanged { shard: 1, replica: 3, role: 2 }),
         Command::RaiseLevel(RaiseLevel { level: 1 }),
+        Command::AssignSlots(AssignSlots { shards: vec![1; 1_024] }),
     ]
 }
 
@@ -168,8 +232,8 @@ fn entry(commands: &[Command]) -> Vec<u8> {
 }
 
 fn entries() -> Vec<Vec<u8>> {
-    let groups = [Vec::new(), for_partitions(), for_segments(), for_topics(), for_the_cluster()];
-    groups.iter().map(|commands| entry(commands)).collect()
+    let kinds = [Vec::new(), for_partitions(), for_segments(), for_groups(), for_topics(), for_the_cluster()];
+    kinds.iter().map(|commands| entry(commands)).collect()
 }
 
 fn read_entry(bytes: &[u8]) -> bool {

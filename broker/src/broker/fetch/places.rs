@@ -75,7 +75,7 @@ impl Refusals {
 
 impl Broker {
     /// Partitions by who reads them. Leaders that are not known are looked for all at once, until `patience`.
-    pub(super) async fn groups(
+    pub(super) async fn grouped(
         &self,
         topic: &TopicInfo,
         request: &FetchRequest,

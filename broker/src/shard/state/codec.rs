@@ -7,6 +7,7 @@ use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, Term, TopicId
 use stratalog_storage::Manifest;
 
 use super::erasures::Erasures;
+use super::groups::GroupTable;
 use super::{ShardState, StateHash, TopicState};
 use crate::shard::epochs::Epochs;
 use crate::shard::partition::{BatchSlot, Kept, PartitionState};
@@ -28,6 +29,7 @@ impl ShardState {
             hash: hashed.map(|hashed| Bytes::copy_from_slice(&hashed.hash)).unwrap_or_default(),
             erasures: self.erasures.to_proto(),
             hash_digest: hashed.map_or(0, |hashed| hashed.digest),
+            groups: self.groups.to_proto(),
         };
         state.encode_to_vec()
     }
@@ -56,8 +58,12 @@ impl ShardState {
         let producers = Producers::from_proto(&state.producers, RaftIndex(state.producers_swept_at), MAX_PRODUCERS)
             .map_err(corrupt)?;
         let erasures = Erasures::from_proto(&state.erasures).map_err(corrupt)?;
+        let groups = GroupTable::from_proto(&state.groups).map_err(|error| match error.code {
+            Code::NewerVersion => error,
+            _ => corrupt(error.message),
+        })?;
         let hashed = decode_hash(&state)?;
-        let mut decoded = Self { time_ns: state.time_ns, producers, manifest, erasures, hashed, ..Self::new() };
+        let mut decoded = Self { time_ns: state.time_ns, producers, manifest, erasures, groups, hashed, ..Self::new() };
         for raw in &state.topics {
             let (id, topic) = decode_topic(raw, decoded.replay_frontier())?;
             if decoded.topics.last_key_value().is_some_and(|(last, _)| *last >= id) {

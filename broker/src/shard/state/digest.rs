@@ -49,6 +49,7 @@ impl ShardState {
         }
         self.producers.hash(&mut sink);
         self.erasures.hash(&mut sink);
+        self.groups.hash(&mut sink);
         sink.finish()
     }
 

@@ -2,6 +2,7 @@
 
 mod codec;
 mod erasures;
+mod groups;
 mod hashes;
 mod history;
 mod lies;

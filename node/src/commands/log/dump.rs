@@ -114,6 +114,13 @@ fn in_words(command: &Command) -> String {
         Command::Erase(erase) => format!("erase of topic {}", topic(&erase.topic)),
         Command::EraseDone(done) => format!("end of an erasure, {} rows", done.rows),
         Command::Barrier(_) => "barrier".to_owned(),
+        Command::GroupState(state) => {
+            format!("group {}: generation {}, {} members", state.group, state.generation, state.members.len())
+        }
+        Command::CommitOffsets(commit) => format!("{} offsets of group {}", commit.offsets.len(), commit.group),
+        Command::DeleteGroup(delete) => format!("delete group {}", delete.group),
+        Command::DeleteOffsets(delete) => format!("delete {} offsets of group {}", delete.offsets.len(), delete.group),
+        Command::ExpireOffsets(expire) => format!("{} offsets of group {} expire", expire.offsets.len(), expire.group),
         Command::CreateTopic(create) => format!("create topic {} as {}", create.name, topic(&create.topic)),
         Command::AlterTopic(alter) => format!("alter topic {}", topic(&alter.topic)),
         Command::DeleteTopic(delete) => format!("delete topic {}", topic(&delete.topic)),
@@ -130,6 +137,7 @@ fn in_words(command: &Command) -> String {
             format!("replica {} of shard {} to role {}", changed.replica, changed.shard, changed.role)
         }
         Command::RaiseLevel(raise) => format!("feature level {}", raise.level),
+        Command::AssignSlots(assign) => format!("shards of {} slots of groups", assign.shards.len()),
     }
 }
 

@@ -66,7 +66,13 @@ fn states() -> Vec<Vec<u8>> {
     let before = state.encode();
     let kept = commands().into_iter().filter(|command| matches!(command, Command::Seal(_) | Command::Erase(_)));
     apply(&mut state, 30, 3, &kept.collect::<Vec<_>>());
-    vec![before, state.encode()]
+    let sealed = state.encode();
+    let of_groups = |command: &Command| matches!(command, Command::GroupState(_) | Command::CommitOffsets(_));
+    let of_groups: Vec<_> = commands().into_iter().filter(of_groups).collect();
+    let mut joined = ShardState::new();
+    let done = apply(&mut joined, 1, 3, &of_groups[..3]);
+    assert!(done.results.iter().all(Result::is_ok), "{:?}", done.results);
+    vec![before, sealed, joined.encode()]
 }
 
 fn read_state(bytes: &[u8]) -> bool {
