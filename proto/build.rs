@@ -5,6 +5,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/stratalog/v1/stratalog.proto",
         "proto/stratalog/v1/cluster.proto",
         "proto/stratalog/v1/backup.proto",
+        "proto/stratalog/v1/groups.proto",
         "proto/stratalog/internal/v1/commands.proto",
         "proto/stratalog/internal/v1/peer.proto",
         "proto/stratalog/internal/v1/segments.proto",

@@ -3,9 +3,11 @@
 mod catalog;
 mod changes;
 mod fetch;
+mod groups;
 mod layout;
 mod maintain;
 mod open;
+mod own;
 mod produce;
 mod producers;
 mod propose;
@@ -27,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cluster::route::{Outboxes, Router};
 use crate::cluster::{Nodes, Peering, Readiness, check_heard};
+use crate::connections::Connections;
 use crate::erase::{ErasureInfo, Erasures};
 use crate::fetch::Deadlines;
 use crate::groups::{Coordinators, Groups, lags};
@@ -71,6 +74,7 @@ pub struct Broker {
     metrics: Metrics,
     topics: Arc<Topics>,
     changing_topics: Changing,
+    connections: Arc<Connections>,
     admission: Arc<Admission>,
     /// Of the fetches that wait.
     deadlines: Deadlines,

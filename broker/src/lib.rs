@@ -12,6 +12,7 @@
 mod backup;
 mod broker;
 mod cluster;
+mod connections;
 mod erase;
 mod events;
 mod fatal;
@@ -53,6 +54,7 @@ pub use broker::{Broker, Dropped, KafkaNode, Layout, Produced};
 pub use cluster::{
     ClusterOptions, ClusterStatus, Forming, Move, NodeState, NodeStatus, ReplicaRole, ReplicaStatus, ShardStatus,
 };
+pub use connections::{Connection, Connections};
 pub use erase::{ErasureInfo, ErasurePhase, ErasureState};
 pub use events::Events;
 pub use fetch::{FetchRequest, FetchedBatches, FetchedPartition, ReadFrom};

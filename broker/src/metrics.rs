@@ -358,6 +358,7 @@ mod tests {
             lane: LaneStats { groups: 3, bytes: 20, ..LaneStats::default() },
             lane_usage: LaneUsage { first_file: 3, last_file: 4, bytes: 2048 },
             rows: RowsStats { tail_rows: 5, bytes_sealed: 30, ..RowsStats::default() },
+            lags: vec![Lag { group: "g".to_owned(), topic: "t".to_owned(), partition: 2, records: 9 }],
             topics: 1,
             buffered_bytes: 0,
         };
@@ -370,6 +371,7 @@ mod tests {
             "stratalog_produce_errors_total{code=\"OVERLOADED\"} 1",
             "stratalog_applied_index{shard=\"2\"} 9",
             "stratalog_lane_flush_groups_total 3",
+            "stratalog_group_lag{group=\"g\",topic=\"t\",partition=\"2\"} 9",
             "stratalog_rows_tail 5",
             "stratalog_written_bytes_total{kind=\"lane\"} 20",
             "stratalog_written_bytes_total{kind=\"rec\"} 10",

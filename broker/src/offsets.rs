@@ -19,6 +19,10 @@ pub enum OffsetAt {
     /// The first whose record's timestamp is at or after this, in nanoseconds since the epoch; if there is none, as
     /// `Latest`.
     Time(i64),
+    /// The first whose record's timestamp is the largest of all, by what the headers of batches say; if there is no record, as
+    /// `Latest`. Where log start lies inside a batch, or a segment, that has the largest one below it, the largest of what is left
+    /// of a batch.
+    LargestTime,
 }
 
 /// The offset of one partition.
@@ -46,6 +50,11 @@ pub(crate) async fn offset_at(
         OffsetAt::Time(ns) => {
             let shard = Arc::clone(shard);
             let find = move || first_at(&shard, tp, first_ms(ns), log_start);
+            Ok(on_blocking_thread(find).await?.unwrap_or(latest))
+        }
+        OffsetAt::LargestTime => {
+            let shard = Arc::clone(shard);
+            let find = move || first_of_largest(&shard, tp, log_start);
             Ok(on_blocking_thread(find).await?.unwrap_or(latest))
         }
     }
@@ -127,26 +136,51 @@ impl Candidate {
         state.manifest().recs_of(tp.topic).iter().find_map(in_rec).or_else(in_log)
     }
 
-    /// The first record of the time, if there is one at or above `from`. Blocks on the disk.
-    fn first_at(&self, shard: &Shard, tp: TopicPartition, ms: i64) -> Result<Option<Offset>, Error> {
+    /// What `look` finds in the first batch that has records at or above `from` and says that it has one of the time; `None` if
+    /// there is none. Blocks on the disk.
+    fn in_first_at(&self, shard: &Shard, tp: TopicPartition, ms: i64, look: Look) -> Result<Option<Offset>, Error> {
         match &self.source {
-            Source::Log(slot) => first_in(&shard.batch(slot)?, slot.base_offset, ms, self.from).map(Some),
+            Source::Log(slot) => look(&shard.batch(slot)?, slot.base_offset, ms, self.from).map(Some),
             Source::Rec(meta) => {
                 let reader = shard.recs().reader(meta)?;
                 let Some(found) = reader.offset_at_time(tp.topic, tp.partition, self.from, ms)? else {
                     return Ok(None);
                 };
-                first_in(&Batch::parse_trusted(found.bytes)?, found.first, ms, self.from).map(Some)
+                look(&Batch::parse_trusted(found.bytes)?, found.first, ms, self.from).map(Some)
             }
         }
     }
 }
 
+/// A look into a batch, which begins at an offset, for a time, at or above another offset.
+type Look = fn(&Batch, Offset, i64, Offset) -> Result<Offset, Error>;
+
 /// The first record at or above `from` with a timestamp at or after `ms`; `None` if there is none. Blocks on the disk.
-fn first_at(shard: &Shard, tp: TopicPartition, ms: i64, mut from: Offset) -> Result<Option<Offset>, Error> {
+fn first_at(shard: &Shard, tp: TopicPartition, ms: i64, from: Offset) -> Result<Option<Offset>, Error> {
+    find(shard, tp, ms, from, first_in)
+}
+
+/// The first record at or above `from` with the largest timestamp, as [`OffsetAt::LargestTime`] says. Blocks on the disk.
+fn first_of_largest(shard: &Shard, tp: TopicPartition, from: Offset) -> Result<Option<Offset>, Error> {
+    match shard.read(|state| largest_ms(state, tp, from)) {
+        Some(ms) => find(shard, tp, ms, from, largest_in),
+        None => Ok(None),
+    }
+}
+
+/// The largest timestamp that segments and batches with records at or above `from` say that they have.
+fn largest_ms(state: &ShardState, tp: TopicPartition, from: Offset) -> Option<i64> {
+    let partition = state.partition(tp.topic, tp.partition)?;
+    let recs = state.manifest().recs_of(tp.topic).iter().filter_map(|meta| meta.range(tp.topic, tp.partition));
+    let in_recs = recs.filter(|range| range.next > from).map(|range| range.max_timestamp_ms);
+    in_recs.chain(partition.batches_from(from).map(|slot| slot.max_timestamp_ms)).max()
+}
+
+/// What `look` finds in the first batch with a record of the time at or above `from`.
+fn find(shard: &Shard, tp: TopicPartition, ms: i64, mut from: Offset, look: Look) -> Result<Option<Offset>, Error> {
     loop {
         let Some(candidate) = shard.read(|state| Candidate::find(state, tp, ms, from)) else { return Ok(None) };
-        match candidate.first_at(shard, tp, ms) {
+        match candidate.in_first_at(shard, tp, ms, look) {
             Ok(Some(found)) => return Ok(Some(found)),
             Ok(None) => from = candidate.end,
             Err(error) if shard.read(|state| candidate.source.is_current(state, tp, candidate.from)) => {
@@ -178,6 +212,19 @@ fn first_in(batch: &Batch, base: Offset, ms: i64, from: Offset) -> Result<Offset
     }
     // Its header promises such a record; a client may have written a wrong one, or log start lies behind it.
     Ok(base.max(from))
+}
+
+/// The first record of a batch at or above `from` with the largest timestamp among those.
+fn largest_in(batch: &Batch, base: Offset, _ms: i64, from: Offset) -> Result<Offset, Error> {
+    let mut largest = None;
+    for record in batch.records(MAX_BATCH_CONTENT_BYTES)? {
+        let record = record?;
+        let offset = Offset(base.0 + record.offset_delta as u64);
+        if offset >= from && largest.is_none_or(|(ms, _)| record.timestamp_ms > ms) {
+            largest = Some((record.timestamp_ms, offset));
+        }
+    }
+    Ok(largest.map_or(base.max(from), |(_, offset)| offset))
 }
 
 #[cfg(test)]

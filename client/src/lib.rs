@@ -45,6 +45,7 @@ mod client;
 mod cluster;
 mod consumer;
 mod error;
+mod groups;
 mod learn;
 mod nodes;
 mod producer;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use stratalog_proto::Code;
 use stratalog_proto::v1::backup_client::BackupClient;
 use stratalog_proto::v1::cluster_client::ClusterClient;
+use stratalog_proto::v1::groups_client::GroupsClient;
 use stratalog_proto::v1::log_client::LogClient;
 use stratalog_proto::v1::query_client::QueryClient;
 use stratalog_proto::v1::topics_client::TopicsClient;
@@ -168,6 +169,10 @@ impl Node {
 
     pub(crate) fn backup(&self) -> BackupClient<Channel> {
         BackupClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn groups(&self) -> GroupsClient<Channel> {
+        GroupsClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     pub(crate) fn cluster(&self) -> ClusterClient<Channel> {

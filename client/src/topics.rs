@@ -46,7 +46,21 @@ impl Client {
     /// # Errors
     /// `UnknownTopic`, `InvalidConfig`.
     pub async fn alter_topic(&self, name: &str, settings: &[(String, String)]) -> Result<v1::Topic, ClientError> {
-        let request = v1::AlterTopicRequest { name: name.to_owned(), config: pairs(settings) };
+        self.change_topic(name, settings, None).await
+    }
+
+    /// Changes settings of a topic, and how many partitions it has, all or none. Records without a partition of their own go to
+    /// other ones than before, once there are more.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `InvalidConfig`; `InvalidRequest` for fewer partitions than there are.
+    pub async fn change_topic(
+        &self,
+        name: &str,
+        settings: &[(String, String)],
+        partitions: Option<u32>,
+    ) -> Result<v1::Topic, ClientError> {
+        let request = v1::AlterTopicRequest { name: name.to_owned(), config: pairs(settings), partitions };
         ask!(changing, self, topics.alter_topic(request))
     }
 

@@ -25,7 +25,7 @@ pub struct GatewayOptions {
     pub request_timeout: Duration,
     /// How long a client may take nothing of a streamed answer before its query is cancelled.
     pub stall_timeout: Duration,
-    /// Connections per listener.
+    /// Connections of the HTTP listener; Kafka's has its own bound.
     pub max_connections: usize,
     /// How long requests may go on after shutdown began.
     pub drain_timeout: Duration,

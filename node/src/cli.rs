@@ -3,6 +3,7 @@
 mod backup;
 mod cluster;
 mod files;
+mod group;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use backup::{Backup, Restore};
 pub(crate) use cluster::{Cluster, Dev};
 pub(crate) use files::{Log, LogDump, Verify};
+pub(crate) use group::{Group, GroupReset, GroupResetTo};
 
 /// The address that clients use when none is given.
 pub(crate) const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7070";
@@ -84,6 +86,9 @@ pub(crate) enum Command {
     /// Drop old rows by the segment, and records by their offset
     #[command(subcommand)]
     Retention(Retention),
+    /// See how far consumer groups are behind, and change how far they have read
+    #[command(subcommand)]
+    Group(Group),
     /// See how the cluster is, and change who is in it and who has what
     #[command(subcommand)]
     Cluster(Cluster),
@@ -207,10 +212,14 @@ Examples:
   stratalog topic alter logs --retention 30d
   stratalog topic alter logs --time-field ts
   stratalog topic alter access --format text --pattern '%{COMBINEDAPACHELOG}'
-  stratalog topic alter logs --set time.field=")]
+  stratalog topic alter logs --set time.field=
+  stratalog topic alter logs --partitions 16")]
     Alter {
         /// The topic
         name: String,
+        /// How many partitions it has from now on: never fewer than it has
+        #[arg(long)]
+        partitions: Option<u32>,
         #[command(flatten)]
         settings: TopicSettings,
     },

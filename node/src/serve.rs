@@ -9,7 +9,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use futures::future::select_all;
 use stratalog_broker::{Broker, CONSENSUS_CALL_LOG_TARGETS, CONSENSUS_LOG_TARGET, Forming};
-use stratalog_gateway::{Gateway, GatewayOptions, KafkaOptions, Waiting, serve_grpc, serve_http, serve_kafka};
+use stratalog_gateway::{Gateway, GatewayOptions, Waiting, serve_grpc, serve_http, serve_kafka};
 use stratalog_proto::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -171,7 +171,7 @@ impl Node {
             Listener::start("HTTP", serve_http(gateway.clone(), http, stopped(stop.clone()))),
         ];
         if let Some(kafka) = kafka {
-            let options = KafkaOptions { auto_create_topics: settings.kafka.auto_create_topics, ..<_>::default() };
+            let options = settings.kafka.options();
             listeners.push(Listener::start("Kafka", serve_kafka(gateway, options, kafka, stopped(stop))));
             if !kafka_address.is_empty() {
                 tokio::spawn(check_kafka(kafka_address));

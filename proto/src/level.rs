@@ -15,6 +15,9 @@ pub const KAFKA_ADDRESS_LEVEL: u32 = 2;
 /// From this level on there are consumer groups.
 pub const GROUPS_LEVEL: u32 = 2;
 
+/// From this level on topics get more partitions.
+const PARTITIONS_LEVEL: u32 = 2;
+
 impl Command {
     /// The cluster has to be at this level, or above, before the command may be proposed. 0: as in release 0.1.
     pub fn level(&self) -> u32 {
@@ -31,6 +34,8 @@ impl Command {
             | Command::ChangeReplicas(_)
             | Command::ReplicaChanged(_)
             | Command::RaiseLevel(_) => 1,
+            // Older versions would not see the partitions that it adds.
+            Command::AlterTopic(alter) if !alter.shards.is_empty() => PARTITIONS_LEVEL,
             // With these two a cluster begins, and hears what a node knows.
             Command::InitCluster(_) | Command::PutNode(_) => 0,
             Command::Append(_)

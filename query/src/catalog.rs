@@ -76,6 +76,16 @@ pub trait Catalog: Send + Sync + 'static {
     fn jobs(&self) -> Vec<JobInfo> {
         Vec::new()
     }
+
+    /// Consumer groups of the shards that this node leads, with what they have to do with partitions.
+    fn groups(&self) -> Vec<GroupInfo> {
+        Vec::new()
+    }
+
+    /// Connections of clients that stay open from request to request, the oldest first.
+    fn connections(&self) -> Vec<ConnectionInfo> {
+        Vec::new()
+    }
 }
 
 /// A shard, as `system.shards` shows it.
@@ -146,6 +156,58 @@ pub struct JobInfo {
     pub progress: String,
     /// Why it failed, if it did; it is tried again.
     pub error: Option<String>,
+}
+
+/// A consumer group and a partition that it has read or is to read, as `system.groups` shows them. A group without
+/// partitions is there once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupInfo {
+    /// Its id.
+    pub group: String,
+    /// Where it is kept.
+    pub shard: ShardId,
+    /// `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Stable`.
+    pub state: String,
+    /// The topic's name and the partition's number.
+    pub partition: Option<(String, PartitionId)>,
+    /// The next offset to read, as it was committed last.
+    pub committed: Option<Offset>,
+    /// Who reads the partition.
+    pub member: Option<GroupMemberInfo>,
+}
+
+/// A member of a consumer group, as `system.groups` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMemberInfo {
+    /// Its id.
+    pub id: String,
+    /// What the client calls itself.
+    pub client_id: String,
+    /// Where it is.
+    pub host: String,
+}
+
+/// A client's connection, as `system.connections` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Which listener it came to: `kafka`.
+    pub listener: String,
+    /// Address and port of the client.
+    pub client: String,
+    /// What the client calls itself; may be empty.
+    pub client_id: String,
+    /// The library that the client says it is; may be empty.
+    pub software: String,
+    /// The version of that; may be empty.
+    pub software_version: String,
+    /// When it began, in nanoseconds since the epoch.
+    pub since_ns: i64,
+    /// Requests that were answered.
+    pub requests: u64,
+    /// Bytes of the requests that came.
+    pub bytes_in: u64,
+    /// Bytes of their answers.
+    pub bytes_out: u64,
 }
 
 /// A topic.

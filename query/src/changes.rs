@@ -43,10 +43,12 @@ pub struct TopicChange {
     pub settings: Vec<(String, String)>,
     /// Columns to declare besides those that are.
     pub columns: Vec<ColumnSpec>,
+    /// How many partitions there are to be, never fewer than there are; `None`: as many as there are.
+    pub partitions: Option<u32>,
 }
 
 impl TopicChange {
-    /// Applies the change to the settings of a topic.
+    /// Applies the change to the settings of a topic. Its partitions are none of them.
     ///
     /// # Errors
     /// [`Code::InvalidConfig`], naming key and value; `config` is then of no use.
@@ -70,7 +72,7 @@ mod tests {
         let column = |name: &str| ColumnSpec { name: name.to_owned(), column_type: ColumnType::Text, required: false };
         let mut config = TopicConfig { columns: vec![column("a")], ..TopicConfig::default() };
         let settings = vec![("retention".to_owned(), "7d".to_owned())];
-        TopicChange { settings, columns: vec![column("b")] }.apply(&mut config).unwrap();
+        TopicChange { settings, columns: vec![column("b")], ..TopicChange::default() }.apply(&mut config).unwrap();
         assert_eq!(config.columns, [column("a"), column("b")]);
         assert!(config.retention_ns.is_some());
         let twice = TopicChange { columns: vec![column("a")], ..TopicChange::default() };

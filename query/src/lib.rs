@@ -22,8 +22,8 @@ mod engine;
 mod error;
 mod growth;
 mod guarded;
-mod json_get;
 mod joins;
+mod json_get;
 mod lengthy;
 mod matching;
 mod meter;
@@ -50,8 +50,8 @@ mod tests;
 
 pub use answer::Answer;
 pub use catalog::{
-    Catalog, EventInfo, JobInfo, PartitionInfo, RawRecords, SettingInfo, ShardInfo, ShardSnapshot, TailChunk,
-    TopicInfo, TopicSnapshot,
+    Catalog, ConnectionInfo, EventInfo, GroupInfo, GroupMemberInfo, JobInfo, PartitionInfo, RawRecords, SettingInfo,
+    ShardInfo, ShardSnapshot, TailChunk, TopicInfo, TopicSnapshot,
 };
 pub use changes::{Changes, TopicChange};
 pub use engine::{Engine, EngineOptions};

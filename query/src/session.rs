@@ -17,8 +17,8 @@ use datafusion::prelude::SessionConfig;
 
 use crate::growth::GROWING;
 use crate::guarded::guarded;
-use crate::json_get::JsonGet;
 use crate::joins::EndJoins;
+use crate::json_get::JsonGet;
 use crate::lengthy::{InPortions, LENGTHY, RegexRewrite};
 use crate::matching::{MatchFunction, MatchRewrite};
 use crate::parts::SplitByNode;

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::harness::{Node, data_dir};
 
 fn said(node: &Node, bytes: &[u8]) -> Vec<u8> {
@@ -36,5 +38,30 @@ fn a_node_without_a_kafka_listener_tells_of_none() {
     let node = Node::start_with(data.path(), &["--kafka", ""]);
     let status = node.json(&["cluster", "status"]);
     assert_eq!(status["nodes"][0]["kafka_address"], "", "{status}");
+    node.stop();
+}
+
+#[test]
+fn a_group_is_set_shown_and_deleted_on_the_command_line() {
+    let data = data_dir();
+    let node = Node::start(data.path());
+    node.run(&["topic", "create", "events", "--partitions", "2"]).ok();
+    node.run_with(&["produce", "events", "--partition", "0"], "{\"a\":1}\n".repeat(3).as_bytes()).ok();
+    let reset = ["group", "reset", "readers", "--topic", "events"];
+    let would = node.json(&[&reset[..], &["--to-latest", "--dry-run"]].concat());
+    assert_eq!((&would[0]["before"], &would[0]["after"]), (&Value::Null, &json!(3)), "{would}");
+    assert_eq!(node.json(&["group", "list"]), json!([]), "nothing was set");
+    node.run(&[&reset[..], &["--to-offset", "1"]].concat()).ok();
+    assert_eq!(node.json(&["group", "list"]), json!([{"group": "readers", "state": "Empty", "protocol_type": null}]));
+    let described = node.json(&["group", "describe", "readers"]);
+    assert_eq!((&described["state"], &described["lag"]), (&json!("Empty"), &json!(2)), "{described}");
+    let first = &described["partitions"][0];
+    assert_eq!((&first["committed_offset"], &first["high_watermark"]), (&json!(1), &json!(3)), "{described}");
+    let lag = node.json(&["sql", "SELECT sum(lag) AS lag FROM system.groups WHERE \"group\" = 'readers'"]);
+    assert_eq!(lag, json!([{"lag": 2}]));
+    assert_eq!(node.run(&["group", "delete", "readers"]).code, 2, "it asks, and there is nobody");
+    node.run(&["group", "delete", "readers", "--yes"]).ok();
+    let unknown = node.run(&["group", "describe", "readers"]);
+    assert!(unknown.code == 1 && unknown.stderr.contains("readers"), "{}", unknown.stderr);
     node.stop();
 }

@@ -33,6 +33,8 @@ pub enum Method {
     Read,
     /// Work on a topic in the shards that the peer leads: seal, merge, retention, dead letters.
     Maintain,
+    /// The consumer groups of a shard that the peer leads.
+    Groups,
     /// The bytes of a segment's file, a stream.
     FetchSegment,
     /// A shard at one moment, for a backup, a stream.
@@ -76,6 +78,7 @@ impl Method {
         Method::Fetch,
         Method::Read,
         Method::Maintain,
+        Method::Groups,
         Method::FetchSegment,
         Method::CopyShard,
         Method::HoldSegments,
@@ -102,6 +105,7 @@ impl Method {
             Method::Fetch => "Fetch",
             Method::Read => "Read",
             Method::Maintain => "Maintain",
+            Method::Groups => "Groups",
             Method::FetchSegment => "FetchSegment",
             Method::CopyShard => "CopyShard",
             Method::HoldSegments => "HoldSegments",

@@ -6,7 +6,10 @@ use std::time::Instant;
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use stratalog_proto::{Error, ShardId, Token};
-use stratalog_query::{Catalog, EventInfo, JobInfo, PartitionInfo, SettingInfo, ShardInfo, TopicInfo, TopicSnapshot};
+use stratalog_query::{
+    Catalog, ConnectionInfo, EventInfo, GroupInfo, JobInfo, PartitionInfo, SettingInfo, ShardInfo, TopicInfo,
+    TopicSnapshot,
+};
 use stratalog_storage::SegmentMeta;
 use tokio::runtime::Handle;
 
@@ -118,8 +121,16 @@ impl Catalog for NodeCatalog {
         self.events.list()
     }
 
+    fn groups(&self) -> Vec<GroupInfo> {
+        self.broker().map(|broker| broker.group_infos()).unwrap_or_default()
+    }
+
     fn jobs(&self) -> Vec<JobInfo> {
         self.broker().map(|broker| broker.jobs()).unwrap_or_default()
+    }
+
+    fn connections(&self) -> Vec<ConnectionInfo> {
+        self.broker().map(|broker| broker.connections().list()).unwrap_or_default()
     }
 }
 

@@ -100,6 +100,7 @@ impl Broker {
             metrics,
             topics,
             changing_topics: Changing::default(),
+            connections: Arc::default(),
             admission: Arc::clone(&replicas.admission),
             deadlines: Deadlines::start(),
             engine,

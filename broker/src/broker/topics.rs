@@ -82,10 +82,11 @@ impl Broker {
         self.change_topic(name, &TopicChange { settings: settings.to_vec(), ..TopicChange::default() }).await
     }
 
-    /// Changes settings of a topic, and declares columns of it, all or none.
+    /// Changes settings of a topic, declares columns of it and adds partitions to it, all or none. Records without a partition
+    /// of their own go to other ones than before, once there are more.
     ///
     /// # Errors
-    /// As [`Broker::alter_topic`].
+    /// As [`Broker::alter_topic`]; [`Code::InvalidRequest`] for fewer partitions than there are, or too many.
     pub async fn change_topic(&self, name: &str, change: &TopicChange) -> Result<Arc<TopicInfo>, Error> {
         let _one = self.changing_topics.one.lock().await;
         self.settle().await?;
@@ -101,19 +102,30 @@ impl Broker {
 
     async fn try_to_change(&self, name: &str, change: &TopicChange) -> Result<Arc<TopicInfo>, Error> {
         let topic = self.current_topic(name).await?;
-        let mut config = topic.config.clone();
-        change.apply(&mut config)?;
-        topic.config.check_change(&config).map_err(|error| {
-            Error::new(error.code, format!("cannot change the settings of topic `{name}`: {}", error.message))
-        })?;
-        check_expressions(&config)?;
+        let config = changed(&topic, change)?;
+        let mut shards = topic.shards.clone();
+        if let Some(more) = change.partitions.map(|count| count - topic.partitions).filter(|more| *more > 0) {
+            shards.extend(self.meta.place(more, &self.shards_for(&config).await?));
+        }
+        let is_grown = shards.len() > topic.shards.len();
         let alter = internal::AlterTopic {
             topic: topic.id.to_bytes(),
             config: Some(config.to_internal()),
             expect: Some(topic.config.to_internal()),
+            shards: if is_grown { shards.iter().map(|shard| shard.0).collect() } else { Vec::new() },
         };
         self.change_topics(Command::AlterTopic(alter)).await?;
-        self.host_altered(TopicInfo { config, ..(*topic).clone() }).await
+        let partitions = shards.len() as u32;
+        self.host_altered(TopicInfo { config, partitions, shards, ..(*topic).clone() }).await
+    }
+
+    /// Whether a topic could be changed so. Nothing is.
+    ///
+    /// # Errors
+    /// As [`Broker::change_topic`].
+    pub async fn check_change(&self, name: &str, change: &TopicChange) -> Result<(), Error> {
+        let topic = self.current_topic(name).await?;
+        changed(&topic, change).map(drop)
     }
 
     /// Has the shards host a topic of which the metadata has this change. Whoever deletes it from then on deletes one that had the
@@ -252,6 +264,24 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// The settings of a topic after a change.
+fn changed(topic: &TopicInfo, change: &TopicChange) -> Result<TopicConfig, Error> {
+    let (name, there) = (&topic.name, topic.partitions);
+    let mut config = topic.config.clone();
+    change.apply(&mut config)?;
+    topic.config.check_change(&config).map_err(|error| {
+        Error::new(error.code, format!("cannot change the settings of topic `{name}`: {}", error.message))
+    })?;
+    check_expressions(&config)?;
+    if let Some(asked) = change.partitions.filter(|asked| !(there..=MAX_PARTITIONS).contains(asked)) {
+        let message = format!(
+            "topic `{name}` cannot have {asked} partitions: it has {there}, which may only become more, up to {MAX_PARTITIONS}"
+        );
+        return Err(Error::new(Code::InvalidRequest, message));
+    }
+    Ok(config)
 }
 
 /// Compiles the expressions among a topic's settings, so that no shard and no gateway gets one that is none.
@@ -479,6 +509,7 @@ mod tests {
             topic: topic.id.to_bytes(),
             config: Some(other.to_internal()),
             expect: Some(topic.config.to_internal()),
+            shards: Vec::new(),
         };
         broker.propose(META, Command::AlterTopic(alter)).await.unwrap();
         assert_eq!(broker.topic("t").unwrap().config, other, "what is applied is shown");
@@ -486,6 +517,30 @@ mod tests {
         assert_eq!(altered.config.max_message_bytes, 4321);
         assert_eq!(altered.config.retention_ns, Some(3_600_000_000_000));
         assert_eq!(broker.topic("t").unwrap(), altered);
+        broker.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_topic_grows_over_the_shards_that_have_the_fewest_partitions() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = BrokerOptions { shards: 3, ..BrokerOptions::new(dir.path()) };
+        let broker = Broker::start(options.clone()).await.unwrap();
+        let topic = broker.create_topic("t", 2, TopicConfig::default()).await.unwrap();
+        let to = |partitions| TopicChange { partitions: Some(partitions), ..TopicChange::default() };
+        for (refused, code) in [(1, Code::InvalidRequest), (MAX_PARTITIONS + 1, Code::InvalidRequest)] {
+            assert_eq!(broker.change_topic("t", &to(refused)).await.unwrap_err().code, code);
+            assert_eq!(broker.check_change("t", &to(refused)).await.unwrap_err().code, code);
+        }
+        broker.check_change("t", &to(4)).await.unwrap();
+        assert_eq!(broker.change_topic("t", &to(2)).await.unwrap(), topic, "as many as there are");
+        let grown = broker.change_topic("t", &to(4)).await.unwrap();
+        assert_eq!((grown.partitions, &grown.shards[..2]), (4, &topic.shards[..]));
+        assert_eq!(grown.distinct_shards().len(), 3, "the empty shard comes first");
+        assert_eq!(broker.topic("t").unwrap(), grown);
+
+        let broker = restart(broker, &options).await;
+        assert_eq!(broker.topic("t").unwrap(), grown);
+        assert_eq!(broker.partitions("t").await.unwrap().len(), 4);
         broker.stop().await;
     }
 

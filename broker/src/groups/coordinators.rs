@@ -165,11 +165,8 @@ impl Coordinators {
         };
         gone.into_iter().for_each(|(_, coordinator)| coordinator.end());
         let wakes = shards.iter().filter_map(|shard| {
-            let wake = self.with(shard.id(), |coordinator, _, now| {
-                coordinator.tick(now);
-                coordinator.wake()
-            });
-            wake.ok().flatten()
+            let looked = self.quietly_with(shard.id(), |coordinator, _, now| coordinator.tick(now));
+            looked.ok().and_then(|((), wake)| wake)
         });
         let wake = wakes.min().unwrap_or(self.now() + LOOK_EVERY.as_millis() as Millis);
         self.sleeps_until.store(wake, Ordering::Release);
@@ -186,6 +183,19 @@ impl Coordinators {
         id: ShardId,
         run: impl FnOnce(&mut Coordinator, &Arc<Shard>, Millis) -> R,
     ) -> Result<R, Refusal> {
+        let (result, wake) = self.quietly_with(id, run)?;
+        if wake.is_some_and(|wake| wake < self.sleeps_until.load(Ordering::Acquire)) {
+            self.earlier.notify_one();
+        }
+        Ok(result)
+    }
+
+    /// As [`with`](Self::with), of the task itself: when something is due next, too, which wakes nobody.
+    fn quietly_with<R>(
+        self: &Arc<Self>,
+        id: ShardId,
+        run: impl FnOnce(&mut Coordinator, &Arc<Shard>, Millis) -> R,
+    ) -> Result<(R, Option<Millis>), Refusal> {
         let shard = self.shards.get(id).ok_or(Refusal::NotCoordinator)?;
         let now = self.now();
         let mut led = self.led.lock();
@@ -207,10 +217,7 @@ impl Coordinators {
         let (proposals, wake) = (coordinator.take_proposals(), coordinator.wake());
         drop(led);
         proposals.into_iter().for_each(|change| self.propose(&shard, role.term, change));
-        if wake.is_some_and(|wake| wake < self.sleeps_until.load(Ordering::Acquire)) {
-            self.earlier.notify_one();
-        }
-        Ok(result)
+        Ok((result, wake))
     }
 
     /// Proposes a change, and tells the coordinator what became of it.

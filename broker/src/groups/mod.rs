@@ -5,11 +5,13 @@
 //! and until when each member has to be heard of, and nobody has an answer before the command that it tells of is applied.
 
 mod api;
+mod consumer;
 mod coordinator;
 mod coordinators;
 mod expiry;
 mod lag;
 mod machine;
+mod operate;
 mod options;
 
 use std::sync::Arc;
@@ -33,9 +35,11 @@ pub use api::{
     Commit, CommitOffset, Committed, Described, DescribedMember, GroupState, Heartbeat, Join, Joined, JoinedMember,
     Leaving, Listed, Refusal, Sync, Synced, Which,
 };
+pub use consumer::{assigned, subscribed};
 pub(crate) use coordinators::Coordinators;
 pub(crate) use expiry::expire_offsets;
 pub(crate) use lag::lags;
+pub use operate::{GroupStatus, Reset, ResetTo};
 pub use options::GroupOptions;
 
 /// The kind of groups whose members say which topics they read.
@@ -268,7 +272,7 @@ impl<'a> Groups<'a> {
     }
 
     /// Where a group lives. The first group of a cluster has that decided for all that there may ever be.
-    async fn shard_of(&self, group: &str) -> Result<ShardId, Refusal> {
+    pub(crate) async fn shard_of(&self, group: &str) -> Result<ShardId, Refusal> {
         if !(1..=MAX_GROUP_ID_BYTES).contains(&group.len()) {
             return Err(Refusal::InvalidGroup);
         }

@@ -1,5 +1,6 @@
 //! The running metadata group.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,6 +103,11 @@ impl Meta {
     /// The shard of a consumer group; `None` until the slots were assigned.
     pub(crate) fn group_shard(&self, group: &str) -> Option<ShardId> {
         self.machine.state.read().group_shard(group)
+    }
+
+    /// The shards that consumer groups may live in, ascending; none until the slots were assigned.
+    pub(crate) fn shards_of_groups(&self) -> BTreeSet<ShardId> {
+        self.machine.state.read().shards_of_groups()
     }
 
     /// The cluster as of the last applied entry.

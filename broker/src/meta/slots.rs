@@ -1,5 +1,7 @@
 //! In which shards consumer groups live: each in that of its slot.
 
+use std::collections::BTreeSet;
+
 use stratalog_proto::{Code, Error, ShardId, internal};
 
 use crate::outcome::CommandResult;
@@ -26,6 +28,11 @@ pub(crate) fn spread(shards: &[ShardId]) -> internal::AssignSlots {
 pub(super) struct Slots(Vec<ShardId>);
 
 impl Slots {
+    /// Each once, ascending.
+    pub(super) fn shards(&self) -> BTreeSet<ShardId> {
+        self.0.iter().copied().collect()
+    }
+
     pub(super) fn shard_of(&self, group: &str) -> Option<ShardId> {
         self.0.get(slot_of(group)).copied()
     }
@@ -89,6 +96,7 @@ mod tests {
         assert_eq!(assign(&mut slots, &even), Ok(CommandResult::Done), "it came twice");
         assert_eq!(assign(&mut slots, &[1; SLOTS]), Err(Code::Conflict));
         assert_eq!(slots.to_proto(), even);
+        assert_eq!(slots.shards(), [1, 2, 4].map(ShardId).into());
         assert_eq!(Slots::from_proto(&even), Ok(slots));
     }
 

@@ -1,6 +1,6 @@
 //! The replicated state of the metadata group, and how each command changes it. Pure, as all apply is (A1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stratalog_proto::config::{TopicConfig, check_topic_name};
@@ -75,6 +75,11 @@ impl MetaState {
     /// The shard of a consumer group; `None` until the slots were assigned.
     pub(crate) fn group_shard(&self, group: &str) -> Option<ShardId> {
         self.slots.shard_of(group)
+    }
+
+    /// The shards that consumer groups may live in, ascending; none until the slots were assigned.
+    pub(crate) fn shards_of_groups(&self) -> BTreeSet<ShardId> {
+        self.slots.shards()
     }
 
     /// The newest entry time, in nanoseconds.
@@ -197,13 +202,38 @@ impl MetaState {
     fn alter_topic(&mut self, alter: &internal::AlterTopic) -> Result<CommandResult, Error> {
         let id = topic_id(&alter.topic)?;
         let config = config(alter.config.as_ref())?;
+        let topic = self.topics.get(&id).ok_or_else(|| unknown(id))?;
+        let shards = self.grown(topic, &alter.shards)?;
         let topic = self.topics.get_mut(&id).ok_or_else(|| unknown(id))?;
         if alter.expect.as_ref().is_some_and(|expect| *expect != topic.config.to_internal()) {
             let message = format!("the settings of topic `{}` were changed at the same time; try again", topic.name);
             return Err(Error::new(Code::Conflict, message));
         }
-        Arc::make_mut(topic).config = config;
+        let topic = Arc::make_mut(topic);
+        topic.config = config;
+        if let Some(shards) = shards {
+            topic.partitions = shards.len() as u32;
+            topic.shards = shards;
+        }
         Ok(CommandResult::Done)
+    }
+
+    /// The shards of the partitions of a topic that gets more of them; `None` if it gets none. Those that it has stay where they
+    /// are: their records are there.
+    fn grown(&self, topic: &TopicInfo, shards: &[u32]) -> Result<Option<Vec<ShardId>>, Error> {
+        if shards.is_empty() {
+            return Ok(None);
+        }
+        let shards: Vec<ShardId> = shards.iter().map(|shard| ShardId(*shard)).collect();
+        if !shards.starts_with(&topic.shards) {
+            let message = format!("the partitions of topic `{}` were changed at the same time; try again", topic.name);
+            return Err(Error::new(Code::Conflict, message));
+        }
+        if shards.len() > MAX_PARTITIONS as usize {
+            return Err(Error::new(Code::InvalidRequest, format!("a topic has at most {MAX_PARTITIONS} partitions")));
+        }
+        self.check_shards(&topic.name, &shards)?;
+        Ok(Some(shards))
     }
 
     fn delete_topic(&mut self, delete: &internal::DeleteTopic) -> Result<CommandResult, Error> {
@@ -295,13 +325,43 @@ mod tests {
         let settings = |max_message_bytes| TopicConfig { max_message_bytes, ..TopicConfig::default() }.to_internal();
         let alter = |expect: Option<u32>, to| {
             let (config, expect) = (Some(settings(to)), expect.map(settings));
-            Command::AlterTopic(internal::AlterTopic { topic: topic.to_bytes(), config, expect })
+            Command::AlterTopic(internal::AlterTopic { topic: topic.to_bytes(), config, expect, shards: vec![] })
         };
         let (done, conflict) = (Ok(CommandResult::Done), Err(Code::Conflict));
         let alters = [alter(None, 2_000), alter(Some(2_000), 3_000), alter(Some(2_000), 4_000), alter(None, 5_000)];
         assert_eq!(apply(&mut state, &[create]), std::slice::from_ref(&done));
         assert_eq!(apply(&mut state, &alters), [done.clone(), done.clone(), conflict, done]);
         assert_eq!(state.topics().next().unwrap().config.max_message_bytes, 5_000);
+    }
+
+    #[test]
+    fn a_topic_grows_and_what_it_has_stays_where_it_is() {
+        let mut state = MetaState::default();
+        let (topic, create) = create("t", &[1, 2]);
+        let config = TopicConfig::default().to_internal();
+        let grow = |shards: &[u32]| {
+            let (config, shards) = (Some(config.clone()), shards.to_vec());
+            Command::AlterTopic(internal::AlterTopic { topic: topic.to_bytes(), config, expect: None, shards })
+        };
+        let too_many: Vec<u32> = [1, 2, 2].into_iter().chain(std::iter::repeat_n(1, MAX_PARTITIONS as usize)).collect();
+        let (done, conflict, refused) = (Ok(CommandResult::Done), Err(Code::Conflict), Err(Code::InvalidRequest));
+        let commands = [
+            create,
+            grow(&[1, 2, 2]),
+            // The same, which came twice.
+            grow(&[1, 2, 2]),
+            grow(&[]),
+            grow(&[1, 2]),
+            grow(&[2, 2, 2, 1]),
+            grow(&too_many),
+        ];
+        let results = apply(&mut state, &commands);
+        let expected = [&done, &done, &done, &done, &conflict, &conflict, &refused];
+        assert_eq!(results.iter().collect::<Vec<_>>(), expected);
+        assert_eq!(apply(&mut state, &[grow(&[1, 2, 2, 1])]), [done]);
+        let grown = state.topic(topic).unwrap();
+        assert_eq!((grown.partitions, &grown.shards[..]), (4, &[1, 2, 2, 1].map(ShardId)[..]));
+        assert_eq!(MetaState::decode(state.encode().into()), Ok(state));
     }
 
     #[test]

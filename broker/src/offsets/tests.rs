@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use stratalog_proto::batch::{BatchBuilder, Compression};
+use stratalog_proto::entry::Command;
+use stratalog_proto::internal;
 use stratalog_storage::RealDisk;
 
 use super::*;
@@ -40,6 +42,13 @@ impl Partition {
         offset_at(&self.topic, &self.shard, PartitionId(0), at).await.unwrap().0
     }
 
+    /// Checks where the largest timestamp is.
+    async fn check_largest(&self, timestamps: &[i64]) {
+        let largest = timestamps.iter().max().unwrap();
+        let first = timestamps.iter().position(|ms| ms == largest).unwrap();
+        assert_eq!(self.at(OffsetAt::LargestTime).await, first as u64);
+    }
+
     /// Checks each time against a look at every record.
     async fn check(&self, timestamps: &[i64]) {
         for ms in 0..80 {
@@ -74,9 +83,25 @@ async fn the_first_record_of_a_time_is_found_in_segments_and_in_the_log() {
             release(&partition.shard).await;
         }
         partition.check(&timestamps).await;
+        partition.check_largest(&timestamps).await;
     }
     assert_eq!(partition.at(OffsetAt::Earliest).await, 0);
     assert_eq!(partition.at(OffsetAt::Latest).await, timestamps.len() as u64);
+    partition.shard.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_timestamp_is_that_of_a_record_that_is_still_there() {
+    let partition = Partition::start().await;
+    assert_eq!(partition.at(OffsetAt::LargestTime).await, 0, "there is none");
+    partition.append(&[10, 70, 5, 30, 20, 30]).await;
+    let before = vec![internal::PartitionCount { partition: 0, value: 2 }];
+    let delete = internal::DeleteRecords { topic: partition.topic.id.to_bytes(), before };
+    partition.shard.propose(Command::DeleteRecords(delete)).await.unwrap();
+    assert_eq!(partition.at(OffsetAt::LargestTime).await, 3);
+    roll(&partition.shard).await;
+    release(&partition.shard).await;
+    assert_eq!(partition.at(OffsetAt::LargestTime).await, 3, "in a segment");
     partition.shard.stop().await;
 }
 

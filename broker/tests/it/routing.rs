@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
+use stratalog_broker::groups::{GroupState, ResetTo};
 use stratalog_proto::ShardId;
 
 use super::cluster::{cluster_of, three};
@@ -80,6 +81,42 @@ async fn every_node_reads_the_same() {
     let beyond = brokers[1].delete_records("t", &[(PartitionId(2), Offset(16))]).await;
     assert_eq!(code(beyond), Code::OffsetOutOfRange);
     assert_eq!(brokers[1].drop_before("t", i64::MAX, false).await.unwrap().rows, 60);
+    stop(&brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_shows_and_changes_every_group() {
+    let nodes = three();
+    let brokers = cluster_of(&nodes).await;
+    brokers[0].create_topic("t", PARTITIONS, TopicConfig::default()).await.unwrap();
+    for partition in 0..PARTITIONS {
+        brokers[0].produce("t", PartitionId(partition), batch(0, 10, None)).await.unwrap();
+    }
+    assert!(brokers[1].list_groups().await.unwrap().is_empty(), "no group was ever asked for");
+    assert_eq!(code(brokers[1].describe_group("g0").await), Code::UnknownGroup);
+    // Of the coordinators each node is one, most likely: slots go by shards in turn.
+    let names: Vec<String> = (0..6).map(|n| format!("g{n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        let reset = brokers[n % 3].reset_group(name, Some("t"), ResetTo::Offset(Offset(4)), false).await.unwrap();
+        assert_eq!(reset.len(), PARTITIONS as usize);
+    }
+    for broker in &brokers {
+        let listed = broker.list_groups().await.unwrap();
+        assert_eq!(listed.iter().map(|of| of.group.clone()).collect::<Vec<_>>(), names);
+        for name in &names {
+            let status = broker.describe_group(name).await.unwrap();
+            assert_eq!(status.described.state, GroupState::Empty);
+            assert_eq!(status.offsets.iter().map(|of| of.offset.0).collect::<Vec<_>>(), [4; PARTITIONS as usize]);
+        }
+    }
+    for (n, name) in names.iter().enumerate() {
+        let (here, there) = (&brokers[n % 3], &brokers[(n + 1) % 3]);
+        let back = here.reset_group(name, None, ResetTo::Shift(-1), false).await.unwrap();
+        assert!(back.iter().all(|of| (of.before, of.after) == (Some(Offset(4)), Offset(3))), "{back:?}");
+        assert_eq!(there.reset_group(name, None, ResetTo::Latest, true).await.unwrap()[0].before, Some(Offset(3)));
+        there.delete_group(name).await.unwrap();
+        assert_eq!(code(here.delete_group(name).await), Code::UnknownGroup);
+    }
     stop(&brokers).await;
 }
 

@@ -1,9 +1,10 @@
-//! gRPC: the services `Topics`, `Log`, `Query`, `Cluster` and `Backup` of `stratalog.v1`.
+//! gRPC: the services `Topics`, `Log`, `Query`, `Groups`, `Cluster` and `Backup` of `stratalog.v1`.
 
 mod backup;
 mod cluster;
 mod convert;
 mod fetch;
+mod groups;
 mod intake;
 mod log;
 mod produce;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use stratalog_proto::Error;
 use stratalog_proto::v1::backup_server::BackupServer;
 use stratalog_proto::v1::cluster_server::ClusterServer;
+use stratalog_proto::v1::groups_server::GroupsServer;
 use stratalog_proto::v1::log_server::LogServer;
 use stratalog_proto::v1::query_server::QueryServer;
 use stratalog_proto::v1::topics_server::TopicsServer;
@@ -39,6 +41,7 @@ pub(crate) fn routes(shared: &Arc<Shared>) -> Routes {
     let mut routes = Routes::new(TopicsServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(LogServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(QueryServer::new(service.clone()).max_decoding_message_size(MAX_QUERY_BYTES))
+        .add_service(GroupsServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(ClusterServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(BackupServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES));
     fetch::route(service, routes.axum_router_mut());

@@ -13,6 +13,7 @@ use stratalog_proto::v1::{
     ListTopicsRequest, ListTopicsResponse, Topic, VerifiedPartition, VerifyTopicRequest,
 };
 use stratalog_proto::{Code, Error, Offset, PartitionId};
+use stratalog_query::TopicChange;
 use tonic::{Request, Response, Status};
 
 use super::{Service, convert, status};
@@ -74,10 +75,11 @@ impl Topics for Service {
     }
 
     async fn alter_topic(&self, request: Request<AlterTopicRequest>) -> Result<Response<Topic>, Status> {
-        let AlterTopicRequest { name, config } = request.into_inner();
+        let AlterTopicRequest { name, config, partitions } = request.into_inner();
         self.call("AlterTopic", async {
             check_topic_name(&name)?;
-            let topic = self.shared.broker.alter_topic(&name, &convert::settings(config)).await?;
+            let change = TopicChange { settings: convert::settings(config), partitions, ..TopicChange::default() };
+            let topic = self.shared.broker.change_topic(&name, &change).await?;
             Ok(convert::topic(&topic))
         })
         .await

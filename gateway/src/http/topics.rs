@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use stratalog_broker::TopicRows;
 use stratalog_proto::config::{TOPIC_CONFIG_KEYS, TopicConfig, check_topic_name, format_columns, format_duration_ns};
 use stratalog_proto::{Code, Error};
-use stratalog_query::{PartitionInfo, TopicInfo};
+use stratalog_query::{PartitionInfo, TopicChange, TopicInfo};
 
 use super::App;
 use super::body::Payload;
@@ -38,7 +38,9 @@ struct CreateBody {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AlterBody {
+    #[serde(default)]
     config: Config,
+    partitions: Option<u32>,
 }
 
 /// `GET /v1/topics`
@@ -88,7 +90,9 @@ pub(super) async fn alter(
     payload: Payload,
 ) -> Result<Json<Value>, HttpError> {
     let body: AlterBody = payload.json()?;
-    let topic = app.broker.alter_topic(&name, &settings(body.config)?).await?;
+    let change =
+        TopicChange { settings: settings(body.config)?, partitions: body.partitions, ..TopicChange::default() };
+    let topic = app.broker.change_topic(&name, &change).await?;
     Ok(Json(topic_value(&topic)))
 }
 

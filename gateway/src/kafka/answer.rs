@@ -9,8 +9,11 @@ use super::api::{APIS, Asked, Request, framed};
 use super::connection::Client;
 use super::wire::Malformed;
 use super::{
-    Node, api_versions, create_topics, delete_records, delete_topics, describe_cluster, describe_configs, fetch,
-    find_coordinator, init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
+    Node, alter_configs, alter_partition_reassignments, api_versions, create_partitions, create_topics, delete_groups,
+    delete_records, delete_topics, describe_cluster, describe_configs, describe_groups, describe_log_dirs,
+    elect_leaders, fetch, find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group,
+    leave_group, list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit, offset_delete,
+    offset_fetch, offset_for_leader_epoch, produce, sync_group,
 };
 
 /// An answer, and what it holds until it is sent.
@@ -32,14 +35,15 @@ impl Answered {
 /// # Errors
 /// A request that is not what its version says: the connection cannot go on.
 pub(super) async fn answer(node: &Node, client: &Client, asked: Asked) -> Result<Answered, Malformed> {
-    let request = match asked {
+    let mut request = match asked {
         Asked::Known(request) => request,
         Asked::NewerVersions { correlation } => {
             let body = api_versions::which_are_known();
             return Ok(Answered::with(framed(ApiKey::ApiVersions, 0, correlation, body)));
         }
     };
-    let answered = body(node, client, &request).await.map_err(|why| {
+    client.shown.called(&request.client);
+    let answered = body(node, client, &mut request).await.map_err(|why| {
         let by: String = request.client.chars().take(60).collect();
         Malformed::new(format!("{:?} of version {} by {by:?}: {why}", request.key, request.version))
     })?;
@@ -53,7 +57,7 @@ fn name(key: ApiKey) -> &'static str {
     APIS.iter().find(|api| api.key == key).map_or("other", |api| api.name)
 }
 
-async fn body(node: &Node, client: &Client, request: &Request) -> Result<Answered, Malformed> {
+async fn body(node: &Node, client: &Client, request: &mut Request) -> Result<Answered, Malformed> {
     match request.key {
         ApiKey::Produce => {
             let pieces = produce::answer(node, client, request).await?;
@@ -65,7 +69,7 @@ async fn body(node: &Node, client: &Client, request: &Request) -> Result<Answere
         }
         ApiKey::ApiVersions => api_versions::answer(client, request),
         ApiKey::Metadata => metadata::answer(node, client, request).await,
-        ApiKey::FindCoordinator => find_coordinator::answer(request),
+        ApiKey::FindCoordinator => find_coordinator::answer(node, client, request).await,
         ApiKey::ListOffsets => list_offsets::answer(node, request).await,
         ApiKey::CreateTopics => create_topics::answer(node, request).await,
         ApiKey::DeleteTopics => delete_topics::answer(node, request).await,
@@ -73,17 +77,46 @@ async fn body(node: &Node, client: &Client, request: &Request) -> Result<Answere
         ApiKey::InitProducerId => init_producer_id::answer(node, request).await,
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::answer(node, request).await,
         ApiKey::DescribeConfigs => describe_configs::answer(node, request).await,
+        ApiKey::AlterConfigs => alter_configs::answer(node, request).await,
+        ApiKey::IncrementalAlterConfigs => incremental_alter_configs::answer(node, request).await,
+        ApiKey::CreatePartitions => create_partitions::answer(node, request).await,
+        ApiKey::DescribeLogDirs => describe_log_dirs::answer(node, request).await,
+        ApiKey::ElectLeaders => elect_leaders::answer(node, request).await,
+        ApiKey::AlterPartitionReassignments => alter_partition_reassignments::answer(node, client, request).await,
+        ApiKey::ListPartitionReassignments => list_partition_reassignments::answer(request),
         ApiKey::DescribeCluster => describe_cluster::answer(node, client, request),
+        _ => of_groups(node, client, request).await,
+    }
+    .map(Answered::with)
+}
+
+async fn of_groups(node: &Node, client: &Client, request: &mut Request) -> Result<Vec<Bytes>, Malformed> {
+    let _turn = client.groups.lock().await;
+    match request.key {
+        ApiKey::JoinGroup => join_group::answer(node, client, request).await,
+        ApiKey::SyncGroup => sync_group::answer(node, client, request).await,
+        ApiKey::Heartbeat => heartbeat::answer(node, request).await,
+        ApiKey::LeaveGroup => leave_group::answer(node, request).await,
+        ApiKey::OffsetCommit => offset_commit::answer(node, request).await,
+        ApiKey::OffsetFetch => offset_fetch::answer(node, request).await,
+        ApiKey::DescribeGroups => describe_groups::answer(node, request).await,
+        ApiKey::ListGroups => list_groups::answer(node, request).await,
+        ApiKey::DeleteGroups => delete_groups::answer(node, request).await,
+        ApiKey::OffsetDelete => offset_delete::answer(node, request).await,
         // Only what is in the table gets here.
         key => Err(Malformed::new(format!("{key:?} is announced and not answered: {}", Code::Internal))),
     }
-    .map(Answered::with)
 }
 
 /// The most bytes that the answer to a request may hold, apart from what is small in any case.
 pub(super) fn most_answered(asked: &Asked) -> usize {
     match asked {
-        Asked::Known(request) if request.key == ApiKey::Fetch => fetch::most_bytes(request),
-        _ => 0,
+        Asked::Known(request) => match request.key {
+            ApiKey::Fetch => fetch::most_bytes(request),
+            // What groups are may be much more than their names: one such answer at a time.
+            ApiKey::DescribeGroups | ApiKey::ListGroups | ApiKey::OffsetFetch => fetch::MAX_BYTES,
+            _ => 0,
+        },
+        Asked::NewerVersions { .. } => 0,
     }
 }

@@ -3,7 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::frames::Frame;
 use super::shape::{Field, check};
 use super::wire::{Malformed, Reader};
 
@@ -22,14 +24,21 @@ const fn api(key: ApiKey, name: &'static str, oldest: i16, newest: i16) -> Api {
 }
 
 /// In the order of their keys. Of Produce the versions 0 to 2, which have older record formats, are refused: they are
-/// announced because librdkafka compresses nothing otherwise; FindCoordinator, whose answer is that there are no groups yet,
-/// because it does not use LZ4 otherwise.
+/// announced because librdkafka compresses nothing otherwise.
 pub(super) const APIS: &[Api] = &[
     api(ApiKey::Produce, "Produce", 0, 12),
     api(ApiKey::Fetch, "Fetch", 4, 17),
-    api(ApiKey::ListOffsets, "ListOffsets", 1, 6),
+    api(ApiKey::ListOffsets, "ListOffsets", 1, 8),
     api(ApiKey::Metadata, "Metadata", 0, 12),
+    api(ApiKey::OffsetCommit, "OffsetCommit", 2, 9),
+    api(ApiKey::OffsetFetch, "OffsetFetch", 1, 9),
     api(ApiKey::FindCoordinator, "FindCoordinator", 0, 4),
+    api(ApiKey::JoinGroup, "JoinGroup", 0, 9),
+    api(ApiKey::Heartbeat, "Heartbeat", 0, 4),
+    api(ApiKey::LeaveGroup, "LeaveGroup", 0, 5),
+    api(ApiKey::SyncGroup, "SyncGroup", 0, 5),
+    api(ApiKey::DescribeGroups, "DescribeGroups", 0, 5),
+    api(ApiKey::ListGroups, "ListGroups", 0, 5),
     api(ApiKey::ApiVersions, "ApiVersions", 0, 4),
     api(ApiKey::CreateTopics, "CreateTopics", 2, 7),
     api(ApiKey::DeleteTopics, "DeleteTopics", 1, 6),
@@ -37,11 +46,20 @@ pub(super) const APIS: &[Api] = &[
     api(ApiKey::InitProducerId, "InitProducerId", 0, 4),
     api(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4),
     api(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4),
+    api(ApiKey::AlterConfigs, "AlterConfigs", 0, 2),
+    api(ApiKey::DescribeLogDirs, "DescribeLogDirs", 1, 4),
+    api(ApiKey::CreatePartitions, "CreatePartitions", 0, 3),
+    api(ApiKey::DeleteGroups, "DeleteGroups", 0, 2),
+    api(ApiKey::ElectLeaders, "ElectLeaders", 0, 2),
+    api(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1),
+    api(ApiKey::AlterPartitionReassignments, "AlterPartitionReassignments", 0, 0),
+    api(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0),
+    api(ApiKey::OffsetDelete, "OffsetDelete", 0, 0),
     api(ApiKey::DescribeCluster, "DescribeCluster", 0, 1),
 ];
 
 /// A request, up to its body.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Request {
     pub(super) key: ApiKey,
     pub(super) version: i16,
@@ -49,6 +67,8 @@ pub(super) struct Request {
     /// What the client calls itself; may be empty.
     pub(super) client: StrBytes,
     pub(super) body: Bytes,
+    /// Of the frame in the budget of large ones; the memory counts until this is dropped.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// What a frame holds.
@@ -66,8 +86,9 @@ impl Request {
     ///
     /// # Errors
     /// What is wrong; the connection cannot go on.
-    pub(super) fn read(frame: Bytes) -> Result<Asked, Malformed> {
-        let mut reader = Reader::new(frame.clone(), false);
+    pub(super) fn read(frame: Frame) -> Result<Asked, Malformed> {
+        let Frame { bytes, place } = frame;
+        let mut reader = Reader::new(bytes, false);
         let (key, version, correlation) = (reader.i16()?, reader.i16()?, reader.i32()?);
         let known = APIS.iter().find(|api| api.key as i16 == key);
         let Some(api) = known else {
@@ -89,7 +110,12 @@ impl Request {
             tags.tags()?;
             body = tags.rest();
         }
-        Ok(Asked::Known(Self { key: api.key, version, correlation, client, body }))
+        Ok(Asked::Known(Self { key: api.key, version, correlation, client, body, place }))
+    }
+
+    /// Gives its memory back. For what waits long, once all that it needs is copied.
+    pub(super) fn let_go(&mut self) {
+        (self.client, self.body, self.place) = (StrBytes::default(), Bytes::new(), None);
     }
 
     pub(super) fn is_flexible(&self) -> bool {
@@ -138,9 +164,9 @@ pub(super) fn framed(key: ApiKey, version: i16, correlation: i32, mut body: Vec<
 mod tests {
     use super::*;
 
-    fn frame(key: i16, version: i16, rest: &[u8]) -> Bytes {
+    fn frame(key: i16, version: i16, rest: &[u8]) -> Frame {
         let head = [&key.to_be_bytes()[..], &version.to_be_bytes(), &7_i32.to_be_bytes(), &[0, 1, b'c']];
-        [&head.concat()[..], rest].concat().into()
+        Frame { bytes: [&head.concat()[..], rest].concat().into(), place: None }
     }
 
     #[test]
@@ -168,6 +194,6 @@ mod tests {
         assert!(refused(999, 0).contains("999"));
         assert!(refused(3, 99).contains("Metadata") && refused(3, 99).contains("99"));
         assert!(matches!(Request::read(frame(18, 99, b"")), Ok(Asked::NewerVersions { correlation: 7 })));
-        assert!(Request::read(Bytes::from_static(b"\x00\x03\x00")).is_err());
+        assert!(Request::read(Frame { bytes: Bytes::from_static(b"\x00\x03\x00"), place: None }).is_err());
     }
 }

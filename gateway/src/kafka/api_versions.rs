@@ -15,9 +15,7 @@ const SHAPE: &[Field] = &[since(Kind::Text, 3), since(Kind::Text, 3)];
 
 pub(super) fn answer(client: &Client, request: &Request) -> Result<Vec<Bytes>, Malformed> {
     let asked: ApiVersionsRequest = request.decode(SHAPE)?;
-    let cut = |text: &str| text.chars().take(60).collect::<String>();
-    let [name, version] = [&asked.client_software_name, &asked.client_software_version].map(|text| cut(text));
-    tracing::debug!(peer = %client.peer, ?name, ?version, "a Kafka client asks for versions");
+    client.shown.made_by(&asked.client_software_name, &asked.client_software_version);
     request.encode(&ApiVersionsResponse::default().with_api_keys(APIS.iter().map(versions).collect()))
 }
 

@@ -3,6 +3,15 @@
 use stratalog_proto::config::{TOPIC_CONFIG_KEYS, TopicConfig, format_duration_ns};
 use stratalog_proto::{Code, Error};
 
+/// Settings that cannot be others.
+const FIXED: &[&str] = &[
+    "cleanup.policy",
+    "compression.type",
+    "message.timestamp.type",
+    "min.insync.replicas",
+    "unclean.leader.election.enable",
+];
+
 /// Settings about the inside of Kafka's log, which change nothing that a client could see: they are taken, and mean nothing.
 const WITHOUT_MEANING: &[&str] = &[
     "file.delete.delay.ms",
@@ -17,22 +26,26 @@ const WITHOUT_MEANING: &[&str] = &[
     "segment.ms",
 ];
 
+/// Settings of a topic by Kafka's names that may be others than their defaults.
+pub(super) const CHANGEABLE: &[&str] = &["max.message.bytes", "retention.bytes", "retention.ms"];
+
 /// The type of a value, as DescribeConfigs numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Type {
+    Bool = 1,
     Text = 2,
     Int = 3,
     Long = 5,
     List = 7,
 }
 
-/// A setting of a topic as it is shown.
+/// A setting of a topic, or of a node, as it is shown.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Shown {
     pub(super) name: &'static str,
     pub(super) value: String,
     pub(super) kind: Type,
-    /// Whether the topic says so itself.
+    /// Whether it is not just the default.
     pub(super) is_set: bool,
     /// Whether it cannot be another.
     pub(super) is_fixed: bool,
@@ -41,14 +54,31 @@ pub(super) struct Shown {
 /// Sets one of Kafka's settings, or one of ours; `copies`: of topics that do not say how many they have.
 ///
 /// # Errors
-/// [`Code::InvalidConfig`], [`Code::NotBuilt`], naming the setting, the value and what is allowed.
+/// As [`ours`].
 pub(super) fn set(config: &mut TopicConfig, name: &str, value: &str, copies: u32) -> Result<(), Error> {
+    match ours(config, name, value, copies)? {
+        Some((key, value)) => config.set(key, &value),
+        None => Ok(()),
+    }
+}
+
+/// One of Kafka's settings, or one of ours, as one of ours for a topic of these settings; `None` for one that is always so, or
+/// has no meaning. `copies` as in [`set`].
+///
+/// # Errors
+/// [`Code::InvalidConfig`], naming the setting, the value and what is allowed. Values of ours are not looked at.
+pub(super) fn ours<'a>(
+    config: &TopicConfig,
+    name: &'a str,
+    value: &str,
+    copies: u32,
+) -> Result<Option<(&'a str, String)>, Error> {
     let invalid =
         |why: &str| Err(Error::new(Code::InvalidConfig, format!("topic setting `{name}` cannot be `{value}`: {why}")));
     match name {
         "retention.ms" => match value.parse::<i64>() {
-            Ok(-1) => config.set("retention", "-1"),
-            Ok(1..) => config.set("retention", &format!("{value}ms")),
+            Ok(-1) => Ok(Some(("retention", "-1".to_owned()))),
+            Ok(1..) => Ok(Some(("retention", format!("{value}ms")))),
             _ => invalid("it is a number of milliseconds above 0, or -1 for ever"),
         },
         "cleanup.policy" if value != "delete" => invalid("it is delete; compaction is not built yet"),
@@ -62,17 +92,42 @@ pub(super) fn set(config: &mut TopicConfig, name: &str, value: &str, copies: u32
         "min.insync.replicas" => {
             let most = majority(config, copies);
             match value.parse::<u32>() {
-                Ok(asked) if (1..=most).contains(&asked) => Ok(()),
+                Ok(asked) if (1..=most).contains(&asked) => Ok(None),
                 _ => invalid(&format!(
                     "it is at most {most}: every acknowledgement is of that many, and waits for no more"
                 )),
             }
         }
-        "cleanup.policy" | "compression.type" | "message.timestamp.type" | "unclean.leader.election.enable" => Ok(()),
-        name if WITHOUT_MEANING.contains(&name) => Ok(()),
-        name if TOPIC_CONFIG_KEYS.contains(&name) => config.set(name, value),
-        _ => invalid("there is no such setting here; docs/KAFKA.md lists those there are"),
+        name if FIXED.contains(&name) || WITHOUT_MEANING.contains(&name) => Ok(None),
+        name if TOPIC_CONFIG_KEYS.contains(&name) => Ok(Some((name, value.to_owned()))),
+        _ => unknown(name, value),
     }
+}
+
+/// What a setting by its name is where nobody says anything, as one of ours; `None` as in [`ours`].
+///
+/// # Errors
+/// [`Code::InvalidConfig`] if there is no such setting.
+pub(super) fn default_of(name: &str) -> Result<Option<(&str, String)>, Error> {
+    let defaults = TopicConfig::default();
+    let value = match name {
+        "retention.ms" => return Ok(Some(("retention", "-1".to_owned()))),
+        "retention" | "retention.bytes" | "replication" => "-1".to_owned(),
+        "max.message.bytes" => defaults.max_message_bytes.to_string(),
+        "format" => defaults.format.name().to_owned(),
+        "bucket" => format_duration_ns(defaults.bucket_ns),
+        name if TOPIC_CONFIG_KEYS.contains(&name) => String::new(),
+        name if FIXED.contains(&name) || WITHOUT_MEANING.contains(&name) => return Ok(None),
+        _ => return unknown(name, ""),
+    };
+    Ok(Some((name, value)))
+}
+
+fn unknown<T>(name: &str, value: &str) -> Result<T, Error> {
+    let message = format!(
+        "topic setting `{name}` cannot be `{value}`: there is no such setting here; docs/KAFKA.md lists those there are"
+    );
+    Err(Error::new(Code::InvalidConfig, message))
 }
 
 /// The settings of a topic, in the order of their names; `copies` as in [`set`].
@@ -152,6 +207,24 @@ mod tests {
             assert_eq!(error.code, Code::InvalidConfig, "{name}");
             assert!(error.message.contains(name) && error.message.contains(value), "{error}");
         }
+    }
+
+    #[test]
+    fn defaults_are_those_of_a_topic_that_says_nothing() {
+        let mut config =
+            with(&[("retention.ms", "5"), ("retention.bytes", "1024"), ("max.message.bytes", "2048")]).unwrap();
+        for name in CHANGEABLE {
+            let (key, value) = default_of(name).unwrap().unwrap();
+            config.set(key, &value).unwrap();
+        }
+        assert_eq!(config, TopicConfig::default());
+        for key in TOPIC_CONFIG_KEYS {
+            let (key, value) = default_of(key).unwrap().unwrap();
+            config.set(key, &value).unwrap();
+        }
+        assert_eq!(config, TopicConfig::default());
+        assert_eq!(default_of("segment.bytes").unwrap(), None);
+        assert!(default_of("no.such.setting").unwrap_err().message.contains("no.such.setting"));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! As many are under way as fit the bounds below; then nothing is read, and the client is held back by its socket. Produce
 //! requests take turns until their batches have joined the queues of their partitions: so the batches of a producer stay in
-//! order though many requests are in flight.
+//! order though many requests are in flight. Requests about groups take turns until they are answered, so that the last of
+//! several commits is the one that stays.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,6 +15,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
+use stratalog_broker::Connection;
+use stratalog_broker::groups::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -23,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::Node;
 use super::answer::{Answered, answer, most_answered};
 use super::api::{Asked, Request};
-use super::frames::{Ended, Frame, Frames};
+use super::frames::{Ended, Frames};
 use super::wire::Malformed;
 
 /// Requests under way on one connection, answers that the client has not taken included.
@@ -35,6 +38,8 @@ const MAX_IN_FLIGHT_KIB: u32 = 64 << 10;
 const LEAST_KIB: u32 = MAX_IN_FLIGHT_KIB / MAX_IN_FLIGHT as u32;
 /// The least that a client takes of an answer in a second.
 const BYTES_PER_SECOND: usize = 64 << 10;
+/// Before each request.
+const LENGTH_BYTES: usize = 4;
 /// Pieces of an answer that are given to the operating system at once.
 const MAX_PIECES: usize = 64;
 
@@ -46,8 +51,28 @@ pub(super) struct Client {
     pub(super) local: SocketAddr,
     /// Cancelled when nobody waits for records any more: the client has gone, or the node stops.
     pub(super) leaving: CancellationToken,
+    /// As `system.connections` shows it.
+    pub(super) shown: Connection,
     /// Held by a produce until its batches have joined the queues of their partitions.
     pub(super) produces: Mutex<()>,
+    /// Held by a request about groups until it is answered: they take effect one after the other.
+    pub(super) groups: Mutex<()>,
+}
+
+impl Client {
+    /// What a group answers, unless the client goes away before, or the node stops: then another one will coordinate.
+    ///
+    /// # Errors
+    /// The refusal of the group.
+    pub(super) async fn unless_leaving<T>(
+        &self,
+        waiting: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        tokio::select! {
+            answer = waiting => answer,
+            () = self.leaving.cancelled() => Err(Refusal::NotCoordinator),
+        }
+    }
 }
 
 /// An answer, with its place among those in flight.
@@ -60,7 +85,8 @@ struct Answer {
 /// Serves a connection until the client leaves, misbehaves or is idle, or the node stops.
 pub(super) async fn serve(node: Arc<Node>, socket: TcpStream, [peer, local]: [SocketAddr; 2]) {
     let leaving = node.shared.stopping.child_token();
-    let client = Client { peer, local, leaving, produces: Mutex::new(()) };
+    let shown = node.shared.broker.connections().open("kafka", peer);
+    let client = Client { peer, local, leaving, shown, produces: Mutex::new(()), groups: Mutex::new(()) };
     let (reader, writer) = socket.into_split();
     let (answers, queue) = mpsc::channel(MAX_IN_FLIGHT);
     let stall = node.shared.options.stall_timeout;
@@ -79,15 +105,16 @@ fn places() -> Arc<Semaphore> {
 /// Where requests come from.
 struct Intake<R> {
     frames: Frames<R>,
-    /// A request that waits for its place.
-    begun: Option<(Frame, Asked)>,
+    /// A request that waits for its place, and how many bytes it has.
+    begun: Option<(usize, Asked)>,
     /// In KiB.
     places: Arc<Semaphore>,
 }
 
 /// A request that may begin.
 struct Begun {
-    frame: Frame,
+    /// Bytes of the request.
+    bytes: usize,
     asked: Asked,
     place: OwnedSemaphorePermit,
 }
@@ -105,16 +132,17 @@ impl<R: AsyncRead + Unpin> Intake<R> {
     async fn next(&mut self) -> Result<Begun, Ended> {
         if self.begun.is_none() {
             let frame = self.frames.next().await?;
-            let asked = Request::read(frame.bytes.clone());
+            let bytes = frame.bytes.len();
+            let asked = Request::read(frame);
             let asked =
                 asked.map_err(|why| Ended::Refused { why: format!("its request is refused: {why}"), answer: b"" })?;
-            self.begun = Some((frame, asked));
+            self.begun = Some((bytes, asked));
         }
-        let kib = self.begun.as_ref().map_or(0, |(frame, asked)| (frame.bytes.len() + most_answered(asked)) / 1024 + 1);
+        let kib = self.begun.as_ref().map_or(0, |(bytes, asked)| (bytes + most_answered(asked)) / 1024 + 1);
         let kib = u32::try_from(kib).unwrap_or(u32::MAX).clamp(LEAST_KIB, MAX_IN_FLIGHT_KIB);
         let place = Arc::clone(&self.places).acquire_many_owned(kib).await.expect("it is never closed");
-        let (frame, asked) = self.begun.take().expect("it was put there above");
-        Ok(Begun { frame, asked, place })
+        let (bytes, asked) = self.begun.take().expect("it was put there above");
+        Ok(Begun { bytes, asked, place })
     }
 }
 
@@ -176,9 +204,10 @@ fn refuse(client: &Client, why: &dyn fmt::Display) {
 }
 
 async fn handle(node: &Node, client: &Client, begun: Begun) -> Result<Answer, Malformed> {
-    let Begun { frame, asked, place } = begun;
+    let Begun { bytes, asked, place } = begun;
     let Answered { pieces, held } = answer(node, client, asked).await?;
-    drop(frame);
+    let told: usize = pieces.iter().flatten().map(Bytes::len).sum();
+    client.shown.answered(LENGTH_BYTES + bytes, told);
     Ok(Answer { pieces, _places: (place, held) })
 }
 

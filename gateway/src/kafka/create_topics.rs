@@ -13,11 +13,12 @@ use stratalog_proto::config::{TopicConfig, check_topic_name};
 use stratalog_proto::{Code, Error};
 use stratalog_query::TopicInfo;
 
+use super::Node;
 use super::api::Request;
 use super::configs::{set, shown};
+use super::errors::Refused;
 use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
-use super::{Node, errors};
 
 const ASSIGNMENT: &[Field] = &[always(Kind::I32), always(Kind::List(&Kind::I32))];
 const CONFIG: &[Field] = &[always(Kind::Text), always(Kind::Text)];
@@ -43,7 +44,7 @@ pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>,
     for topic in &asked.topics {
         let created = match named[topic.name.as_str()] {
             1 => create(node, topic, asked.validate_only, copies).await,
-            _ => Err(refused(ResponseError::InvalidRequest, "a request names each topic once")),
+            _ => Err(Refused::new(ResponseError::InvalidRequest, "a request names each topic once")),
         };
         topics.push(told(topic, created, request.version, copies));
     }
@@ -56,34 +57,18 @@ enum Created {
     Valid,
 }
 
-/// Why not, by Kafka's number.
-struct Refused {
-    number: i16,
-    message: StrBytes,
-}
-
-fn refused(error: ResponseError, message: &str) -> Refused {
-    Refused { number: error.code(), message: StrBytes::from_string(message.to_owned()) }
-}
-
-impl From<Error> for Refused {
-    fn from(error: Error) -> Self {
-        Self { number: errors::of_controller(error.code), message: errors::message(&error) }
-    }
-}
-
 async fn create(node: &Node, asked: &CreatableTopic, validate_only: bool, copies: u32) -> Result<Created, Refused> {
     if !asked.assignments.is_empty() {
         let message = "replicas are placed by shards, not by partitions: leave the assignment out, and name a replication \
                        factor";
-        return Err(refused(ResponseError::InvalidReplicaAssignment, message));
+        return Err(Refused::new(ResponseError::InvalidReplicaAssignment, message));
     }
     let partitions = match asked.num_partitions {
         -1 => 0,
         count => u32::try_from(count)
             .ok()
             .filter(|count| *count > 0)
-            .ok_or_else(|| refused(ResponseError::InvalidPartitions, "a topic has at least one partition"))?,
+            .ok_or_else(|| Refused::new(ResponseError::InvalidPartitions, "a topic has at least one partition"))?,
     };
     let config = config(asked, copies)?;
     let broker = &node.shared.broker;
@@ -92,7 +77,7 @@ async fn create(node: &Node, asked: &CreatableTopic, validate_only: bool, copies
             Ok(topic) => Ok(Created::Topic(topic)),
             // Too many partitions.
             Err(error) if error.code == Code::InvalidRequest => {
-                Err(refused(ResponseError::InvalidPartitions, &error.message))
+                Err(Refused::new(ResponseError::InvalidPartitions, &error.message))
             }
             Err(error) => Err(error.into()),
         };
@@ -113,7 +98,7 @@ fn config(asked: &CreatableTopic, copies: u32) -> Result<TopicConfig, Refused> {
     let mut config = TopicConfig::default();
     if asked.replication_factor != -1 {
         let set = config.set("replication", &asked.replication_factor.to_string());
-        set.map_err(|error| refused(ResponseError::InvalidReplicationFactor, &error.message))?;
+        set.map_err(|error| Refused::new(ResponseError::InvalidReplicationFactor, &error.message))?;
     }
     for setting in &asked.configs {
         if let Some(value) = &setting.value {

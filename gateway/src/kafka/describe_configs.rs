@@ -1,4 +1,4 @@
-//! DescribeConfigs: the settings of topics by Kafka's names.
+//! DescribeConfigs: the settings of topics and of the node that is asked, by Kafka's names.
 
 use std::collections::BTreeSet;
 
@@ -11,20 +11,19 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 use stratalog_proto::{Code, Error};
 
+use super::altering::{BROKER, TOPIC};
 use super::api::Request;
 use super::configs::{Shown, shown};
 use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
-use super::{Node, errors};
+use super::{Node, errors, node_configs};
 
 const RESOURCE: &[Field] = &[always(Kind::I8), always(Kind::Text), always(Kind::List(&Kind::Text))];
 const SHAPE: &[Field] = &[always(Kind::List(&Kind::Struct(RESOURCE))), since(Kind::Bool, 1), since(Kind::Bool, 3)];
 
-/// Resource types.
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
 /// Sources of a value.
 const OF_TOPIC: i8 = 1;
+const OF_NODE: i8 = 4;
 const DEFAULT: i8 = 5;
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
@@ -52,8 +51,7 @@ async fn describe(
             let copies = node.shared.broker.layout().replication();
             node.shared.broker.find_topic(&resource.resource_name).await.map(|topic| shown(&topic.config, copies))
         }
-        // The settings of a node are in `system.settings`, by names that Kafka does not have.
-        BROKER => Ok(Vec::new()),
+        BROKER => of_node(node, &resource.resource_name),
         other => Err(Error::new(Code::InvalidRequest, format!("resources of type {other} have no settings here"))),
     };
     let wanted = |setting: &Shown| {
@@ -63,7 +61,8 @@ async fn describe(
     let told = match found {
         Ok(settings) => {
             let settings = settings.into_iter().filter(wanted);
-            told.with_configs(settings.map(|setting| told_of(setting, synonyms, version)).collect())
+            let source = if resource.resource_type == BROKER { OF_NODE } else { OF_TOPIC };
+            told.with_configs(settings.map(|setting| told_of(setting, source, synonyms, version)).collect())
         }
         Err(error) => {
             told.with_error_code(errors::number(error.code)).with_error_message(Some(errors::message(&error)))
@@ -72,10 +71,22 @@ async fn describe(
     told.with_resource_name(resource.resource_name)
 }
 
-fn told_of(setting: Shown, synonyms: bool, version: i16) -> DescribeConfigsResourceResult {
+/// The settings of this node; each node tells its own. Without a name those of all nodes are meant that were changed while they
+/// ran, and there are none.
+fn of_node(node: &Node, name: &str) -> Result<Vec<Shown>, Error> {
+    let me = node.shared.broker.layout().me().0.to_string();
+    match name {
+        "" => Ok(Vec::new()),
+        name if name == me => Ok(node_configs::shown(node)),
+        _ => Err(Error::new(Code::InvalidRequest, format!("node {me} was asked, which tells its own settings only"))),
+    }
+}
+
+/// `source`: of what is not just a default.
+fn told_of(setting: Shown, source: i8, synonyms: bool, version: i16) -> DescribeConfigsResourceResult {
     let value = Some(StrBytes::from_string(setting.value));
     let name = StrBytes::from_static_str(setting.name);
-    let source = if setting.is_set { OF_TOPIC } else { DEFAULT };
+    let source = if setting.is_set { source } else { DEFAULT };
     let synonym =
         || DescribeConfigsSynonym::default().with_name(name.clone()).with_value(value.clone()).with_source(source);
     let told = DescribeConfigsResourceResult::default()

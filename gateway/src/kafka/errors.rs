@@ -2,6 +2,7 @@
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
+use stratalog_broker::groups::Refusal;
 use stratalog_proto::{Code, Error};
 
 /// The number that says to a Kafka client what this code says to ours.
@@ -37,6 +38,56 @@ pub(super) fn of_fetch(code: Code) -> i16 {
         _ => ResponseError::NotLeaderOrFollower,
     };
     response.code()
+}
+
+/// The same of a group: whoever asks again looks for its coordinator first.
+pub(super) fn of_group_code(code: Code) -> i16 {
+    let response = match response(code) {
+        ResponseError::NotLeaderOrFollower if code == Code::NotLeader => ResponseError::NotCoordinator,
+        ResponseError::InvalidTopicException => ResponseError::UnknownTopicOrPartition,
+        ResponseError::KafkaStorageError => ResponseError::CoordinatorNotAvailable,
+        joins_again @ ResponseError::RebalanceInProgress => joins_again,
+        _ if code.is_retriable() => ResponseError::CoordinatorNotAvailable,
+        other => other,
+    };
+    response.code()
+}
+
+/// Why a group refused, by Kafka's number.
+pub(super) fn of_group(refusal: &Refusal) -> i16 {
+    let response = match refusal {
+        Refusal::NotCoordinator => ResponseError::NotCoordinator,
+        Refusal::Loading => ResponseError::CoordinatorLoadInProgress,
+        Refusal::UnknownMember => ResponseError::UnknownMemberId,
+        Refusal::IllegalGeneration => ResponseError::IllegalGeneration,
+        Refusal::RebalanceInProgress => ResponseError::RebalanceInProgress,
+        Refusal::FencedInstance => ResponseError::FencedInstanceId,
+        Refusal::InconsistentProtocol => ResponseError::InconsistentGroupProtocol,
+        Refusal::InvalidSessionTimeout => ResponseError::InvalidSessionTimeout,
+        Refusal::InvalidGroup => ResponseError::InvalidGroupId,
+        Refusal::MemberIdRequired(_) => ResponseError::MemberIdRequired,
+        Refusal::GroupFull => ResponseError::GroupMaxSizeReached,
+        Refusal::NonEmpty => ResponseError::NonEmptyGroup,
+        Refusal::NotFound => ResponseError::GroupIdNotFound,
+        Refusal::MetadataTooLarge => ResponseError::OffsetMetadataTooLarge,
+        Refusal::UnknownTopicOrPartition => ResponseError::UnknownTopicOrPartition,
+        Refusal::SubscribedToTopic => ResponseError::GroupSubscribedToTopic,
+        Refusal::Other(error) => return of_group_code(error.code),
+    };
+    response.code()
+}
+
+/// The same where a coordinator is looked for: whoever asked has to ask again.
+pub(super) fn of_coordinator(refusal: &Refusal) -> i16 {
+    match refusal {
+        Refusal::NotCoordinator | Refusal::Loading => ResponseError::CoordinatorNotAvailable.code(),
+        other => of_group(other),
+    }
+}
+
+/// The same of an answer that says nothing else.
+pub(super) fn of_outcome(outcome: Result<(), Refusal>) -> i16 {
+    outcome.map_or_else(|refusal| of_group(&refusal), |()| 0)
 }
 
 /// The same for a topic in metadata. Clients try again on one code only.
@@ -89,6 +140,27 @@ pub(super) fn message(error: &Error) -> StrBytes {
     StrBytes::from_string(error.message.clone())
 }
 
+/// Why something was not done.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// As Kafka numbers it.
+    pub(super) number: i16,
+    pub(super) message: StrBytes,
+}
+
+impl Refused {
+    pub(super) fn new(error: ResponseError, message: &str) -> Self {
+        Self { number: error.code(), message: StrBytes::from_string(message.to_owned()) }
+    }
+}
+
+/// As to whoever changes topics.
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { number: of_controller(error.code), message: message(&error) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +174,9 @@ mod tests {
             // Corrupt, because it may have happened on the way; unknown topics, because they may just have been created;
             // the disk, because another node may lead by then.
             let more = [Code::CorruptBatch, Code::UnknownTopic, Code::UnknownPartition, Code::Io, Code::CorruptData];
-            let ours = code.is_retriable() || more.contains(&code) || code == Code::QueryDeadline;
+            // A consumer joins its group again, and does not ask the same.
+            let less = code == Code::RebalanceInProgress;
+            let ours = code.is_retriable() && !less || more.contains(&code) || code == Code::QueryDeadline;
             assert_eq!(retriable, ours, "{code:?} as {response:?}");
         }
     }
@@ -114,6 +188,9 @@ mod tests {
             assert_eq!(of_producer == ResponseError::CoordinatorLoadInProgress, code.is_retriable(), "{code:?}");
             assert!([-1, 1, 3, 6, 56].contains(&of_fetch(code)), "{code:?}");
             assert!([3, 5, 17].contains(&of_topic(code).code()), "{code:?}");
+            let is_tried_again = [14, 15, 16, 27].contains(&of_group_code(code));
+            let of_the_disk = matches!(code, Code::Io | Code::CorruptData);
+            assert_eq!(is_tried_again, code.is_retriable() || of_the_disk, "{code:?}");
         }
     }
 }

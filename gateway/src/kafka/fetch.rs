@@ -1,13 +1,14 @@
 //! Fetch: record batches leave as they lie in the log.
 
 mod gather;
+mod session;
+mod sessions;
 mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -16,6 +17,7 @@ use super::api::Request;
 use super::connection::Client;
 use super::wire::{Malformed, Reader};
 use gather::Found;
+pub(super) use sessions::{MAX_SESSIONS, Sessions};
 
 /// The most bytes of one answer, whatever was asked for.
 pub(super) const MAX_BYTES: usize = 64 << 20;
@@ -30,12 +32,23 @@ const FIRST_WITH_IDS: i16 = 13;
 /// A request, as it was read.
 #[derive(Debug)]
 struct Asked {
+    limits: Limits,
+    /// 0: none.
+    session: i32,
+    epoch: i32,
+    /// Whether topics are named by their ids.
+    by_id: bool,
+    topics: Vec<Topic>,
+    /// What its session does not want any more.
+    forgotten: Vec<Forgotten>,
+}
+
+/// How long a client waits, and for how much.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
     max_wait: Duration,
     min_bytes: usize,
     max_bytes: usize,
-    session: i32,
-    session_epoch: i32,
-    topics: Vec<Topic>,
 }
 
 #[derive(Debug)]
@@ -44,7 +57,7 @@ struct Topic {
     partitions: Vec<Partition>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Named {
     Name(StrBytes),
     Id(u128),
@@ -55,6 +68,22 @@ struct Partition {
     index: i32,
     offset: i64,
     max_bytes: usize,
+    /// High watermark and log start, as the client was told them last.
+    told: (i64, i64),
+    is_forgotten: bool,
+}
+
+impl Partition {
+    /// One of which its client was told nothing yet.
+    fn new(index: i32, offset: i64, max_bytes: usize) -> Self {
+        Self { index, offset, max_bytes, told: (-1, -1), is_forgotten: false }
+    }
+}
+
+#[derive(Debug)]
+struct Forgotten {
+    name: Named,
+    partitions: Vec<i32>,
 }
 
 pub(super) async fn answer(
@@ -63,72 +92,58 @@ pub(super) async fn answer(
     request: &Request,
 ) -> Result<(Vec<Bytes>, Option<OwnedSemaphorePermit>), Malformed> {
     let asked = read(request)?;
-    // A session was never begun here, so that none can go on: the client sends all that it wants, then.
-    let goes_on = asked.session != 0 && asked.session_epoch > 0;
-    if goes_on {
-        return Ok((write::refusal(request, ResponseError::FetchSessionIdNotFound), None));
-    }
-    let mut found = gather::gather(node, client, &asked).await;
+    let limits = asked.limits;
+    let mut session = match node.sessions.open(asked).await {
+        Ok(session) => session,
+        Err(error) => return Ok((write::refusal(request, error), None)),
+    };
+    let mut found = gather::gather(node, client, limits, &session.topics).await;
     let bytes: usize = found.iter().map(Found::bytes).sum();
     match Arc::clone(&node.answers).try_acquire_many_owned((bytes.min(MAX_BYTES) / 1024) as u32) {
-        Ok(held) => Ok((write::write(request, &asked, &found), Some(held))),
+        Ok(held) => Ok((write::write(request, limits.max_bytes, &mut session, &found), Some(held))),
         // Too many clients have not taken theirs yet: this one asks again.
         Err(_) => {
             found.iter_mut().for_each(Found::without_records);
             tokio::time::sleep(PAUSE).await;
-            Ok((write::write(request, &asked, &found), None))
+            Ok((write::write(request, limits.max_bytes, &mut session, &found), None))
         }
     }
 }
 
 /// The most bytes of records that the answer to a request may hold.
 pub(super) fn most_bytes(request: &Request) -> usize {
-    read_head(&mut reader(request), request.version).map_or(0, |head| head.max_bytes)
+    read_limits(&mut reader(request), request.version).map_or(0, |limits| limits.max_bytes)
 }
 
 fn read(request: &Request) -> Result<Asked, Malformed> {
     let version = request.version;
     let has = |since: i16| version >= since;
     let mut reader = reader(request);
-    let Head { max_wait, min_bytes, max_bytes } = read_head(&mut reader, version)?;
+    let limits = read_limits(&mut reader, version)?;
     // The isolation level: without transactions, everything below the high watermark is committed.
     reader.i8()?;
-    let (session, session_epoch) = if has(7) { (reader.i32()?, reader.i32()?) } else { (0, -1) };
+    let (session, epoch) = if has(7) { (reader.i32()?, reader.i32()?) } else { (0, -1) };
     let topics = reader.list(3, |reader| read_topic(reader, version))?;
-    if has(7) {
-        // What a session forgets.
-        reader.list(3, |reader| {
-            read_name(reader, version)?;
-            reader.list(4, Reader::i32)?;
-            reader.tags()
-        })?;
-    }
+    let forgotten = if has(7) { reader.list(3, |reader| read_forgotten(reader, version))? } else { Vec::new() };
     if has(11) {
         // The client's rack.
         reader.nullable_text()?;
     }
     reader.tags()?;
     reader.end()?;
-    Ok(Asked { max_wait, min_bytes, max_bytes, session, session_epoch, topics })
+    Ok(Asked { limits, session, epoch, by_id: has(FIRST_WITH_IDS), topics, forgotten })
 }
 
 fn reader(request: &Request) -> Reader {
     Reader::new(request.body.clone(), request.is_flexible())
 }
 
-/// How long a client waits, and for how much.
-struct Head {
-    max_wait: Duration,
-    min_bytes: usize,
-    max_bytes: usize,
-}
-
-fn read_head(reader: &mut Reader, version: i16) -> Result<Head, Malformed> {
+fn read_limits(reader: &mut Reader, version: i16) -> Result<Limits, Malformed> {
     if version < 15 {
         // The id of a replica: this is no protocol between nodes.
         reader.i32()?;
     }
-    Ok(Head {
+    Ok(Limits {
         max_wait: Duration::from_millis(reader.i32()?.max(0) as u64).min(MAX_WAIT),
         min_bytes: reader.i32()?.max(0) as usize,
         max_bytes: (reader.i32()?.max(1) as usize).min(MAX_BYTES),
@@ -152,9 +167,15 @@ fn read_topic(reader: &mut Reader, version: i16) -> Result<Topic, Malformed> {
             reader.i64()?;
         }
         let max_bytes = reader.i32()?.max(1) as usize;
-        reader.tags().map(|()| Partition { index, offset, max_bytes })
+        reader.tags().map(|()| Partition::new(index, offset, max_bytes))
     })?;
     reader.tags().map(|()| Topic { name, partitions })
+}
+
+fn read_forgotten(reader: &mut Reader, version: i16) -> Result<Forgotten, Malformed> {
+    let name = read_name(reader, version)?;
+    let partitions = reader.list(4, Reader::i32)?;
+    reader.tags().map(|()| Forgotten { name, partitions })
 }
 
 fn read_name(reader: &mut Reader, version: i16) -> Result<Named, Malformed> {

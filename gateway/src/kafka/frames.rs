@@ -42,7 +42,7 @@ impl From<io::Error> for Ended {
 pub(super) struct Frame {
     pub(super) bytes: Bytes,
     /// Its place in the budget; the memory counts until this is dropped.
-    pub(super) _place: Option<OwnedSemaphorePermit>,
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads frames. A read that is dropped loses nothing.
@@ -109,7 +109,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         let mut bytes = self.buffer.split_to(4 + length).freeze();
         drop(bytes.split_to(4));
         self.begun = None;
-        Ok(Frame { bytes, _place: self.place.take() })
+        Ok(Frame { bytes, place: self.place.take() })
     }
 
     /// Reads some bytes, with room for so many.

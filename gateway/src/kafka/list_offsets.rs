@@ -25,6 +25,9 @@ const SHAPE: &[Field] = &[always(Kind::I32), since(Kind::I8, 2), always(Kind::Li
 /// Times that mean something else.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
+const LARGEST_TIME: i64 = -3;
+/// What the node that is asked has itself: all there is.
+const EARLIEST_LOCAL: i64 = -4;
 /// What a record may hold once it is decompressed.
 const MAX_CONTENT_BYTES: usize = 256 << 20;
 
@@ -55,10 +58,12 @@ async fn of_topic(node: &Node, asked: &ListOffsetsTopic) -> Vec<ListOffsetsParti
 async fn offsets(node: &Node, topic: &str, timestamp: i64) -> Result<BTreeMap<PartitionId, Offset>, Error> {
     let at = match timestamp {
         LATEST => OffsetAt::Latest,
-        EARLIEST => OffsetAt::Earliest,
+        EARLIEST | EARLIEST_LOCAL => OffsetAt::Earliest,
+        LARGEST_TIME => OffsetAt::LargestTime,
         ms if ms >= 0 => OffsetAt::Time(ms.saturating_mul(1_000_000)),
         other => {
-            let message = format!("{other} is no time: -1 is the end of a partition, -2 its beginning");
+            let message =
+                format!("{other} is no time: -1 is the end of a partition, -2 its beginning, -3 its latest time");
             return Err(Error::new(Code::InvalidRequest, message));
         }
     };
@@ -83,12 +88,12 @@ async fn of_partition(
     let Some((partition, offset)) = partition.and_then(|partition| Some((partition, *offsets.get(&partition)?))) else {
         return told.with_error_code(ResponseError::UnknownTopicOrPartition.code());
     };
-    if asked.timestamp < 0 {
+    if asked.timestamp < 0 && asked.timestamp != LARGEST_TIME {
         return told.with_offset(offset.0 as i64);
     }
     match time_of(node, topic, partition, offset).await {
         Ok(Some(timestamp)) => told.with_offset(offset.0 as i64).with_timestamp(timestamp),
-        // No record is that late.
+        // No record is that late, or there is none at all.
         Ok(None) => told,
         Err(error) => told.with_error_code(errors::number(error.code)),
     }

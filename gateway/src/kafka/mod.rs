@@ -6,29 +6,49 @@
 //! - One file for each kind of request. Produce and Fetch are read and written here, field by field, so that the bytes of
 //!   records are slices from the socket to the log and from the log to the socket; all others by the library.
 //!
-//! Any node answers for any partition. Metadata names the leaders all the same: then nothing is passed on.
+//! Any node answers for any partition. Metadata names the leaders all the same: then nothing is passed on. For a group only
+//! its coordinator answers, as in Kafka.
 
+mod alter_configs;
+mod alter_partition_reassignments;
+mod altering;
 mod answer;
 mod api;
 mod api_versions;
 mod configs;
 mod connection;
+mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
+mod describe_log_dirs;
+mod elect_leaders;
 mod errors;
 mod fetch;
 mod find_coordinator;
 mod frames;
+mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
+mod node_configs;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod places;
 mod produce;
 mod shape;
+mod sync_group;
 mod wire;
 
 use std::future::Future;
@@ -52,6 +72,8 @@ const MAX_LOOKUPS: usize = 4;
 pub struct KafkaOptions {
     /// Whether a topic is created that a client asks for, and lets be created, and that is not there.
     pub auto_create_topics: bool,
+    /// Connections; further ones wait until there is room.
+    pub max_connections: usize,
     /// How long a connection may be without a request; Kafka's `connections.max.idle.ms`.
     pub idle_timeout: Duration,
     /// Bytes that large requests may hold on all connections together.
@@ -64,6 +86,7 @@ impl Default for KafkaOptions {
     fn default() -> Self {
         Self {
             auto_create_topics: true,
+            max_connections: 10_000,
             idle_timeout: Duration::from_secs(600),
             request_budget_bytes: 256 << 20,
             answer_budget_bytes: 512 << 20,
@@ -81,6 +104,8 @@ struct Node {
     answers: Arc<Semaphore>,
     /// For looks into batches, which may decompress much.
     lookups: Arc<Semaphore>,
+    /// What clients want of their fetches.
+    sessions: Arc<fetch::Sessions>,
 }
 
 /// Serves Kafka's protocol on `listener` until `shutdown` resolves, then at most the drain timeout longer.
@@ -97,8 +122,8 @@ pub async fn serve_kafka(
     let budget = options.request_budget_bytes.max(frames::MAX_FRAME_BYTES + 1024) / 1024 + 1;
     let answers = options.answer_budget_bytes.max(fetch::MAX_BYTES) / 1024 + 1;
     let [budget, answers, lookups] = [budget, answers, MAX_LOOKUPS].map(|places| Arc::new(Semaphore::new(places)));
-    let door = Door { gateway, options, budget, answers, lookups };
-    let slots = Arc::new(Semaphore::new(door.gateway.options().max_connections));
+    let door = Door { gateway, options, budget, answers, lookups, sessions: Arc::default() };
+    let slots = Arc::new(Semaphore::new(door.options.max_connections));
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -141,6 +166,7 @@ struct Door {
     budget: Arc<Semaphore>,
     answers: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
+    sessions: Arc<fetch::Sessions>,
 }
 
 impl Door {
@@ -158,6 +184,7 @@ impl Door {
             budget: Arc::clone(&self.budget),
             answers: Arc::clone(&self.answers),
             lookups: Arc::clone(&self.lookups),
+            sessions: Arc::clone(&self.sessions),
         };
         Ok(Some(connection::serve(Arc::new(node), stream, ends)))
     }

@@ -47,6 +47,11 @@ impl Places {
         leader.filter(|leader| self.is_known(*leader)).unwrap_or_else(|| broker_id(self.layout.me()))
     }
 
+    /// Where a node is, if it has told where Kafka clients reach it.
+    pub(super) fn of(&self, node: NodeId) -> Option<&Place> {
+        self.brokers.iter().find(|place| place.id == broker_id(node))
+    }
+
     /// Who has a copy of a shard.
     pub(super) fn replicas(&self, shard: ShardId) -> Vec<BrokerId> {
         self.layout.replicas(shard).into_iter().map(broker_id).collect()

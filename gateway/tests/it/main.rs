@@ -1,5 +1,6 @@
 //! The gateway in front of a real broker, driven over real sockets.
 
+mod grpc_groups;
 mod grpc_log;
 mod grpc_query;
 mod http_bad_input;

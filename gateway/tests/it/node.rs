@@ -29,9 +29,14 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start() -> Self {
+        Self::with_kafka(KafkaOptions::default()).await
+    }
+
+    pub(crate) async fn with_kafka(of_kafka: KafkaOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut options = BrokerOptions::new(dir.path());
         options.lane.file_bytes = 32 << 20;
+        options.groups.initial_rebalance_delay = Duration::from_millis(50);
         let broker = Broker::start(options).await.unwrap();
         let options = GatewayOptions {
             max_body_bytes: MAX_BODY_BYTES,
@@ -46,7 +51,7 @@ impl Node {
         let listeners = vec![
             tokio::spawn(serve_http(gateway.clone(), http, stop.clone().cancelled_owned())),
             tokio::spawn(serve_grpc(gateway.clone(), grpc, stop.clone().cancelled_owned())),
-            tokio::spawn(serve_kafka(gateway, KafkaOptions::default(), kafka, stop.clone().cancelled_owned())),
+            tokio::spawn(serve_kafka(gateway, of_kafka, kafka, stop.clone().cancelled_owned())),
         ];
         let client = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
         Self { http: http_addr, grpc: grpc_addr, kafka: kafka_addr, client, broker, stop, listeners, _dir: dir }

@@ -5,6 +5,7 @@ mod backup;
 mod cluster;
 mod consume;
 mod dead_letters;
+mod group;
 mod log;
 mod produce;
 mod repl;
@@ -15,7 +16,7 @@ mod segments;
 mod sql;
 mod topic;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use clap::CommandFactory;
 
@@ -41,6 +42,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Segments(command) => segments::run(&global, &command.topic).await,
         Command::DeadLetters(command) => dead_letters::run(&global, &command).await,
         Command::Retention(command) => retention::run(&global, &command).await,
+        Command::Group(command) => group::run(&global, &command).await,
         Command::Dev(dev) => crate::dev::run(&dev).await,
         Command::Cluster(command) => cluster::run(&global, &command).await,
         Command::Verify(command) => log::verify_node(&global, &command),
@@ -54,6 +56,21 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             Ok(std::io::stdout().write_all(&script)?)
         }
     }
+}
+
+/// Asks before something and `what` it has is deleted; a script says `--yes`.
+fn confirm(thing: &str, name: &str, what: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::Usage(format!("deleting {thing} deletes {what}: say --yes")));
+    }
+    eprint!("Delete {thing} and {what}? Type its name to go on: ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(|error| Failure::io("read", "the answer", &error))?;
+    if answer.trim() == name { Ok(()) } else { Err(Failure::Refused("nothing was deleted".to_owned())) }
 }
 
 impl Global {

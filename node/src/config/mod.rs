@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use stratalog_broker::groups::GroupOptions;
 use stratalog_broker::{BrokerOptions, ReplayOptions, RowsOptions, ScrubOptions};
+use stratalog_gateway::KafkaOptions;
 use stratalog_query::EngineOptions;
 use stratalog_storage::LaneOptions;
 
@@ -75,6 +76,10 @@ pub(crate) struct KafkaListener {
     pub(crate) listen: String,
     /// Whether a topic is created that a client asks for and that is not there, as Kafka does.
     pub(crate) auto_create_topics: bool,
+    /// Connections; further ones wait until there is room.
+    pub(crate) max_connections: u32,
+    /// How long a connection may be without a request.
+    pub(crate) idle_timeout: Span,
 }
 
 /// Where the listeners of a node are bound.
@@ -227,7 +232,26 @@ impl Default for HttpListener {
 
 impl Default for KafkaListener {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9092".to_owned(), auto_create_topics: true }
+        let KafkaOptions { auto_create_topics, max_connections, idle_timeout, .. } = KafkaOptions::default();
+        let max_connections = u32::try_from(max_connections).unwrap_or(u32::MAX);
+        Self {
+            listen: "127.0.0.1:9092".to_owned(),
+            auto_create_topics,
+            max_connections,
+            idle_timeout: Span(idle_timeout),
+        }
+    }
+}
+
+impl KafkaListener {
+    /// What the listener is started with.
+    pub(crate) fn options(&self) -> KafkaOptions {
+        KafkaOptions {
+            auto_create_topics: self.auto_create_topics,
+            max_connections: self.max_connections as usize,
+            idle_timeout: self.idle_timeout.0,
+            ..KafkaOptions::default()
+        }
     }
 }
 
@@ -310,6 +334,10 @@ impl Settings {
         self.cluster.validate()?;
         bounded("topics.partitions", u64::from(self.topics.partitions), 1, 10_000)?;
         bounded("http.max_body", self.http.max_body.0, 1 << 10, 1 << 30)?;
+        bounded("kafka.max_connections", u64::from(self.kafka.max_connections), 1, 1_000_000)?;
+        if self.kafka.idle_timeout.0 < Duration::from_secs(1) {
+            return Err(Failure::Usage("kafka.idle_timeout is shorter than a second".to_owned()));
+        }
         bounded("produce.buffer", self.produce.buffer.0, 1 << 20, 1 << 34)?;
         bounded("lane.file", self.lane.file.0, 1 << 20, 1 << 30)?;
         bounded("lane.budget", self.lane.budget.0, 2 * self.lane.file.0, 1 << 44)?;

@@ -204,7 +204,7 @@ fn for_topics() -> Vec<Command> {
     let (name, shards) = ("events".to_owned(), vec![1, 2]);
     vec![
         Command::CreateTopic(CreateTopic { topic: topic(), tenant: 0, name, config: config(), shards }),
-        Command::AlterTopic(AlterTopic { topic: topic(), config: config(), expect: config() }),
+        Command::AlterTopic(AlterTopic { topic: topic(), config: config(), expect: config(), shards: vec![1, 2, 1] }),
         Command::DeleteTopic(DeleteTopic { topic: topic() }),
         Command::AllocateProducerIds(AllocateProducerIds { count: 1_000 }),
     ]

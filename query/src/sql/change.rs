@@ -79,7 +79,7 @@ fn created(create: CreateTable) -> Result<Change, Error> {
         CreateTableOptions::With(options) => options,
         _ => return Err(invalid(format!("settings of a table stand in WITH (…); {FORM}"))),
     };
-    let mut change = TopicChange { settings: settings(options)?, columns: Vec::new() };
+    let mut change = TopicChange { settings: settings(options)?, ..TopicChange::default() };
     for column in create.columns {
         change.columns.push(declared(column)?);
     }
@@ -132,9 +132,9 @@ fn altered(alter: AlterTable) -> Result<Change, Error> {
             }
         }
     }
-    if change.settings.iter().any(|(key, _)| key == PARTITIONS) {
-        return Err(invalid(format!("`{PARTITIONS}` of a topic is fixed when it is created")));
-    }
+    let (partitions, settings): (Vec<_>, _) = change.settings.into_iter().partition(|(key, _)| key == PARTITIONS);
+    change.settings = settings;
+    change.partitions = Some(partitions_of(partitions)?).filter(|partitions| *partitions > 0);
     Ok(Change::Alter { topic: of_a_user(&alter.name)?, if_exists: alter.if_exists, change })
 }
 

@@ -12,14 +12,14 @@ use datafusion::common::Result;
 use futures::future::join_all;
 use stratalog_proto::{Code, Error, NodeId, ShardId};
 
-use super::own_rows;
+use super::{GROUPS, PARTITIONS, groups, own_rows};
 use crate::core::Core;
 use crate::error::from_datafusion;
 use crate::parts;
 use crate::query::Query;
 
 /// Of these, rows about a shard come from the node that leads it. Of the others each node has its own.
-const OF_LEADERS: [&str; 2] = ["partitions", "segments"];
+const OF_LEADERS: [&str; 3] = [GROUPS, PARTITIONS, "segments"];
 /// How long a node is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -28,6 +28,17 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// None but defects.
 pub(super) async fn rows(core: &Core, name: &str, running: &Query) -> Result<Option<RecordBatch>, Error> {
+    let Some(rows) = gathered(core, name, running).await? else { return Ok(None) };
+    if name != GROUPS {
+        return Ok(Some(rows));
+    }
+    // Afterwards, so that no group is ahead of its partition.
+    let partitions = gathered(core, PARTITIONS, running).await?;
+    partitions.map(|partitions| groups::with_lag(&rows, &partitions)).transpose().map_err(from_datafusion)
+}
+
+/// What the nodes contribute.
+async fn gathered(core: &Core, name: &str, running: &Query) -> Result<Option<RecordBatch>, Error> {
     let Some(own) = own_rows(core, name).map_err(from_datafusion)? else { return Ok(None) };
     let schema = own.schema();
     let asked = core.workers.others().into_iter().map(|node| {
@@ -60,6 +71,10 @@ pub(crate) fn rows_here(core: &Core, name: &str) -> Result<RecordBatch, Error> {
 /// None but defects.
 pub(super) fn schema(core: &Core, name: &str) -> Result<Option<SchemaRef>> {
     let Some(own) = own_rows(core, name)? else { return Ok(None) };
+    if name == GROUPS {
+        let partitions = own_rows(core, PARTITIONS)?;
+        return partitions.map(|partitions| Ok(groups::with_lag(&own, &partitions)?.schema())).transpose();
+    }
     if OF_LEADERS.contains(&name) {
         return Ok(Some(own.schema()));
     }

@@ -4,6 +4,7 @@
 mod columns;
 mod dead_letters;
 mod everywhere;
+mod groups;
 mod information;
 mod node;
 mod of_topics;
@@ -33,10 +34,25 @@ use crate::query::Query;
 use crate::sql::{INFORMATION, SYSTEM};
 
 /// The tables of the schema `system`.
-pub(crate) const TABLES: [&str; 10] =
-    ["columns", DEAD_LETTERS, "events", "jobs", "partitions", "queries", "segments", "settings", "shards", "topics"];
+pub(crate) const TABLES: [&str; 12] = [
+    "columns",
+    "connections",
+    DEAD_LETTERS,
+    "events",
+    GROUPS,
+    "jobs",
+    PARTITIONS,
+    "queries",
+    "segments",
+    "settings",
+    "shards",
+    "topics",
+];
 /// The one table among them that reads rows.
 pub(crate) const DEAD_LETTERS: &str = "dead_letters";
+/// The one among them that is made of two: who coordinates a group does not know how far its partitions are.
+const GROUPS: &str = "groups";
+const PARTITIONS: &str = "partitions";
 /// The tables of the schema `information_schema`.
 pub(crate) const INFORMATION_TABLES: [&str; 2] = ["columns", "tables"];
 
@@ -68,9 +84,11 @@ pub(crate) async fn table(
 fn own_rows(core: &Core, name: &str) -> Result<Option<RecordBatch>> {
     let catalog = &*core.catalog;
     let rows = match name {
+        "connections" => node::connections(catalog),
         "events" => node::events(catalog),
+        GROUPS => groups::groups(catalog),
         "jobs" => node::jobs(catalog),
-        "partitions" => topics::partitions(catalog),
+        PARTITIONS => topics::partitions(catalog),
         "queries" => queries::table(&core.queries),
         "segments" => topics::segments(catalog),
         "settings" => node::settings(catalog),
@@ -149,6 +167,10 @@ fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
 
 fn optional_texts<T: AsRef<str>>(values: impl IntoIterator<Item = Option<T>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<StringArray>())
+}
+
+fn optional_small_numbers(values: impl IntoIterator<Item = Option<u32>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<UInt32Array>())
 }
 
 fn numbers(values: impl IntoIterator<Item = u64>) -> ArrayRef {

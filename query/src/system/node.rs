@@ -1,4 +1,5 @@
-//! What the broker knows of the node: `system.shards`, `system.settings`, `system.events`, `system.jobs`.
+//! What the broker knows of the node: `system.shards`, `system.settings`, `system.events`, `system.jobs`,
+//! `system.connections`.
 
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
@@ -56,5 +57,21 @@ pub(super) fn jobs(catalog: &dyn Catalog) -> Result<RecordBatch> {
         ("what", texts(jobs.iter().map(|job| &job.what))),
         ("progress", texts(jobs.iter().map(|job| &job.progress))),
         ("error", optional_texts(jobs.iter().map(|job| job.error.as_deref()))),
+    ])
+}
+
+/// One row a connection of a client.
+pub(super) fn connections(catalog: &dyn Catalog) -> Result<RecordBatch> {
+    let connections = catalog.connections();
+    rows_of(vec![
+        ("listener", texts(connections.iter().map(|connection| &connection.listener))),
+        ("client", texts(connections.iter().map(|connection| &connection.client))),
+        ("client_id", texts(connections.iter().map(|connection| &connection.client_id))),
+        ("software", texts(connections.iter().map(|connection| &connection.software))),
+        ("software_version", texts(connections.iter().map(|connection| &connection.software_version))),
+        ("since", times(connections.iter().map(|connection| Some(connection.since_ns)))),
+        ("requests", numbers(connections.iter().map(|connection| connection.requests))),
+        ("bytes_in", numbers(connections.iter().map(|connection| connection.bytes_in))),
+        ("bytes_out", numbers(connections.iter().map(|connection| connection.bytes_out))),
     ])
 }

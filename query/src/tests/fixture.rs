@@ -23,8 +23,8 @@ use stratalog_storage::{Io, RealDisk, SegmentHandle, SegmentKind, SegmentMeta};
 use super::nodes::{Nodes, Spread};
 use super::rows::{Row, batch};
 use crate::{
-    Answer, Catalog, Changes, Engine, EngineOptions, PartitionInfo, RawRecords, SearchRequest, ShardSnapshot,
-    SqlRequest, TailChunk, TopicChange, TopicInfo, TopicSnapshot, merge_schemas,
+    Answer, Catalog, Changes, Engine, EngineOptions, GroupInfo, GroupMemberInfo, PartitionInfo, RawRecords,
+    SearchRequest, ShardSnapshot, SqlRequest, TailChunk, TopicChange, TopicInfo, TopicSnapshot, merge_schemas,
 };
 
 /// Where a run of rows is.
@@ -315,7 +315,8 @@ impl Changes for FakeChanges {
 
     async fn alter_topic(&self, name: &str, change: TopicChange) -> Result<(), Error> {
         let columns: Vec<_> = change.columns.iter().map(|column| &column.name).collect();
-        self.0.lock().push(format!("alter {name} {:?} {columns:?}", change.settings));
+        let grown = change.partitions.map(|partitions| format!(" to {partitions} partitions")).unwrap_or_default();
+        self.0.lock().push(format!("alter {name} {:?} {columns:?}{grown}", change.settings));
         Ok(())
     }
 
@@ -366,6 +367,23 @@ impl Catalog for FakeCatalog {
         let topics = self.topics.lock();
         let topic = topics.iter().find(|known| known.info.id == topic.id).unwrap();
         topic.segments.iter().map(|segment| (segment.shard, segment.meta.clone())).collect()
+    }
+
+    fn groups(&self) -> Vec<GroupInfo> {
+        let member =
+            GroupMemberInfo { id: "reader-1".to_owned(), client_id: "reader".to_owned(), host: "10.0.0.7".to_owned() };
+        let reads = GroupInfo {
+            group: "readers".to_owned(),
+            shard: ShardId(0),
+            state: "Stable".to_owned(),
+            partition: Some(("logs".to_owned(), PartitionId(0))),
+            committed: Some(Offset(4)),
+            member: Some(member),
+        };
+        let of_nobody = GroupInfo { member: None, ..reads.clone() };
+        let never = GroupInfo { partition: Some(("logs".to_owned(), PartitionId(9))), ..of_nobody.clone() };
+        let idle = GroupInfo { group: "idle".to_owned(), partition: None, committed: None, ..of_nobody };
+        vec![idle, reads, never]
     }
 
     async fn snapshot_of(

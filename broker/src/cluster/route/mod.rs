@@ -31,8 +31,9 @@ use crate::shards::Shards;
 pub(crate) use outbox::{AppendHere, Flight, OutboxOptions, Outboxes};
 pub(crate) use tries::{Leader, Missed, Tries};
 pub(crate) use wire::{
-    Asked, Batch, Done, Found, Question, Task, batch_answer, fetch_answer, fetch_frame, fetched, proposal,
-    proposal_answer, proposed, read_batch, read_fetch, read_maintain, read_proposal, read_question, refusal,
+    Asked, Batch, Done, Found, Question, Task, batch_answer, fetch_answer, fetch_frame, fetched, groups_answer,
+    groups_of, proposal, proposal_answer, proposed, read_batch, read_fetch, read_groups, read_groups_of, read_maintain,
+    read_proposal, read_question, refusal,
 };
 
 /// The metadata group.

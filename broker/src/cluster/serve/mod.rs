@@ -55,6 +55,7 @@ impl PeerService for Server {
             Method::Fetch => route::fetch(&broker, frame).await,
             Method::Read => route::read(&broker, frame).await,
             Method::Maintain => route::maintain(&broker, frame).await,
+            Method::Groups => route::groups(&broker, frame).await,
             Method::HoldSegments => segments::hold(&broker, frame).await,
             Method::OpenPart => parts::open(&broker, frame).await,
             Method::ClosePart => parts::close(&broker, frame).await,

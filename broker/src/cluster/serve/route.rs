@@ -10,7 +10,8 @@ use stratalog_transport::Frame;
 
 use crate::broker::Broker;
 use crate::cluster::route::{
-    Found, Leader, fetch_answer, proposal_answer, read_fetch, read_maintain, read_proposal, read_question, refusal,
+    Found, Leader, fetch_answer, groups_answer, proposal_answer, read_fetch, read_groups_of, read_maintain,
+    read_proposal, read_question, refusal,
 };
 use crate::fetch::{FetchRequest, ReadFrom};
 
@@ -59,6 +60,13 @@ pub(super) async fn maintain(broker: &Arc<Broker>, frame: Frame) -> Result<Frame
         broker.do_here(&topic, shard, task).await
     };
     Ok(done.await.map_or_else(|error| refused(broker, shard, error), |done| done.frame()))
+}
+
+/// Shows the consumer groups of a shard.
+pub(super) async fn groups(broker: &Arc<Broker>, frame: Frame) -> Result<Frame, Error> {
+    let (shard, group) = read_groups_of(frame)?;
+    let found = broker.groups_here(shard, group.as_deref()).await;
+    Ok(found.map_or_else(|error| refused(broker, shard, error), |found| groups_answer(&found)))
 }
 
 fn refused(broker: &Broker, shard: ShardId, error: Error) -> Frame {

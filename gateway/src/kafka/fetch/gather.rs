@@ -1,6 +1,5 @@
 //! Reading what a request asks for: topic by topic, and with one patience for all.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use stratalog_proto::{Error, Offset, PartitionId, TopicId};
 use stratalog_query::TopicInfo;
 use tokio::time::Instant;
 
-use super::{Asked, Client, Named, Node, Topic};
+use super::{Client, Limits, Named, Node, Topic};
 
 /// Pauses while there is something, and less than a client wants.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
@@ -24,7 +23,8 @@ pub(super) enum Found {
     Topic {
         /// How many it has.
         partitions: u32,
-        read: BTreeMap<PartitionId, FetchedPartition>,
+        /// In the order of their numbers.
+        read: Vec<FetchedPartition>,
     },
     Not(Error),
 }
@@ -39,16 +39,16 @@ impl Found {
     /// Lets go of the records.
     pub(super) fn without_records(&mut self) {
         let Found::Topic { read, .. } = self else { return };
-        let found = read.values_mut().filter_map(|partition| partition.result.as_mut().ok());
+        let found = read.iter_mut().filter_map(|partition| partition.result.as_mut().ok());
         found.for_each(Vec::clear);
     }
 
     fn partitions(&self) -> impl Iterator<Item = &FetchedPartition> {
-        let read = match self {
-            Found::Topic { read, .. } => Some(read),
-            Found::Not(_) => None,
+        let read: &[FetchedPartition] = match self {
+            Found::Topic { read, .. } => read,
+            Found::Not(_) => &[],
         };
-        read.into_iter().flat_map(BTreeMap::values)
+        read.iter()
     }
 
     /// Whether it is worth saying at once.
@@ -61,17 +61,17 @@ impl Found {
 
 /// What there is of each topic, in their order: at once if it is enough, else as soon as it is, or when the patience of the
 /// client ends.
-pub(super) async fn gather(node: &Node, client: &Client, asked: &Asked) -> Vec<Found> {
-    let deadline = Instant::now() + asked.max_wait;
-    let looks: Vec<_> = asked.topics.iter().map(|topic| find(node, topic).boxed()).collect();
+pub(super) async fn gather(node: &Node, client: &Client, limits: Limits, asked: &[Topic]) -> Vec<Found> {
+    let deadline = Instant::now() + limits.max_wait;
+    let looks: Vec<_> = asked.iter().map(|topic| find(node, topic).boxed()).collect();
     let topics: Vec<_> = stream::iter(looks).buffered(AT_ONCE).collect().await;
-    let reading = Reading { node, client, asked, topics };
+    let reading = Reading { node, client, max_bytes: limits.max_bytes, asked, topics };
     let mut pause = PAUSES.0;
     loop {
         let found = reading.look(deadline).await;
         let bytes: usize = found.iter().map(Found::bytes).sum();
         let only_less =
-            bytes > 0 && bytes < asked.min_bytes && found.iter().all(|found| !matches!(found, Found::Not(_)));
+            bytes > 0 && bytes < limits.min_bytes && found.iter().all(|found| !matches!(found, Found::Not(_)));
         if !only_less || Instant::now() >= deadline || client.leaving.is_cancelled() {
             return found;
         }
@@ -96,7 +96,8 @@ async fn find(node: &Node, topic: &Topic) -> Result<Arc<TopicInfo>, Error> {
 struct Reading<'a> {
     node: &'a Node,
     client: &'a Client,
-    asked: &'a Asked,
+    max_bytes: usize,
+    asked: &'a [Topic],
     topics: Vec<Result<Arc<TopicInfo>, Error>>,
 }
 
@@ -126,7 +127,7 @@ impl Reading<'_> {
     fn read(&self, at: usize, deadline: Instant) -> BoxFuture<'_, Found> {
         async move {
             let (topic, wanted) = match &self.topics[at] {
-                Ok(topic) => (topic, &self.asked.topics[at].partitions),
+                Ok(topic) => (topic, &self.asked[at].partitions),
                 Err(error) => return Found::Not(error.clone()),
             };
             // What is not there, or was never, is told apart when the answer is written.
@@ -139,7 +140,7 @@ impl Reading<'_> {
             let request = FetchRequest {
                 topic: topic.name.clone(),
                 partitions: partitions.collect(),
-                max_bytes: (self.asked.max_bytes / self.topics.len()).min(most).max(1),
+                max_bytes: (self.max_bytes / self.topics.len()).min(most).max(1),
                 max_wait: deadline.saturating_duration_since(Instant::now()),
                 from: ReadFrom::Leader,
             };
@@ -149,10 +150,10 @@ impl Reading<'_> {
                 () = self.client.leaving.cancelled() => Ok(Vec::new()),
             };
             match fetched {
-                Ok(fetched) => Found::Topic {
-                    partitions: topic.partitions,
-                    read: fetched.into_iter().map(|partition| (partition.partition, partition)).collect(),
-                },
+                Ok(mut read) => {
+                    read.sort_unstable_by_key(|partition| partition.partition);
+                    Found::Topic { partitions: topic.partitions, read }
+                }
                 Err(error) => Found::Not(error),
             }
         }

@@ -6,7 +6,8 @@ use stratalog_broker::{FetchedBatches, FetchedPartition};
 use stratalog_proto::{Code, Offset, PartitionId};
 
 use super::gather::Found;
-use super::{Asked, Named, Partition, Request};
+use super::session::Session;
+use super::{Named, Partition, Request, Topic};
 use crate::kafka::errors;
 use crate::kafka::wire::Writer;
 
@@ -15,42 +16,62 @@ const LENGTH_AT: std::ops::Range<usize> = 8..12;
 
 /// An answer with nothing but an error.
 pub(super) fn refusal(request: &Request, error: ResponseError) -> Vec<Bytes> {
-    let mut writer = begin(request, error.code(), 0);
+    let mut writer = begin(request, error.code(), 0, 0);
     writer.count(0);
     writer.tags();
     writer.finish()
 }
 
-/// `found`: of each topic of the request.
-pub(super) fn write(request: &Request, asked: &Asked, found: &[Found]) -> Vec<Bytes> {
-    let partitions: usize = asked.topics.iter().map(|topic| topic.partitions.len()).sum();
-    let mut writer = begin(request, 0, 80 * partitions);
-    let mut room = Room { left: asked.max_bytes, is_first: true };
-    writer.count(asked.topics.len());
-    for (topic, found) in asked.topics.iter().zip(found) {
-        match &topic.name {
+/// `found`: of each topic of the session, which remembers what its client is told.
+pub(super) fn write(request: &Request, max_bytes: usize, session: &mut Session, found: &[Found]) -> Vec<Bytes> {
+    let (turn, only_news) = (session.turn, session.only_news);
+    let is_told = |topic: &Topic, found: &Found, partition: &Partition| {
+        !only_news || Told::of(partition, found, matches!(topic.name, Named::Id(_))).is_news_to(partition)
+    };
+    let count = |(topic, found): (&Topic, &Found)| {
+        topic.partitions.iter().filter(|partition| is_told(topic, found, partition)).count()
+    };
+    let counts: Vec<usize> = session.topics.iter().zip(found).map(count).collect();
+    let mut writer = begin(request, 0, session.id, 80 * counts.iter().sum::<usize>());
+    let mut room = Room { left: max_bytes, is_first: true };
+    writer.count(counts.iter().filter(|count| !only_news || **count > 0).count());
+    for at in from_turn(turn, counts.len()).filter(|at| !only_news || counts[*at] > 0) {
+        let Topic { name, partitions } = &mut session.topics[at];
+        match name {
             Named::Name(name) => writer.text(name),
             Named::Id(id) => writer.uuid(*id),
         }
-        writer.count(topic.partitions.len());
-        for partition in &topic.partitions {
-            let told = Told::of(partition, found, matches!(topic.name, Named::Id(_)));
-            write_partition(&mut writer, request.version, partition, told, &mut room);
+        writer.count(counts[at]);
+        for place in from_turn(turn, partitions.len()) {
+            let partition = &mut partitions[place];
+            let told = Told::of(partition, &found[at], matches!(name, Named::Id(_)));
+            if !only_news || told.is_news_to(partition) {
+                partition.told = told.to_remember();
+                write_partition(&mut writer, request.version, partition, told, &mut room);
+            }
         }
         writer.tags();
+    }
+    if session.id != 0 && !room.is_first {
+        session.turn = turn.wrapping_add(1);
     }
     writer.tags();
     writer.finish()
 }
 
-fn begin(request: &Request, error: i16, capacity: usize) -> Writer {
+/// So many places, from one of them on.
+fn from_turn(turn: usize, places: usize) -> impl Iterator<Item = usize> {
+    let first = turn.checked_rem(places).unwrap_or(0);
+    (first..places).chain(0..first)
+}
+
+fn begin(request: &Request, error: i16, session: i32, capacity: usize) -> Writer {
     let mut writer = Writer::new(request.is_flexible(), 32 + capacity);
     // Nobody is throttled.
     writer.i32(0);
     if request.version >= 7 {
         writer.i16(error);
-        // No session was begun.
-        writer.i32(0);
+        writer.i32(session);
     }
     writer
 }
@@ -90,11 +111,21 @@ impl<'a> Told<'a> {
         if asked.offset < 0 {
             return Self::error(ResponseError::OffsetOutOfRange);
         }
-        match read.get(&PartitionId(index)) {
-            Some(partition) => Self::partition(partition),
+        match read.binary_search_by_key(&PartitionId(index), |partition| partition.partition) {
+            Ok(at) => Self::partition(&read[at]),
             // The node stops.
-            None => Self::error(ResponseError::NotLeaderOrFollower),
+            Err(_) => Self::error(ResponseError::NotLeaderOrFollower),
         }
+    }
+
+    /// High watermark and log start; after an error both are news again.
+    fn to_remember(&self) -> (i64, i64) {
+        if self.error == 0 { (self.high_watermark, self.log_start) } else { (-1, -1) }
+    }
+
+    /// Whether there is something that its client does not know. An error is told again and again.
+    fn is_news_to(&self, asked: &Partition) -> bool {
+        self.error != 0 || !self.batches.is_empty() || (self.high_watermark, self.log_start) != asked.told
     }
 
     fn partition(found: &'a FetchedPartition) -> Self {

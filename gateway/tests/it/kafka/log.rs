@@ -19,18 +19,18 @@ use uuid::Uuid;
 use super::client::Client;
 use crate::node::Node;
 
-fn name(topic: &str) -> TopicName {
+pub(super) fn name(topic: &str) -> TopicName {
     TopicName(StrBytes::from_string(topic.to_owned()))
 }
 
 /// Values with the times 1000, 1001, ….
-fn batch(values: &[&str], compression: Compression) -> Bytes {
+pub(super) fn batch(values: &[&str], compression: Compression) -> Bytes {
     let mut builder = BatchBuilder::new(compression);
     values.iter().zip(1_000..).for_each(|(value, ms)| builder.push(ms, Some(b"k"), Some(value.as_bytes()), &[]));
     builder.finish()
 }
 
-fn produce(topic: &str, acks: i16, partitions: &[(i32, Bytes)]) -> ProduceRequest {
+pub(super) fn produce(topic: &str, acks: i16, partitions: &[(i32, Bytes)]) -> ProduceRequest {
     let data = partitions
         .iter()
         .map(|(index, records)| PartitionProduceData::default().with_index(*index).with_records(Some(records.clone())));
@@ -40,7 +40,7 @@ fn produce(topic: &str, acks: i16, partitions: &[(i32, Bytes)]) -> ProduceReques
         .with_topic_data(vec![TopicProduceData::default().with_name(name(topic)).with_partition_data(data.collect())])
 }
 
-fn fetch(version: i16, topic: &str, id: Uuid, partitions: &[(i32, i64)]) -> FetchRequest {
+pub(super) fn fetch(version: i16, topic: &str, id: Uuid, partitions: &[(i32, i64)]) -> FetchRequest {
     let partitions = partitions.iter().map(|(index, offset)| {
         FetchPartition::default().with_partition(*index).with_fetch_offset(*offset).with_partition_max_bytes(1 << 20)
     });
@@ -57,7 +57,7 @@ fn fetch(version: i16, topic: &str, id: Uuid, partitions: &[(i32, i64)]) -> Fetc
         .with_topics(vec![topic.with_partitions(partitions.collect())])
 }
 
-async fn id_of(client: &mut Client, topic: &str) -> Uuid {
+pub(super) async fn id_of(client: &mut Client, topic: &str) -> Uuid {
     let topics = kafka_protocol::messages::metadata_request::MetadataRequestTopic::default();
     let request = MetadataRequest::default().with_topics(Some(vec![topics.with_name(Some(name(topic)))]));
     let told: MetadataResponse = client.ask(ApiKey::Metadata, 12, &request).await;
@@ -68,7 +68,7 @@ fn only(answer: &ProduceResponse) -> &PartitionProduceResponse {
     &answer.responses[0].partition_responses[0]
 }
 
-fn values(records: &Bytes) -> Vec<(i64, String)> {
+pub(super) fn values(records: &Bytes) -> Vec<(i64, String)> {
     let batches = Batches::new(records.clone()).map(|bytes| Batch::parse_trusted(bytes.unwrap()).unwrap());
     let records = batches.flat_map(|batch| {
         let base = batch.header().base_offset;
@@ -91,10 +91,10 @@ async fn records_come_back_in_every_version_and_codec() {
         assert_eq!((told.error_code, told.base_offset), (0, 2 * i64::from(version - 3)), "version {version}");
     }
     for version in 4..=17 {
-        let request = fetch(version, "events", id, &[(1, 5), (0, 0)]);
+        let request = fetch(version, "events", id, &[(0, 0), (1, 5)]);
         let answer: FetchResponse = client.ask(ApiKey::Fetch, version, &request).await;
         assert_eq!(answer.error_code, 0);
-        let [full, empty] = &answer.responses[0].partitions[..] else { panic!("{answer:?}") };
+        let [empty, full] = &answer.responses[0].partitions[..] else { panic!("{answer:?}") };
         assert_eq!((full.partition_index, full.error_code, full.high_watermark), (1, 0, 20), "version {version}");
         let got = values(full.records.as_ref().unwrap());
         assert_eq!(got.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), (4..20).collect::<Vec<_>>());
@@ -210,9 +210,9 @@ async fn offsets_are_found_by_time() {
     let mut client = Client::connect(node.kafka).await;
     let records = batch(&["{}", "{}", "{}"], Compression::Zstd);
     let _: ProduceResponse = client.ask(ApiKey::Produce, 9, &produce("events", -1, &[(0, records)])).await;
-    for version in 1..=6 {
+    for version in 1..=8 {
         let mut told = Vec::new();
-        for timestamp in [-2, -1, 0, 1_001, 1_002, 1_003, -7] {
+        for timestamp in [-2, -1, 0, 1_001, 1_002, 1_003, -7, -3, -4] {
             let partition = ListOffsetsPartition::default().with_partition_index(0).with_timestamp(timestamp);
             let topic = ListOffsetsTopic::default().with_name(name("events")).with_partitions(vec![partition]);
             let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
@@ -220,9 +220,16 @@ async fn offsets_are_found_by_time() {
             let found = &answer.topics[0].partitions[0];
             told.push((found.error_code, found.offset, found.timestamp));
         }
-        let found = [(0, 0, -1), (0, 3, -1), (0, 0, 1_000), (0, 1, 1_001), (0, 2, 1_002), (0, -1, -1), (42, -1, -1)];
+        let mut found = vec![(0, 0, -1), (0, 3, -1), (0, 0, 1_000), (0, 1, 1_001), (0, 2, 1_002), (0, -1, -1)];
+        found.extend([(42, -1, -1), (0, 2, 1_002), (0, 0, -1)]);
         assert_eq!(told, found, "version {version}");
     }
+    let empty = ListOffsetsPartition::default().with_partition_index(1).with_timestamp(-3);
+    let topic = ListOffsetsTopic::default().with_name(name("events")).with_partitions(vec![empty]);
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+    let answer: ListOffsetsResponse = client.ask(ApiKey::ListOffsets, 7, &request).await;
+    let found = &answer.topics[0].partitions[0];
+    assert_eq!((found.error_code, found.offset, found.timestamp), (0, -1, -1), "there is no record");
     node.stop().await;
 }
 

@@ -1,6 +1,10 @@
 //! Kafka's protocol, spoken by the library's half for clients.
 
+mod admin;
 mod bad_input;
-mod client;
+pub(crate) mod client;
+mod connections;
+mod fetch_sessions;
+pub(crate) mod groups;
 mod log;
 mod topics;

@@ -3,8 +3,7 @@
 mod show;
 mod verify;
 
-use std::io::{IsTerminal, Write};
-
+use super::confirm;
 use crate::cli::{Global, Topic, TopicSettings};
 use crate::failure::Failure;
 use crate::output::print_object;
@@ -25,14 +24,14 @@ pub(super) async fn run(global: &Global, command: Topic) -> Result<(), Failure> 
             let described = client.describe_topic(&name).await?;
             describe(global.format(), &described, &client.cluster().await?)
         }
-        Topic::Alter { name, settings } => {
+        Topic::Alter { name, partitions, settings } => {
             let settings = given(&settings);
-            if settings.is_empty() {
+            if settings.is_empty() && partitions.is_none() {
                 return Err(Failure::Usage(format!(
                     "say what to change of {name}, as in --retention 7d or --set KEY=VALUE"
                 )));
             }
-            print_object(global.format(), &topic_fields(&client.alter_topic(&name, &settings).await?))
+            print_object(global.format(), &topic_fields(&client.change_topic(&name, &settings, partitions).await?))
         }
         Topic::Seal { name } => {
             client.seal_topic(&name).await?;
@@ -51,7 +50,7 @@ pub(super) async fn run(global: &Global, command: Topic) -> Result<(), Failure> 
         }
         Topic::Verify { name } => verify::run(&client, global.format(), &name).await,
         Topic::Delete { name, yes } => {
-            confirm_delete(&name, yes)?;
+            confirm(&format!("the topic {name}"), &name, "all its records", yes)?;
             client.delete_topic(&name).await?;
             print_object(global.format(), &vec![("deleted", name.into())])
         }
@@ -71,19 +70,4 @@ fn given(settings: &TopicSettings) -> Vec<(String, String)> {
     ];
     let given = flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
     given.chain(settings.set.iter().cloned()).collect()
-}
-
-/// Asks before everything is lost; a script says `--yes`.
-fn confirm_delete(name: &str, yes: bool) -> Result<(), Failure> {
-    if yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::Usage(format!("deleting the topic {name} deletes all its records: say --yes")));
-    }
-    eprint!("Delete the topic {name} and all its records? Type its name to go on: ");
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(|error| Failure::io("read", "the answer", &error))?;
-    if answer.trim() == name { Ok(()) } else { Err(Failure::Refused("nothing was deleted".to_owned())) }
 }

@@ -19,6 +19,8 @@ SELECT * FROM system.shards;
 
 SELECT * FROM system.jobs;
 
+SELECT * FROM system.groups ORDER BY 1, 4;
+
 SELECT name FROM system.settings;
 
 SELECT time, level FROM system.events;

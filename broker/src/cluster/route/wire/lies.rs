@@ -49,6 +49,8 @@ fn frames() -> Vec<Vec<u8>> {
         written(6, &fetch_answer(fetched_partitions())),
         written(7, &Found::Segments(segments()).frame()),
         written(8, &Done::Gone(gone()).frame()),
+        written(10, &groups_of(SHARD, Some("readers"))),
+        written(11, &groups_answer(&[tests::group()])),
     ];
     frames.extend(results().map(|result| written(9, &proposal_answer(RaftIndex(9), result))));
     // A refusal is an answer, too, and not one that any of these accepts.
@@ -95,6 +97,7 @@ fn read_frame(bytes: &[u8]) -> bool {
         3 => read_fetch(frame).is_ok(),
         4 => read_question(frame).is_ok(),
         5 => read_maintain(frame).is_ok(),
+        10 => read_groups_of(frame).is_ok(),
         _ => read_answer(frame).is_ok_and(|asked| read_asked(reader, asked)),
     }
 }
@@ -109,6 +112,7 @@ fn read_asked(reader: u8, asked: Asked) -> bool {
     match reader {
         6 => fetched(asked).is_ok(),
         7 => Found::read(&Question::Segments, SHARD, asked.body).is_ok(),
+        11 => read_groups(asked.body).is_ok(),
         8 => Done::read(&Task::ApplyRetention { dry_run: true }, SHARD, asked.body).is_ok(),
         _ => super::super::decode(asked.body).and_then(proposed).is_ok(),
     }

@@ -2,6 +2,7 @@
 
 mod batches;
 mod fetch;
+mod groups;
 mod proposal;
 mod question;
 mod task;
@@ -16,6 +17,7 @@ use super::tries::Missed;
 
 pub(crate) use batches::{Batch, batch_answer, batch_frame, read_batch, read_batch_answer};
 pub(crate) use fetch::{fetch_answer, fetch_frame, fetched, read_fetch};
+pub(crate) use groups::{groups_answer, groups_of, read_groups, read_groups_of};
 pub(crate) use proposal::{proposal, proposal_answer, proposed, read_proposal};
 pub(crate) use question::{Found, Question, read_question};
 pub(crate) use task::{Done, Task, read_maintain};

@@ -31,9 +31,13 @@ pub(crate) fn read_proposal(frame: Frame) -> Result<(ShardId, Command), Error> {
     match (commands.next(), commands.next()) {
         // Record batches are checked and throttled on a way of their own.
         (Some(Ok(Command::Append(_))), _) => Err(malformed("record batches are not proposed, they are produced")),
-        // Who coordinates a group leads its shard: nobody else may move what it is about to move.
-        (Some(Ok(Command::GroupState(_) | Command::CommitOffsets(_))), _) => {
-            Err(malformed("members and offsets of a group are changed by its coordinator alone"))
+        // Who coordinates a group leads its shard: nobody else may move what it is about to move. Offsets of a group without
+        // members are anybody's, and the state says whether it has any.
+        (Some(Ok(Command::GroupState(_))), _) => {
+            Err(malformed("members of a group are changed by its coordinator alone"))
+        }
+        (Some(Ok(Command::CommitOffsets(commit))), _) if commit.generation >= 0 => {
+            Err(malformed("offsets of members of a group are changed by its coordinator alone"))
         }
         (Some(command), None) => Ok((ShardId(propose.shard), command?)),
         _ => Err(malformed("a proposal has one command")),

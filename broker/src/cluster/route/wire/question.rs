@@ -87,6 +87,7 @@ fn at_to_wire(at: OffsetAt) -> internal::offsets_at::At {
         OffsetAt::Earliest => At::Earliest(true),
         OffsetAt::Latest => At::Latest(true),
         OffsetAt::Time(ns) => At::TimeNs(ns),
+        OffsetAt::LargestTime => At::LargestTime(true),
     }
 }
 
@@ -96,6 +97,7 @@ fn at_from_wire(at: internal::offsets_at::At) -> OffsetAt {
         At::Earliest(_) => OffsetAt::Earliest,
         At::Latest(_) => OffsetAt::Latest,
         At::TimeNs(ns) => OffsetAt::Time(ns),
+        At::LargestTime(_) => OffsetAt::LargestTime,
     }
 }
 

@@ -9,6 +9,7 @@ use stratalog_query::PartitionInfo;
 
 use super::*;
 use crate::fetch::{FetchedBatches, FetchedPartition};
+use crate::groups::{Committed, Described, DescribedMember, GroupState, GroupStatus};
 use crate::offsets::OffsetAt;
 use crate::outcome::CommandResult;
 use crate::rows::{Gone, Merged, Retried};
@@ -66,6 +67,53 @@ fn a_batch_travels_as_the_buffer_that_it_is() {
     let refused = batch_answer(43, Err(Error::new(Code::NotLeader, "no")), Some(NodeId(2)));
     let missed = Missed::NotDone { why: "no".to_owned(), leader: Some(NodeId(2)) };
     assert_eq!(read_batch_answer(refused), Ok((43, Err(missed))));
+}
+
+/// Nothing of it is as it is by default.
+pub(super) fn group() -> GroupStatus {
+    let member = DescribedMember {
+        member_id: "reader-1".to_owned(),
+        instance: Some("one".to_owned()),
+        client_id: "reader".to_owned(),
+        host: "10.0.0.7".to_owned(),
+        metadata: Bytes::from_static(b"metadata"),
+        assignment: Bytes::from_static(b"assignment"),
+    };
+    let offset = Committed {
+        topic: TopicId(uuid::Uuid::from_u128(7)),
+        partition: PartitionId(3),
+        offset: Offset(9),
+        leader_epoch: Some(0),
+        metadata: "beside".to_owned(),
+    };
+    let described = Described {
+        state: GroupState::Stable,
+        protocol_type: "consumer".to_owned(),
+        protocol: "range".to_owned(),
+        generation: 4,
+        members: vec![member.clone(), DescribedMember { instance: None, ..member }],
+    };
+    GroupStatus {
+        group: "readers".to_owned(),
+        described,
+        offsets: vec![offset.clone(), Committed { leader_epoch: None, ..offset }],
+    }
+}
+
+#[test]
+fn groups_are_read_back() {
+    for name in [None, Some("readers".to_owned())] {
+        assert_eq!(read_groups_of(groups_of(ShardId(3), name.as_deref())), Ok((ShardId(3), name)));
+    }
+    let mut groups = vec![group()];
+    for state in [GroupState::Dead, GroupState::Empty, GroupState::PreparingRebalance, GroupState::CompletingRebalance]
+    {
+        let described = Described { state, members: Vec::new(), ..group().described };
+        groups.push(GroupStatus { described, ..group() });
+    }
+    assert_eq!(read_groups(asked(groups_answer(&groups)).body), Ok(groups));
+    let newer = internal::GroupsAnswer { groups: vec![internal::GroupAnswer { state: 5, ..<_>::default() }] };
+    assert!(read_groups(newer.encode_to_vec().into()).is_err());
 }
 
 fn fetched_of(partition: u32, batches: Vec<FetchedBatches>) -> FetchedPartition {
@@ -130,6 +178,7 @@ fn questions_and_tasks_are_read_back() {
         Question::Offsets(OffsetAt::Earliest),
         Question::Offsets(OffsetAt::Latest),
         Question::Offsets(OffsetAt::Time(-5)),
+        Question::Offsets(OffsetAt::LargestTime),
         Question::EpochEnd(PartitionId(4), Term(9)),
         Question::Verify(PartitionId(4)),
         Question::Segments,

@@ -1,0 +1,57 @@
+//! DescribeGroups: who is in groups, and does what.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
+use kafka_protocol::protocol::StrBytes;
+use stratalog_broker::groups::{Described, DescribedMember};
+
+use super::api::Request;
+use super::shape::{Field, Kind, always, since};
+use super::wire::Malformed;
+use super::{Node, errors};
+
+const SHAPE: &[Field] = &[always(Kind::List(&Kind::Text)), since(Kind::Bool, 3)];
+
+pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
+    let asked: DescribeGroupsRequest = request.decode(SHAPE)?;
+    let mut groups = Vec::with_capacity(asked.groups.len());
+    // Each once: an answer is much larger than a name.
+    let mut named = BTreeSet::new();
+    for group in asked.groups {
+        if named.insert(group.clone()) {
+            groups.push(describe(node, group, request.version).await);
+        }
+    }
+    request.encode(&DescribeGroupsResponse::default().with_groups(groups))
+}
+
+async fn describe(node: &Node, group: GroupId, version: i16) -> DescribedGroup {
+    // That there is none is no error, but a state, as in Kafka.
+    let told = match node.shared.broker.groups().describe(&group).await {
+        Ok(described) => told(described, version),
+        Err(refusal) => DescribedGroup::default().with_error_code(errors::of_group(&refusal)),
+    };
+    told.with_group_id(group)
+}
+
+fn told(described: Described, version: i16) -> DescribedGroup {
+    DescribedGroup::default()
+        .with_group_state(StrBytes::from_string(described.state.to_string()))
+        .with_protocol_type(StrBytes::from_string(described.protocol_type))
+        .with_protocol_data(StrBytes::from_string(described.protocol))
+        .with_members(described.members.into_iter().map(|of| member(of, version)).collect())
+}
+
+fn member(of: DescribedMember, version: i16) -> DescribedGroupMember {
+    let told = DescribedGroupMember::default()
+        .with_member_id(StrBytes::from_string(of.member_id))
+        .with_client_id(StrBytes::from_string(of.client_id))
+        // Java's way to write an address that has no name.
+        .with_client_host(StrBytes::from_string(format!("/{}", of.host)))
+        .with_member_metadata(of.metadata)
+        .with_member_assignment(of.assignment);
+    if version >= 4 { told.with_group_instance_id(of.instance.map(StrBytes::from_string)) } else { told }
+}
