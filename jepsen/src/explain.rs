@@ -9,8 +9,8 @@ use std::path::Path;
 
 use crate::check::{Finding, Report, Subject};
 use crate::history::{
-    CopyEnd, CopyPart, Fault, Header, HistoryError, Line, MetaOp, Micros, Outcome, PollOp, Reader, Run, SendOp, Source,
-    When,
+    CopyEnd, CopyPart, Fault, Header, HistoryError, Line, MetaOp, Micros, Outcome, PollOp, Reader, RebalanceOp, Run,
+    SendOp, Source, When,
 };
 use crate::logs;
 
@@ -257,8 +257,41 @@ fn told_of(process: u32, partition: u32, line: &Line) -> Option<(When, String)> 
             search.at,
             format!("client {process} searches value {} and finds {:?}", search.value, search.outcome.ok()?),
         ),
-        _ => return None,
+        _ => return told_of_group(process, partition, line),
     })
+}
+
+/// The same of members of a consumer group, and of those who ask what it has committed.
+fn told_of_group(process: u32, partition: u32, line: &Line) -> Option<(When, String)> {
+    match line {
+        Line::Subscribe(join) if join.process == process => {
+            Some((join.at, format!("member {process} joins group {}", join.group)))
+        }
+        Line::Rebalance(rebalance) if rebalance.process == process => {
+            let RebalanceOp { at, gained, lost, .. } = rebalance;
+            let did = match (gained.contains(&partition), lost.contains(&partition)) {
+                (true, _) => "gains",
+                (_, true) => "loses",
+                _ => return None,
+            };
+            Some((*at, format!("member {process} {did} partition {partition}")))
+        }
+        Line::Commit(commit) if commit.process == process => {
+            let (_, offset) = commit.offsets.iter().find(|(of, _)| *of == partition)?;
+            let outcome = match &commit.outcome {
+                Outcome::Ok(()) => "done".to_owned(),
+                Outcome::Fail(why) => format!("failed: {why}"),
+                Outcome::Info(why) => format!("unknown: {why}"),
+            };
+            Some((commit.at, format!("member {process} commits offset {offset} of partition {partition}: {outcome}")))
+        }
+        Line::Committed(read) if read.process == process => {
+            let (_, offset) = read.outcome.ok()?.iter().find(|(of, _)| *of == partition)?;
+            let offset = offset.map_or_else(|| "nothing".to_owned(), |offset| format!("offset {offset}"));
+            Some((read.at, format!("client {process} reads that {offset} of partition {partition} is committed")))
+        }
+        _ => None,
+    }
 }
 
 fn told_send(send: &SendOp) -> Told {

@@ -3,6 +3,7 @@
 //!
 //! - `scenario` is the acceptance matrix as data, `run` makes one run of a row of it; `sabotage` makes runs that have to fail.
 //! - `cluster` are processes, networks and disks of this machine; `chaos` breaks them; `workload` keeps them busy.
+//! - `kafka` are clients through librdkafka, in processes of their own.
 //! - `history` is the file that all of them write to. `check` reads it, and nothing else: pure, and slow to believe. `explain` tells
 //!   a person what it found.
 //!
@@ -14,6 +15,7 @@ mod cluster;
 mod explain;
 mod failure;
 mod history;
+mod kafka;
 mod logs;
 mod matrix;
 mod run;
@@ -43,7 +45,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show the scenarios, and what this machine can inject
-    List,
+    List {
+        /// The Python that runs Kafka clients
+        #[arg(long, default_value = kafka::PYTHON)]
+        kafka_python: PathBuf,
+    },
     /// Run one scenario
     Run {
         scenario: String,
@@ -115,6 +121,12 @@ struct SiteArguments {
     /// Do not judge how fast the cluster is back: for machines that are busy with other things
     #[arg(long)]
     ignore_times: bool,
+    /// Some producers and consumers beside the others go through librdkafka
+    #[arg(long)]
+    kafka: bool,
+    /// The Python that runs them, with confluent-kafka: `jepsen/kafka-client --install target/kafka-client` makes it
+    #[arg(long, default_value = kafka::PYTHON)]
+    kafka_python: PathBuf,
 }
 
 fn minutes(text: &str) -> Result<f64, String> {
@@ -150,8 +162,8 @@ async fn until_interrupted(cli: Cli) -> Result<Verdict, Failure> {
 
 async fn perform(command: Command) -> Result<Verdict, Failure> {
     match command {
-        Command::List => {
-            matrix::list();
+        Command::List { kafka_python } => {
+            matrix::list(&kafka_python);
             Ok(Verdict::Pass)
         }
         Command::Run { scenario, minutes, seed, short, site } => {
@@ -196,6 +208,8 @@ impl SiteArguments {
             binary: self.binary.clone(),
             other_binary: self.other_binary.clone(),
             sabotage: None,
+            kafka: self.kafka,
+            kafka_python: self.kafka_python.clone(),
         }
     }
 }

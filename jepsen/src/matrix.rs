@@ -8,7 +8,7 @@ use crate::run::{Asked, Ran, capabilities, run};
 use crate::scenario::{ELSEWHERE, NOT_BUILT, SCENARIOS, Scenario, named};
 
 /// Prints what there is to run, what is not built, and what this machine can inject.
-pub(crate) fn list() {
+pub(crate) fn list(python: &Path) {
     for Scenario { row, name, what, needs, .. } in SCENARIOS {
         let row = row.map_or_else(|| "–".to_owned(), |row| row.to_string());
         let needs: Vec<&str> = needs.iter().map(|capability| capability.name()).collect();
@@ -22,7 +22,7 @@ pub(crate) fn list() {
         println!("{row:>3}  {name:<24}{what}");
     }
     println!("this machine:");
-    for (capability, probed) in capabilities(&std::env::temp_dir()) {
+    for (capability, probed) in capabilities(&std::env::temp_dir(), python) {
         let told = probed.map_or_else(|why| format!("no: {why}"), |()| "yes".to_owned());
         println!("  {:<19}{told}", capability.name());
     }
@@ -52,10 +52,12 @@ pub(crate) struct Choice {
 pub(crate) async fn run_all(asked: impl Fn(&str) -> (Asked, PathBuf), choice: &Choice) -> Result<Verdict, Failure> {
     let scenarios = chosen(&choice.only)?;
     let mut rows = Vec::new();
-    let (_, dir) = asked("");
+    let (of_all, dir) = asked("");
     std::fs::create_dir_all(&dir)?;
-    let missing: Vec<_> =
-        capabilities(&dir).into_iter().filter_map(|(capability, probed)| Some((capability, probed.err()?))).collect();
+    let missing: Vec<_> = capabilities(&dir, &of_all.kafka_python)
+        .into_iter()
+        .filter_map(|(capability, probed)| Some((capability, probed.err()?)))
+        .collect();
     for scenario in scenarios {
         let (asked, dir) = asked(scenario.name);
         let lacks = missing.iter().find(|(capability, _)| scenario.needs.contains(capability));

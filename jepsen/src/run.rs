@@ -14,9 +14,10 @@ use crate::cluster::{Capability, Cluster, Library, Network, Site, knows_scrub};
 use crate::explain::explain;
 use crate::failure::Failure;
 use crate::history::{FORMAT, Header, Line, Probe, Process, Reader, Versions, When, Writer};
+use crate::kafka::{self, Clients};
 use crate::logs;
 use crate::scenario::{NO_THREAD_PANICS, Scenario, named};
-use crate::workload::{Shared, WORDS, Workload, finish, processes};
+use crate::workload::{Group, Shared, WORDS, Workload, finish, processes};
 
 const HISTORY: &str = "history.jsonl";
 const ASKED: &str = "run.json";
@@ -38,6 +39,12 @@ pub(crate) struct Asked {
     /// A bug that is planted in the nodes, of a binary that has it.
     #[serde(default)]
     pub(crate) sabotage: Option<String>,
+    /// Whether clients through librdkafka take part also where a scenario can do without.
+    #[serde(default)]
+    pub(crate) kafka: bool,
+    /// The Python that runs them.
+    #[serde(default)]
+    pub(crate) kafka_python: PathBuf,
 }
 
 /// A run that came to its end.
@@ -49,8 +56,8 @@ pub(crate) struct Ran {
 }
 
 /// What this machine can inject, and what it cannot, with the reason.
-pub(crate) fn capabilities(dir: &Path) -> Vec<(Capability, Result<(), String>)> {
-    Capability::ALL.map(|capability| (capability, capability.probe(dir))).into()
+pub(crate) fn capabilities(dir: &Path, python: &Path) -> Vec<(Capability, Result<(), String>)> {
+    Capability::ALL.map(|capability| (capability, capability.probe(dir, python))).into()
 }
 
 /// Runs a scenario in a new directory, and says what came of it. Nothing but files in the directory is left behind.
@@ -64,8 +71,11 @@ pub(crate) async fn run(asked: &Asked, dir: &Path) -> Result<Ran, Failure> {
     std::fs::write(dir.join(ASKED), serde_json::to_string_pretty(asked).map_err(|error| Failure(error.to_string()))?)?;
     let length = scenario.length(asked.minutes, asked.short);
     eprintln!("{}, seed {}, {:?}: {}", scenario.name, asked.seed, length, scenario.what);
-    let capabilities = capabilities(&dir);
+    let capabilities = capabilities(&dir, &asked.kafka_python);
     let network = network(scenario, asked.seed, &capabilities)?;
+    let with_kafka = scenario.has_kafka_clients(asked.kafka);
+    let kafka_version = with_kafka.then(|| kafka::version(&asked.kafka_python)).transpose();
+    let kafka_version = kafka_version.map_err(|why| Failure(format!("there is no Kafka client: {why}")))?;
     let levers =
         scenario.needs.contains(&Capability::Levers).then(|| Library::make(&dir)).transpose().map_err(Failure)?;
     let (sabotage, scrubs) = (asked.sabotage.clone(), scenario.scrubs && knows_scrub(&asked.binary, &dir));
@@ -73,9 +83,12 @@ pub(crate) async fn run(asked: &Asked, dir: &Path) -> Result<Ran, Failure> {
     let site = Site { network, disks, memory: scenario.memory, levers, sabotage, scrubs, binary, home };
     let mut cluster =
         Cluster::start(site, asked.nodes).await.map_err(|error| error.context("cannot start a cluster"))?;
-    let versions = Versions { harness: env!("CARGO_PKG_VERSION").to_owned(), node: version };
+    let versions = Versions { harness: env!("CARGO_PKG_VERSION").to_owned(), node: version, kafka: kafka_version };
     let header = header(asked, scenario, length, &cluster, &capabilities, versions);
-    perform(asked, scenario, length, &mut cluster, header, &dir.join(HISTORY)).await?;
+    let python = with_kafka.then_some(&asked.kafka_python);
+    let start = |python: &PathBuf| Clients::new(python, &dir, cluster.bootstrap(), &header.topic);
+    let kafka = python.map(start).transpose()?;
+    perform(asked, scenario, length, &mut cluster, (header, kafka), &dir.join(HISTORY)).await?;
     drop(cluster);
     let report = judge(&dir.join(HISTORY))?;
     let text = serde_json::to_string_pretty(&report).map_err(|error| Failure(error.to_string()))?;
@@ -159,7 +172,7 @@ fn header(
     capabilities: &[(Capability, Result<(), String>)],
     versions: Versions,
 ) -> Header {
-    let load = scenario.load();
+    let load = scenario.load(asked.kafka);
     let names = |wanted: bool| {
         let of = capabilities.iter().filter(|(_, probed)| probed.is_ok() == wanted);
         of.map(|(capability, _)| capability.name().to_owned()).collect()
@@ -179,7 +192,7 @@ fn header(
         words: WORDS,
         processes: processes(&load, &cluster.numbers()),
         excuses: Vec::new(),
-        requires: scenario.requires(length, asked.nodes, asked.short, asked.times),
+        requires: scenario.requires(length, asked.nodes, asked.short, asked.times, asked.kafka),
     }
 }
 
@@ -196,25 +209,30 @@ async fn perform(
     scenario: &Scenario,
     length: Duration,
     cluster: &mut Cluster,
-    header: Header,
+    (header, kafka): (Header, Option<Clients>),
     history: &Path,
 ) -> Result<(), Failure> {
     let processes = header.processes.clone();
-    let shared = Shared::new(Writer::create(history, header)?, scenario.load(), asked.seed);
-    let workload = Workload::start(shared, &processes, &cluster.addresses()).await?;
+    let shared = Shared::new(Writer::create(history, header)?, scenario.load(asked.kafka), asked.seed);
+    let mut workload = Workload::start(shared, &processes, &cluster.addresses(), kafka.as_ref()).await?;
     let binaries = (asked.binary.clone(), asked.other_binary.clone());
     let wanted = scenario.faults(asked.short);
     let shared = Arc::clone(&workload.shared);
     let broken = {
-        let mut chaos = Chaos::new(cluster, shared, asked.seed, length, wanted, binaries);
+        let group = workload.group.as_mut();
+        let mut chaos = Chaos::new(cluster, (shared, group), asked.seed, length, wanted, binaries);
         chaos.run(scenario.nemesis).await.err()
     };
     eprintln!("  faults are over; {} records were acknowledged", workload.shared.known.lock().acked);
-    let shared = workload.stop().await?;
+    let (shared, group) = workload.stop().await?;
     let broken = match broken {
         Some(broken) => Some(broken),
         None => last_reads(cluster, &shared, &processes).await.err(),
     };
+    let broken = end_group(cluster, group, broken).await;
+    if kafka.is_some() {
+        shared.look_for_lost_clients();
+    }
     look_for_ends(&shared, cluster)?;
     look_for_panics(&shared, history);
     let shared = Arc::into_inner(shared).ok_or_else(|| Failure::new("a client of the harness still runs"))?;
@@ -242,6 +260,17 @@ async fn last_reads(cluster: &mut Cluster, shared: &Shared, processes: &[Process
     cluster.wait_whole().await?;
     let status = cluster.status(&[]).await.ok_or_else(|| Failure::new("no node answers"))?;
     finish(shared, processes, &cluster.addresses(), &status).await
+}
+
+/// Has a consumer group read what there is, unless the run was broken off, and ends it; why the run was broken off, if it was.
+async fn end_group(cluster: &Cluster, group: Option<Group>, broken: Option<Failure>) -> Option<Failure> {
+    let Some(group) = group else { return broken };
+    let read = match &broken {
+        Some(_) => Ok(()),
+        None => group.read_all(cluster).await,
+    };
+    let ended = group.stop().await;
+    broken.or(read.err()).or(ended.err())
 }
 
 /// What nodes had is of no use any more; history, settings and logs stay.

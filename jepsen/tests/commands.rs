@@ -14,6 +14,10 @@ fn the_list_has_rows_and_what_this_machine_can_inject() {
     for part in ["kill-leader", "not built: it waits for", "this machine:", "network-namespaces"] {
         assert!(told.contains(part), "{part}: {told}");
     }
+    let without = harness(&["list", "--kafka-python", "/nowhere/python3"]);
+    let told = String::from_utf8(without.stdout).unwrap();
+    assert!(told.contains("rebalance") && told.contains("[needs kafka-client]"), "{told}");
+    assert!(told.contains("no: /nowhere/python3: No such file") && told.contains("kafka-client --install"), "{told}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod aimed;
 mod damage;
 mod disks;
+mod groups;
 mod hostile;
 mod kills;
 mod levers;
@@ -25,7 +26,7 @@ use stratalog_client::Client;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::history::{Fault, Line, Micros, Probe, When};
-use crate::workload::Shared;
+use crate::workload::{Group, Shared};
 
 pub(crate) use damage::{DAMAGE_IS_FOUND, HALTS_NAMED, KEPT_ASIDE, NO_BAD_BYTE, WHOLE_AGAIN};
 pub(crate) use disks::READS_SERVE;
@@ -105,6 +106,8 @@ pub(crate) enum Nemesis {
     Overload,
     /// Statements that ask for too much.
     HostileQueries,
+    /// Members of a consumer group are killed, and others join.
+    Rebalance,
     /// What only needs processes and links that can be cut, in turn.
     Mixed,
 }
@@ -116,6 +119,8 @@ pub(crate) const NO_NODE_ENDS: &str = "no node ends by itself";
 pub(crate) struct Chaos<'a> {
     pub(crate) cluster: &'a mut Cluster,
     pub(crate) shared: Arc<Shared>,
+    /// Members of a consumer group, if the run has one.
+    pub(crate) group: Option<&'a mut Group>,
     pub(crate) random: fastrand::Rng,
     /// The last release, for upgrades.
     pub(crate) other_binary: Option<PathBuf>,
@@ -132,7 +137,7 @@ pub(crate) struct Chaos<'a> {
 impl<'a> Chaos<'a> {
     pub(crate) fn new(
         cluster: &'a mut Cluster,
-        shared: Arc<Shared>,
+        (shared, group): (Arc<Shared>, Option<&'a mut Group>),
         seed: u64,
         length: Duration,
         wanted: BTreeMap<String, u64>,
@@ -142,6 +147,7 @@ impl<'a> Chaos<'a> {
         Self {
             cluster,
             shared,
+            group,
             random: fastrand::Rng::with_seed(seed),
             binary: binaries.0,
             other_binary: binaries.1,
@@ -203,6 +209,7 @@ impl<'a> Chaos<'a> {
             Nemesis::BadNetwork => self.bad_network().await,
             Nemesis::Overload => self.overload().await,
             Nemesis::HostileQueries => self.hostile_queries().await,
+            Nemesis::Rebalance => self.rebalance(round).await,
             Nemesis::Mixed => self.mixed(round).await,
         }
     }

@@ -38,6 +38,15 @@ fn operations(checker: &Checker, why: &mut Vec<String>) {
             why.push(format!("{succeeded} operations `{name}` succeeded; at least {wanted} are needed"));
         }
     }
+    for (name, wanted) in &requires.kafka_operations {
+        let succeeded = checker.figures.succeeded_by_kafka(name);
+        if succeeded < *wanted {
+            why.push(format!(
+                "{succeeded} operations `{name}` through librdkafka succeeded; at least {wanted} are needed"
+            ));
+        }
+    }
+    why.extend(checker.groups.unproven());
     if checker.log.acked > 0 || requires.operations.contains_key(Figures::SEND) {
         let idle = (0..checker.header.partitions).filter(|partition| checker.log.end(*partition) == 0);
         why.extend(idle.map(|partition| format!("nothing was acknowledged or read in partition {partition}")));

@@ -67,6 +67,16 @@ kinds! {
     NotLinearizable = "not-linearizable";
     /// A node that was cut off from all others acknowledged what it was sent meanwhile.
     MinorityAck = "minority-ack";
+    /// A committed offset of a group went back (G1).
+    CommitBack = "commit-back";
+    /// An offset that nobody committed was read as committed.
+    CommitPhantom = "commit-phantom";
+    /// Below what a group has committed lies a record that none of its members was given.
+    Undelivered = "undelivered";
+    /// A member did not begin where its group was.
+    WrongPosition = "wrong-position";
+    /// A group did not read everything, though it had the time to.
+    GroupBehind = "group-behind";
     /// Something that has to be so was not.
     BrokenPromise = "broken-promise";
     /// The cluster was not back as fast as it has to be.

@@ -1,9 +1,9 @@
 //! Whether a history keeps what is promised. Pure: lines in, a report out.
 //!
-//! One pass over the lines fills tables (`log`, `order`, `copies`, `reads`, `meta`, `timeline`); a second look at the tables finds
+//! One pass over the lines fills tables (`log`, `order`, `copies`, `reads`, `meta`, `groups`, `timeline`); a second look at the tables finds
 //! what only the whole history tells. Memory for each record of the log: 24 bytes for its value, 8 for its offset, 8 for its
-//! checksum, 8 for how long its send took, and a bit for each copy that was read; beside it what is bounded by clients and
-//! partitions. A million records and twenty reads of each take some seconds.
+//! checksum, 8 for how long its send took, a bit for each copy that was read, and three for a consumer group; 32 bytes for each offset
+//! that a group commits; beside it what is bounded by clients and partitions. A million records and twenty reads of each take some seconds.
 //!
 //! A verdict is `pass` only if the history is whole, everything that its header requires has happened, and nothing is wrong.
 
@@ -11,6 +11,7 @@ mod copies;
 mod coverage;
 mod elections;
 mod findings;
+mod groups;
 mod latency;
 mod log;
 mod meta;
@@ -27,6 +28,7 @@ mod tests;
 use crate::history::{End, Header, HistoryError, Line, Reader};
 use copies::Copies;
 use findings::Findings;
+use groups::Groups;
 use log::Log;
 use meta::Metadata;
 use order::Order;
@@ -45,6 +47,7 @@ pub(crate) struct Checker {
     copies: Copies,
     reads: Reads,
     metadata: Metadata,
+    groups: Groups,
     timeline: Timeline,
     findings: Findings,
     figures: Figures,
@@ -75,9 +78,10 @@ impl Checker {
             copies: Copies::new(&header),
             reads: Reads::new(&header),
             metadata: Metadata::default(),
+            groups: Groups::new(&header),
             timeline: Timeline::new(&header),
             findings: Findings::default(),
-            figures: Figures::default(),
+            figures: Figures::new(&header),
             lines: 1,
             end: None,
             probes: std::collections::BTreeMap::new(),
@@ -108,8 +112,16 @@ impl Checker {
                     see_altered(&run.altered, run.partition, &format!("consumer {}", poll.process), findings);
                 }
                 self.order.see_poll(poll, findings);
+                self.groups.see_poll(poll);
             }
-            Line::Crash(_) => {}
+            Line::Subscribe(subscribe) => self.groups.see_subscribe(subscribe),
+            Line::Rebalance(rebalance) => {
+                self.order.see_rebalance(rebalance);
+                self.groups.see_rebalance(rebalance);
+            }
+            Line::Commit(commit) => self.groups.see_commit(commit),
+            Line::Committed(read) => self.groups.see_committed(read),
+            Line::Crash(crash) => self.groups.see_crash(crash),
             Line::Watermarks(read) => {
                 self.reads.see_watermarks(read, findings);
                 self.timeline.see_watermarks(read);
@@ -121,7 +133,10 @@ impl Checker {
                 self.copies.see_part(part, log, findings);
                 see_altered(&part.altered, part.partition, &format!("node {}", part.node), findings);
             }
-            Line::CopyEnd(end) => self.copies.see_end(end),
+            Line::CopyEnd(end) => {
+                self.copies.see_end(end);
+                self.groups.see_end(end);
+            }
             Line::Fault(fault) => self.timeline.see_fault(fault),
             Line::Probe(probe) => {
                 *self.probes.entry(probe.what.clone()).or_default() += 1;
@@ -153,6 +168,7 @@ impl Checker {
         self.copies.conclude(&self.log, &starts, findings);
         self.reads.conclude(&self.log, findings);
         self.metadata.conclude(findings);
+        self.groups.conclude(&self.log, &starts, was_read, findings);
         let fired = self.timeline.conclude(&self.header.requires.promises, findings);
         let unproven = coverage::unproven(&self, &fired);
         Report::new(self.findings.into_parts(), unproven, self.figures, fired)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::findings::{Findings, Kind, Subject};
 use super::log::Log;
-use crate::history::{AssignOp, PollOp, Position, Run};
+use crate::history::{AssignOp, PollOp, Position, RebalanceOp, Run};
 
 /// So many passed-over ranges are looked at in the end; a history with more of them is wrong beyond counting.
 const MAX_JUMPS: usize = 1 << 16;
@@ -41,6 +41,13 @@ impl Order {
             Position::Latest => None,
         };
         self.next.extend(assign.partitions.iter().map(|partition| ((assign.process, *partition), next)));
+    }
+
+    /// Where a member of a group begins, and what it reads again, is the group's business.
+    pub(super) fn see_rebalance(&mut self, rebalance: &RebalanceOp) {
+        let RebalanceOp { process, gained, lost, .. } = rebalance;
+        self.next.retain(|(of, partition), _| of != process || !lost.contains(partition));
+        self.next.extend(gained.iter().map(|partition| ((*process, *partition), None)));
     }
 
     pub(super) fn see_poll(&mut self, poll: &PollOp, findings: &mut Findings) {

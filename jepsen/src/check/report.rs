@@ -1,16 +1,18 @@
 //! The verdict, and what it rests on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 
 use super::findings::{Finding, Kind};
 use super::timeline::Fired;
-use crate::history::{Line, Outcome};
+use crate::history::{ClientKind, Header, Line, Outcome};
 
 /// So much of what was measured is told in a summary; `report.json` has all of it.
 const MEASURED: usize = 12;
+/// No process has this number: what the harness itself reads.
+const NOBODY: u32 = u32::MAX;
 
 /// What a history proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -39,41 +41,63 @@ impl fmt::Display for Verdict {
 pub(crate) struct Figures {
     /// Name of a line → how many ended ok, fail and info.
     pub(crate) operations: BTreeMap<&'static str, [u64; 3]>,
+    /// Those of them that went through librdkafka.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) kafka_operations: BTreeMap<&'static str, [u64; 3]>,
     /// Records that anybody read, each as often as it was read.
     pub(crate) records_read: u64,
     #[serde(skip)]
     pub(crate) contradictions: Vec<String>,
+    /// Processes that go through librdkafka.
+    #[serde(skip)]
+    kafka: BTreeSet<u32>,
 }
 
 impl Figures {
     pub(super) const SEND: &str = "send";
 
+    pub(super) fn new(header: &Header) -> Self {
+        let kafka = header.processes.iter().filter(|process| process.client == ClientKind::Librdkafka);
+        Self { kafka: kafka.map(|process| process.process).collect(), ..Self::default() }
+    }
+
     pub(super) fn count(&mut self, line: &Line) {
-        let (name, ended) = match line {
+        let (name, process, ended) = match line {
             Line::Begin(_) | Line::End(_) | Line::Crash(_) | Line::Fault(_) => return,
             Line::Probe(_) | Line::Terms(_) => return,
-            Line::Send(send) => (Self::SEND, ended(&send.outcome)),
-            Line::Assign(assign) => ("assign", ended(&assign.outcome)),
+            Line::Send(send) => (Self::SEND, send.process, ended(&send.outcome)),
+            Line::Assign(assign) => ("assign", assign.process, ended(&assign.outcome)),
+            Line::Subscribe(subscribe) => ("subscribe", subscribe.process, 0),
+            Line::Rebalance(rebalance) => ("rebalance", rebalance.process, 0),
+            Line::Commit(commit) => ("commit", commit.process, ended(&commit.outcome)),
+            Line::Committed(read) => ("committed", read.process, ended(&read.outcome)),
             Line::Poll(poll) => {
                 let runs = poll.outcome.ok().into_iter().flatten();
                 self.records_read += runs.map(|run| run.values.len() as u64).sum::<u64>();
-                ("poll", ended(&poll.outcome))
+                ("poll", poll.process, ended(&poll.outcome))
             }
-            Line::Watermarks(read) => ("watermarks", ended(&read.outcome)),
-            Line::Query(query) => ("query", ended(&query.outcome)),
-            Line::Search(search) => ("search", ended(&search.outcome)),
-            Line::Meta(meta) => ("meta", ended(&meta.outcome)),
+            Line::Watermarks(read) => ("watermarks", read.process, ended(&read.outcome)),
+            Line::Query(query) => ("query", query.process, ended(&query.outcome)),
+            Line::Search(search) => ("search", search.process, ended(&search.outcome)),
+            Line::Meta(meta) => ("meta", meta.process, ended(&meta.outcome)),
             Line::Copy(part) => {
                 self.records_read += part.values.len() as u64;
                 return;
             }
-            Line::CopyEnd(end) => ("copy", ended(&end.outcome)),
+            Line::CopyEnd(end) => ("copy", NOBODY, ended(&end.outcome)),
         };
         self.operations.entry(name).or_default()[ended] += 1;
+        if self.kafka.contains(&process) {
+            self.kafka_operations.entry(name).or_default()[ended] += 1;
+        }
     }
 
     pub(super) fn succeeded(&self, name: &str) -> u64 {
         self.operations.get(name).map_or(0, |counts| counts[0])
+    }
+
+    pub(super) fn succeeded_by_kafka(&self, name: &str) -> u64 {
+        self.kafka_operations.get(name).map_or(0, |counts| counts[0])
     }
 
     /// Operations that were checked.
@@ -152,6 +176,7 @@ impl Report {
             |(name, [ok, fail, info]): (&&str, &[u64; 3])| format!("{name} {ok} ok, {fail} failed, {info} unknown");
         let operations: Vec<String> = self.figures.operations.iter().map(counts).collect();
         let faults: Vec<String> = self.faults.iter().map(|(kind, (at_work, _))| format!("{kind} {at_work}")).collect();
+        let kafka: Vec<String> = self.figures.kafka_operations.iter().map(counts).collect();
         let mut text = format!(
             "{} operations ({}); {} records read; faults that hit a cluster at work: {}\n",
             self.figures.total(),
@@ -159,6 +184,9 @@ impl Report {
             self.figures.records_read,
             if faults.is_empty() { "none".to_owned() } else { faults.join(", ") },
         );
+        if !kafka.is_empty() {
+            text.push_str(&format!("  through librdkafka: {}\n", kafka.join("; ")));
+        }
         for (kind, Gaps { p50_ms, p99_ms, max_ms }) in &self.gaps {
             let line = format!(
                 "  {kind}: nobody acknowledged for {p50_ms} ms (median), {p99_ms} ms (99 %), {max_ms} ms (most)\n"

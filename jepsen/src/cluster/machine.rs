@@ -10,6 +10,7 @@ use super::disk::SmallDisk;
 use super::levers;
 use super::loop_disk::LoopDisk;
 use super::network::Network;
+use crate::kafka;
 
 /// Ports that were given out. A node listens on its own only a while after it was given them, and not while it is down.
 static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
@@ -56,11 +57,20 @@ pub(crate) enum Capability {
     PowerCuts,
     /// A library between a node and the system: clocks that step, syncs that are slow or fail.
     Levers,
+    /// A client of Kafka's protocol: librdkafka.
+    KafkaClient,
 }
 
 impl Capability {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Signals, Self::Namespaces, Self::Router, Self::SmallDisks, Self::PowerCuts, Self::Levers];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Signals,
+        Self::Namespaces,
+        Self::Router,
+        Self::SmallDisks,
+        Self::PowerCuts,
+        Self::Levers,
+        Self::KafkaClient,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -70,14 +80,15 @@ impl Capability {
             Self::SmallDisks => "small-disks",
             Self::PowerCuts => "power-cuts",
             Self::Levers => "levers",
+            Self::KafkaClient => "kafka-client",
         }
     }
 
-    /// Tries it, and leaves nothing behind.
+    /// Tries it, and leaves nothing behind. `python` is to have the Kafka client.
     ///
     /// # Errors
     /// Why it is not to be had here.
-    pub(crate) fn probe(self, dir: &Path) -> Result<(), String> {
+    pub(crate) fn probe(self, dir: &Path, python: &Path) -> Result<(), String> {
         let at = dir.join(format!("stratalog-jepsen-{}", std::process::id()));
         match self {
             Self::Signals => Ok(()),
@@ -108,6 +119,7 @@ impl Capability {
                 let _ = std::fs::remove_dir_all(&at);
                 moved
             }
+            Self::KafkaClient => kafka::version(python).map(drop),
         }
     }
 }

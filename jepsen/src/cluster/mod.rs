@@ -25,7 +25,7 @@ pub(crate) use levers::{Levers, Library};
 pub(crate) use machine::Capability;
 use memory::MemoryLimit;
 pub(crate) use network::Network;
-pub(crate) use node::Node;
+pub(crate) use node::{Node, end_with_the_harness};
 pub(crate) use router::{Packets, Weather};
 pub(crate) use verify::Found;
 
@@ -220,6 +220,12 @@ impl Cluster {
     /// Number and address of each node.
     pub(crate) fn addresses(&self) -> BTreeMap<u64, String> {
         self.nodes.iter().map(|node| (node.number, node.grpc.clone())).collect()
+    }
+
+    /// Where Kafka clients reach the nodes, with commas between.
+    pub(crate) fn bootstrap(&self) -> String {
+        let all: Vec<&str> = self.nodes.iter().map(|node| node.kafka.as_str()).collect();
+        all.join(",")
     }
 
     /// A client of all nodes.

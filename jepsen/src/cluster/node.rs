@@ -189,7 +189,7 @@ fn threads_run(process: u32) -> Result<bool, Failure> {
 }
 
 /// A harness that is killed leaves no nodes behind.
-fn end_with_the_harness() -> std::io::Result<()> {
+pub(crate) fn end_with_the_harness() -> std::io::Result<()> {
     // SAFETY: the call takes numbers only.
     let done = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }

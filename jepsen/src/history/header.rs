@@ -38,6 +38,9 @@ pub(crate) struct Versions {
     pub(crate) harness: String,
     /// As `stratalog --version` says.
     pub(crate) node: String,
+    /// Those of the Kafka clients, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kafka: Option<String>,
 }
 
 /// A client of the run; operations name it by its number.
@@ -48,6 +51,25 @@ pub(crate) struct Process {
     pub(crate) role: Role,
     /// The only node that it talks to; `None`: any.
     pub(crate) node: Option<u64>,
+    #[serde(default, skip_serializing_if = "ClientKind::is_sdk")]
+    pub(crate) client: ClientKind,
+}
+
+/// What a process speaks through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ClientKind {
+    /// The Rust SDK.
+    #[default]
+    Sdk,
+    /// Kafka's protocol, in a process of its own.
+    Librdkafka,
+}
+
+impl ClientKind {
+    fn is_sdk(&self) -> bool {
+        *self == Self::Sdk
+    }
 }
 
 /// What a client does.
@@ -61,6 +83,10 @@ pub(crate) enum Role {
     Watcher,
     /// Creates, changes and deletes topics of its own.
     Operator,
+    /// Of a consumer group, in which it reads what the group gives it.
+    Member,
+    /// Asks what the group has committed.
+    Observer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +104,9 @@ pub(crate) struct Requires {
     pub(crate) faults: BTreeMap<String, u64>,
     /// Operations that have to have succeeded, by the name of their line; each partition needs one acknowledged send.
     pub(crate) operations: BTreeMap<String, u64>,
+    /// The same of those that went through librdkafka.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) kafka_operations: BTreeMap<String, u64>,
     /// Source → nodes from which each partition has to have been read to its end.
     pub(crate) copies: BTreeMap<Source, u64>,
     /// Sends that have to have been tried at a node while it was cut off from all others.

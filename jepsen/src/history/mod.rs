@@ -10,6 +10,7 @@
 //! {"fault":{"kind":"kill-leader","nodes":[1],"at":[1240000,5240000],"partitions":[0,2],"detail":"shard 1"}}
 //! ```
 
+mod group;
 mod header;
 mod ops;
 mod reader;
@@ -17,7 +18,8 @@ mod writer;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use header::{Excuse, Header, Process, Promise, Requires, Role, Versions};
+pub(crate) use group::{CommitOp, CommittedOp, RebalanceOp, SubscribeOp};
+pub(crate) use header::{ClientKind, Excuse, Header, Process, Promise, Requires, Role, Versions};
 pub(crate) use ops::{
     AssignOp, CopyEnd, CopyPart, CrashOp, End, Fault, MetaChange, MetaOp, MetaSeen, Outcome, PollOp, Position, Probe,
     QueryOp, Run, SearchOp, Seen, SendOp, Source, Terms, WatermarkOp, When,
@@ -43,6 +45,14 @@ pub(crate) enum Line {
     Assign(AssignOp),
     /// A consumer got records.
     Poll(PollOp),
+    /// A member joins a consumer group.
+    Subscribe(SubscribeOp),
+    /// A member has other partitions from now on.
+    Rebalance(RebalanceOp),
+    /// A member commits offsets of its group.
+    Commit(CommitOp),
+    /// Somebody asks what a group has committed.
+    Committed(CommittedOp),
     /// A client went away without a word.
     Crash(CrashOp),
     /// High watermarks were asked for.

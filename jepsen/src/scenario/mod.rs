@@ -8,9 +8,12 @@ use std::time::Duration;
 use crate::chaos::Nemesis;
 use crate::cluster::{Capability, DiskKind};
 use crate::history::{Promise, Requires, Source};
-use crate::workload::Load;
+use crate::workload::{KafkaLoad, Load, NO_KAFKA_CLIENT_ENDS};
 
 pub(crate) use table::{ELSEWHERE, NOT_BUILT, SCENARIOS};
+
+/// Each producer through librdkafka sends so many times less than one of the SDK.
+const KAFKA_SENDS_LESS: u32 = 3;
 
 /// What every run looks at.
 pub(crate) const NO_THREAD_PANICS: &str = "no thread of a node panics";
@@ -41,6 +44,8 @@ pub(crate) struct Scenario {
     padding: usize,
     /// What each of the producers that know all nodes sends in a second, if the cluster takes it.
     records_a_second: u32,
+    /// Members of a consumer group, which go through a Kafka client.
+    members: u32,
     /// In the matrix, short form.
     short: Duration,
 }
@@ -85,8 +90,13 @@ impl Scenario {
         counts(self.faults, short)
     }
 
-    /// What a pass takes. Without `times`, nothing is said about how fast the cluster has to be back.
-    pub(crate) fn requires(&self, length: Duration, nodes: u64, short: bool, times: bool) -> Requires {
+    /// Whether clients in processes of their own take part, which are asked for with `kafka` where a scenario does not need them.
+    pub(crate) fn has_kafka_clients(&self, kafka: bool) -> bool {
+        kafka || self.members > 0
+    }
+
+    /// What a pass takes. Without `times`, nothing is said about how fast the cluster has to be back; `kafka` is as above.
+    pub(crate) fn requires(&self, length: Duration, nodes: u64, short: bool, times: bool, kafka: bool) -> Requires {
         // A fraction of what a cluster does that is whole: faults take their time. In a short run they take most of it, and more on a
         // slow machine; a quarter still shows that all kinds of operations took part.
         let seconds = length.as_secs().max(20) / if short { 4 } else { 1 };
@@ -98,12 +108,24 @@ impl Scenario {
             ("watermarks", seconds / 2),
             ("meta", seconds / 5),
         ];
+        let of_group = [("commit", seconds / 2), ("rebalance", seconds / 5), ("committed", seconds / 2)];
+        let of_group = of_group.into_iter().filter(|_| self.members > 0);
+        let of_kafka =
+            [("send", seconds * u64::from(self.records_a_second / KAFKA_SENDS_LESS) / 15), ("poll", seconds / 2)];
         let copies = nodes.min(3);
         let mut probes = counts(self.probes, short);
         probes.insert(NO_THREAD_PANICS.to_owned(), 1);
+        if self.has_kafka_clients(kafka) {
+            probes.insert(NO_KAFKA_CLIENT_ENDS.to_owned(), 1);
+        }
         Requires {
             faults: self.faults(short),
-            operations: operations.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+            operations: operations.into_iter().chain(of_group).map(|(name, count)| (name.to_owned(), count)).collect(),
+            kafka_operations: of_kafka
+                .into_iter()
+                .filter(|_| kafka)
+                .map(|(name, count)| (name.to_owned(), count.max(1)))
+                .collect(),
             copies: [Source::Replica, Source::Sql, Source::Search].map(|source| (source, copies)).into(),
             sends_while_cut_off: if short { self.cut_off.1 } else { self.cut_off.0 },
             probes,
@@ -111,8 +133,15 @@ impl Scenario {
         }
     }
 
-    pub(crate) fn load(&self) -> Load {
+    pub(crate) fn load(&self, kafka: bool) -> Load {
+        let beside = if kafka { 2 } else { 0 };
         Load {
+            kafka: KafkaLoad {
+                producers: beside,
+                records_a_second: (self.records_a_second / KAFKA_SENDS_LESS).max(1),
+                consumers: beside,
+                members: self.members,
+            },
             topic: "jepsen".to_owned(),
             partitions: 16,
             producers: 2,

@@ -30,6 +30,7 @@ const PLAIN: Scenario = Scenario {
     cut_off: (0, 0),
     padding: 200,
     records_a_second: 300,
+    members: 0,
     short: SHORT,
 };
 
@@ -264,6 +265,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        row: Some(21),
+        name: "rebalance",
+        what: "kill -9 of a member of a consumer group every 5 s, and of leaders; no committed offset goes back, and the group \
+               is given every record",
+        nemesis: Nemesis::Rebalance,
+        needs: &[Capability::KafkaClient],
+        members: 4,
+        faults: &[("kill-member", 20, 5), ("kill-leader", 5, 1)],
+        short: LONGER,
+        ..PLAIN
+    },
+    Scenario {
         row: Some(22),
         name: "kill-in-work",
         what: "kill -9 in the middle of a seal, a roll and the fetch of a segment; each offset is a row and a hit once",
@@ -358,8 +371,4 @@ pub(crate) const ELSEWHERE: &[(u8, &str, &str)] = &[
 ];
 
 /// Rows of the matrix that cannot be run yet, and what they wait for.
-pub(crate) const NOT_BUILT: &[(u8, &str, &str)] = &[
-    (21, "rebalance", "consumer groups, which come with the Kafka protocol"),
-    (25, "tenants", "tenants"),
-    (29, "foreign-ids", "tenants"),
-];
+pub(crate) const NOT_BUILT: &[(u8, &str, &str)] = &[(25, "tenants", "tenants"), (29, "foreign-ids", "tenants")];

@@ -11,7 +11,7 @@ use super::{Shared, read_outcome, told};
 use crate::history::{AssignOp, CrashOp, Line, Outcome, PollOp, Position, Process, When};
 
 /// A consumer is left after so many polls, about.
-const POLLS: u32 = 400;
+pub(super) const POLLS: u32 = 400;
 /// How far behind the end it comes back, at most.
 const BACK: u64 = 2_000;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ pub(super) async fn run(shared: Arc<Shared>, process: Process, client: Client) {
 }
 
 /// One partition from an offset near its end, or all from now on.
-fn somewhere(shared: &Shared, random: &mut fastrand::Rng) -> (Position, Vec<u32>) {
+pub(super) fn somewhere(shared: &Shared, random: &mut fastrand::Rng) -> (Position, Vec<u32>) {
     let acked_to = shared.known.lock().acknowledged().0;
     if random.u32(..3) == 0 {
         return (Position::Latest, (0..shared.load.partitions).collect());

@@ -21,6 +21,8 @@ pub(crate) struct Acked {
 pub(crate) struct Known {
     /// One past the highest offset that was acknowledged in each partition.
     acked_to: Vec<u64>,
+    /// The same, with what was acknowledged without a token.
+    known_to: Vec<u64>,
     /// The highest index that was acknowledged in each shard.
     tokens: HashMap<ShardId, RaftIndex>,
     recent: VecDeque<Acked>,
@@ -30,12 +32,13 @@ pub(crate) struct Known {
 
 impl Known {
     pub(super) fn new(partitions: u32) -> Self {
-        Self { acked_to: vec![0; partitions as usize], tokens: HashMap::new(), recent: VecDeque::new(), acked: 0 }
+        let none = vec![0; partitions as usize];
+        Self { acked_to: none.clone(), known_to: none, tokens: HashMap::new(), recent: VecDeque::new(), acked: 0 }
     }
 
     pub(super) fn acked(&mut self, value: u64, ack: &Ack) {
         let (partition, offset) = (ack.partition.0, ack.offset.0);
-        self.acked += 1;
+        self.acked_at(partition, offset);
         if let Some(highest) = self.acked_to.get_mut(partition as usize) {
             *highest = (offset + 1).max(*highest);
         }
@@ -47,7 +50,20 @@ impl Known {
         }
     }
 
-    /// For each partition one past the highest acknowledged offset, and the tokens that cover all of it.
+    /// A record of a client that gets no tokens.
+    pub(super) fn acked_at(&mut self, partition: u32, offset: u64) {
+        self.acked += 1;
+        if let Some(highest) = self.known_to.get_mut(partition as usize) {
+            *highest = (offset + 1).max(*highest);
+        }
+    }
+
+    /// For each partition one past the highest acknowledged offset, whoever was told of it.
+    pub(super) fn known_to(&self) -> Vec<u64> {
+        self.known_to.clone()
+    }
+
+    /// For each partition one past the highest offset that was acknowledged with a token, and the tokens that cover all of it.
     pub(super) fn acknowledged(&self) -> (Vec<u64>, Vec<Token>) {
         let tokens = self.tokens.iter().map(|(shard, index)| Token { shard: *shard, index: *index });
         (self.acked_to.clone(), tokens.collect())

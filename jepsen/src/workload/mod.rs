@@ -2,6 +2,9 @@
 
 mod consumer;
 mod finale;
+mod group;
+mod kafka_consumer;
+mod kafka_producer;
 mod known;
 mod operator;
 mod producer;
@@ -11,7 +14,7 @@ mod whole;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -22,10 +25,12 @@ use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 
 use crate::failure::Failure;
-use crate::history::{Line, Outcome, Process, Role, When, Writer};
+use crate::history::{ClientKind, Line, Outcome, Probe, Process, Role, When, Writer};
+use crate::kafka::{self, Clients, Handle};
 use known::Known;
 
 pub(crate) use finale::finish;
+pub(crate) use group::Group;
 pub(crate) use whole::{read_from, read_partitions};
 
 /// A record's text has the word `value % WORDS`.
@@ -34,6 +39,9 @@ pub(crate) const WORDS: u64 = 5;
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// How long the clients may take to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(90);
+
+/// What every run looks at that has clients in processes of their own.
+pub(crate) const NO_KAFKA_CLIENT_ENDS: &str = "no Kafka client ends by itself";
 
 /// How much load there is.
 #[derive(Clone, Debug)]
@@ -49,6 +57,17 @@ pub(crate) struct Load {
     pub(crate) consumers: u32,
     /// Of the topic.
     pub(crate) settings: Vec<(String, String)>,
+    pub(crate) kafka: KafkaLoad,
+}
+
+/// Clients through librdkafka, beside the others.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KafkaLoad {
+    pub(crate) producers: u32,
+    pub(crate) records_a_second: u32,
+    pub(crate) consumers: u32,
+    /// Of a consumer group; with them, one that asks what the group has committed.
+    pub(crate) members: u32,
 }
 
 /// Everything that clients share.
@@ -60,6 +79,8 @@ pub(crate) struct Shared {
     seed: u64,
     values: AtomicU64,
     metadata: operator::Keys,
+    /// Whether a process of a client ended by itself.
+    lost_client: AtomicBool,
     stop: watch::Sender<bool>,
 }
 
@@ -68,6 +89,8 @@ pub(crate) struct Shared {
 pub(crate) struct Workload {
     pub(crate) shared: Arc<Shared>,
     clients: JoinSet<()>,
+    /// Members of a consumer group, if the run has one; they go on until everything is read.
+    pub(crate) group: Option<Group>,
 }
 
 impl Shared {
@@ -79,6 +102,7 @@ impl Shared {
             seed,
             values: AtomicU64::new(0),
             metadata: operator::Keys::new(seed),
+            lost_client: AtomicBool::new(false),
             stop: watch::Sender::new(false),
         }
     }
@@ -115,12 +139,33 @@ impl Shared {
     pub(crate) fn note(&self, line: &Line) {
         self.history.note(line);
     }
+
+    /// Waits for the end of a client that answers no more, and notes it if nobody asked for it.
+    async fn note_end(&self, client: &Handle) {
+        if let Err(why) = client.ended().await {
+            eprintln!("  {why}");
+            self.lost_client.store(true, Ordering::SeqCst);
+            self.probe_clients(false, why);
+        }
+    }
+
+    fn probe_clients(&self, held: bool, detail: String) {
+        let (what, now) = (NO_KAFKA_CLIENT_ENDS.to_owned(), self.history.now());
+        self.note(&Line::Probe(Probe { what, at: When(now, now), held, detail }));
+    }
+
+    /// Notes that all clients in processes of their own lived as long as they were to, if they did.
+    pub(crate) fn look_for_lost_clients(&self) {
+        if !self.lost_client.load(Ordering::SeqCst) {
+            self.probe_clients(true, String::new());
+        }
+    }
 }
 
 /// All clients of a run: number, role, and the node that one of them is bound to. Operations name them by these numbers.
 pub(crate) fn processes(load: &Load, nodes: &[u64]) -> Vec<Process> {
     let mut all = Vec::new();
-    let mut add = |role, node| all.push(Process { process: all.len() as u32 + 1, role, node });
+    let mut add = |role, node| add_process(&mut all, role, node, ClientKind::Sdk);
     (0..load.producers).for_each(|_| add(Role::Producer, None));
     (0..load.consumers).for_each(|_| add(Role::Consumer, None));
     [Role::Querier, Role::Searcher].into_iter().for_each(|role| add(role, None));
@@ -129,11 +174,27 @@ pub(crate) fn processes(load: &Load, nodes: &[u64]) -> Vec<Process> {
     for role in [Role::Producer, Role::Consumer, Role::Querier, Role::Operator].into_iter().chain(watchers) {
         nodes.iter().for_each(|node| add(role, Some(*node)));
     }
+    // They go where the leaders are: none can be bound to a node.
+    let KafkaLoad { producers, consumers, members, .. } = load.kafka;
+    let counts = [
+        (Role::Producer, producers),
+        (Role::Consumer, consumers),
+        (Role::Member, members),
+        (Role::Observer, members.min(1)),
+    ];
+    for (role, count) in counts {
+        (0..count).for_each(|_| add_process(&mut all, role, None, ClientKind::Librdkafka));
+    }
     all
 }
 
+fn add_process(all: &mut Vec<Process>, role: Role, node: Option<u64>, client: ClientKind) {
+    all.push(Process { process: all.len() as u32 + 1, role, node, client });
+}
+
 impl Workload {
-    /// Makes the topic, and starts all clients. `addresses` are those of the nodes by number.
+    /// Makes the topic, and starts all clients. `addresses` are those of the nodes by number; `kafka` starts clients in processes of
+    /// their own, if there are to be any. To be called on the thread that the harness began on.
     ///
     /// # Errors
     /// If a client cannot be made while all is well.
@@ -141,13 +202,14 @@ impl Workload {
         shared: Shared,
         processes: &[Process],
         addresses: &BTreeMap<u64, String>,
+        kafka: Option<&Clients>,
     ) -> Result<Self, Failure> {
         let all: Vec<&str> = addresses.values().map(String::as_str).collect();
         let of_all = Client::connect(&all.join(",")).await?;
         of_all.create_topic(&shared.load.topic, shared.load.partitions, &shared.load.settings).await?;
         let shared = Arc::new(shared);
         let mut clients = JoinSet::new();
-        for process in processes {
+        for process in processes.iter().filter(|process| process.client == ClientKind::Sdk) {
             let client = match process.node {
                 None => Client::connect(&all.join(",")).await?,
                 Some(node) => {
@@ -157,14 +219,19 @@ impl Workload {
             };
             begin(&mut clients, Arc::clone(&shared), process.clone(), client);
         }
-        Ok(Self { shared, clients })
+        let mut group = None;
+        if let Some(kafka) = kafka {
+            processes.iter().try_for_each(|process| begin_kafka(&mut clients, &shared, process, kafka))?;
+            group = Group::start(&shared, processes, kafka)?;
+        }
+        Ok(Self { shared, clients, group })
     }
 
-    /// Stops all clients, and waits until they have noted what became of what they did.
+    /// Stops all clients but members of a group, and waits until they have noted what became of what they did.
     ///
     /// # Errors
     /// If one has panicked, or does not end.
-    pub(crate) async fn stop(mut self) -> Result<Arc<Shared>, Failure> {
+    pub(crate) async fn stop(mut self) -> Result<(Arc<Shared>, Option<Group>), Failure> {
         self.shared.stop.send_replace(true);
         let ended = async {
             while let Some(ended) = self.clients.join_next().await {
@@ -174,7 +241,7 @@ impl Workload {
         };
         let late = |_| Failure(format!("the clients did not end within {ENDS_WITHIN:?}"));
         tokio::time::timeout(ENDS_WITHIN, ended).await.map_err(late)??;
-        Ok(self.shared)
+        Ok((self.shared, self.group))
     }
 }
 
@@ -186,7 +253,34 @@ fn begin(clients: &mut JoinSet<()>, shared: Arc<Shared>, process: Process, clien
         Role::Searcher => drop(clients.spawn(reader::search(shared, process, client))),
         Role::Watcher => drop(clients.spawn(reader::watch(shared, process, client))),
         Role::Operator => drop(clients.spawn(operator::run(shared, process, client))),
+        // There are none of the SDK.
+        Role::Member | Role::Observer => {}
     }
+}
+
+/// Members of a group are begun with it.
+fn begin_kafka(
+    clients: &mut JoinSet<()>,
+    shared: &Arc<Shared>,
+    process: &Process,
+    kafka: &Clients,
+) -> Result<(), Failure> {
+    if process.client != ClientKind::Librdkafka {
+        return Ok(());
+    }
+    let (number, shared) = (process.process, Arc::clone(shared));
+    match process.role {
+        Role::Producer => {
+            let client = kafka.start(number, kafka::Kind::Producer, &kafka_producer::settings(number))?;
+            clients.spawn(kafka_producer::run(shared, number, client));
+        }
+        Role::Consumer => {
+            let client = kafka.start(number, kafka::Kind::Consumer, &[])?;
+            clients.spawn(kafka_consumer::run(shared, number, client));
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The outcome of something that only reads: it failed, or it did not.

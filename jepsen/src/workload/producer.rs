@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::history::{Line, Micros, Outcome, Process, SendOp, When};
 
 /// A record may take as long as most faults last; what takes longer is unknown.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 /// One that may only go to a node that may be cut off is given up sooner.
 const PINNED_DEADLINE: Duration = Duration::from_secs(4);
 const PINNED_A_SECOND: u32 = 5;

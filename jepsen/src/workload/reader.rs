@@ -91,7 +91,7 @@ fn places(batch: &RecordBatch) -> Vec<(u32, u64)> {
 
 pub(super) async fn watch(shared: Arc<Shared>, process: Process, client: Client) {
     while !shared.is_over() {
-        let (at_least, _) = shared.known.lock().acknowledged();
+        let at_least = shared.known.lock().known_to();
         let asked = async {
             let described = client.describe_topic(&shared.load.topic).await?;
             let mut marks = vec![0; shared.load.partitions as usize];

@@ -2,7 +2,7 @@
 
 use super::story::{PINNED, Story, digest, seen};
 use crate::check::Kind;
-use crate::history::{CopyPart, Line, Outcome, Position, Process, Promise, Role, Run, Seen, Source};
+use crate::history::{ClientKind, CopyPart, Line, Outcome, Position, Process, Promise, Role, Run, Seen, Source};
 
 /// Three values at offsets 0 to 2 of the only partition, read by everybody.
 fn good() -> Story {
@@ -333,8 +333,18 @@ fn a_gap_is_the_doing_of_the_last_fault_before_it() {
 fn a_leader_that_is_replaced_too_late_is_told() {
     let replaced_after = |ms: u64| {
         let mut story = good();
-        story.header.processes.push(Process { process: 91, role: Role::Watcher, node: Some(2) });
-        story.header.processes.push(Process { process: 92, role: Role::Watcher, node: Some(1) });
+        story.header.processes.push(Process {
+            process: 91,
+            role: Role::Watcher,
+            node: Some(2),
+            client: ClientKind::Sdk,
+        });
+        story.header.processes.push(Process {
+            process: 92,
+            role: Role::Watcher,
+            node: Some(1),
+            client: ClientKind::Sdk,
+        });
         story.fault("pause", 4_000, &[0]);
         story.watermarks(92, &[3], &[3]);
         story.sleep(ms);

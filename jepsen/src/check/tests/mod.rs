@@ -2,6 +2,7 @@
 
 mod anomalies;
 mod bounds;
+mod groups;
 mod metadata;
 mod proof;
 mod random;

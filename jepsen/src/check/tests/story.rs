@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::check::{Checker, Kind, Report, Verdict};
 use crate::history::{
-    AssignOp, CopyEnd, CopyPart, End, Excuse, FORMAT, Fault, Header, Line, MetaChange, MetaOp, MetaSeen, Outcome,
-    PollOp, Position, Process, Promise, QueryOp, Requires, Role, Run, SearchOp, Seen, SendOp, Source, Versions,
-    WatermarkOp, When,
+    AssignOp, ClientKind, CopyEnd, CopyPart, End, Excuse, FORMAT, Fault, Header, Line, MetaChange, MetaOp, MetaSeen,
+    Outcome, PollOp, Position, Process, Promise, QueryOp, Requires, Role, Run, SearchOp, Seen, SendOp, Source,
+    Versions, WatermarkOp, When,
 };
 
 pub(super) const WORDS: u64 = 4;
@@ -37,7 +37,7 @@ impl Story {
             topic: "t".to_owned(),
             partitions,
             words: WORDS,
-            processes: vec![Process { process: PINNED, role: Role::Producer, node: Some(1) }],
+            processes: vec![Process { process: PINNED, role: Role::Producer, node: Some(1), client: ClientKind::Sdk }],
             excuses: Vec::new(),
             requires: Requires::default(),
         };
