@@ -295,7 +295,7 @@ fn told_of_group(process: u32, partition: u32, line: &Line) -> Option<(When, Str
 }
 
 fn told_send(send: &SendOp) -> Told {
-    let SendOp { process, at, partition, value, outcome } = send;
+    let SendOp { process, at, partition, value, outcome, .. } = send;
     let outcome = match outcome {
         Outcome::Ok(offset) => format!("acknowledged at offset {offset}"),
         Outcome::Fail(why) => format!("failed: {why}"),
@@ -341,7 +341,14 @@ mod tests {
     use crate::history::Writer;
 
     fn send(value: u64, at: u64, offset: u64) -> Line {
-        Line::Send(SendOp { process: 1, at: When(at, at + 5_000), partition: 0, value, outcome: Outcome::Ok(offset) })
+        Line::Send(SendOp {
+            process: 1,
+            at: When(at, at + 5_000),
+            partition: 0,
+            value,
+            outcome: Outcome::Ok(offset),
+            placeless: false,
+        })
     }
 
     fn replica(node: u64, values: &[u64]) -> [Line; 2] {

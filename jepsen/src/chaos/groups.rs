@@ -18,11 +18,9 @@ impl Chaos<'_> {
     pub(super) async fn rebalance(&mut self, round: usize) -> Result<(), Failure> {
         let next = Instant::now() + EVERY;
         let began = self.now();
-        let member = {
-            let group = self.group.as_deref_mut().ok_or_else(no_group)?;
-            self.random.usize(..group.members())
-        };
-        let (process, had) = self.group.as_deref_mut().ok_or_else(no_group)?.kill(member).await?;
+        let group = self.group.as_deref_mut().ok_or_else(no_group)?;
+        let member = group.choose(&mut self.random);
+        let (process, had) = group.kill(member).await?;
         if round % LEADERS_TOO == LEADERS_TOO - 1 {
             self.kill_leader().await?;
         } else {

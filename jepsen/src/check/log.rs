@@ -29,6 +29,8 @@ enum Sent {
     #[default]
     Never,
     Acked,
+    /// Acknowledged, without an offset.
+    Placeless,
     Failed,
     Unknown,
 }
@@ -80,6 +82,7 @@ impl Log {
         let (sent, offset) = match &send.outcome {
             Outcome::Ok(offset) => (Sent::Acked, Some(*offset)),
             Outcome::Fail(_) => (Sent::Failed, None),
+            Outcome::Info(_) if send.placeless => (Sent::Placeless, None),
             Outcome::Info(_) => (Sent::Unknown, None),
         };
         self.acked += u64::from(offset.is_some());
@@ -167,7 +170,7 @@ impl Log {
                     let (partition, offset) = (value.partition, value.place - 1);
                     format!("value {number}, whose send failed, is at offset {offset} of partition {partition}")
                 }),
-                Sent::Acked => {
+                Sent::Acked | Sent::Placeless => {
                     if was_read {
                         self.check_read(number, value, starts, findings);
                     }
@@ -183,8 +186,17 @@ impl Log {
     }
 
     fn check_read(&self, number: u64, value: Value, starts: &[u64], findings: &mut Findings) {
-        let Some(offset) = value.place.checked_sub(1).filter(|_| !value.read) else { return };
         let partition = value.partition;
+        let Some(offset) = value.place.checked_sub(1).filter(|_| !value.read) else {
+            // What was deleted meanwhile may have been anywhere.
+            let nothing_goes = starts.get(partition as usize).is_none_or(|start| *start == 0);
+            if value.sent == Sent::Placeless && value.place == 0 && nothing_goes {
+                findings.add(Kind::LostWrite, vec![Subject::Value(number)], || {
+                    format!("value {number} was acknowledged without its offset in partition {partition}; nobody ever read it")
+                });
+            }
+            return;
+        };
         if starts.get(partition as usize).is_some_and(|start| offset < *start) {
             return;
         }

@@ -38,6 +38,15 @@ pub(crate) struct SendOp {
     pub(crate) value: u64,
     /// The acknowledged offset.
     pub(crate) outcome: Outcome<u64>,
+    /// With an unknown outcome: it was acknowledged all the same, though not where it is. So librdkafka does it if the answer was lost,
+    /// and what it sent behind it was acknowledged.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) placeless: bool,
+}
+
+// As serde asks for it.
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Where a consumer begins.

@@ -88,7 +88,7 @@ mod tests {
 
     fn sent(value: u64) -> Line {
         let outcome = if value.is_multiple_of(2) { Outcome::Ok(value) } else { Outcome::Info("no answer".to_owned()) };
-        Line::Send(SendOp { process: 1, at: When(value, value + 1), partition: 0, value, outcome })
+        Line::Send(SendOp { process: 1, at: When(value, value + 1), partition: 0, value, outcome, placeless: false })
     }
 
     fn write(path: &Path) {

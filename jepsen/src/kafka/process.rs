@@ -33,7 +33,10 @@ pub(crate) struct Input(ChildStdin);
 
 /// Where answers come from.
 #[derive(Debug)]
-pub(crate) struct Answers(Lines<BufReader<ChildStdout>>);
+pub(crate) struct Answers {
+    lines: Lines<BufReader<ChildStdout>>,
+    handle: Arc<Handle>,
+}
 
 /// What can be done to a process by others than the one who talks to it.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub(crate) struct Handle {
     child: Mutex<Child>,
     /// Whether it may end.
     told: AtomicBool,
+    /// What it said that is no answer.
+    nonsense: Mutex<Option<String>>,
 }
 
 impl KafkaClient {
@@ -61,8 +66,10 @@ impl KafkaClient {
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Failure(format!("{name} has no input or output")));
         };
-        let handle = Handle { name, log: log.to_owned(), child: Mutex::new(child), told: AtomicBool::new(false) };
-        Ok(Self { input: Input(input), answers: Answers(BufReader::new(output).lines()), handle: Arc::new(handle) })
+        let (child, told, nonsense) = (Mutex::new(child), AtomicBool::new(false), Mutex::default());
+        let handle = Arc::new(Handle { name, log: log.to_owned(), child, told, nonsense });
+        let answers = Answers { lines: BufReader::new(output).lines(), handle: Arc::clone(&handle) };
+        Ok(Self { input: Input(input), answers, handle })
     }
 
     /// Says one thing, and waits for one answer; `None`: it has ended.
@@ -84,11 +91,11 @@ impl Input {
 impl Answers {
     /// The next line; `None`: there are no more, or none that can be understood.
     pub(crate) async fn next(&mut self) -> Option<Answer> {
-        let line = self.0.next_line().await.ok()??;
+        let line = self.lines.next_line().await.ok()??;
         match serde_json::from_str(&line) {
             Ok(answer) => Some(answer),
             Err(error) => {
-                eprintln!("  a Kafka client says what nobody understands: {error}: {line}");
+                *self.handle.nonsense.lock() = Some(format!("{error}: {line}"));
                 None
             }
         }
@@ -117,6 +124,10 @@ impl Handle {
 
     /// Waits for the end of one whose answers have ended; what is wrong with it, if anything is.
     pub(crate) async fn ended(&self) -> Result<(), String> {
+        if let Some(said) = self.nonsense.lock().take() {
+            // It goes with the handle.
+            return Err(format!("{} said what is no answer: {said}", self.name));
+        }
         let told = self.told.load(Ordering::SeqCst);
         let mut tries = ENDS_WITHIN.as_millis() / LOOK_EVERY.as_millis();
         let status = loop {
@@ -169,5 +180,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let mut one = client("echo hello; sleep 1", home.path());
         assert_eq!(one.answers.next().await, None);
+        let why = one.handle.ended().await.unwrap_err();
+        assert!(why.contains("a producer, said what is no answer") && why.ends_with(": hello"), "{why}");
     }
 }

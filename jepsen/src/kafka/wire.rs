@@ -43,9 +43,10 @@ pub(crate) enum At {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Answer {
+    /// Its offset, if that is known.
     Sent {
         id: u64,
-        outcome: Outcome<u64>,
+        outcome: Outcome<Option<u64>>,
     },
     Assigned {
         outcome: Outcome<()>,
@@ -166,6 +167,10 @@ mod tests {
         assert_eq!(
             read(r#"{"sent":{"id":7,"outcome":{"info":"x"}}}"#),
             Answer::Sent { id: 7, outcome: Outcome::Info("x".to_owned()) }
+        );
+        assert_eq!(
+            read(r#"{"sent":{"id":7,"outcome":{"ok":null}}}"#),
+            Answer::Sent { id: 7, outcome: Outcome::Ok(None) }
         );
         assert_eq!(read(r#"{"assigned":{"outcome":{"ok":null}}}"#), Answer::Assigned { outcome: Outcome::Ok(()) });
         assert_eq!(

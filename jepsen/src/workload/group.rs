@@ -126,8 +126,12 @@ impl Group {
         Ok(Running { process, handle, task: Some(tokio::spawn(member.run())) })
     }
 
-    pub(crate) fn members(&self) -> usize {
-        self.members.len()
+    /// Some member, one that has partitions if there is any.
+    pub(crate) fn choose(&self, random: &mut fastrand::Rng) -> usize {
+        let owned = self.known.owned.lock();
+        let reads = |member: &Running| owned.get(&member.process).is_some_and(|partitions| !partitions.is_empty());
+        let reading: Vec<usize> = (0..self.members.len()).filter(|at| reads(&self.members[*at])).collect();
+        random.choice(reading).unwrap_or_else(|| random.usize(..self.members.len()))
     }
 
     /// `kill -9` of a member; its number, and the partitions that it had.

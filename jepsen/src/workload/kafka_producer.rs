@@ -76,11 +76,17 @@ pub(super) async fn run(shared: Arc<Shared>, process: u32, client: KafkaClient) 
     shared.note_end(&handle).await;
 }
 
-fn noted(shared: &Shared, process: u32, send: (Micros, u32, u64), outcome: Outcome<u64>) {
+fn noted(shared: &Shared, process: u32, send: (Micros, u32, u64), outcome: Outcome<Option<u64>>) {
     let (invoked, partition, value) = send;
     let at = When(invoked, shared.history.now());
+    let (outcome, placeless) = match outcome {
+        Outcome::Ok(Some(offset)) => (Outcome::Ok(offset), false),
+        Outcome::Ok(None) => (Outcome::Info("acknowledged without its offset".to_owned()), true),
+        Outcome::Fail(why) => (Outcome::Fail(why), false),
+        Outcome::Info(why) => (Outcome::Info(why), false),
+    };
     let offset = outcome.ok().copied();
-    shared.note(&Line::Send(SendOp { process, at, partition, value, outcome }));
+    shared.note(&Line::Send(SendOp { process, at, partition, value, outcome, placeless }));
     // Only now does anybody expect to see it.
     if let Some(offset) = offset {
         shared.known.lock().acked_at(partition, offset);

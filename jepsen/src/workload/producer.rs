@@ -96,7 +96,7 @@ fn noted(shared: &Shared, process: u32, send: (Micros, u32, u64), outcome: Resul
         Err(SendError::Failed { code, message }) => Outcome::Fail(format!("{code}: {message}")),
         Err(SendError::Unknown { message }) => Outcome::Info(message),
     };
-    shared.note(&Line::Send(SendOp { process, at, partition, value, outcome }));
+    shared.note(&Line::Send(SendOp { process, at, partition, value, outcome, placeless: false }));
     // Only now does anybody expect to see it.
     if let Some(ack) = ack {
         shared.known.lock().acked(value, &ack);

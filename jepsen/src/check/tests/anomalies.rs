@@ -2,7 +2,9 @@
 
 use super::story::{PINNED, Story, digest, seen};
 use crate::check::Kind;
-use crate::history::{ClientKind, CopyPart, Line, Outcome, Position, Process, Promise, Role, Run, Seen, Source};
+use crate::history::{
+    ClientKind, CopyPart, Line, Outcome, Position, Process, Promise, Role, Run, Seen, SendOp, Source,
+};
 
 /// Three values at offsets 0 to 2 of the only partition, read by everybody.
 fn good() -> Story {
@@ -359,4 +361,22 @@ fn a_leader_that_is_replaced_too_late_is_told() {
 #[test]
 fn digests_of_the_stories_differ() {
     assert_ne!(digest(1), digest(2));
+}
+
+#[test]
+fn what_was_acknowledged_without_an_offset_has_to_be_somewhere() {
+    let with = |value: u64| {
+        let mut story = good();
+        let at = story.when();
+        let outcome = Outcome::Info("acknowledged without its offset".to_owned());
+        story.lines.push(Line::Send(SendOp { process: 2, at, partition: 0, value, outcome, placeless: true }));
+        story.send(2, 0, 14, unknown());
+        story
+    };
+    with(13).finally(0, &[10, 11, 12, 13]).passes();
+    let what = with(13).finally(0, &[10, 11, 12, 14]).fails(&[Kind::LostWrite]);
+    assert!(
+        what.contains("value 13 was acknowledged without its offset in partition 0; nobody ever read it"),
+        "{what}"
+    );
 }

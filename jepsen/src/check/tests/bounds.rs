@@ -65,7 +65,7 @@ fn sends(story: &mut Story, seconds: u64, took: impl Fn(u64) -> u64) {
         let begun = number * SECOND / 100;
         let at = When(begun, begun + 1_000 * took(begun / SECOND));
         let outcome = Outcome::Info("not of interest".to_owned());
-        story.lines.push(Line::Send(SendOp { process: 1, at, partition: 0, value: number, outcome }));
+        story.lines.push(Line::Send(SendOp { process: 1, at, partition: 0, value: number, outcome, placeless: false }));
     }
 }
 

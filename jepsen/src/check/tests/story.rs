@@ -62,7 +62,7 @@ impl Story {
 
     pub(super) fn send(&mut self, process: u32, partition: u32, value: u64, outcome: Outcome<u64>) -> &mut Self {
         let at = self.when();
-        self.lines.push(Line::Send(SendOp { process, at, partition, value, outcome }));
+        self.lines.push(Line::Send(SendOp { process, at, partition, value, outcome, placeless: false }));
         self
     }
 
