@@ -105,7 +105,8 @@ impl Command {
     /// The same place in some partitions.
     pub(crate) fn assign(partitions: &[u32], from: Position) -> Self {
         let at = match from {
-            Position::Earliest => At::Named("earliest"),
+            // Where every log begins as long as nothing is to be deleted.
+            Position::Earliest => At::Offset(0),
             Position::Latest => At::Named("latest"),
             Position::Offset(offset) => At::Offset(offset),
         };
