@@ -9,7 +9,7 @@ use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::Node;
-use super::altering::{Resource, alter, is_repeated, repeated};
+use super::altering::{Resource, Settings, alter, repeated};
 use super::api::Request;
 use super::configs::CHANGEABLE;
 use super::errors::Refused;
@@ -26,11 +26,7 @@ pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>,
     let mut responses = Vec::with_capacity(asked.resources.len());
     for asked_for in asked.resources {
         let resource = named(&asked_for);
-        let altered = match (repeated.contains(&resource), whole(asked_for)) {
-            (true, _) => Err(is_repeated(&resource)),
-            (false, Err(refused)) => Err(refused),
-            (false, Ok(settings)) => alter(node, &resource, &settings, asked.validate_only).await,
-        };
+        let altered = alter(node, &repeated, &resource, whole(asked_for), asked.validate_only).await;
         let told = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.kind)
             .with_resource_name(resource.name)
@@ -48,7 +44,7 @@ fn named(resource: &AlterConfigsResource) -> Resource {
 }
 
 /// All settings that Kafka has and that may change, and what else is named.
-fn whole(resource: AlterConfigsResource) -> Result<Vec<(StrBytes, Option<StrBytes>)>, Refused> {
+fn whole(resource: AlterConfigsResource) -> Result<Settings, Refused> {
     let mut settings = Vec::with_capacity(resource.configs.len());
     for config in resource.configs {
         if config.value.is_none() {

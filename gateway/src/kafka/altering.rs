@@ -21,14 +21,31 @@ pub(super) struct Resource {
     pub(super) name: StrBytes,
 }
 
-/// Resources of a request that are named more than once: what they are to be is not clear, and nothing of them is changed.
-pub(super) fn repeated(resources: impl Iterator<Item = Resource>) -> BTreeSet<Resource> {
+/// Settings by name; those without a value get their defaults.
+pub(super) type Settings = Vec<(StrBytes, Option<StrBytes>)>;
+
+/// What a request names more than once: what is to become of it is not clear, and nothing of it is changed.
+pub(super) fn repeated<T: Ord + Clone>(names: impl Iterator<Item = T>) -> BTreeSet<T> {
     let mut named = BTreeSet::new();
-    resources.filter(|resource| !named.insert(resource.clone())).collect()
+    names.filter(|name| !named.insert(name.clone())).collect()
 }
 
-/// Changes settings of a topic by name, all or none; those without a value get their defaults.
+/// Changes settings of a resource as its request says, all or none.
 pub(super) async fn alter(
+    node: &Node,
+    repeated: &BTreeSet<Resource>,
+    resource: &Resource,
+    settings: Result<Settings, Refused>,
+    validate_only: bool,
+) -> Result<(), Refused> {
+    if repeated.contains(resource) {
+        let message = format!("a request names each resource once, and `{}` is there twice", &*resource.name);
+        return Err(Refused::new(ResponseError::InvalidRequest, &message));
+    }
+    alter_topic(node, resource, &settings?, validate_only).await
+}
+
+async fn alter_topic(
     node: &Node,
     resource: &Resource,
     settings: &[(StrBytes, Option<StrBytes>)],
@@ -66,10 +83,4 @@ pub(super) async fn alter(
         false => drop(broker.change_topic(&resource.name, &change).await?),
     }
     Ok(())
-}
-
-/// What a resource that is named more than once is told.
-pub(super) fn is_repeated(resource: &Resource) -> Refused {
-    let message = format!("a request names each resource once, and `{}` is there twice", &*resource.name);
-    Refused::new(ResponseError::InvalidRequest, &message)
 }

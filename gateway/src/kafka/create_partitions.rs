@@ -1,7 +1,5 @@
 //! CreatePartitions: topics grow.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
@@ -11,6 +9,7 @@ use stratalog_proto::{Code, Error};
 use stratalog_query::TopicChange;
 
 use super::Node;
+use super::altering::repeated;
 use super::api::Request;
 use super::errors::Refused;
 use super::shape::{Field, Kind, always};
@@ -22,13 +21,12 @@ const SHAPE: &[Field] = &[always(Kind::List(&Kind::Struct(TOPIC))), always(Kind:
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
     let asked: CreatePartitionsRequest = request.decode(SHAPE)?;
-    let mut named: BTreeMap<&str, usize> = BTreeMap::new();
-    asked.topics.iter().for_each(|topic| *named.entry(&topic.name).or_default() += 1);
+    let repeated = repeated(asked.topics.iter().map(|topic| &topic.name));
     let mut results = Vec::with_capacity(asked.topics.len());
     for topic in &asked.topics {
-        let grown = match named[topic.name.as_str()] {
-            1 => grow(node, topic, asked.validate_only).await,
-            _ => Err(Refused::new(ResponseError::InvalidRequest, "a request names each topic once")),
+        let grown = match repeated.contains(&topic.name) {
+            false => grow(node, topic, asked.validate_only).await,
+            true => Err(Refused::new(ResponseError::InvalidRequest, "a request names each topic once")),
         };
         let told = CreatePartitionsTopicResult::default().with_name(topic.name.clone()).with_error_message(None);
         results.push(match grown {

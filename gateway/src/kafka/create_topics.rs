@@ -1,6 +1,5 @@
 //! CreateTopics.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use stratalog_proto::{Code, Error};
 use stratalog_query::TopicInfo;
 
 use super::Node;
+use super::altering::repeated;
 use super::api::Request;
 use super::configs::{set, shown};
 use super::errors::Refused;
@@ -37,14 +37,13 @@ const DEFAULT: i8 = 5;
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
     let asked: CreateTopicsRequest = request.decode(SHAPE)?;
-    let mut named: BTreeMap<&str, usize> = BTreeMap::new();
-    asked.topics.iter().for_each(|topic| *named.entry(&topic.name).or_default() += 1);
+    let repeated = repeated(asked.topics.iter().map(|topic| &topic.name));
     let copies = node.shared.broker.layout().replication();
     let mut topics = Vec::with_capacity(asked.topics.len());
     for topic in &asked.topics {
-        let created = match named[topic.name.as_str()] {
-            1 => create(node, topic, asked.validate_only, copies).await,
-            _ => Err(Refused::new(ResponseError::InvalidRequest, "a request names each topic once")),
+        let created = match repeated.contains(&topic.name) {
+            false => create(node, topic, asked.validate_only, copies).await,
+            true => Err(Refused::new(ResponseError::InvalidRequest, "a request names each topic once")),
         };
         topics.push(told(topic, created, request.version, copies));
     }

@@ -8,7 +8,7 @@ use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterC
 use kafka_protocol::protocol::StrBytes;
 
 use super::Node;
-use super::altering::{Resource, alter, is_repeated, repeated};
+use super::altering::{Resource, Settings, alter, repeated};
 use super::api::Request;
 use super::errors::Refused;
 use super::shape::{Field, Kind, always};
@@ -30,12 +30,8 @@ pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>,
     let mut responses = Vec::with_capacity(asked.resources.len());
     for asked_for in asked.resources {
         let resource = named(&asked_for);
-        let settings: Result<Vec<_>, _> = asked_for.configs.into_iter().map(setting).collect();
-        let altered = match (repeated.contains(&resource), settings) {
-            (true, _) => Err(is_repeated(&resource)),
-            (false, Err(refused)) => Err(refused),
-            (false, Ok(settings)) => alter(node, &resource, &settings, asked.validate_only).await,
-        };
+        let settings: Result<Settings, _> = asked_for.configs.into_iter().map(setting).collect();
+        let altered = alter(node, &repeated, &resource, settings, asked.validate_only).await;
         let told = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.kind)
             .with_resource_name(resource.name)
