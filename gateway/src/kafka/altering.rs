@@ -54,6 +54,8 @@ async fn alter_topic(
     let refused = |error, message: &str| Err(Refused::new(error, message));
     match resource.kind {
         TOPIC => {}
+        // Kafka's tools delete what they may have set before: nothing of it ever is.
+        BROKER if !settings.is_empty() && settings.iter().all(|(_, value)| value.is_none()) => return Ok(()),
         BROKER => {
             let message = "the settings of a node are in its file, and count when it starts: docs/CONFIG.md";
             return refused(ResponseError::InvalidRequest, message);

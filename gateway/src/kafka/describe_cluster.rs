@@ -7,6 +7,7 @@ use kafka_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
 use super::Node;
 use super::api::Request;
 use super::connection::Client;
+use super::operations;
 use super::places::Places;
 use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
@@ -26,6 +27,10 @@ pub(super) fn answer(node: &Node, client: &Client, request: &Request) -> Result<
     let response = DescribeClusterResponse::default()
         .with_cluster_id(places.cluster_id())
         .with_controller_id(places.controller())
-        .with_brokers(brokers.collect());
+        .with_brokers(brokers.collect())
+        .with_cluster_authorized_operations(operations::if_asked(
+            asked.include_cluster_authorized_operations,
+            operations::CLUSTER,
+        ));
     request.encode(&if request.version >= 1 { response.with_endpoint_type(asked.endpoint_type) } else { response })
 }

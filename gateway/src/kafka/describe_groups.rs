@@ -9,6 +9,7 @@ use kafka_protocol::protocol::StrBytes;
 use stratalog_broker::groups::{Described, DescribedMember};
 
 use super::api::Request;
+use super::operations;
 use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
 use super::{Node, errors};
@@ -17,12 +18,13 @@ const SHAPE: &[Field] = &[always(Kind::List(&Kind::Text)), since(Kind::Bool, 3)]
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
     let asked: DescribeGroupsRequest = request.decode(SHAPE)?;
+    let may_do = operations::if_asked(asked.include_authorized_operations, operations::GROUP);
     let mut groups = Vec::with_capacity(asked.groups.len());
     // Each once: an answer is much larger than a name.
     let mut named = BTreeSet::new();
     for group in asked.groups {
         if named.insert(group.clone()) {
-            groups.push(describe(node, group, request.version).await);
+            groups.push(describe(node, group, request.version).await.with_authorized_operations(may_do));
         }
     }
     request.encode(&DescribeGroupsResponse::default().with_groups(groups))

@@ -5,6 +5,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use kafka_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
+use stratalog_query::TopicInfo;
 
 use super::Node;
 use super::api::Request;
@@ -30,6 +31,11 @@ pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>,
 
 async fn told(node: &Node, asked: TopicPartitions, kind: i8) -> ReplicaElectionResult {
     let found = node.shared.broker.find_topic(&asked.topic).await;
+    let layout = node.shared.broker.layout();
+    let is_led = |topic: &TopicInfo, index: i32| {
+        let shard = usize::try_from(index).ok().and_then(|index| topic.shards.get(index));
+        shard.is_some_and(|shard| layout.leader(*shard).is_some())
+    };
     let of_partition = |index: i32| {
         let refused = match &found {
             Err(error) => error.clone().into(),
@@ -41,6 +47,9 @@ async fn told(node: &Node, asked: TopicPartitions, kind: i8) -> ReplicaElectionR
                 let message =
                     "no partition prefers a leader: `stratalog cluster transfer-leader` moves that of a shard";
                 Refused::new(ResponseError::ElectionNotNeeded, message)
+            }
+            Ok(topic) if is_led(topic, index) => {
+                Refused::new(ResponseError::ElectionNotNeeded, "the partition has its leader")
             }
             Ok(_) => {
                 let message = "a leader is never elected that lacks what was acknowledged";

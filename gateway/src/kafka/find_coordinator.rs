@@ -47,7 +47,8 @@ async fn find<'a>(node: &Node, places: &'a Places, key_type: i8, key: &str) -> R
         GROUP => {}
         TRANSACTION => {
             let why = "transactions are not built yet: produce without a transactional.id";
-            return nobody(ResponseError::UnsupportedVersion, why);
+            // Any other number has librdkafka ask again until it gives up, and never show the words.
+            return nobody(ResponseError::TransactionalIdAuthorizationFailed, why);
         }
         _ => return nobody(ResponseError::InvalidRequest, "keys are 0 for groups, and 1 for transactions"),
     }

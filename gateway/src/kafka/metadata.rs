@@ -17,6 +17,7 @@ use stratalog_query::TopicInfo;
 
 use super::api::Request;
 use super::connection::Client;
+use super::operations;
 use super::places::{Place, Places};
 use super::shape::{Field, Kind, always, between, since};
 use super::wire::Malformed;
@@ -47,10 +48,18 @@ pub(super) async fn answer(node: &Node, client: &Client, request: &Request) -> R
     // Afterwards, so that it knows the shards of what was just created.
     let places = Places::now(node, client);
     let with_ids = request.version >= 10;
+    let may_do = operations::if_asked(asked.include_topic_authorized_operations, operations::TOPIC);
+    let may_do_here = operations::if_asked(asked.include_cluster_authorized_operations, operations::CLUSTER);
     let response = MetadataResponse::default()
         .with_brokers(places.brokers.iter().map(broker).collect())
         .with_controller_id(places.controller())
-        .with_topics(found.into_iter().map(|found| found.told(&places, with_ids)).collect());
+        .with_cluster_authorized_operations(may_do_here)
+        .with_topics(
+            found
+                .into_iter()
+                .map(|found| found.told(&places, with_ids).with_topic_authorized_operations(may_do))
+                .collect(),
+        );
     request.encode(&if request.version >= 2 { response.with_cluster_id(Some(places.cluster_id())) } else { response })
 }
 
@@ -68,6 +77,8 @@ enum Found {
 
 async fn find(node: &Node, asked: MetadataRequestTopic, may_create: bool) -> Found {
     let MetadataRequestTopic { topic_id, name, .. } = asked;
+    // A client that goes by the id may leave the name empty, and not null.
+    let name = name.filter(|_| topic_id.is_nil());
     let broker = &node.shared.broker;
     let found = match &name {
         Some(name) => match by_name(node, name).await {

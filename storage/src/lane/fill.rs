@@ -1,9 +1,9 @@
 //! Fills the next file with zeroes while the log leaves the disk idle.
 //!
 //! Space that was written once syncs about twice as fast as space that was only reserved. That is worth something to a
-//! log of small groups, which leaves time for it; under load groups are so large that it matters less, and the zeroes
-//! would be paid for with the log's own bandwidth. So they are written only in pauses, and the file is taken as it is as
-//! soon as the log goes on quickly. It reads as zeroes either way.
+//! log of small groups, which leaves room for it; under load groups are so large that it matters less, and the zeroes
+//! would be paid for with the log's own bandwidth. So they are written only while the log is slow, and a file that is
+//! needed before they are all there is taken as it is. It reads as zeroes either way.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -20,9 +20,9 @@ const STEP: &[u8] = &[0; 1 << 20];
 const REST: Duration = Duration::from_millis(20);
 /// And this many times as long as the step before took, to leave the disk to the log.
 const REST_STEPS: u32 = 3;
-/// The log was idle if it wrote no more than this while the thread rested, in bytes.
-const IDLE_BYTES: u64 = 64 << 10;
-/// The log goes on quickly if it has written this part of a file since the filling began.
+/// The log is slow if it writes no more than this, in bytes a second: a small part of what any disk takes.
+const SLOW_BYTES: u64 = 16 << 20;
+/// No zeroes are written any more once the log is quick and has written this part of a file since the filling began.
 const QUICK_PART: u64 = 16;
 
 impl Shared {
@@ -30,18 +30,17 @@ impl Shared {
     pub(super) fn fill(&self, next: &LogWriter) -> io::Result<()> {
         let file_bytes = next.log.header.file_bytes;
         let began = self.logged.load(Ordering::Relaxed);
-        let (mut at, mut seen, mut rest) = (FIRST_GROUP, began, REST);
+        let (mut at, mut rest) = (FIRST_GROUP, REST);
+        let (mut seen, mut looked) = (began, Instant::now());
         while at < file_bytes && !self.hurried_after(rest) {
-            let logged = self.logged.load(Ordering::Relaxed);
-            if logged - began > file_bytes / QUICK_PART {
+            let (logged, now) = (self.logged.load(Ordering::Relaxed), Instant::now());
+            if is_slow(logged - seen, now - looked) {
+                at += self.fill_step(next, at, file_bytes)?;
+                rest = REST.max(now.elapsed() * REST_STEPS);
+            } else if logged - began > file_bytes / QUICK_PART {
                 break;
             }
-            if logged - seen <= IDLE_BYTES {
-                let started = Instant::now();
-                at += self.fill_step(next, at, file_bytes)?;
-                rest = REST.max(started.elapsed() * REST_STEPS);
-            }
-            seen = logged;
+            (seen, looked) = (logged, now);
         }
         Ok(())
     }
@@ -61,6 +60,11 @@ impl Shared {
         self.changed.wait_while_for(&mut state, calm, rest);
         !calm(&mut state)
     }
+}
+
+/// Whether a log that wrote so many bytes in this time leaves the disk room for zeroes.
+fn is_slow(bytes: u64, time: Duration) -> bool {
+    bytes as f64 <= SLOW_BYTES as f64 * time.as_secs_f64()
 }
 
 #[cfg(test)]
@@ -111,6 +115,13 @@ mod tests {
             shared.logged.fetch_add(1 << 10, Ordering::Relaxed);
         };
         assert_eq!(filled(|_| (), trickle), FILE - FIRST_GROUP);
+    }
+
+    #[test]
+    fn a_slow_log_is_one_that_leaves_the_disk_room() {
+        assert!(is_slow(5 << 20, Duration::from_secs(1)));
+        assert!(is_slow(SLOW_BYTES / 50, REST));
+        assert!(!is_slow(SLOW_BYTES / 50 + 1, REST));
     }
 
     #[test]
