@@ -61,7 +61,7 @@ pub use fetch::{FetchRequest, FetchedBatches, FetchedPartition, ReadFrom};
 pub use identity::{DirLock, lock_to_inspect};
 pub use lines::{RecordLines, joined_limit};
 pub use multiline::Multiline;
-pub use offsets::OffsetAt;
+pub use offsets::{OffsetAt, OffsetFound};
 pub use options::BrokerOptions;
 pub use raft::{CALL_LOG_TARGETS as CONSENSUS_CALL_LOG_TARGETS, LOG_TARGET as CONSENSUS_LOG_TARGET};
 pub use replay::ReplayOptions;

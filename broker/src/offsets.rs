@@ -25,20 +25,41 @@ pub enum OffsetAt {
     LargestTime,
 }
 
-/// The offset of one partition.
+/// An offset of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetFound {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The offset.
+    pub offset: Offset,
+    /// The leader epoch of the record there; where there is none yet, that of the leader. `None` if nothing says it any more.
+    pub epoch: Option<Term>,
+}
+
+/// The offset of one partition, with its epoch.
 ///
 /// # Errors
 /// [`Code::UnknownTopic`] if the topic was deleted meanwhile; those of reading the log.
-pub(crate) async fn offset_at(
+pub(crate) async fn find_offset(
+    topic: &TopicInfo,
+    shard: &Arc<Shard>,
+    partition: PartitionId,
+    at: OffsetAt,
+) -> Result<OffsetFound, Error> {
+    let offset = offset_at(topic, shard, partition, at).await?;
+    let epoch = epoch_at(topic, shard, partition, offset).await?;
+    Ok(OffsetFound { partition, offset, epoch })
+}
+
+async fn offset_at(
     topic: &TopicInfo,
     shard: &Arc<Shard>,
     partition: PartitionId,
     at: OffsetAt,
 ) -> Result<Offset, Error> {
     let tp = TopicPartition { topic: topic.id, partition };
-    let gone = || Error::new(Code::UnknownTopic, format!("topic `{}` was deleted", topic.name));
     let (log_start, latest) = shard.read(|state| {
-        let state = state.partition(tp.topic, tp.partition).ok_or_else(gone)?;
+        let state = state.partition(tp.topic, tp.partition).ok_or_else(|| gone(topic))?;
         Ok::<_, Error>((state.log_start(), state.high_watermark()))
     })?;
     match at {
@@ -60,29 +81,70 @@ pub(crate) async fn offset_at(
     }
 }
 
-/// The newest leader epoch of a partition that is not above `asked`, and the offset at which it ends: the first of the
-/// next one, or the high watermark. `None` if there is none so old.
+/// The leader epoch of the record at an offset; where there is none yet, that of the leader, which no record to come has an
+/// older one than.
+async fn epoch_at(
+    topic: &TopicInfo,
+    shard: &Arc<Shard>,
+    partition: PartitionId,
+    offset: Offset,
+) -> Result<Option<Term>, Error> {
+    let tp = TopicPartition { topic: topic.id, partition };
+    let of_now = shard.watch_role().borrow().epoch;
+    let (known, segment) = shard.read(|state| {
+        let partition = state.partition(tp.topic, tp.partition).ok_or_else(|| gone(topic))?;
+        let is_there = offset < partition.high_watermark();
+        let known = if is_there { partition.epoch_of(offset) } else { Some(of_now) };
+        let segment = state.manifest().rec_with(tp.topic, tp.partition, offset).filter(|_| known.is_none());
+        Ok::<_, Error>((known, segment.map(Arc::clone)))
+    })?;
+    let Some(segment) = segment else { return Ok(known) };
+    let shard = Arc::clone(shard);
+    on_blocking_thread(move || {
+        let reader = shard.recs().reader(&segment)?;
+        let began = reader.epochs(tp.topic, tp.partition).iter().rev().find(|epoch| epoch.first <= offset);
+        Ok(began.map(term_of))
+    })
+    .await
+}
+
+/// The newest leader epoch of a partition that is not above `asked`, and the offset at which it ends: the first of the next one,
+/// or the high watermark. That of the leader is one of them, though it may have no record yet. Of an epoch that is older than
+/// all that is left it is said that it ends where those begin: whoever has read that far has lost nothing.
 ///
 /// # Errors
-/// As [`offset_at`].
+/// As [`find_offset`].
 pub(crate) async fn end_of_epoch(
     topic: &TopicInfo,
     shard: &Arc<Shard>,
     partition: PartitionId,
     asked: Term,
-) -> Result<Option<(Term, Offset)>, Error> {
+) -> Result<(Term, Offset), Error> {
     let tp = TopicPartition { topic: topic.id, partition };
-    let gone = || Error::new(Code::UnknownTopic, format!("topic `{}` was deleted", topic.name));
-    let (found, oldest, segments) = shard.read(|state| {
-        let partition = state.partition(tp.topic, tp.partition).ok_or_else(gone)?;
-        let found = partition.end_of_epoch(asked);
+    let of_now = shard.watch_role().borrow().epoch;
+    let (found, first_known, segments) = shard.read(|state| {
+        let partition = state.partition(tp.topic, tp.partition).ok_or_else(|| gone(topic))?;
+        let high_watermark = partition.high_watermark();
+        let of_leader = (asked >= of_now).then_some((of_now, high_watermark));
+        let found = of_leader.or_else(|| partition.end_of_epoch(asked));
         // The state remembers the newest epochs, segments those of their batches.
         let segments = if found.is_some() { Vec::new() } else { state.manifest().recs_of(tp.topic).to_vec() };
-        Ok::<_, Error>((found, partition.oldest_epoch(), segments))
+        let first_known = partition.oldest_epoch().map_or(high_watermark, |(_, first)| first);
+        Ok::<_, Error>((found, first_known, segments))
     })?;
-    let Some((_, end)) = oldest.filter(|_| found.is_none()) else { return Ok(found) };
+    if let Some(found) = found {
+        return Ok(found);
+    }
     let shard = Arc::clone(shard);
-    on_blocking_thread(move || end_of_epoch_in(&shard, &segments, tp, asked, end)).await
+    on_blocking_thread(move || end_of_epoch_in(&shard, &segments, tp, asked, first_known)).await
+}
+
+fn gone(topic: &TopicInfo) -> Error {
+    Error::new(Code::UnknownTopic, format!("topic `{}` was deleted", topic.name))
+}
+
+fn term_of(epoch: &RecEpoch) -> Term {
+    Term(u64::try_from(epoch.epoch).unwrap_or(0))
 }
 
 async fn on_blocking_thread<T: Send + 'static>(
@@ -99,17 +161,17 @@ fn end_of_epoch_in(
     tp: TopicPartition,
     asked: Term,
     mut end: Offset,
-) -> Result<Option<(Term, Offset)>, Error> {
+) -> Result<(Term, Offset), Error> {
     for meta in segments.iter().rev().filter(|meta| meta.range(tp.topic, tp.partition).is_some()) {
-        for RecEpoch { epoch, first } in shard.recs().reader(meta)?.epochs(tp.topic, tp.partition).iter().rev() {
-            let term = Term(u64::try_from(*epoch).unwrap_or(0));
+        for epoch in shard.recs().reader(meta)?.epochs(tp.topic, tp.partition).iter().rev() {
+            let term = term_of(epoch);
             if term <= asked {
-                return Ok(Some((term, end)));
+                return Ok((term, end));
             }
-            end = end.min(*first);
+            end = end.min(epoch.first);
         }
     }
-    Ok(None)
+    Ok((asked, end))
 }
 
 /// Batches that may hold the first record of a time.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stratalog_proto::{NodeId, ShardId};
+use stratalog_proto::{NodeId, ShardId, Term};
 
 use super::Broker;
 use crate::cluster::route::{Leader, Router};
@@ -30,6 +30,12 @@ impl Broker {
     /// The cluster as far as this node knows it.
     pub fn layout(&self) -> Layout {
         Layout { me: self.nodes.me(), view: self.nodes.view(), router: Arc::clone(&self.router) }
+    }
+
+    /// The newest leader epoch of a shard, for somebody who claims to know of one: `None` if this node knows of none. Before it
+    /// says less than what is claimed, it asks the others.
+    pub async fn leader_epoch(&self, shard: ShardId, claimed: Term) -> Option<Term> {
+        self.router.epoch(shard, claimed).await
     }
 }
 
@@ -60,12 +66,15 @@ impl Layout {
         listens.map(told).collect()
     }
 
-    /// Who leads a shard, as far as is known.
-    pub fn leader(&self, shard: ShardId) -> Option<NodeId> {
-        self.router.known_leader(shard).map(|leader| match leader {
+    /// Who leads a shard, and the leader epoch in which it does, as far as is known. An epoch is a term of the shard's Raft group
+    /// that had a leader; what was appended in it carries it.
+    pub fn lead(&self, shard: ShardId) -> (Option<NodeId>, Option<Term>) {
+        let (leader, epoch) = self.router.known_lead(shard);
+        let node = leader.map(|leader| match leader {
             Leader::Here => self.me,
             Leader::At(node) => node,
-        })
+        });
+        (node, epoch)
     }
 
     /// The nodes with a replica of a shard that has, or had, a vote; ascending.

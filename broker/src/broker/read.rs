@@ -14,7 +14,7 @@ use stratalog_transport::Method;
 use super::Broker;
 use crate::cluster::route::{Found, Leader, Missed, Question, READ_WAIT};
 use crate::meta::partitions_by_shard;
-use crate::offsets::{OffsetAt, end_of_epoch, offset_at};
+use crate::offsets::{OffsetAt, OffsetFound, end_of_epoch, find_offset};
 use crate::rows::TopicRows;
 use crate::shard::Shard;
 use crate::verify::{VerifiedPartition, verify};
@@ -130,15 +130,25 @@ impl Broker {
     /// # Errors
     /// As [`Broker::partitions`]; those of reading the log.
     pub async fn list_offsets(&self, name: &str, at: OffsetAt) -> Result<Vec<(PartitionId, Offset)>, Error> {
+        let found = self.find_offsets(name, at).await?;
+        Ok(found.into_iter().map(|found| (found.partition, found.offset)).collect())
+    }
+
+    /// As [`list_offsets`](Self::list_offsets), with leader epochs.
+    ///
+    /// # Errors
+    /// As [`list_offsets`](Self::list_offsets).
+    pub async fn find_offsets(&self, name: &str, at: OffsetAt) -> Result<Vec<OffsetFound>, Error> {
         let topic = self.find_topic(name).await?;
         let found = self.ask_all(&topic, Question::Offsets(at)).await?;
         let mut offsets: Vec<_> = found.into_iter().filter_map(Found::into_offsets).flatten().collect();
-        offsets.sort_unstable();
+        offsets.sort_unstable_by_key(|found| found.partition);
         Ok(offsets)
     }
 
     /// The newest leader epoch of a partition that is not above `asked`, and the offset at which it ends: the first of the
-    /// next one, or the high watermark. `None` if the partition has no records so old. As Kafka's OffsetForLeaderEpoch.
+    /// next one, or the high watermark. Of an epoch that is older than all that is left: the first offset of what is left. As
+    /// Kafka's OffsetForLeaderEpoch.
     ///
     /// # Errors
     /// As [`Broker::partitions`]; [`Code::UnknownPartition`]; those of reading the log.
@@ -147,11 +157,11 @@ impl Broker {
         name: &str,
         partition: PartitionId,
         asked: Term,
-    ) -> Result<Option<(Term, Offset)>, Error> {
+    ) -> Result<(Term, Offset), Error> {
         let topic = self.find_topic(name).await?;
         let shard = shard_of(&topic, partition)?;
         match self.ask(&topic, shard, &Question::EpochEnd(partition, asked)).await? {
-            Found::EpochEnd(end) => Ok(end),
+            Found::EpochEnd(epoch, end) => Ok((epoch, end)),
             other => Err(mixed_up(&other)),
         }
     }
@@ -238,12 +248,13 @@ impl Broker {
             Question::Offsets(at) => {
                 let mut offsets = Vec::new();
                 for partition in hosted(topic, shard.id()) {
-                    offsets.push((partition, offset_at(topic, &shard, partition, *at).await?));
+                    offsets.push(find_offset(topic, &shard, partition, *at).await?);
                 }
                 Ok(Found::Offsets(offsets))
             }
             Question::EpochEnd(partition, asked) => {
-                end_of_epoch(topic, &shard, *partition, *asked).await.map(Found::EpochEnd)
+                let (epoch, end) = end_of_epoch(topic, &shard, *partition, *asked).await?;
+                Ok(Found::EpochEnd(epoch, end))
             }
             Question::Verify(partition) => verify(topic, &shard, *partition).await.map(Found::Verified),
             Question::Segments => Ok(Found::Segments(segments_in(topic, &shard))),
@@ -274,7 +285,7 @@ impl Found {
         if let Found::Partitions(partitions) = self { Some(partitions) } else { None }
     }
 
-    fn into_offsets(self) -> Option<Vec<(PartitionId, Offset)>> {
+    fn into_offsets(self) -> Option<Vec<OffsetFound>> {
         if let Found::Offsets(offsets) = self { Some(offsets) } else { None }
     }
 

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
-use stratalog_proto::{Error, NodeId, ShardId};
+use stratalog_proto::{Error, NodeId, ShardId, Term};
 use stratalog_transport::{CallError, Frame, Frames, Method, Transport};
 use tokio::sync::watch;
 
 use super::Book;
 use crate::meta::ClusterView;
+
+/// How long what was heard of a shard's leader is good enough to tell clients.
+const HEARD_FOR: Duration = Duration::from_secs(1);
 
 /// Who is in the cluster, who leads what as far as is known, and how they are reached.
 pub(crate) struct Nodes {
@@ -22,12 +25,17 @@ pub(crate) struct Nodes {
     transport: Option<Arc<Transport>>,
     /// What was heard last of who leads a shard. A hint: it may be out of date.
     leaders: Mutex<BTreeMap<ShardId, NodeId>>,
+    /// The newest leader epochs that were heard of.
+    epochs: Mutex<BTreeMap<ShardId, Term>>,
+    /// When it was last asked who leads a shard, for clients that want to know.
+    asked: Mutex<BTreeMap<ShardId, Instant>>,
 }
 
 impl Nodes {
     /// The nodes that the book knows, reached over the transport.
     pub(crate) fn new(me: NodeId, book: Arc<Book>, transport: Option<Arc<Transport>>) -> Arc<Self> {
-        Arc::new(Self { me, book, transport, leaders: Mutex::default() })
+        let (leaders, epochs, asked) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { me, book, transport, leaders, epochs, asked })
     }
 
     /// This node.
@@ -101,6 +109,31 @@ impl Nodes {
             Some(node) => self.leaders.lock().insert(shard, node),
             None => self.leaders.lock().remove(&shard),
         };
+    }
+
+    /// The newest leader epoch of a shard that was heard of.
+    pub(crate) fn epoch_of(&self, shard: ShardId) -> Option<Term> {
+        self.epochs.lock().get(&shard).copied()
+    }
+
+    /// Remembers a leader epoch of a shard, if it is the newest.
+    pub(crate) fn note_epoch(&self, shard: ShardId, epoch: Term) {
+        let mut epochs = self.epochs.lock();
+        let known = epochs.entry(shard).or_insert(epoch);
+        *known = epoch.max(*known);
+    }
+
+    /// Those of some shards of which it was not asked a moment ago who leads them. From now on it was.
+    pub(crate) fn due(&self, shards: impl Iterator<Item = ShardId>) -> Vec<ShardId> {
+        let (mut asked, now) = (self.asked.lock(), Instant::now());
+        let is_due = |shard: &ShardId| {
+            let due = asked.get(shard).is_none_or(|at| now.duration_since(*at) >= HEARD_FOR);
+            if due {
+                asked.insert(*shard, now);
+            }
+            due
+        };
+        shards.filter(is_due).collect()
     }
 
     fn alone(&self, to: NodeId) -> CallError {

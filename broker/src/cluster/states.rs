@@ -1,12 +1,13 @@
 //! What nodes say of their replicas, asked of many at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use prost::Message;
 use stratalog_proto::internal::{ReplicaState, ReplicaStateRequest, ReplicaStates};
-use stratalog_proto::{NodeId, ReplicaId, ShardId, bounded};
+use stratalog_proto::{NodeId, ReplicaId, ShardId, Term, bounded};
 use stratalog_transport::{Frame, Method};
 
 use crate::broker::Broker;
@@ -16,6 +17,8 @@ use crate::meta::ClusterView;
 const AT_ONCE: usize = 64;
 /// How long a node may take to answer before it counts as silent.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// How long whoever wants to know of leaders waits for it.
+const HEAR_WAIT: Duration = Duration::from_millis(500);
 
 /// Answers of nodes, as of one moment or so.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +44,33 @@ impl Broker {
             (node, states.map(|states: ReplicaStates| states.replicas))
         });
         stream::iter(answers).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
+    }
+
+    /// Has this node hear who leads those of some shards that it has no replica of, unless it did a moment ago: clients are to be
+    /// told of a new leader, also where nothing is asked of it. Returns soon, whether everybody has answered or not.
+    pub async fn hear_leaders(self: &Arc<Self>, shards: impl Iterator<Item = ShardId>) {
+        let elsewhere = shards.filter(|shard| self.shards().get(*shard).is_none());
+        let (due, view) = (self.nodes().due(elsewhere), self.nodes().view());
+        let mut asked: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
+        for shard in &due {
+            let nodes = view.shards.get(shard).into_iter().flat_map(|placement| placement.replicas.values());
+            let reached = nodes.map(|replica| replica.node).filter(|node| self.nodes().problem(*node).is_none());
+            reached.for_each(|node| asked.entry(node).or_default().push(shard.0));
+        }
+        if asked.is_empty() {
+            return;
+        }
+        let broker = Arc::clone(self);
+        let heard = tokio::spawn(async move {
+            let states = broker.ask_states(asked, SILENT_AFTER).await;
+            for shard in due {
+                let Some((node, state)) = states.leader_of(shard) else { continue };
+                broker.nodes().note_leader(shard, Some(node));
+                broker.nodes().note_epoch(shard, Term(state.term));
+            }
+        });
+        // It goes on if it takes longer, and whoever asks next is told.
+        let _ = tokio::time::timeout(HEAR_WAIT, heard).await;
     }
 
     /// The nodes that do not answer now.

@@ -39,7 +39,7 @@ impl Partition {
     }
 
     async fn at(&self, at: OffsetAt) -> u64 {
-        offset_at(&self.topic, &self.shard, PartitionId(0), at).await.unwrap().0
+        find_offset(&self.topic, &self.shard, PartitionId(0), at).await.unwrap().offset.0
     }
 
     /// Checks where the largest timestamp is.
@@ -109,7 +109,9 @@ async fn the_largest_timestamp_is_that_of_a_record_that_is_still_there() {
 async fn an_epoch_ends_where_the_next_begins_or_at_the_high_watermark() {
     let partition = Partition::start().await;
     let end = |asked| end_of_epoch(&partition.topic, &partition.shard, PartitionId(0), Term(asked));
-    assert_eq!(end(7).await.unwrap(), None, "nothing was appended yet");
+    let of_now = partition.shard.watch_role().borrow().epoch;
+    assert_eq!(end(of_now.0).await.unwrap(), (of_now, Offset(0)), "nothing was appended yet");
+    assert_eq!(end(0).await.unwrap(), (Term(0), Offset(0)));
     for rolled in [false, true] {
         partition.append(&[1, 2]).await;
         if rolled {
@@ -119,8 +121,9 @@ async fn an_epoch_ends_where_the_next_begins_or_at_the_high_watermark() {
     let epoch = partition
         .shard
         .read(|state| state.partition(partition.topic.id, PartitionId(0)).unwrap().epoch_of(Offset(0)).unwrap());
-    assert_eq!(end(epoch.0).await.unwrap(), Some((epoch, Offset(4))));
-    assert_eq!(end(epoch.0 + 5).await.unwrap(), Some((epoch, Offset(4))));
-    assert_eq!(end(epoch.0 - 1).await.unwrap(), None);
+    assert_eq!(end(epoch.0).await.unwrap(), (epoch, Offset(4)));
+    assert_eq!(end(epoch.0 + 5).await.unwrap(), (epoch, Offset(4)));
+    let older = Term(epoch.0 - 1);
+    assert_eq!(end(older.0).await.unwrap(), (older, Offset(0)), "it ends where what is left begins");
     partition.shard.stop().await;
 }

@@ -29,7 +29,10 @@ const LOST_LEASES: u32 = 4;
 pub(crate) struct RoleNow {
     /// The newest term that this replica knows of.
     pub(crate) term: Term,
-    /// The leader of that term, once there is one. It may be gone by now.
+    /// The newest term that is known to have had a leader, which is the leader epoch that clients are told: a term in which a
+    /// replica does no more than stand for election, again and again while it is cut off, is none.
+    pub(crate) epoch: Term,
+    /// The leader of the newest term, once there is one. It may be gone by now.
     pub(crate) leader: Option<ReplicaId>,
     /// This replica leads, a majority answers it, and it has applied the first entry of its term: all that was
     /// acknowledged before is applied, too.
@@ -50,7 +53,8 @@ impl RoleNow {
         let is_lost = all.running_state.is_err() || leading.is_cut_off(server, data);
         let leads = is_leader && data.last_applied.is_some_and(|id| id.leader_id.term == term);
         let leader = server.current_leader.filter(|_| !is_lost).map(ReplicaId);
-        Self { term: Term(term), leader, leads: leads && !is_lost }
+        let epoch = leading.epoch(server, data);
+        Self { term: Term(term), epoch, leader, leads: leads && !is_lost }
     }
 
     /// Whether nothing but its first entry keeps a leader from being one that [`leads`](Self::leads).
@@ -59,17 +63,28 @@ impl RoleNow {
     }
 }
 
-/// How long a replica leads.
+/// What is remembered from one look to the next: how long a replica leads, and who led before.
 struct Leading {
     /// The term in which it does, and since when.
     since: Option<(u64, TokioInstant)>,
+    /// The newest term that had a leader.
+    epoch: Term,
     /// How long it waits for the answer of a majority.
     patience: Duration,
 }
 
 impl Leading {
     fn new(patience: Duration) -> Self {
-        Self { since: None, patience }
+        Self { since: None, epoch: Term(0), patience }
+    }
+
+    /// The newest term that had a leader: a majority has voted for it, or it has appended to the log.
+    fn epoch(&mut self, server: &RaftServerMetrics<TypeConfig>, data: &RaftDataMetrics<TypeConfig>) -> Term {
+        let elected = server.vote.committed.then_some(server.vote.leader_id.term);
+        let appended = data.last_log.map(|id| id.leader_id.term);
+        let newest = elected.max(appended).map_or(Term(0), Term);
+        self.epoch = self.epoch.max(newest);
+        self.epoch
     }
 
     /// Whether this replica leads and is out of patience, counted from the last answer of a majority. To a leader that
@@ -183,10 +198,21 @@ mod tests {
         let applied = RaftDataMetrics { last_applied: Some(log_id(3, 7)), ..RaftDataMetrics::default() };
         let seen =
             |leader, state| RoleNow::of(&before, &of_three(leader, state), &applied, &mut Leading::new(PATIENCE));
-        let follows = RoleNow { term: Term(3), leader: Some(ReplicaId(2)), leads: false };
+        let follows = RoleNow { term: Term(3), epoch: Term(3), leader: Some(ReplicaId(2)), leads: false };
         assert_eq!(seen(2, ServerState::Follower), follows);
-        let leads = RoleNow { term: Term(3), leader: Some(ReplicaId(1)), leads: true };
+        let leads = RoleNow { term: Term(3), epoch: Term(3), leader: Some(ReplicaId(1)), leads: true };
         assert_eq!(seen(1, ServerState::Leader), leads);
+    }
+
+    #[test]
+    fn a_term_that_is_only_stood_for_is_no_epoch() {
+        let mut leading = Leading::new(PATIENCE);
+        let stands = |term| RaftServerMetrics { vote: Vote::new(term, 1), ..of_three(2, ServerState::Candidate) };
+        let logged = |term| RaftDataMetrics { last_log: Some(log_id(term, 9)), ..RaftDataMetrics::default() };
+        assert_eq!(leading.epoch(&stands(17), &RaftDataMetrics::default()), Term(0), "nothing is known");
+        assert_eq!(leading.epoch(&stands(17), &logged(2)), Term(2), "its log is of somebody who led");
+        assert_eq!(leading.epoch(&of_three(2, ServerState::Follower), &logged(2)), Term(3));
+        assert_eq!(leading.epoch(&stands(18), &logged(2)), Term(3), "it does not go back");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Fetch: record batches leave as they lie in the log.
 
+mod ahead;
 mod gather;
 mod session;
 mod sessions;
@@ -67,6 +68,10 @@ enum Named {
 struct Partition {
     index: i32,
     offset: i64,
+    /// The leader epoch that the client knows; negative: none.
+    epoch: i32,
+    /// That of the last record that it has; negative: it does not say.
+    last_epoch: i32,
     max_bytes: usize,
     /// High watermark and log start, as the client was told them last.
     told: (i64, i64),
@@ -76,7 +81,7 @@ struct Partition {
 impl Partition {
     /// One of which its client was told nothing yet.
     fn new(index: i32, offset: i64, max_bytes: usize) -> Self {
-        Self { index, offset, max_bytes, told: (-1, -1), is_forgotten: false }
+        Self { index, offset, epoch: -1, last_epoch: -1, max_bytes, told: (-1, -1), is_forgotten: false }
     }
 }
 
@@ -155,19 +160,14 @@ fn read_topic(reader: &mut Reader, version: i16) -> Result<Topic, Malformed> {
     let name = read_name(reader, version)?;
     let partitions = reader.list(16, |reader| {
         let index = reader.i32()?;
-        if has(9) {
-            // The epoch that the client knows: metadata names none.
-            reader.i32()?;
-        }
+        let epoch = if has(9) { reader.i32()? } else { -1 };
         let offset = reader.i64()?;
-        if has(12) {
-            reader.i32()?;
-        }
+        let last_epoch = if has(12) { reader.i32()? } else { -1 };
         if has(5) {
             reader.i64()?;
         }
         let max_bytes = reader.i32()?.max(1) as usize;
-        reader.tags().map(|()| Partition::new(index, offset, max_bytes))
+        reader.tags().map(|()| Partition { epoch, last_epoch, ..Partition::new(index, offset, max_bytes) })
     })?;
     reader.tags().map(|()| Topic { name, partitions })
 }

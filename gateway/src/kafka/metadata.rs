@@ -45,21 +45,20 @@ pub(super) async fn answer(node: &Node, client: &Client, request: &Request) -> R
             found
         }
     };
+    let shards: BTreeSet<_> =
+        found.iter().filter_map(Found::topic).flat_map(|topic| topic.shards.iter().copied()).collect();
+    node.shared.broker.hear_leaders(shards.into_iter()).await;
     // Afterwards, so that it knows the shards of what was just created.
     let places = Places::now(node, client);
-    let with_ids = request.version >= 10;
+    let version = request.version;
     let may_do = operations::if_asked(asked.include_topic_authorized_operations, operations::TOPIC);
     let may_do_here = operations::if_asked(asked.include_cluster_authorized_operations, operations::CLUSTER);
+    let told = |found: Found| found.told(&places, version).with_topic_authorized_operations(may_do);
     let response = MetadataResponse::default()
         .with_brokers(places.brokers.iter().map(broker).collect())
         .with_controller_id(places.controller())
         .with_cluster_authorized_operations(may_do_here)
-        .with_topics(
-            found
-                .into_iter()
-                .map(|found| found.told(&places, with_ids).with_topic_authorized_operations(may_do))
-                .collect(),
-        );
+        .with_topics(found.into_iter().map(told).collect());
     request.encode(&if request.version >= 2 { response.with_cluster_id(Some(places.cluster_id())) } else { response })
 }
 
@@ -120,13 +119,18 @@ async fn create(node: &Node, name: &str) -> Result<Arc<TopicInfo>, Error> {
 }
 
 impl Found {
-    fn told(self, places: &Places, with_ids: bool) -> MetadataResponseTopic {
+    fn topic(&self) -> Option<&TopicInfo> {
+        if let Found::Topic(topic) = self { Some(topic) } else { None }
+    }
+
+    fn told(self, places: &Places, version: i16) -> MetadataResponseTopic {
+        let (with_ids, with_epochs) = (version >= 10, version >= 7);
         let told = MetadataResponseTopic::default();
         match self {
             Found::Topic(topic) => {
                 let told = told
                     .with_name(Some(TopicName(StrBytes::from_string(topic.name.clone()))))
-                    .with_partitions(partitions(&topic, places));
+                    .with_partitions(partitions(&topic, places, with_epochs));
                 if with_ids { told.with_topic_id(topic.id.0) } else { told }
             }
             Found::Not { name, id, error } => {
@@ -137,9 +141,9 @@ impl Found {
     }
 }
 
-fn partitions(topic: &TopicInfo, places: &Places) -> Vec<MetadataResponsePartition> {
+fn partitions(topic: &TopicInfo, places: &Places, with_epochs: bool) -> Vec<MetadataResponsePartition> {
     let partition = |(index, shard)| {
-        let leader = places.leader(shard);
+        let (leader, epoch) = places.lead(shard);
         let mut replicas = places.replicas(shard);
         // Clients look for the leader among them.
         if !replicas.contains(&leader) {
@@ -148,7 +152,7 @@ fn partitions(topic: &TopicInfo, places: &Places) -> Vec<MetadataResponsePartiti
         MetadataResponsePartition::default()
             .with_partition_index(index)
             .with_leader_id(leader)
-            .with_leader_epoch(-1)
+            .with_leader_epoch(if with_epochs { epoch } else { -1 })
             .with_isr_nodes(replicas.clone())
             .with_replica_nodes(replicas)
     };

@@ -27,6 +27,7 @@ mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod elect_leaders;
+mod epochs;
 mod errors;
 mod fetch;
 mod find_coordinator;

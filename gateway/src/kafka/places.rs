@@ -5,8 +5,8 @@ use kafka_protocol::protocol::StrBytes;
 use stratalog_broker::{KafkaNode, Layout};
 use stratalog_proto::{NodeId, ShardId};
 
-use super::Node;
 use super::connection::Client;
+use super::{Node, epochs};
 
 /// The cluster as a client is told of it.
 pub(super) struct Places {
@@ -40,11 +40,12 @@ impl Places {
         StrBytes::from_string(self.layout.cluster_id())
     }
 
-    /// Who leads a shard. Whoever is named passes on what another one leads: a client that is sent to this node, since no leader
+    /// Who leads a shard, and in which epoch; -1 where none is known. Whoever is named passes on what another one leads: a client that is sent to this node, since no leader
     /// is known, or none that it could reach, is answered as soon as there is one.
-    pub(super) fn leader(&self, shard: ShardId) -> BrokerId {
-        let leader = self.layout.leader(shard).map(broker_id);
-        leader.filter(|leader| self.is_known(*leader)).unwrap_or_else(|| broker_id(self.layout.me()))
+    pub(super) fn lead(&self, shard: ShardId) -> (BrokerId, i32) {
+        let (leader, epoch) = self.layout.lead(shard);
+        let leader = leader.map(broker_id).filter(|leader| self.is_known(*leader));
+        (leader.unwrap_or_else(|| broker_id(self.layout.me())), epoch.map_or(-1, epochs::number))
     }
 
     /// Where a node is, if it has told where Kafka clients reach it.

@@ -246,6 +246,14 @@ impl Writer {
         }
     }
 
+    /// One tagged field. Only where there are tagged fields.
+    pub(super) fn tagged(&mut self, tag: u8, field: &[u8]) {
+        assert!(self.flexible && tag < 0x80, "a tagged field needs a form that has them");
+        self.open.put_slice(&[1, tag]);
+        self.varint(field.len() as u32);
+        self.open.put_slice(field);
+    }
+
     pub(super) fn finish(mut self) -> Vec<Bytes> {
         if !self.open.is_empty() {
             self.chunks.push(self.open.freeze());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::stream::{FuturesUnordered, StreamExt};
 use prost::Message;
 use stratalog_proto::internal::{ReplicaState, ReplicaStateRequest, ReplicaStates};
-use stratalog_proto::{NodeId, ReplicaId, ShardId, bounded};
+use stratalog_proto::{NodeId, ReplicaId, ShardId, Term, bounded};
 use stratalog_transport::{Frame, Method};
 use tokio::time::{Instant, timeout_at};
 
@@ -59,6 +59,39 @@ impl Router {
         by_replica.or_else(|| self.links.heard_leader(shard).filter(|node| *node != me).map(Leader::At))
     }
 
+    /// Who leads a shard, and the leader epoch in which it does, as far as this node knows: both from the same source, so that
+    /// clients do not look for a new leader where the old one was.
+    pub(crate) fn known_lead(&self, shard: ShardId) -> (Option<Leader>, Option<Term>) {
+        let heard = self.links.heard_epoch(shard);
+        let role = self.role(shard).filter(|role| role.epoch > Term(0) && Some(role.epoch) >= heard);
+        let Some(role) = role else {
+            let me = self.links.me();
+            let leader = self.links.heard_leader(shard).filter(|node| *node != me).map(Leader::At);
+            return (leader.or_else(|| self.known_leader(shard)), heard);
+        };
+        let leads_soon =
+            role.leader.and_then(|leader| self.links.view().node_of(shard, leader)) == Some(self.links.me());
+        let leader = if leads_soon { Some(Leader::Here) } else { self.known_leader(shard) };
+        (leader, Some(role.epoch))
+    }
+
+    /// The newest leader epoch of a shard that this node knows of; `None` if it knows of none.
+    pub(crate) fn known_epoch(&self, shard: ShardId) -> Option<Term> {
+        let by_replica = self.role(shard).map(|role| role.epoch).filter(|epoch| *epoch > Term(0));
+        by_replica.max(self.links.heard_epoch(shard))
+    }
+
+    /// As [`known_epoch`](Self::known_epoch), for somebody who claims to know of one: if this node has not heard of it, the
+    /// others are asked first.
+    pub(crate) async fn epoch(&self, shard: ShardId, claimed: Term) -> Option<Term> {
+        let known = self.known_epoch(shard);
+        if known >= Some(claimed) {
+            return known;
+        }
+        self.ask_replicas(shard).await;
+        self.known_epoch(shard)
+    }
+
     /// Asks every node that has a replica of the shard who leads it. The newest term counts; one that leads says so itself,
     /// and then those that hang are not waited for.
     pub(crate) async fn ask_replicas(&self, shard: ShardId) -> Option<NodeId> {
@@ -76,7 +109,8 @@ impl Router {
                 until = until.min(Instant::now() + OTHERS_WAIT);
             }
         }
-        let (_, _, leader) = said.leader?;
+        let (term, _, leader) = said.leader?;
+        self.links.note_epoch(shard, Term(term));
         self.links.note_leader(shard, Some(leader));
         Some(leader)
     }

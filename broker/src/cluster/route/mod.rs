@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use prost::Message;
-use stratalog_proto::{Error, NodeId, ShardId, bounded};
+use stratalog_proto::{Error, NodeId, ShardId, Term, bounded};
 use stratalog_transport::{CallError, Frame, Frames, Method};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +57,12 @@ pub(crate) trait Links: Send + Sync + 'static {
 
     /// Remembers, or forgets, who leads a shard.
     fn note_leader(&self, shard: ShardId, leader: Option<NodeId>);
+
+    /// The newest leader epoch of a shard that was heard of.
+    fn heard_epoch(&self, shard: ShardId) -> Option<Term>;
+
+    /// Remembers a leader epoch of a shard, if it is the newest.
+    fn note_epoch(&self, shard: ShardId, epoch: Term);
 
     /// Asks a node, and waits for its answer at most `timeout`.
     fn call(
@@ -100,6 +106,14 @@ impl Links for NodeLinks {
 
     fn note_leader(&self, shard: ShardId, leader: Option<NodeId>) {
         self.nodes.note_leader(shard, leader);
+    }
+
+    fn heard_epoch(&self, shard: ShardId) -> Option<Term> {
+        self.nodes.epoch_of(shard)
+    }
+
+    fn note_epoch(&self, shard: ShardId, epoch: Term) {
+        self.nodes.note_epoch(shard, epoch);
     }
 
     fn call(

@@ -31,6 +31,7 @@ pub(super) struct FakeLinks {
     view: Arc<ClusterView>,
     role: Option<watch::Sender<RoleNow>>,
     heard: Mutex<BTreeMap<ShardId, NodeId>>,
+    epochs: Mutex<BTreeMap<ShardId, Term>>,
     /// Who leads, as the other nodes say when they are asked.
     led_by: Mutex<Option<NodeId>>,
     streams: Mutex<BTreeMap<NodeId, Streamed>>,
@@ -49,6 +50,7 @@ impl FakeLinks {
             view: Arc::new(view),
             role: replica_here.then(|| watch::Sender::new(RoleNow::default())),
             heard: Mutex::default(),
+            epochs: Mutex::default(),
             led_by: Mutex::new(led_by),
             streams: Mutex::default(),
             calls: Mutex::default(),
@@ -63,9 +65,11 @@ impl FakeLinks {
 
     /// What the replica here knows from now on.
     pub(super) fn set_role(&self, term: u64, leader: Option<NodeId>) {
-        let role =
-            RoleNow { term: Term(term), leader: leader.map(|node| ReplicaId(node.0)), leads: leader == Some(ME) };
-        self.role.as_ref().expect("the node has a replica").send_replace(role);
+        let sender = self.role.as_ref().expect("the node has a replica");
+        let epoch = if leader.is_some() { Term(term) } else { sender.borrow().epoch };
+        let leader = leader.map(|node| ReplicaId(node.0));
+        let role = RoleNow { term: Term(term), epoch, leader, leads: leader == Some(ReplicaId(ME.0)) };
+        sender.send_replace(role);
     }
 
     /// How a node answers streams.
@@ -123,6 +127,16 @@ impl Links for FakeLinks {
             Some(node) => self.heard.lock().insert(shard, node),
             None => self.heard.lock().remove(&shard),
         };
+    }
+
+    fn heard_epoch(&self, shard: ShardId) -> Option<Term> {
+        self.epochs.lock().get(&shard).copied()
+    }
+
+    fn note_epoch(&self, shard: ShardId, epoch: Term) {
+        let mut epochs = self.epochs.lock();
+        let known = epochs.entry(shard).or_insert(epoch);
+        *known = epoch.max(*known);
     }
 
     fn call(

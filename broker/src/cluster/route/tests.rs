@@ -62,6 +62,37 @@ async fn what_the_own_replica_knows_counts_more_than_what_was_heard() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_is_named_with_the_epoch_in_which_it_leads() {
+    let links = FakeLinks::new(true, None);
+    let router = router(&links);
+    assert_eq!(router.known_lead(SHARD), (None, None));
+    links.set_role(4, Some(NodeId(2)));
+    assert_eq!(router.known_lead(SHARD), (Some(Leader::At(NodeId(2))), Some(Term(4))));
+    links.set_role(9, None);
+    assert_eq!(router.known_lead(SHARD), (None, Some(Term(4))), "a term that nobody leads yet is no epoch");
+    links.note_leader(SHARD, Some(NodeId(3)));
+    links.note_epoch(SHARD, Term(11));
+    assert_eq!(router.known_lead(SHARD), (Some(Leader::At(NodeId(3))), Some(Term(11))), "what was heard is newer");
+    links.note_epoch(SHARD, Term(10));
+    assert_eq!(router.known_epoch(SHARD), Some(Term(11)), "an epoch does not go back");
+    links.set_role(12, Some(ME));
+    assert_eq!(router.known_lead(SHARD), (Some(Leader::Here), Some(Term(12))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_claims_a_newer_epoch_has_the_others_asked() {
+    let links = FakeLinks::new(true, Some(NodeId(3)));
+    let router = router(&links);
+    links.set_role(4, Some(NodeId(2)));
+    assert_eq!(router.epoch(SHARD, Term(4)).await, Some(Term(4)));
+    assert_eq!(links.heard_epoch(SHARD), None, "nobody was asked");
+    // They know of the fifth term.
+    assert_eq!(router.epoch(SHARD, Term(5)).await, Some(Term(5)));
+    assert_eq!(router.epoch(SHARD, Term(6)).await, Some(Term(5)), "what nobody knows stays a claim");
+    assert_eq!(router.known_lead(SHARD), (Some(Leader::At(NodeId(3))), Some(Term(5))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_does_not_lead_any_more_says_who_does() {
     let links = FakeLinks::new(false, None);
     links.note_leader(SHARD, Some(NodeId(2)));

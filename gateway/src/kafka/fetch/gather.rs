@@ -1,5 +1,6 @@
 //! Reading what a request asks for: topic by topic, and with one patience for all.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use stratalog_proto::{Error, Offset, PartitionId, TopicId};
 use stratalog_query::TopicInfo;
 use tokio::time::Instant;
 
-use super::{Client, Limits, Named, Node, Topic};
+use super::{Client, Limits, Named, Node, Topic, ahead};
+use crate::kafka::errors;
 
 /// Pauses while there is something, and less than a client wants.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
@@ -24,27 +26,72 @@ pub(super) enum Found {
         /// How many it has.
         partitions: u32,
         /// In the order of their numbers.
-        read: Vec<FetchedPartition>,
+        read: Vec<Read>,
     },
     Not(Error),
+}
+
+/// What became of a partition.
+#[derive(Clone)]
+pub(super) struct Read {
+    pub(super) partition: PartitionId,
+    /// -1: it is not known.
+    pub(super) log_start: i64,
+    pub(super) high_watermark: i64,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Clone)]
+pub(super) enum Outcome {
+    Batches(Vec<FetchedBatches>),
+    /// By Kafka's number.
+    Refused(i16),
+    /// The client has records that are not in the log: of the epoch of its last one, or the newest before that, this is the end.
+    Diverges {
+        epoch: i32,
+        end: i64,
+    },
+}
+
+impl Read {
+    /// One that was not read.
+    pub(super) fn without_records(partition: PartitionId, outcome: Outcome) -> Self {
+        Self { partition, log_start: -1, high_watermark: -1, outcome }
+    }
+
+    fn batches(&self) -> &[FetchedBatches] {
+        if let Outcome::Batches(batches) = &self.outcome { batches } else { &[] }
+    }
+}
+
+impl From<FetchedPartition> for Read {
+    fn from(fetched: FetchedPartition) -> Self {
+        let (Offset(log_start), Offset(high_watermark)) = (fetched.log_start, fetched.high_watermark);
+        let outcome =
+            fetched.result.map_or_else(|error| Outcome::Refused(errors::of_fetch(error.code)), Outcome::Batches);
+        let partition = fetched.partition;
+        Self { partition, log_start: log_start as i64, high_watermark: high_watermark as i64, outcome }
+    }
 }
 
 impl Found {
     /// Bytes of records.
     pub(super) fn bytes(&self) -> usize {
-        let partitions = self.partitions().filter_map(|partition| partition.result.as_ref().ok());
-        partitions.flatten().map(FetchedBatches::bytes).sum()
+        self.partitions().flat_map(Read::batches).map(FetchedBatches::bytes).sum()
     }
 
     /// Lets go of the records.
     pub(super) fn without_records(&mut self) {
         let Found::Topic { read, .. } = self else { return };
-        let found = read.iter_mut().filter_map(|partition| partition.result.as_mut().ok());
-        found.for_each(Vec::clear);
+        for partition in read {
+            if let Outcome::Batches(batches) = &mut partition.outcome {
+                batches.clear();
+            }
+        }
     }
 
-    fn partitions(&self) -> impl Iterator<Item = &FetchedPartition> {
-        let read: &[FetchedPartition] = match self {
+    fn partitions(&self) -> impl Iterator<Item = &Read> {
+        let read: &[Read] = match self {
             Found::Topic { read, .. } => read,
             Found::Not(_) => &[],
         };
@@ -55,7 +102,7 @@ impl Found {
     fn ends_waiting(&self) -> bool {
         matches!(self, Found::Not(_))
             || self.bytes() > 0
-            || self.partitions().any(|partition| partition.result.is_err())
+            || self.partitions().any(|partition| !matches!(partition.outcome, Outcome::Batches(_)))
     }
 }
 
@@ -66,6 +113,8 @@ pub(super) async fn gather(node: &Node, client: &Client, limits: Limits, asked: 
     let looks: Vec<_> = asked.iter().map(|topic| find(node, topic).boxed()).collect();
     let topics: Vec<_> = stream::iter(looks).buffered(AT_ONCE).collect().await;
     let reading = Reading { node, client, max_bytes: limits.max_bytes, asked, topics };
+    // Who is told something else than records does not wait for these.
+    let deadline = if reading.topics.iter().any(Sought::has_answer) { Instant::now() } else { deadline };
     let mut pause = PAUSES.0;
     loop {
         let found = reading.look(deadline).await;
@@ -85,11 +134,30 @@ pub(super) async fn gather(node: &Node, client: &Client, limits: Limits, asked: 
     }
 }
 
-async fn find(node: &Node, topic: &Topic) -> Result<Arc<TopicInfo>, Error> {
-    match &topic.name {
-        Named::Name(name) => node.shared.broker.find_topic(name).await,
-        Named::Id(id) => node.shared.broker.find_topic_by_id(TopicId(uuid::Uuid::from_u128(*id))).await,
+/// A topic of the request, before it is read.
+struct Sought {
+    topic: Result<Arc<TopicInfo>, Error>,
+    /// Of partitions that are not to be read.
+    ahead: BTreeMap<PartitionId, Read>,
+}
+
+impl Sought {
+    fn has_answer(&self) -> bool {
+        !self.ahead.is_empty()
     }
+}
+
+async fn find(node: &Node, asked: &Topic) -> Sought {
+    let broker = &node.shared.broker;
+    let topic = match &asked.name {
+        Named::Name(name) => broker.find_topic(name).await,
+        Named::Id(id) => broker.find_topic_by_id(TopicId(uuid::Uuid::from_u128(*id))).await,
+    };
+    let ahead = match &topic {
+        Ok(topic) => ahead::look(node, topic, &asked.partitions).await,
+        Err(_) => BTreeMap::new(),
+    };
+    Sought { topic, ahead }
 }
 
 /// A request whose topics were found, or not.
@@ -98,7 +166,7 @@ struct Reading<'a> {
     client: &'a Client,
     max_bytes: usize,
     asked: &'a [Topic],
-    topics: Vec<Result<Arc<TopicInfo>, Error>>,
+    topics: Vec<Sought>,
 }
 
 impl Reading<'_> {
@@ -126,20 +194,27 @@ impl Reading<'_> {
     /// Reads one topic, and waits until `deadline` if there is nothing.
     fn read(&self, at: usize, deadline: Instant) -> BoxFuture<'_, Found> {
         async move {
-            let (topic, wanted) = match &self.topics[at] {
-                Ok(topic) => (topic, &self.asked[at].partitions),
+            let (sought, wanted) = (&self.topics[at], &self.asked[at].partitions);
+            let topic = match &sought.topic {
+                Ok(topic) => topic,
                 Err(error) => return Found::Not(error.clone()),
             };
             // What is not there, or was never, is told apart when the answer is written.
             let partitions = wanted.iter().filter_map(|partition| {
                 let index = u32::try_from(partition.index).ok().filter(|index| *index < topic.partitions)?;
-                Some((PartitionId(index), Offset(u64::try_from(partition.offset).ok()?)))
+                let offset = u64::try_from(partition.offset).ok()?;
+                let partition = PartitionId(index);
+                (!sought.ahead.contains_key(&partition)).then_some((partition, Offset(offset)))
             });
+            let partitions: Vec<_> = partitions.collect();
+            if partitions.is_empty() && sought.has_answer() {
+                return Found::Topic { partitions: topic.partitions, read: sought.ahead.values().cloned().collect() };
+            }
             // No more than the answer takes of it.
             let most = wanted.iter().fold(0_usize, |sum, partition| sum.saturating_add(partition.max_bytes));
             let request = FetchRequest {
                 topic: topic.name.clone(),
-                partitions: partitions.collect(),
+                partitions,
                 max_bytes: (self.max_bytes / self.topics.len()).min(most).max(1),
                 max_wait: deadline.saturating_duration_since(Instant::now()),
                 from: ReadFrom::Leader,
@@ -150,8 +225,10 @@ impl Reading<'_> {
                 () = self.client.leaving.cancelled() => Ok(Vec::new()),
             };
             match fetched {
-                Ok(mut read) => {
-                    read.sort_unstable_by_key(|partition| partition.partition);
+                Ok(fetched) => {
+                    let fetched = fetched.into_iter().map(Read::from);
+                    let mut read: Vec<Read> = sought.ahead.values().cloned().chain(fetched).collect();
+                    read.sort_by_key(|partition| partition.partition);
                     Found::Topic { partitions: topic.partitions, read }
                 }
                 Err(error) => Found::Not(error),

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
-use stratalog_broker::{FetchedBatches, FetchedPartition};
-use stratalog_proto::{Code, Offset, PartitionId};
+use stratalog_broker::FetchedBatches;
+use stratalog_proto::{Code, PartitionId};
 
-use super::gather::Found;
+use super::gather::{Found, Outcome, Read};
 use super::session::Session;
 use super::{Named, Partition, Request, Topic};
 use crate::kafka::errors;
@@ -13,6 +13,9 @@ use crate::kafka::wire::Writer;
 
 /// A batch says in these bytes how many follow them.
 const LENGTH_AT: std::ops::Range<usize> = 8..12;
+
+/// The tagged field that says where a log and what a client has of it go apart.
+const DIVERGING_EPOCH: u8 = 0;
 
 /// An answer with nothing but an error.
 pub(super) fn refusal(request: &Request, error: ResponseError) -> Vec<Bytes> {
@@ -89,11 +92,13 @@ struct Told<'a> {
     high_watermark: i64,
     log_start: i64,
     batches: &'a [FetchedBatches],
+    /// Where the log and what the client has go apart: an epoch, and where it ends.
+    diverges: Option<(i32, i64)>,
 }
 
 impl<'a> Told<'a> {
     fn error(error: ResponseError) -> Self {
-        Self { error: error.code(), high_watermark: -1, log_start: -1, batches: &[] }
+        Self { error: error.code(), high_watermark: -1, log_start: -1, batches: &[], diverges: None }
     }
 
     fn of(asked: &Partition, found: &'a Found, by_id: bool) -> Self {
@@ -125,15 +130,17 @@ impl<'a> Told<'a> {
 
     /// Whether there is something that its client does not know. An error is told again and again.
     fn is_news_to(&self, asked: &Partition) -> bool {
-        self.error != 0 || !self.batches.is_empty() || (self.high_watermark, self.log_start) != asked.told
+        let changes = (self.high_watermark, self.log_start) != asked.told;
+        self.error != 0 || !self.batches.is_empty() || self.diverges.is_some() || changes
     }
 
-    fn partition(found: &'a FetchedPartition) -> Self {
-        let (Offset(high_watermark), Offset(log_start)) = (found.high_watermark, found.log_start);
-        let told = Self { error: 0, high_watermark: high_watermark as i64, log_start: log_start as i64, batches: &[] };
-        match &found.result {
-            Ok(batches) => Self { batches, ..told },
-            Err(error) => Self { error: errors::of_fetch(error.code), ..told },
+    fn partition(found: &'a Read) -> Self {
+        let (high_watermark, log_start) = (found.high_watermark, found.log_start);
+        let told = Self { error: 0, high_watermark, log_start, batches: &[], diverges: None };
+        match &found.outcome {
+            Outcome::Batches(batches) => Self { batches, ..told },
+            Outcome::Refused(error) => Self { error: *error, ..told },
+            Outcome::Diverges { epoch, end } => Self { diverges: Some((*epoch, *end)), ..told },
         }
     }
 }
@@ -159,7 +166,13 @@ fn write_partition(writer: &mut Writer, version: i16, asked: &Partition, told: T
     room.left = room.left.saturating_sub(bytes);
     room.is_first &= bytes == 0;
     writer.pieces(pieces.into_iter(), bytes);
-    writer.tags();
+    match told.diverges {
+        Some((epoch, end)) => {
+            let field = [&epoch.to_be_bytes()[..], &end.to_be_bytes(), &[0]].concat();
+            writer.tagged(DIVERGING_EPOCH, &field);
+        }
+        None => writer.tags(),
+    }
 }
 
 /// The bytes of whole batches, together at most so many; `at_least_one`: but for the first.

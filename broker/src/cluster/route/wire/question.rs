@@ -11,9 +11,9 @@ use stratalog_storage::SegmentMeta;
 use stratalog_transport::Frame;
 
 use super::super::decode;
-use super::proposal::{from_wire, offsets_from_wire, offsets_to_wire, to_wire};
-use super::{Missed, malformed, request, success, topic_id};
-use crate::offsets::OffsetAt;
+use super::proposal::{from_wire, to_wire};
+use super::{Missed, malformed, mismatched, request, success, topic_id};
+use crate::offsets::{OffsetAt, OffsetFound};
 use crate::rows::TopicRows;
 use crate::verify::{Damage, VerifiedPartition};
 
@@ -40,9 +40,8 @@ pub(crate) enum Found {
     /// Ascending.
     Partitions(Vec<PartitionInfo>),
     /// Ascending.
-    Offsets(Vec<(PartitionId, Offset)>),
-    /// `None`: there are no records so old.
-    EpochEnd(Option<(Term, Offset)>),
+    Offsets(Vec<OffsetFound>),
+    EpochEnd(Term, Offset),
     Verified(VerifiedPartition),
     Segments(Vec<Arc<SegmentMeta>>),
     Rows(TopicRows),
@@ -110,12 +109,11 @@ impl Found {
                 success(&internal::PartitionsAnswer { partitions }, Vec::new())
             }
             Found::Offsets(offsets) => {
-                success(&internal::OffsetsAnswer { offsets: offsets_to_wire(offsets) }, Vec::new())
+                let offsets = offsets.iter().map(offset_to_wire).collect();
+                success(&internal::OffsetsAnswer { offsets }, Vec::new())
             }
-            Found::EpochEnd(end) => {
-                let term = end.map(|(term, _)| term.0);
-                let end = end.map_or(0, |(_, offset)| offset.0);
-                success(&internal::EpochEndAnswer { term, end }, Vec::new())
+            Found::EpochEnd(term, end) => {
+                success(&internal::EpochEndAnswer { term: Some(term.0), end: end.0 }, Vec::new())
             }
             Found::Verified(verified) => success(&verified_to_wire(verified), Vec::new()),
             Found::Segments(segments) => success(&internal::SegmentList { segments: to_wire(segments) }, Vec::new()),
@@ -131,17 +129,28 @@ impl Found {
                 Found::Partitions(answer.partitions.iter().map(|p| partition_from_wire(p, shard)).collect())
             }
             Question::Offsets(_) => {
-                Found::Offsets(offsets_from_wire(&decode::<internal::OffsetsAnswer>(body)?.offsets))
+                let answer: internal::OffsetsAnswer = decode(body)?;
+                Found::Offsets(answer.offsets.iter().map(offset_from_wire).collect())
             }
             Question::EpochEnd(..) => {
                 let answer: internal::EpochEndAnswer = decode(body)?;
-                Found::EpochEnd(answer.term.map(|term| (Term(term), Offset(answer.end))))
+                Found::EpochEnd(Term(answer.term.ok_or_else(mismatched)?), Offset(answer.end))
             }
             Question::Verify(_) => Found::Verified(verified_from_wire(decode(body)?)),
             Question::Segments => Found::Segments(from_wire(&decode::<internal::SegmentList>(body)?.segments)?),
             Question::Rows => Found::Rows(rows_from_wire(decode(body)?)),
         })
     }
+}
+
+fn offset_to_wire(found: &OffsetFound) -> internal::OffsetAnswer {
+    let epoch = found.epoch.map(|epoch| epoch.0);
+    internal::OffsetAnswer { partition: found.partition.0, offset: found.offset.0, epoch }
+}
+
+fn offset_from_wire(answer: &internal::OffsetAnswer) -> OffsetFound {
+    let (partition, offset) = (PartitionId(answer.partition), Offset(answer.offset));
+    OffsetFound { partition, offset, epoch: answer.epoch.map(Term) }
 }
 
 fn partition_to_wire(info: &PartitionInfo) -> internal::PartitionAnswer {

@@ -10,7 +10,7 @@ use stratalog_query::PartitionInfo;
 use super::*;
 use crate::fetch::{FetchedBatches, FetchedPartition};
 use crate::groups::{Committed, Described, DescribedMember, GroupState, GroupStatus};
-use crate::offsets::OffsetAt;
+use crate::offsets::{OffsetAt, OffsetFound};
 use crate::outcome::CommandResult;
 use crate::rows::{Gone, Merged, Retried};
 
@@ -207,11 +207,11 @@ fn answers_to_questions_are_read_back() {
     let read = |question: &Question, found: &Found| {
         format!("{:?}", Found::read(question, shard, asked(found.frame()).body).unwrap())
     };
+    let found = |epoch| OffsetFound { partition: PartitionId(1), offset: Offset(u64::MAX), epoch };
     let cases = [
         (Question::Partitions, Found::Partitions(vec![info])),
-        (Question::Offsets(OffsetAt::Latest), Found::Offsets(vec![(PartitionId(1), Offset(u64::MAX))])),
-        (Question::EpochEnd(PartitionId(1), Term(1)), Found::EpochEnd(Some((Term(0), Offset(0))))),
-        (Question::EpochEnd(PartitionId(1), Term(1)), Found::EpochEnd(None)),
+        (Question::Offsets(OffsetAt::Latest), Found::Offsets(vec![found(Some(Term(0))), found(None)])),
+        (Question::EpochEnd(PartitionId(1), Term(1)), Found::EpochEnd(Term(0), Offset(0))),
         (Question::Segments, Found::Segments(Vec::new())),
     ];
     for (question, found) in cases {
