@@ -49,6 +49,7 @@ use producers::ProducerIds;
 use replicas::Replicas;
 use topics::Changing;
 
+pub use fetch::Nearer;
 pub use layout::{KafkaNode, Layout};
 pub use produce::Produced;
 pub use retention::Dropped;

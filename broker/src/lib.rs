@@ -50,7 +50,7 @@ mod verify;
 static METER: stratalog_mutation::Meter = stratalog_mutation::Meter;
 
 pub use backup::{CopyAnswers, CopyAsks};
-pub use broker::{Broker, Dropped, KafkaNode, Layout, Produced};
+pub use broker::{Broker, Dropped, KafkaNode, Layout, Nearer, Produced};
 pub use cluster::{
     ClusterOptions, ClusterStatus, Forming, Move, NodeState, NodeStatus, ReplicaRole, ReplicaStatus, ShardStatus,
 };

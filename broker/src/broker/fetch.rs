@@ -4,6 +4,7 @@
 //! there is nothing anywhere do the groups wait, and the first one with something ends it for all.
 
 mod gather;
+mod nearer;
 mod places;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::fetch::{
     FetchRequest, FetchedBatches, FetchedPartition, MAX_FETCH_BYTES, MAX_FETCH_WAIT, ReadFrom, fetch, refuse_repeated,
 };
 use gather::gather;
+pub use nearer::Nearer;
 use places::{Failures, Group, Refusals};
 
 /// How long a fetch looks for a leader, if it would not wait as long for records.

@@ -45,6 +45,11 @@ impl Layout {
         self.me
     }
 
+    /// The zone of this node; empty: none.
+    pub fn zone(&self) -> &str {
+        self.view.nodes.get(&self.me).map_or("", |view| &view.zone)
+    }
+
     /// The id of the cluster; empty until it has begun.
     pub fn cluster_id(&self) -> String {
         self.view.cluster.map(|id| id.to_string()).unwrap_or_default()

@@ -97,7 +97,7 @@ impl Placement {
     }
 
     /// Replicas that have, or had, a vote.
-    fn voters(&self) -> impl Iterator<Item = (ReplicaId, NodeId)> {
+    pub(crate) fn voters(&self) -> impl Iterator<Item = (ReplicaId, NodeId)> {
         let votes = |view: &ReplicaView| matches!(view.role, Role::Voter | Role::Leaving);
         self.replicas.iter().filter(move |(_, view)| votes(view)).map(|(replica, view)| (*replica, view.node))
     }

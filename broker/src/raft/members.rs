@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::impls::EmptyNode;
 use openraft::raft::ClientWriteResponse;
+use openraft::{ChangeMembers, Instant};
 use stratalog_proto::{Code, Error, RaftIndex, ReplicaId};
 use tokio::sync::watch;
 
@@ -149,6 +149,15 @@ impl Group {
         let metrics = metrics.borrow_watched();
         let matched = metrics.replication.iter().flatten();
         matched.filter_map(|(id, at)| Some((ReplicaId(*id), RaftIndex(at.as_ref()?.index)))).collect()
+    }
+
+    /// On a leader, of another replica that has answered it: up to which entry it has the log, how many bytes of it it lacks, and
+    /// how long ago it answered.
+    pub(crate) fn follower(&self, replica: ReplicaId) -> Option<(RaftIndex, u64, Duration)> {
+        let (has, lacks) = (self.progress().get(&replica).copied()?, self.behind(replica)?);
+        let metrics = self.raft.metrics();
+        let answered = metrics.borrow_watched().heartbeat.as_ref().and_then(|of| of.get(&replica.0).copied().flatten());
+        Some((has, lacks, answered?.into_inner().elapsed()))
     }
 
     /// On a leader: bytes of log that a replica lacks; `None` if nothing is known of it.

@@ -42,6 +42,8 @@ struct Asked {
     topics: Vec<Topic>,
     /// What its session does not want any more.
     forgotten: Vec<Forgotten>,
+    /// Where the client is; empty: it does not say.
+    rack: StrBytes,
 }
 
 /// How long a client waits, and for how much.
@@ -97,12 +99,12 @@ pub(super) async fn answer(
     request: &Request,
 ) -> Result<(Vec<Bytes>, Option<OwnedSemaphorePermit>), Malformed> {
     let asked = read(request)?;
-    let limits = asked.limits;
+    let (limits, rack) = (asked.limits, asked.rack.clone());
     let mut session = match node.sessions.open(asked).await {
         Ok(session) => session,
         Err(error) => return Ok((write::refusal(request, error), None)),
     };
-    let mut found = gather::gather(node, client, limits, &session.topics).await;
+    let mut found = gather::gather(node, client, limits, &rack, &session.topics).await;
     let bytes: usize = found.iter().map(Found::bytes).sum();
     match Arc::clone(&node.answers).try_acquire_many_owned((bytes.min(MAX_BYTES) / 1024) as u32) {
         Ok(held) => Ok((write::write(request, limits.max_bytes, &mut session, &found), Some(held))),
@@ -130,13 +132,10 @@ fn read(request: &Request) -> Result<Asked, Malformed> {
     let (session, epoch) = if has(7) { (reader.i32()?, reader.i32()?) } else { (0, -1) };
     let topics = reader.list(3, |reader| read_topic(reader, version))?;
     let forgotten = if has(7) { reader.list(3, |reader| read_forgotten(reader, version))? } else { Vec::new() };
-    if has(11) {
-        // The client's rack.
-        reader.nullable_text()?;
-    }
+    let rack = if has(11) { reader.nullable_text()?.unwrap_or_default() } else { StrBytes::default() };
     reader.tags()?;
     reader.end()?;
-    Ok(Asked { limits, session, epoch, by_id: has(FIRST_WITH_IDS), topics, forgotten })
+    Ok(Asked { limits, session, epoch, by_id: has(FIRST_WITH_IDS), topics, forgotten, rack })
 }
 
 fn reader(request: &Request) -> Reader {

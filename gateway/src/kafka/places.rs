@@ -69,7 +69,7 @@ impl Places {
 }
 
 /// Node ids are given one after the other, and never come near the end of Kafka's.
-fn broker_id(node: NodeId) -> BrokerId {
+pub(super) fn broker_id(node: NodeId) -> BrokerId {
     BrokerId(i32::try_from(node.0).unwrap_or(i32::MAX))
 }
 

@@ -16,7 +16,7 @@ use crate::fetch::{FetchRequest, FetchedPartition, ReadFrom};
 use crate::shard::Shard;
 
 /// A replica is up to date that has applied everything which was committed so long ago: a few heartbeats.
-const FRESH: Duration = Duration::from_secs(2);
+pub(super) const FRESH: Duration = Duration::from_secs(2);
 
 /// So many replicas in the zone are asked for a shard before its leader is.
 const NEIGHBOURS: usize = 2;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, FuturesUnordered, StreamExt};
+use kafka_protocol::messages::BrokerId;
 use stratalog_broker::{FetchRequest, FetchedBatches, FetchedPartition, ReadFrom};
 use stratalog_proto::{Error, Offset, PartitionId, TopicId};
 use stratalog_query::TopicInfo;
@@ -51,6 +52,8 @@ pub(super) enum Outcome {
         epoch: i32,
         end: i64,
     },
+    /// The client should rather read there.
+    Nearer(BrokerId),
 }
 
 impl Read {
@@ -107,12 +110,15 @@ impl Found {
 }
 
 /// What there is of each topic, in their order: at once if it is enough, else as soon as it is, or when the patience of the
-/// client ends.
-pub(super) async fn gather(node: &Node, client: &Client, limits: Limits, asked: &[Topic]) -> Vec<Found> {
+/// client ends. `rack`: the zone of the client, or empty; in that of this node it is answered by a replica there, if one is up to
+/// date.
+pub(super) async fn gather(node: &Node, client: &Client, limits: Limits, rack: &str, asked: &[Topic]) -> Vec<Found> {
     let deadline = Instant::now() + limits.max_wait;
-    let looks: Vec<_> = asked.iter().map(|topic| find(node, topic).boxed()).collect();
+    let looks: Vec<_> = asked.iter().map(|topic| find(node, rack, topic).boxed()).collect();
     let topics: Vec<_> = stream::iter(looks).buffered(AT_ONCE).collect().await;
-    let reading = Reading { node, client, max_bytes: limits.max_bytes, asked, topics };
+    let is_here = !rack.is_empty() && node.shared.broker.layout().zone() == rack;
+    let from = if is_here { ReadFrom::Zone } else { ReadFrom::Leader };
+    let reading = Reading { node, client, max_bytes: limits.max_bytes, from, asked, topics };
     // Who is told something else than records does not wait for these.
     let deadline = if reading.topics.iter().any(Sought::has_answer) { Instant::now() } else { deadline };
     let mut pause = PAUSES.0;
@@ -147,14 +153,14 @@ impl Sought {
     }
 }
 
-async fn find(node: &Node, asked: &Topic) -> Sought {
+async fn find(node: &Node, rack: &str, asked: &Topic) -> Sought {
     let broker = &node.shared.broker;
     let topic = match &asked.name {
         Named::Name(name) => broker.find_topic(name).await,
         Named::Id(id) => broker.find_topic_by_id(TopicId(uuid::Uuid::from_u128(*id))).await,
     };
     let ahead = match &topic {
-        Ok(topic) => ahead::look(node, topic, &asked.partitions).await,
+        Ok(topic) => ahead::look(node, rack, topic, &asked.partitions).await,
         Err(_) => BTreeMap::new(),
     };
     Sought { topic, ahead }
@@ -165,6 +171,7 @@ struct Reading<'a> {
     node: &'a Node,
     client: &'a Client,
     max_bytes: usize,
+    from: ReadFrom,
     asked: &'a [Topic],
     topics: Vec<Sought>,
 }
@@ -217,7 +224,7 @@ impl Reading<'_> {
                 partitions,
                 max_bytes: (self.max_bytes / self.topics.len()).min(most).max(1),
                 max_wait: deadline.saturating_duration_since(Instant::now()),
-                from: ReadFrom::Leader,
+                from: self.from,
             };
             let fetched = tokio::select! {
                 fetched = self.node.shared.broker.fetch(request) => fetched,

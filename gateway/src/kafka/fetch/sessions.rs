@@ -200,6 +200,8 @@ fn hold(session: Session) -> (Arc<Mutex<Session>>, Held) {
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::protocol::StrBytes;
+
     use super::super::{Limits, Named, Partition};
     use super::*;
 
@@ -207,7 +209,7 @@ mod tests {
         let partitions: Vec<_> = partitions.map(|index| Partition::new(index, 0, 100)).collect();
         let topics = vec![Topic { name: Named::Id(1), partitions }];
         let limits = Limits { max_wait: Duration::ZERO, min_bytes: 0, max_bytes: 100 };
-        Asked { limits, session, epoch, by_id: true, topics, forgotten: Vec::new() }
+        Asked { limits, session, epoch, by_id: true, topics, forgotten: Vec::new(), rack: StrBytes::default() }
     }
 
     async fn begin(sessions: &Sessions, partitions: i32) -> i32 {

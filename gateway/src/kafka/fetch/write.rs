@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::BrokerId;
 use stratalog_broker::FetchedBatches;
 use stratalog_proto::{Code, PartitionId};
 
@@ -94,11 +95,15 @@ struct Told<'a> {
     batches: &'a [FetchedBatches],
     /// Where the log and what the client has go apart: an epoch, and where it ends.
     diverges: Option<(i32, i64)>,
+    /// A replica that the client should rather read.
+    nearer: Option<BrokerId>,
 }
+
+const NO_REPLICA: BrokerId = BrokerId(-1);
 
 impl<'a> Told<'a> {
     fn error(error: ResponseError) -> Self {
-        Self { error: error.code(), high_watermark: -1, log_start: -1, batches: &[], diverges: None }
+        Self { error: error.code(), high_watermark: -1, log_start: -1, batches: &[], diverges: None, nearer: None }
     }
 
     fn of(asked: &Partition, found: &'a Found, by_id: bool) -> Self {
@@ -131,15 +136,17 @@ impl<'a> Told<'a> {
     /// Whether there is something that its client does not know. An error is told again and again.
     fn is_news_to(&self, asked: &Partition) -> bool {
         let changes = (self.high_watermark, self.log_start) != asked.told;
-        self.error != 0 || !self.batches.is_empty() || self.diverges.is_some() || changes
+        let says_more = self.diverges.is_some() || self.nearer.is_some();
+        self.error != 0 || !self.batches.is_empty() || says_more || changes
     }
 
     fn partition(found: &'a Read) -> Self {
         let (high_watermark, log_start) = (found.high_watermark, found.log_start);
-        let told = Self { error: 0, high_watermark, log_start, batches: &[], diverges: None };
+        let told = Self { error: 0, high_watermark, log_start, batches: &[], diverges: None, nearer: None };
         match &found.outcome {
             Outcome::Batches(batches) => Self { batches, ..told },
             Outcome::Refused(error) => Self { error: *error, ..told },
+            Outcome::Nearer(node) => Self { nearer: Some(*node), ..told },
             Outcome::Diverges { epoch, end } => Self { diverges: Some((*epoch, *end)), ..told },
         }
     }
@@ -157,8 +164,7 @@ fn write_partition(writer: &mut Writer, version: i16, asked: &Partition, told: T
     // Aborted transactions.
     writer.null_list();
     if version >= 11 {
-        // A replica that the client should rather read from.
-        writer.i32(-1);
+        writer.i32(told.nearer.unwrap_or(NO_REPLICA).0);
     }
     // The first batch of an answer is there however large it is: else the client would never get on.
     let pieces = up_to(told.batches, asked.max_bytes.min(room.left), room.is_first);

@@ -8,5 +8,6 @@ mod epochs;
 mod fetch_sessions;
 pub(crate) mod groups;
 mod log;
+mod replicas;
 mod three;
 mod topics;

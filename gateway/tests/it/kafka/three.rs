@@ -121,6 +121,11 @@ impl Three {
         .await;
     }
 
+    /// As if the node at a place had failed, as far as the others can tell.
+    pub(super) async fn stop_broker(&self, place: usize) {
+        self.brokers[place].stop().await;
+    }
+
     pub(super) async fn stop(self) {
         self.stop.cancel();
         for listener in self.listeners {
