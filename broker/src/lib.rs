@@ -68,5 +68,6 @@ pub use replay::ReplayOptions;
 pub use restore::{RestoreOptions, Restored, Restoring, RestoringShard, SegmentSink, WantedSegment};
 pub use rows::{Merged, Retried, RowsOptions, TopicRows};
 pub use scrub::ScrubOptions;
+pub use shard::ProducerInfo;
 pub use stratalog_storage::{SegmentKind, SegmentMeta};
 pub use verify::{Damage, VerifiedPartition};

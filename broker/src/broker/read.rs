@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use stratalog_proto::config::Format;
-use stratalog_proto::{Code, Error, Offset, PartitionId, ShardId, Term, TopicId};
+use stratalog_proto::{Code, Error, Offset, PartitionId, ShardId, Term, TopicId, TopicPartition};
 use stratalog_query::{PartitionInfo, TopicInfo};
 use stratalog_storage::SegmentMeta;
 use stratalog_transport::Method;
@@ -16,7 +16,7 @@ use crate::cluster::route::{Found, Leader, Missed, Question, READ_WAIT};
 use crate::meta::partitions_by_shard;
 use crate::offsets::{OffsetAt, OffsetFound, end_of_epoch, find_offset};
 use crate::rows::TopicRows;
-use crate::shard::Shard;
+use crate::shard::{ProducerInfo, Shard};
 use crate::verify::{VerifiedPartition, verify};
 
 /// Shards that are asked at the same time.
@@ -166,6 +166,19 @@ impl Broker {
         }
     }
 
+    /// The idempotent producers that appended to a partition in the last day, ascending by id.
+    ///
+    /// # Errors
+    /// As [`Broker::partitions`]; [`Code::UnknownPartition`].
+    pub async fn producers(&self, name: &str, partition: PartitionId) -> Result<Vec<ProducerInfo>, Error> {
+        let topic = self.find_topic(name).await?;
+        let shard = shard_of(&topic, partition)?;
+        match self.ask(&topic, shard, &Question::Producers(partition)).await? {
+            Found::Producers(producers) => Ok(producers),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
     /// Reads every batch of a partition, from log start to high watermark, and says what of it cannot be read. Dropping the
     /// future ends it soon.
     ///
@@ -259,6 +272,10 @@ impl Broker {
             Question::Verify(partition) => verify(topic, &shard, *partition).await.map(Found::Verified),
             Question::Segments => Ok(Found::Segments(segments_in(topic, &shard))),
             Question::Rows => self.rows.figures_in(shard.id(), topic).map(Found::Rows),
+            Question::Producers(partition) => {
+                let tp = TopicPartition { topic: topic.id, partition: *partition };
+                Ok(Found::Producers(shard.read(|state| state.producers_of(tp))))
+            }
         }
     }
 

@@ -27,6 +27,7 @@ pub(crate) use batcher::Batcher;
 pub(crate) use machine::ShardMachine;
 pub(crate) use order::Order;
 pub(crate) use partition::{BatchSlot, PartitionState};
+pub use producers::ProducerInfo;
 pub(crate) use read::{
     Applied, AppliedBatch, MAX_BATCH_CONTENT_BYTES, MAX_MOVES, Source, Unreadable, Wanted, leader_epoch,
 };

@@ -19,6 +19,19 @@ pub(crate) const MAX_PRODUCERS: usize = 100_000;
 /// Expired pairs are looked for once in this many entries.
 const SWEEP_EVERY: u64 = 4_096;
 
+/// An idempotent producer that appended to a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerInfo {
+    /// Its id.
+    pub producer: ProducerId,
+    /// Its epoch.
+    pub epoch: i16,
+    /// The sequence number of its last record.
+    pub last_sequence: i32,
+    /// When that was appended, in nanoseconds since the epoch.
+    pub last_time_ns: i64,
+}
+
 /// A batch that was appended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Remembered {
@@ -189,6 +202,17 @@ impl Producers {
         }
     }
 
+    /// Those of a partition that are not forgotten at this time, ascending by id.
+    pub(super) fn of(&self, tp: TopicPartition, now_ns: i64) -> Vec<ProducerInfo> {
+        let all = self.pairs.range((tp, ProducerId(i64::MIN))..=(tp, ProducerId(i64::MAX)));
+        let info = |((_, producer), state): (&(TopicPartition, ProducerId), &ProducerState)| {
+            let last = state.recent.as_slice().first().filter(|_| !state.expired(now_ns))?;
+            let (epoch, last_time_ns) = (state.epoch, state.last_time_ns);
+            Some(ProducerInfo { producer: *producer, epoch, last_sequence: last.last, last_time_ns })
+        };
+        all.filter_map(info).collect()
+    }
+
     /// The number of pairs.
     pub(super) fn len(&self) -> usize {
         self.pairs.len()
@@ -312,6 +336,22 @@ mod tests {
         assert_eq!(send(&mut producers, &header(1, 0, 0, 2), 0), Ok(Verdict::New));
         assert_eq!(sequence_after(i32::MAX, 1), 0);
         assert_eq!(sequence_after(i32::MAX - 1, 3), 1);
+    }
+
+    #[test]
+    fn the_producers_of_a_partition_are_told_until_they_are_forgotten() {
+        let mut producers = Producers::new(100);
+        for (at, header) in [header(7, 0, 0, 3), header(2, 1, 5, 1), header(7, 0, 3, 2)].iter().enumerate() {
+            send(&mut producers, header, at as i64).unwrap();
+        }
+        let of = |now_ns| {
+            let told = producers.of(tp(), now_ns);
+            told.iter().map(|of| (of.producer.0, of.epoch, of.last_sequence, of.last_time_ns)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(3), [(2, 1, 5, 1), (7, 0, 4, 2)]);
+        assert_eq!(of(PRODUCER_EXPIRY_NS + 1), [(7, 0, 4, 2)]);
+        let other = TopicPartition { partition: PartitionId(1), ..tp() };
+        assert!(producers.of(other, 3).is_empty());
     }
 
     #[test]

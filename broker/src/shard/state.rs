@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::entry::{Command, Entry};
-use stratalog_proto::{Code, Error, PartitionId, RaftIndex, Term, TopicId};
+use stratalog_proto::{Code, Error, PartitionId, RaftIndex, Term, TopicId, TopicPartition};
 use stratalog_storage::Manifest;
 
 use super::partition::{BatchSlot, PartitionState};
-use super::producers::{MAX_PRODUCERS, Producers};
+use super::producers::{MAX_PRODUCERS, ProducerInfo, Producers};
 use crate::outcome::CommandResult;
 use erasures::Erasures;
 
@@ -160,6 +160,11 @@ impl ShardState {
     /// The consumer groups that live in the shard.
     pub(crate) fn groups(&self) -> &GroupTable {
         &self.groups
+    }
+
+    /// The idempotent producers of a partition, ascending by id.
+    pub(crate) fn producers_of(&self, tp: TopicPartition) -> Vec<ProducerInfo> {
+        self.producers.of(tp, self.time_ns)
     }
 
     /// The (producer, partition) pairs that are remembered.

@@ -11,9 +11,9 @@ use super::wire::Malformed;
 use super::{
     Node, alter_configs, alter_partition_reassignments, api_versions, create_partitions, create_topics, delete_groups,
     delete_records, delete_topics, describe_cluster, describe_configs, describe_groups, describe_log_dirs,
-    elect_leaders, fetch, find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group,
-    leave_group, list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit, offset_delete,
-    offset_fetch, offset_for_leader_epoch, produce, sync_group,
+    describe_producers, elect_leaders, fetch, find_coordinator, heartbeat, incremental_alter_configs, init_producer_id,
+    join_group, leave_group, list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
+    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group,
 };
 
 /// An answer, and what it holds until it is sent.
@@ -81,6 +81,7 @@ async fn body(node: &Node, client: &Client, request: &mut Request) -> Result<Ans
         ApiKey::IncrementalAlterConfigs => incremental_alter_configs::answer(node, request).await,
         ApiKey::CreatePartitions => create_partitions::answer(node, request).await,
         ApiKey::DescribeLogDirs => describe_log_dirs::answer(node, request).await,
+        ApiKey::DescribeProducers => describe_producers::answer(node, request).await,
         ApiKey::ElectLeaders => elect_leaders::answer(node, request).await,
         ApiKey::AlterPartitionReassignments => alter_partition_reassignments::answer(node, client, request).await,
         ApiKey::ListPartitionReassignments => list_partition_reassignments::answer(request),
@@ -113,8 +114,10 @@ pub(super) fn most_answered(asked: &Asked) -> usize {
     match asked {
         Asked::Known(request) => match request.key {
             ApiKey::Fetch => fetch::most_bytes(request),
-            // What groups are may be much more than their names: one such answer at a time.
-            ApiKey::DescribeGroups | ApiKey::ListGroups | ApiKey::OffsetFetch => fetch::MAX_BYTES,
+            // What groups and producers are may be much more than their names: one such answer at a time.
+            ApiKey::DescribeGroups | ApiKey::ListGroups | ApiKey::OffsetFetch | ApiKey::DescribeProducers => {
+                fetch::MAX_BYTES
+            }
             _ => 0,
         },
         Asked::NewerVersions { .. } => 0,

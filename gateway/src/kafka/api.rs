@@ -56,6 +56,7 @@ pub(super) const APIS: &[Api] = &[
     api(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0),
     api(ApiKey::OffsetDelete, "OffsetDelete", 0, 0),
     api(ApiKey::DescribeCluster, "DescribeCluster", 0, 1),
+    api(ApiKey::DescribeProducers, "DescribeProducers", 0, 0),
 ];
 
 /// A request, up to its body.

@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    ApiKey, BrokerId, FetchRequest, FetchResponse, InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest,
-    ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, TopicName,
+    ApiKey, BrokerId, DescribeProducersRequest, DescribeProducersResponse, FetchRequest, FetchResponse,
+    InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
+    MetadataResponse, ProduceRequest, ProduceResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use stratalog_proto::ProducerId;
@@ -303,5 +305,45 @@ async fn fetches_outside_of_a_log_are_told_so() {
     let session = fetch(12, "events", Uuid::nil(), &[(0, 0)]).with_session_id(9).with_session_epoch(3);
     let answer: FetchResponse = client.ask(ApiKey::Fetch, 12, &session).await;
     assert_eq!(answer.error_code, 70);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn idempotent_producers_are_described() {
+    let node = Node::with_topic("events").await;
+    let mut client = Client::connect(node.kafka).await;
+    for sequence in [0, 2] {
+        let mut builder = BatchBuilder::new(Compression::None).producer(ProducerId(7), 3, sequence);
+        (0..2).for_each(|_| builder.push(1_000, None, Some(br#"{"a":1}"#), &[]));
+        let request = produce("events", -1, &[(1, builder.finish())]);
+        let answer: ProduceResponse = client.ask(ApiKey::Produce, 9, &request).await;
+        assert_eq!(only(&answer).error_code, 0);
+    }
+    let topic = |topic: &str, partitions: &[i32]| {
+        TopicRequest::default().with_name(name(topic)).with_partition_indexes(partitions.to_vec())
+    };
+    let topics = vec![topic("events", &[0, 1, 9, -1]), topic("nowhere", &[0]), topic("events", &[1])];
+    let request = DescribeProducersRequest::default().with_topics(topics);
+    let told: DescribeProducersResponse = client.ask(ApiKey::DescribeProducers, 0, &request).await;
+    let partitions = told.topics.iter().flat_map(|topic| topic.partitions.iter().map(|of| (&**topic.name, of)));
+    let shown: Vec<_> = partitions
+        .map(|(topic, of)| {
+            let producers = of.active_producers.iter().map(|of| {
+                assert!(of.last_timestamp > 1_600_000_000_000, "{of:?}");
+                let transaction = (of.coordinator_epoch, of.current_txn_start_offset);
+                (of.producer_id.0, of.producer_epoch, of.last_sequence, transaction)
+            });
+            (topic, of.partition_index, of.error_code, producers.collect::<Vec<_>>())
+        })
+        .collect();
+    let one = vec![(7, 3, 3, (-1, -1))];
+    let expected = [
+        ("events", -1, 3, vec![]),
+        ("events", 0, 0, vec![]),
+        ("events", 1, 0, one),
+        ("events", 9, 3, vec![]),
+        ("nowhere", 0, 3, vec![]),
+    ];
+    assert_eq!(shown, expected);
     node.stop().await;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use stratalog_proto::internal::{self, read::What};
-use stratalog_proto::{Code, Error, Offset, PartitionId, ShardId, Term, TopicId};
+use stratalog_proto::{Code, Error, Offset, PartitionId, ProducerId, ShardId, Term, TopicId};
 use stratalog_query::PartitionInfo;
 use stratalog_storage::SegmentMeta;
 use stratalog_transport::Frame;
@@ -15,6 +15,7 @@ use super::proposal::{from_wire, to_wire};
 use super::{Missed, malformed, mismatched, request, success, topic_id};
 use crate::offsets::{OffsetAt, OffsetFound};
 use crate::rows::TopicRows;
+use crate::shard::ProducerInfo;
 use crate::verify::{Damage, VerifiedPartition};
 
 /// A question about the partitions of a topic in one shard. It changes nothing.
@@ -32,6 +33,8 @@ pub(crate) enum Question {
     Segments,
     /// What became of the records.
     Rows,
+    /// The idempotent producers of a partition.
+    Producers(PartitionId),
 }
 
 /// The answer to the [`Question`] of the same name.
@@ -45,6 +48,8 @@ pub(crate) enum Found {
     Verified(VerifiedPartition),
     Segments(Vec<Arc<SegmentMeta>>),
     Rows(TopicRows),
+    /// Ascending.
+    Producers(Vec<ProducerInfo>),
 }
 
 impl Question {
@@ -59,6 +64,7 @@ impl Question {
             Question::Verify(partition) => What::VerifyPartition(partition.0),
             Question::Segments => What::Segments(internal::SegmentsOf {}),
             Question::Rows => What::Rows(internal::RowsOf {}),
+            Question::Producers(partition) => What::ProducersPartition(partition.0),
         };
         let read = internal::Read { shard: shard.0, topic: topic.to_bytes(), what: Some(what) };
         Frame::head(read.encode_to_vec())
@@ -76,6 +82,7 @@ pub(crate) fn read_question(frame: Frame) -> Result<(ShardId, TopicId, Question)
         What::VerifyPartition(partition) => Question::Verify(PartitionId(partition)),
         What::Segments(_) => Question::Segments,
         What::Rows(_) => Question::Rows,
+        What::ProducersPartition(partition) => Question::Producers(PartitionId(partition)),
     };
     Ok((ShardId(read.shard), topic_id(&read.topic)?, question))
 }
@@ -118,6 +125,10 @@ impl Found {
             Found::Verified(verified) => success(&verified_to_wire(verified), Vec::new()),
             Found::Segments(segments) => success(&internal::SegmentList { segments: to_wire(segments) }, Vec::new()),
             Found::Rows(rows) => success(&rows_to_wire(rows), Vec::new()),
+            Found::Producers(producers) => {
+                let producers = producers.iter().map(producer_to_wire).collect();
+                success(&internal::ProducersAnswer { producers }, Vec::new())
+            }
         }
     }
 
@@ -139,6 +150,11 @@ impl Found {
             Question::Verify(_) => Found::Verified(verified_from_wire(decode(body)?)),
             Question::Segments => Found::Segments(from_wire(&decode::<internal::SegmentList>(body)?.segments)?),
             Question::Rows => Found::Rows(rows_from_wire(decode(body)?)),
+            Question::Producers(_) => {
+                let answer: internal::ProducersAnswer = decode(body)?;
+                let producers = answer.producers.iter().map(producer_from_wire).collect::<Option<_>>();
+                Found::Producers(producers.ok_or_else(mismatched)?)
+            }
         })
     }
 }
@@ -151,6 +167,25 @@ fn offset_to_wire(found: &OffsetFound) -> internal::OffsetAnswer {
 fn offset_from_wire(answer: &internal::OffsetAnswer) -> OffsetFound {
     let (partition, offset) = (PartitionId(answer.partition), Offset(answer.offset));
     OffsetFound { partition, offset, epoch: answer.epoch.map(Term) }
+}
+
+fn producer_to_wire(info: &ProducerInfo) -> internal::ProducerAnswer {
+    internal::ProducerAnswer {
+        producer: info.producer.0,
+        epoch: info.epoch.into(),
+        last_sequence: info.last_sequence,
+        last_time_ns: info.last_time_ns,
+    }
+}
+
+/// `None` for an epoch that does not fit 16 bits.
+fn producer_from_wire(answer: &internal::ProducerAnswer) -> Option<ProducerInfo> {
+    Some(ProducerInfo {
+        producer: ProducerId(answer.producer),
+        epoch: answer.epoch.try_into().ok()?,
+        last_sequence: answer.last_sequence,
+        last_time_ns: answer.last_time_ns,
+    })
 }
 
 fn partition_to_wire(info: &PartitionInfo) -> internal::PartitionAnswer {

@@ -13,6 +13,7 @@ use crate::groups::{Committed, Described, DescribedMember, GroupState, GroupStat
 use crate::offsets::{OffsetAt, OffsetFound};
 use crate::outcome::CommandResult;
 use crate::rows::{Gone, Merged, Retried};
+use crate::shard::ProducerInfo;
 
 fn asked(frame: Frame) -> Asked {
     read_answer(frame).unwrap()
@@ -183,6 +184,7 @@ fn questions_and_tasks_are_read_back() {
         Question::Verify(PartitionId(4)),
         Question::Segments,
         Question::Rows,
+        Question::Producers(PartitionId(4)),
     ];
     for question in questions {
         assert_eq!(read_question(question.frame(shard, topic)), Ok((shard, topic, question)));
@@ -207,12 +209,14 @@ fn answers_to_questions_are_read_back() {
     let read = |question: &Question, found: &Found| {
         format!("{:?}", Found::read(question, shard, asked(found.frame()).body).unwrap())
     };
+    let producer = ProducerInfo { producer: ProducerId(7), epoch: 2, last_sequence: i32::MAX, last_time_ns: 9 };
     let found = |epoch| OffsetFound { partition: PartitionId(1), offset: Offset(u64::MAX), epoch };
     let cases = [
         (Question::Partitions, Found::Partitions(vec![info])),
         (Question::Offsets(OffsetAt::Latest), Found::Offsets(vec![found(Some(Term(0))), found(None)])),
         (Question::EpochEnd(PartitionId(1), Term(1)), Found::EpochEnd(Term(0), Offset(0))),
         (Question::Segments, Found::Segments(Vec::new())),
+        (Question::Producers(PartitionId(1)), Found::Producers(vec![producer])),
     ];
     for (question, found) in cases {
         assert_eq!(read(&question, &found), format!("{found:?}"));
