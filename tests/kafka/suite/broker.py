@@ -13,10 +13,11 @@ JOIN_GROUP = 11
 
 
 class Broker:
-    """`servers` is where clients begin; `close` ends what was started here."""
+    """`servers` is where clients begin, `endpoint` where `stratalog` asks; `close` ends what was started here."""
 
     def __init__(self, servers, process=None, log=None, name="a broker that runs"):
         self.servers, self.process, self.log, self.name = servers, process, log, name
+        self.endpoint = None
 
     def announced(self):
         """The newest version of each kind of request, by its key."""
@@ -49,22 +50,31 @@ def single(binary, work):
     """One node with the settings that it has by itself."""
     kafka = f"127.0.0.1:{free_port()}"
     command = [binary, "serve", "--data", work / "data", "--kafka", kafka]
-    for listener in ("grpc", "http", "peer"):
-        command += [f"--{listener}", f"127.0.0.1:{free_port()}"]
-    return started(command, work, lambda: kafka, "one node")
+    ports = {listener: f"127.0.0.1:{free_port()}" for listener in ("grpc", "http", "peer")}
+    for listener, address in ports.items():
+        command += [f"--{listener}", address]
+    broker = started(command, work, lambda: kafka, "one node")
+    broker.endpoint = f"http://{ports['grpc']}"
+    return broker
 
 
 def cluster(binary, work, nodes):
     """Nodes of `stratalog dev`, which chooses free ports and writes them down."""
     data = work / "data"
 
-    def servers():
+    def listeners(of):
         configs = sorted(data.glob("node*.toml"))
         if len(configs) < nodes:
             return None
-        return ",".join(tomllib.loads(config.read_text())["kafka"]["listen"] for config in configs)
+        return [tomllib.loads(config.read_text())[of]["listen"] for config in configs]
 
-    return started([binary, "dev", "--nodes", str(nodes), "--data", data], work, servers, f"{nodes} nodes")
+    def servers():
+        found = listeners("kafka")
+        return found and ",".join(found)
+
+    broker = started([binary, "dev", "--nodes", str(nodes), "--data", data], work, servers, f"{nodes} nodes")
+    broker.endpoint = ",".join(f"http://{address}" for address in listeners("grpc"))
+    return broker
 
 
 def apache(java, work):
