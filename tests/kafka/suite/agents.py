@@ -31,7 +31,8 @@ class Place:
 
     def config(self, name, topic, **more):
         path = self.folder / name
-        values = {"servers": self.servers, "topic": topic, "port": self.port, "folder": self.folder, **more}
+        quoted = ", ".join(json.dumps(server) for server in self.servers.split(","))
+        values = {"servers": self.servers, "quoted": quoted, "topic": topic, "port": self.port, "folder": self.folder, **more}
         path.write_text(string.Template((CONFIGS / name).read_text()).substitute(values))
         return path
 

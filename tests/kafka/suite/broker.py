@@ -10,6 +10,8 @@ import time
 import tomllib
 
 JOIN_GROUP = 11
+# Where a node listens whose file does not say it: the first of a cluster, if nobody else is there.
+DEFAULTS = {"kafka": "127.0.0.1:9092", "grpc": "127.0.0.1:7070"}
 
 
 class Broker:
@@ -64,9 +66,11 @@ def cluster(binary, work, nodes):
 
     def listeners(of):
         configs = sorted(data.glob("node*.toml"))
-        if len(configs) < nodes:
+        told = [tomllib.loads(config.read_text()) for config in configs]
+        # The last of them may be there, and not be written yet.
+        if len(told) < nodes or not all("cluster" in config for config in told):
             return None
-        return [tomllib.loads(config.read_text())[of]["listen"] for config in configs]
+        return [config.get(of, {}).get("listen", DEFAULTS[of]) for config in told]
 
     def servers():
         found = listeners("kafka")
