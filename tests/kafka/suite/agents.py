@@ -40,7 +40,9 @@ class Place:
     def running(self, words, **more):
         """An agent, until the end of the block; it has to be alive then."""
         with (self.folder / "said").open("ab") as out:
-            process = self.process = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.folder, **more)
+            process = self.process = subprocess.Popen(
+                [str(word) for word in words], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.folder, **more
+            )
         try:
             yield process
             if process.poll() is not None:
@@ -54,8 +56,11 @@ class Place:
                 process.wait()
 
     def said(self):
-        return "".join(f"-- {path.name}\n{path.read_text(errors='replace')[-2000:]}\n" for path in sorted(self.folder.glob("*"))
-                       if path.is_file() and (path.name == "said" or path.suffix == ".log"))
+        return "".join(
+            f"-- {path.name}\n{path.read_text(errors='replace')[-2000:]}\n"
+            for path in sorted(self.folder.glob("*"))
+            if path.is_file() and (path.name == "said" or path.suffix == ".log")
+        )
 
     def asked(self, *words):
         done = subprocess.run([str(self.binary), "--endpoint", self.endpoint, *words, "-o", "json"], capture_output=True, text=True)
@@ -118,7 +123,9 @@ def debian(package, name):
     need("apt-get", "dpkg-deb")
     root, stamp = INTO / "debian" / name, INTO / "debian" / name / "unpacked"
     if not stamp.exists():
-        told = subprocess.run(["apt-get", "install", "--print-uris", "-qq", "-y", "--no-install-recommends", package], capture_output=True, text=True)
+        told = subprocess.run(
+            ["apt-get", "install", "--print-uris", "-qq", "-y", "--no-install-recommends", package], capture_output=True, text=True
+        )
         files = [line.split()[1] for line in told.stdout.splitlines() if line.startswith("'")]
         if told.returncode or not files:
             raise Failed(f"apt-get knows no {package}, or it is installed\n{told.stderr}")
@@ -137,12 +144,17 @@ def of_debian(root):
 
 
 def version_of(root, package):
-    return "Debian's " + next(file for file in (root / "unpacked").read_text().split() if file.startswith(package + "_")).removesuffix(".deb")
+    return "Debian's " + next(file for file in (root / "unpacked").read_text().split() if file.startswith(package + "_")).removesuffix(
+        ".deb"
+    )
 
 
 def syslog_lines():
     """Of RFC 5424, each with a number of its own."""
-    return [f"<{134 if n % 2 else 131}>1 2026-11-22T18:00:{n:02}.123Z web{n % 3} shop 17 - - order needle{n} took \"{n}\" ms, caf\u00e9" for n in range(RECORDS)]
+    return [
+        f'<{134 if n % 2 else 131}>1 2026-11-22T18:00:{n:02}.123Z web{n % 3} shop 17 - - order needle{n} took "{n}" ms, caf\u00e9'
+        for n in range(RECORDS)
+    ]
 
 
 SYSLOG_COLUMNS = {"host": "web1", "severity": "info", "program": "shop"}
@@ -150,7 +162,12 @@ SYSLOG_COLUMNS = {"host": "web1", "severity": "info", "program": "shop"}
 
 def found_as_syslog(place, topic, message):
     rows = place.arrives(topic, RECORDS)
-    place.has(topic, NEEDLE, f"""SELECT host, severity, program, message FROM "{topic}" WHERE message LIKE '%needle37 %'""", SYSLOG_COLUMNS | {"message": message})
+    place.has(
+        topic,
+        NEEDLE,
+        f"""SELECT host, severity, program, message FROM "{topic}" WHERE message LIKE '%needle37 %'""",
+        SYSLOG_COLUMNS | {"message": message},
+    )
     return rows
 
 
@@ -158,7 +175,9 @@ def rsyslog(place):
     root = debian("rsyslog-kafka", "rsyslog")
     config = place.config("rsyslog.conf", "rsyslog")
     modules = f"{root}/usr/lib/x86_64-linux-gnu/rsyslog"
-    with place.running([root / "usr/sbin/rsyslogd", "-n", "-C", "-f", config, "-i", place.folder / "pid", "-M", modules], env=of_debian(root)):
+    with place.running(
+        [root / "usr/sbin/rsyslogd", "-n", "-C", "-f", config, "-i", place.folder / "pid", "-M", modules], env=of_debian(root)
+    ):
         place.lines(syslog_lines())
         return found_as_syslog(place, "rsyslog", 'order needle37 took "37" ms, caf\u00e9')
 
@@ -177,27 +196,50 @@ def collectd(place):
     root = debian("collectd-core", "collectd")
     config = place.config("collectd.conf", "collectd", root=root)
     # Its JSON is an array for each metric, which is no row; its lines are.
-    place.asked("topic", "create", "collectd", "--format", "text", "--pattern", r"^(?<metric>\S+) %{NUMBER:value:float} (?<at>\d+)", "--time-field", "at")
+    place.asked(
+        "topic",
+        "create",
+        "collectd",
+        "--format",
+        "text",
+        "--pattern",
+        r"^(?<metric>\S+) %{NUMBER:value:float} (?<at>\d+)",
+        "--time-field",
+        "at",
+    )
     with place.running([root / "usr/sbin/collectd", "-f", "-C", config], env=of_debian(root)):
         rows = place.arrives("collectd", 20)
     # Of each second there is one such line.
-    [row] = place.asked("sql", "SELECT metric, max(value) > 0 AS is_used, max(_time) > now() - interval '5 minutes' AS is_new FROM collectd "
-                               "WHERE metric LIKE '%memory-used' GROUP BY 1")
-    if row != {"metric": "needle.memory.memory-used", "is_used": True, "is_new": True} or not place.asked("search", "collectd", "needle AND shortterm"):
+    [row] = place.asked(
+        "sql",
+        "SELECT metric, max(value) > 0 AS is_used, max(_time) > now() - interval '5 minutes' AS is_new FROM collectd "
+        "WHERE metric LIKE '%memory-used' GROUP BY 1",
+    )
+    if row != {"metric": "needle.memory.memory-used", "is_used": True, "is_new": True} or not place.asked(
+        "search", "collectd", "needle AND shortterm"
+    ):
         raise Failed(f"the memory that is used is told as {row}, or the load is not found")
     return rows
 
 
 def connect(place):
     topic = "connect"
-    lines = [json.dumps({"n": n, "host": f"web{n % 3}", "message": f"order needle{n} took {n} ms, caf\u00e9"}, ensure_ascii=False) for n in range(RECORDS)]
+    lines = [
+        json.dumps({"n": n, "host": f"web{n % 3}", "message": f"order needle{n} took {n} ms, caf\u00e9"}, ensure_ascii=False)
+        for n in range(RECORDS)
+    ]
     (place.folder / "lines.ndjson").write_text("".join(line + "\n" for line in lines))
     configs = [place.config(f"connect-{name}.properties", topic) for name in ("worker", "source", "sink")]
     java, *options = apache()
     logging = f"-Dlog4j2.configurationFile={HERE}/apache/log4j2.properties"
     with place.running([java, logging, *options, "org.apache.kafka.connect.cli.ConnectStandalone", *configs]):
         rows = place.arrives(topic, RECORDS)
-        place.has(topic, NEEDLE, f"SELECT n, host, message FROM {topic} WHERE n = 37", {"n": 37, "host": "web1", "message": "order needle37 took 37 ms, caf\u00e9"})
+        place.has(
+            topic,
+            NEEDLE,
+            f"SELECT n, host, message FROM {topic} WHERE n = 37",
+            {"n": 37, "host": "web1", "message": "order needle37 took 37 ms, caf\u00e9"},
+        )
         copied(place, lines)
         return rows
 
@@ -245,8 +287,12 @@ def telegraf(place):
     with place.running([INTO / "telegraf/telegraf", "--config", place.config("telegraf.conf", topic)]):
         place.lines(json.dumps({"n": n, "message": f"order needle{n} took {n} ms, caf\u00e9"}) for n in range(RECORDS))
         rows = place.arrives(topic, RECORDS)
-        place.has(topic, NEEDLE, f"""SELECT name, "fields.n" AS n, "fields.message" AS message, "tags.host" AS host FROM {topic} WHERE "fields.n" = 37""",
-                  {"name": "lines", "n": 37.0, "message": "order needle37 took 37 ms, caf\u00e9", "host": "needle"})
+        place.has(
+            topic,
+            NEEDLE,
+            f"""SELECT name, "fields.n" AS n, "fields.message" AS message, "tags.host" AS host FROM {topic} WHERE "fields.n" = 37""",
+            {"name": "lines", "n": 37.0, "message": "order needle37 took 37 ms, caf\u00e9", "host": "needle"},
+        )
         return rows
 
 
@@ -267,11 +313,19 @@ def install_otelcol():
 
 def otelcol(place):
     topic = "otelcol"
-    lines = [json.dumps({"n": n, "host": f"web{n % 3}", "message": f"order needle{n} took {n} ms, caf\u00e9"}, ensure_ascii=False) for n in range(RECORDS)]
+    lines = [
+        json.dumps({"n": n, "host": f"web{n % 3}", "message": f"order needle{n} took {n} ms, caf\u00e9"}, ensure_ascii=False)
+        for n in range(RECORDS)
+    ]
     (place.folder / "lines.ndjson").write_text("".join(line + "\n" for line in lines))
     with place.running([INTO / "otelcol/otelcol", "--config", f"file:{place.config('otelcol.yaml', topic)}"]):
         rows = place.arrives(topic, RECORDS)
-        place.has(topic, NEEDLE, f"SELECT n, host, message FROM {topic} WHERE n = 37", {"n": 37, "host": "web1", "message": "order needle37 took 37 ms, caf\u00e9"})
+        place.has(
+            topic,
+            NEEDLE,
+            f"SELECT n, host, message FROM {topic} WHERE n = 37",
+            {"n": 37, "host": "web1", "message": "order needle37 took 37 ms, caf\u00e9"},
+        )
         return rows
 
 
