@@ -34,7 +34,7 @@ async fn told(node: &Node, asked: TopicPartitions, kind: i8) -> ReplicaElectionR
     let layout = node.shared.broker.layout();
     let is_led = |topic: &TopicInfo, index: i32| {
         let shard = usize::try_from(index).ok().and_then(|index| topic.shards.get(index));
-        shard.is_some_and(|shard| layout.leader(*shard).is_some())
+        shard.is_some_and(|shard| layout.lead(*shard).0.is_some())
     };
     let of_partition = |index: i32| {
         let refused = match &found {
