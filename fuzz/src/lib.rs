@@ -1,6 +1,9 @@
 //! What the fuzz targets share. Each is a [`Decoder`] of one of the rooms, with libFuzzer to search for what it does not
 //! stand: see `README.md`.
 
+pub mod groups;
+pub mod kafka;
+
 use std::panic::{set_hook, take_hook};
 use std::path::Path;
 use std::process::abort;

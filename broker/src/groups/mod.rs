@@ -10,6 +10,9 @@ mod coordinator;
 mod coordinators;
 mod expiry;
 mod lag;
+#[cfg(test)]
+#[allow(unreachable_pub)] // `fuzz/` compiles it by its path.
+mod lies;
 mod machine;
 mod operate;
 mod options;

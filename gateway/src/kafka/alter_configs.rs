@@ -13,15 +13,10 @@ use super::altering::{Resource, Settings, alter, repeated};
 use super::api::Request;
 use super::configs::CHANGEABLE;
 use super::errors::Refused;
-use super::shape::{Field, Kind, always};
 use super::wire::Malformed;
 
-const CONFIG: &[Field] = &[always(Kind::Text), always(Kind::Text)];
-const RESOURCE: &[Field] = &[always(Kind::I8), always(Kind::Text), always(Kind::List(&Kind::Struct(CONFIG)))];
-const SHAPE: &[Field] = &[always(Kind::List(&Kind::Struct(RESOURCE))), always(Kind::Bool)];
-
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: AlterConfigsRequest = request.decode(SHAPE)?;
+    let asked: AlterConfigsRequest = request.decode()?;
     let repeated = repeated(asked.resources.iter().map(named));
     let mut responses = Vec::with_capacity(asked.resources.len());
     for asked_for in asked.resources {

@@ -14,15 +14,10 @@ use super::api::Request;
 use super::connection::Client;
 use super::errors::Refused;
 use super::places::Places;
-use super::shape::{Field, Kind, always};
 use super::wire::Malformed;
 
-const PARTITION: &[Field] = &[always(Kind::I32), always(Kind::List(&Kind::I32))];
-const TOPIC: &[Field] = &[always(Kind::Text), always(Kind::List(&Kind::Struct(PARTITION)))];
-const SHAPE: &[Field] = &[always(Kind::I32), always(Kind::List(&Kind::Struct(TOPIC)))];
-
 pub(super) async fn answer(node: &Node, client: &Client, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: AlterPartitionReassignmentsRequest = request.decode(SHAPE)?;
+    let asked: AlterPartitionReassignmentsRequest = request.decode()?;
     let places = Places::now(node, client);
     let mut responses = Vec::with_capacity(asked.topics.len());
     for topic in asked.topics {

@@ -13,7 +13,7 @@ use super::{
     delete_records, delete_topics, describe_cluster, describe_configs, describe_groups, describe_log_dirs,
     describe_producers, elect_leaders, fetch, find_coordinator, heartbeat, incremental_alter_configs, init_producer_id,
     join_group, leave_group, list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
-    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group,
+    offset_delete, offset_fetch, offset_for_leader_epoch, produce, requests, sync_group,
 };
 
 /// An answer, and what it holds until it is sent.
@@ -113,10 +113,10 @@ async fn of_groups(node: &Node, client: &Client, request: &mut Request) -> Resul
 pub(super) fn most_answered(asked: &Asked) -> usize {
     match asked {
         Asked::Known(request) => match request.key {
-            ApiKey::Fetch => fetch::most_bytes(request),
+            ApiKey::Fetch => requests::fetch::most_bytes(request),
             // What groups and producers are may be much more than their names: one such answer at a time.
             ApiKey::DescribeGroups | ApiKey::ListGroups | ApiKey::OffsetFetch | ApiKey::DescribeProducers => {
-                fetch::MAX_BYTES
+                requests::fetch::MAX_BYTES
             }
             _ => 0,
         },

@@ -8,13 +8,10 @@ use kafka_protocol::protocol::Encodable;
 
 use super::api::{APIS, Api, Request};
 use super::connection::Client;
-use super::shape::{Field, Kind, since};
 use super::wire::Malformed;
 
-const SHAPE: &[Field] = &[since(Kind::Text, 3), since(Kind::Text, 3)];
-
 pub(super) fn answer(client: &Client, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: ApiVersionsRequest = request.decode(SHAPE)?;
+    let asked: ApiVersionsRequest = request.decode()?;
     client.shown.made_by(&asked.client_software_name, &asked.client_software_version);
     request.encode(&ApiVersionsResponse::default().with_api_keys(APIS.iter().map(versions).collect()))
 }

@@ -12,15 +12,10 @@ use super::Node;
 use super::altering::repeated;
 use super::api::Request;
 use super::errors::Refused;
-use super::shape::{Field, Kind, always};
 use super::wire::Malformed;
 
-const ASSIGNMENT: &[Field] = &[always(Kind::List(&Kind::I32))];
-const TOPIC: &[Field] = &[always(Kind::Text), always(Kind::I32), always(Kind::List(&Kind::Struct(ASSIGNMENT)))];
-const SHAPE: &[Field] = &[always(Kind::List(&Kind::Struct(TOPIC))), always(Kind::I32), always(Kind::Bool)];
-
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: CreatePartitionsRequest = request.decode(SHAPE)?;
+    let asked: CreatePartitionsRequest = request.decode()?;
     let repeated = repeated(asked.topics.iter().map(|topic| &topic.name));
     let mut results = Vec::with_capacity(asked.topics.len());
     for topic in &asked.topics {

@@ -17,26 +17,14 @@ use super::altering::repeated;
 use super::api::Request;
 use super::configs::{set, shown};
 use super::errors::Refused;
-use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
-
-const ASSIGNMENT: &[Field] = &[always(Kind::I32), always(Kind::List(&Kind::I32))];
-const CONFIG: &[Field] = &[always(Kind::Text), always(Kind::Text)];
-const TOPIC: &[Field] = &[
-    always(Kind::Text),
-    always(Kind::I32),
-    always(Kind::I16),
-    always(Kind::List(&Kind::Struct(ASSIGNMENT))),
-    always(Kind::List(&Kind::Struct(CONFIG))),
-];
-const SHAPE: &[Field] = &[always(Kind::List(&Kind::Struct(TOPIC))), always(Kind::I32), since(Kind::Bool, 1)];
 
 /// Sources of a value.
 const OF_TOPIC: i8 = 1;
 const DEFAULT: i8 = 5;
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: CreateTopicsRequest = request.decode(SHAPE)?;
+    let asked: CreateTopicsRequest = request.decode()?;
     let repeated = repeated(asked.topics.iter().map(|topic| &topic.name));
     let copies = node.shared.broker.layout().replication();
     let mut topics = Vec::with_capacity(asked.topics.len());

@@ -8,14 +8,11 @@ use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
 
 use super::api::Request;
-use super::shape::{Field, Kind, always};
 use super::wire::Malformed;
 use super::{Node, errors};
 
-const SHAPE: &[Field] = &[always(Kind::List(&Kind::Text))];
-
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: DeleteGroupsRequest = request.decode(SHAPE)?;
+    let asked: DeleteGroupsRequest = request.decode()?;
     // A group that is named twice is deleted once.
     let mut codes = BTreeMap::new();
     for group in asked.groups_names {

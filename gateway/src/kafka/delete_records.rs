@@ -7,16 +7,11 @@ use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use stratalog_proto::{Code, Error, Offset, PartitionId};
 
 use super::api::Request;
-use super::shape::{Field, Kind, always};
 use super::wire::Malformed;
 use super::{Node, errors};
 
-const PARTITION: &[Field] = &[always(Kind::I32), always(Kind::I64)];
-const TOPIC: &[Field] = &[always(Kind::Text), always(Kind::List(&Kind::Struct(PARTITION)))];
-const SHAPE: &[Field] = &[always(Kind::List(&Kind::Struct(TOPIC))), always(Kind::I32)];
-
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: DeleteRecordsRequest = request.decode(SHAPE)?;
+    let asked: DeleteRecordsRequest = request.decode()?;
     let mut topics = Vec::with_capacity(asked.topics.len());
     for topic in asked.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());

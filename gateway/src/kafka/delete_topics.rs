@@ -9,16 +9,11 @@ use kafka_protocol::protocol::StrBytes;
 use stratalog_proto::{Code, Error, TopicId};
 
 use super::api::Request;
-use super::shape::{Field, Kind, always, since, until};
 use super::wire::Malformed;
 use super::{Node, errors};
 
-const TOPIC: &[Field] = &[always(Kind::Text), always(Kind::Uuid)];
-const SHAPE: &[Field] =
-    &[since(Kind::List(&Kind::Struct(TOPIC)), 6), until(Kind::List(&Kind::Text), 5), always(Kind::I32)];
-
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: DeleteTopicsRequest = request.decode(SHAPE)?;
+    let asked: DeleteTopicsRequest = request.decode()?;
     let by_name = |name| DeleteTopicState::default().with_name(Some(name));
     let topics = asked.topics.into_iter().chain(asked.topic_names.into_iter().map(by_name));
     let mut responses = Vec::new();

@@ -9,13 +9,10 @@ use super::api::Request;
 use super::connection::Client;
 use super::operations;
 use super::places::Places;
-use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
 
-const SHAPE: &[Field] = &[always(Kind::Bool), since(Kind::I8, 1)];
-
 pub(super) fn answer(node: &Node, client: &Client, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: DescribeClusterRequest = request.decode(SHAPE)?;
+    let asked: DescribeClusterRequest = request.decode()?;
     let places = Places::now(node, client);
     let brokers = places.brokers.iter().map(|place| {
         DescribeClusterBroker::default()

@@ -14,12 +14,8 @@ use stratalog_proto::{Code, Error};
 use super::altering::{BROKER, TOPIC};
 use super::api::Request;
 use super::configs::{Shown, shown};
-use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
 use super::{Node, errors, node_configs};
-
-const RESOURCE: &[Field] = &[always(Kind::I8), always(Kind::Text), always(Kind::List(&Kind::Text))];
-const SHAPE: &[Field] = &[always(Kind::List(&Kind::Struct(RESOURCE))), since(Kind::Bool, 1), since(Kind::Bool, 3)];
 
 /// Sources of a value.
 const OF_TOPIC: i8 = 1;
@@ -27,7 +23,7 @@ const OF_NODE: i8 = 4;
 const DEFAULT: i8 = 5;
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: DescribeConfigsRequest = request.decode(SHAPE)?;
+    let asked: DescribeConfigsRequest = request.decode()?;
     let mut results = Vec::with_capacity(asked.resources.len());
     // Each once: an answer is much larger than a name.
     let mut named = BTreeSet::new();

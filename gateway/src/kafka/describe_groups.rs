@@ -10,14 +10,11 @@ use stratalog_broker::groups::{Described, DescribedMember};
 
 use super::api::Request;
 use super::operations;
-use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
 use super::{Node, errors};
 
-const SHAPE: &[Field] = &[always(Kind::List(&Kind::Text)), since(Kind::Bool, 3)];
-
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: DescribeGroupsRequest = request.decode(SHAPE)?;
+    let asked: DescribeGroupsRequest = request.decode()?;
     let may_do = operations::if_asked(asked.include_authorized_operations, operations::GROUP);
     let mut groups = Vec::with_capacity(asked.groups.len());
     // Each once: an answer is much larger than a name.

@@ -14,17 +14,13 @@ use stratalog_query::TopicInfo;
 
 use super::Node;
 use super::api::Request;
-use super::shape::{Field, Kind, always};
 use super::wire::Malformed;
-
-const TOPIC: &[Field] = &[always(Kind::Text), always(Kind::List(&Kind::I32))];
-const SHAPE: &[Field] = &[always(Kind::List(&Kind::Struct(TOPIC)))];
 
 /// The first version that tells how large a disk is.
 const FIRST_WITH_ROOM: i16 = 4;
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: DescribeLogDirsRequest = request.decode(SHAPE)?;
+    let asked: DescribeLogDirsRequest = request.decode()?;
     // Each topic once; of null all, with all partitions.
     let wanted: Option<BTreeMap<TopicName, BTreeSet<i32>>> = asked.topics.map(|topics| {
         let mut wanted: BTreeMap<_, BTreeSet<i32>> = BTreeMap::new();

@@ -9,18 +9,14 @@ use stratalog_broker::ProducerInfo;
 use stratalog_proto::PartitionId;
 
 use super::api::Request;
-use super::shape::{Field, Kind, always};
 use super::wire::Malformed;
 use super::{Node, errors};
-
-const TOPIC: &[Field] = &[always(Kind::Text), always(Kind::List(&Kind::I32))];
-const SHAPE: &[Field] = &[always(Kind::List(&Kind::Struct(TOPIC)))];
 
 /// What a producer without transactions has in the place of one.
 const NO_TRANSACTION: i32 = -1;
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: DescribeProducersRequest = request.decode(SHAPE)?;
+    let asked: DescribeProducersRequest = request.decode()?;
     // Each once: an answer is much larger than a name.
     let mut wanted: BTreeMap<TopicName, BTreeSet<i32>> = BTreeMap::new();
     for topic in asked.topics {

@@ -10,17 +10,13 @@ use stratalog_query::TopicInfo;
 use super::Node;
 use super::api::Request;
 use super::errors::Refused;
-use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
-
-const TOPIC: &[Field] = &[always(Kind::Text), always(Kind::List(&Kind::I32))];
-const SHAPE: &[Field] = &[since(Kind::I8, 1), always(Kind::List(&Kind::Struct(TOPIC))), always(Kind::I32)];
 
 /// The kind of election that Kafka's clients ask for by default: of the first replica.
 const PREFERRED: i8 = 0;
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: ElectLeadersRequest = request.decode(SHAPE)?;
+    let asked: ElectLeadersRequest = request.decode()?;
     let mut results = Vec::new();
     // Of all partitions only those are told whose leader changes.
     for topic in asked.topic_partitions.into_iter().flatten() {

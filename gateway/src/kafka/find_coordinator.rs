@@ -10,18 +10,15 @@ use kafka_protocol::protocol::StrBytes;
 use super::api::Request;
 use super::connection::Client;
 use super::places::{Place, Places};
-use super::shape::{Field, Kind, since, until};
 use super::wire::Malformed;
 use super::{Node, errors};
-
-const SHAPE: &[Field] = &[until(Kind::Text, 3), since(Kind::I8, 1), since(Kind::List(&Kind::Text), 4)];
 
 /// Types of keys.
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
 pub(super) async fn answer(node: &Node, client: &Client, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: FindCoordinatorRequest = request.decode(SHAPE)?;
+    let asked: FindCoordinatorRequest = request.decode()?;
     let places = Places::now(node, client);
     let response = FindCoordinatorResponse::default();
     if request.version >= 4 {

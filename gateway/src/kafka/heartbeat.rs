@@ -5,14 +5,11 @@ use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 use stratalog_broker::groups::Heartbeat;
 
 use super::api::Request;
-use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
 use super::{Node, errors};
 
-const SHAPE: &[Field] = &[always(Kind::Text), always(Kind::I32), always(Kind::Text), since(Kind::Text, 3)];
-
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: HeartbeatRequest = request.decode(SHAPE)?;
+    let asked: HeartbeatRequest = request.decode()?;
     let heartbeat = Heartbeat {
         group: asked.group_id.to_string(),
         generation: asked.generation_id,

@@ -11,12 +11,7 @@ use super::Node;
 use super::altering::{Resource, Settings, alter, repeated};
 use super::api::Request;
 use super::errors::Refused;
-use super::shape::{Field, Kind, always};
 use super::wire::Malformed;
-
-const CONFIG: &[Field] = &[always(Kind::Text), always(Kind::I8), always(Kind::Text)];
-const RESOURCE: &[Field] = &[always(Kind::I8), always(Kind::Text), always(Kind::List(&Kind::Struct(CONFIG)))];
-const SHAPE: &[Field] = &[always(Kind::List(&Kind::Struct(RESOURCE))), always(Kind::Bool)];
 
 /// What is done to a setting.
 const SET: i8 = 0;
@@ -25,7 +20,7 @@ const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: IncrementalAlterConfigsRequest = request.decode(SHAPE)?;
+    let asked: IncrementalAlterConfigsRequest = request.decode()?;
     let repeated = repeated(asked.resources.iter().map(named));
     let mut responses = Vec::with_capacity(asked.resources.len());
     for asked_for in asked.resources {

@@ -5,14 +5,11 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
 use super::api::Request;
-use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
 use super::{Node, errors};
 
-const SHAPE: &[Field] = &[always(Kind::Text), always(Kind::I32), since(Kind::I64, 3), since(Kind::I16, 3)];
-
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: InitProducerIdRequest = request.decode(SHAPE)?;
+    let asked: InitProducerIdRequest = request.decode()?;
     let failed = |error: i16| {
         InitProducerIdResponse::default()
             .with_error_code(error)

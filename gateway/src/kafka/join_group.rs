@@ -10,21 +10,8 @@ use stratalog_broker::groups::{Join, Joined, JoinedMember, Refusal};
 
 use super::api::Request;
 use super::connection::Client;
-use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
 use super::{Node, errors};
-
-const PROTOCOL: &[Field] = &[always(Kind::Text), always(Kind::Bytes)];
-const SHAPE: &[Field] = &[
-    always(Kind::Text),
-    always(Kind::I32),
-    since(Kind::I32, 1),
-    always(Kind::Text),
-    since(Kind::Text, 5),
-    always(Kind::Text),
-    always(Kind::List(&Kind::Struct(PROTOCOL))),
-    since(Kind::Text, 8),
-];
 
 /// From this version on, a new member is told its id before it joins.
 const FIRST_WITH_IDS_BEFORE: i16 = 4;
@@ -34,7 +21,7 @@ const FIRST_WITHOUT_PROTOCOL: i16 = 7;
 const FIRST_THAT_SKIPS: i16 = 9;
 
 pub(super) async fn answer(node: &Node, client: &Client, request: &mut Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: JoinGroupRequest = request.decode(SHAPE)?;
+    let asked: JoinGroupRequest = request.decode()?;
     let join = join(&asked, client, request);
     let member = StrBytes::from_string(join.member_id.clone());
     // It may wait for as long as a rebalance takes.

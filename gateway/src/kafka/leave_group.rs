@@ -8,18 +8,14 @@ use kafka_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
 use stratalog_broker::groups::Leaving;
 
 use super::api::Request;
-use super::shape::{Field, Kind, always, since, until};
 use super::wire::Malformed;
 use super::{Node, errors};
-
-const MEMBER: &[Field] = &[always(Kind::Text), always(Kind::Text), since(Kind::Text, 5)];
-const SHAPE: &[Field] = &[always(Kind::Text), until(Kind::Text, 2), since(Kind::List(&Kind::Struct(MEMBER)), 3)];
 
 /// From this version on, several leave at once.
 const FIRST_OF_SEVERAL: i16 = 3;
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: LeaveGroupRequest = request.decode(SHAPE)?;
+    let asked: LeaveGroupRequest = request.decode()?;
     let is_of_several = request.version >= FIRST_OF_SEVERAL;
     let members = match is_of_several {
         true => asked.members,

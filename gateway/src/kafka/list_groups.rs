@@ -8,16 +8,13 @@ use stratalog_broker::groups::Listed;
 
 use super::Node;
 use super::api::Request;
-use super::shape::{Field, Kind, since};
 use super::wire::Malformed;
-
-const SHAPE: &[Field] = &[since(Kind::List(&Kind::Text), 4), since(Kind::List(&Kind::Text), 5)];
 
 /// The type of all groups there are.
 const CLASSIC: &str = "classic";
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: ListGroupsRequest = request.decode(SHAPE)?;
+    let asked: ListGroupsRequest = request.decode()?;
     // None named: all are wanted.
     let among =
         |names: &[StrBytes], name: &str| names.is_empty() || names.iter().any(|of| of.eq_ignore_ascii_case(name));

@@ -14,13 +14,8 @@ use stratalog_proto::batch::Batch;
 use stratalog_proto::{Code, Error, Offset, PartitionId};
 
 use super::api::Request;
-use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
 use super::{Node, epochs, errors};
-
-const PARTITION: &[Field] = &[always(Kind::I32), since(Kind::I32, 4), always(Kind::I64)];
-const TOPIC: &[Field] = &[always(Kind::Text), always(Kind::List(&Kind::Struct(PARTITION)))];
-const SHAPE: &[Field] = &[always(Kind::I32), since(Kind::I8, 2), always(Kind::List(&Kind::Struct(TOPIC)))];
 
 /// Times that mean something else.
 const LATEST: i64 = -1;
@@ -34,7 +29,7 @@ const FIRST_WITH_EPOCHS: i16 = 4;
 const MAX_CONTENT_BYTES: usize = 256 << 20;
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: ListOffsetsRequest = request.decode(SHAPE)?;
+    let asked: ListOffsetsRequest = request.decode()?;
     let mut topics = Vec::with_capacity(asked.topics.len());
     for topic in asked.topics {
         let partitions = of_topic(node, &topic, request.version).await;

@@ -4,13 +4,9 @@ use bytes::Bytes;
 use kafka_protocol::messages::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse};
 
 use super::api::Request;
-use super::shape::{Field, Kind, always};
 use super::wire::Malformed;
 
-const TOPIC: &[Field] = &[always(Kind::Text), always(Kind::List(&Kind::I32))];
-const SHAPE: &[Field] = &[always(Kind::I32), always(Kind::List(&Kind::Struct(TOPIC)))];
-
 pub(super) fn answer(request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let _: ListPartitionReassignmentsRequest = request.decode(SHAPE)?;
+    let _: ListPartitionReassignmentsRequest = request.decode()?;
     request.encode(&ListPartitionReassignmentsResponse::default().with_error_message(None))
 }

@@ -19,16 +19,11 @@ use super::api::Request;
 use super::connection::Client;
 use super::operations;
 use super::places::{Place, Places};
-use super::shape::{Field, Kind, always, between, since};
 use super::wire::Malformed;
 use super::{Node, errors};
 
-const TOPIC: &[Field] = &[since(Kind::Uuid, 10), always(Kind::Text)];
-const SHAPE: &[Field] =
-    &[always(Kind::List(&Kind::Struct(TOPIC))), since(Kind::Bool, 4), between(Kind::Bool, 8, 10), since(Kind::Bool, 8)];
-
 pub(super) async fn answer(node: &Node, client: &Client, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: MetadataRequest = request.decode(SHAPE)?;
+    let asked: MetadataRequest = request.decode()?;
     // Version 0 had no null: there an empty list means all.
     let all = |topics: &[MetadataRequestTopic]| request.version == 0 && topics.is_empty();
     let found = match asked.topics.filter(|topics| !all(topics)) {

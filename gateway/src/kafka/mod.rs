@@ -1,8 +1,7 @@
 //! Kafka's protocol: clients, agents and connectors of Kafka write to the log and read from it unchanged.
 //!
-//! - `frames` and `connection`: requests off the socket, and answers back, in order and bounded.
-//! - `api`: which requests are answered, in which versions. Nothing is announced that is not built.
-//! - `wire` and `shape`: Kafka's encoding, and looking at a request before memory is taken for what it claims.
+//! - `requests`: from the socket to what is asked, bounded; which requests are answered, and in which versions.
+//! - `connection`: requests and their answers, in order and bounded.
 //! - One file for each kind of request. Produce and Fetch are read and written here, field by field, so that the bytes of
 //!   records are slices from the socket to the log and from the log to the socket; all others by the library.
 //!
@@ -13,7 +12,6 @@ mod alter_configs;
 mod alter_partition_reassignments;
 mod altering;
 mod answer;
-mod api;
 mod api_versions;
 mod configs;
 mod connection;
@@ -32,7 +30,9 @@ mod epochs;
 mod errors;
 mod fetch;
 mod find_coordinator;
-mod frames;
+#[cfg(test)]
+#[allow(unreachable_pub)] // `fuzz/` compiles it by its path.
+mod fuzzing;
 mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
@@ -50,9 +50,8 @@ mod offset_for_leader_epoch;
 mod operations;
 mod places;
 mod produce;
-mod shape;
+mod requests;
 mod sync_group;
-mod wire;
 
 use std::future::Future;
 use std::io;
@@ -63,6 +62,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use self::requests::{api, frames, wire};
 use crate::Gateway;
 use crate::gateway::Shared;
 use crate::serve::{ACCEPT_PAUSE, drained};
@@ -123,7 +123,7 @@ pub async fn serve_kafka(
 ) -> io::Result<()> {
     // At least one of the largest requests fits.
     let budget = options.request_budget_bytes.max(frames::MAX_FRAME_BYTES + 1024) / 1024 + 1;
-    let answers = options.answer_budget_bytes.max(fetch::MAX_BYTES) / 1024 + 1;
+    let answers = options.answer_budget_bytes.max(requests::fetch::MAX_BYTES) / 1024 + 1;
     let [budget, answers, lookups] = [budget, answers, MAX_LOOKUPS].map(|places| Arc::new(Semaphore::new(places)));
     let door = Door { gateway, options, budget, answers, lookups, sessions: Arc::default() };
     let slots = Arc::new(Semaphore::new(door.options.max_connections));

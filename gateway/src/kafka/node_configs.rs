@@ -4,8 +4,9 @@ use stratalog_proto::config::TopicConfig;
 
 use super::Node;
 use super::configs::{Shown, Type};
-use super::fetch::{MAX_BYTES, MAX_SESSIONS};
+use super::fetch::MAX_SESSIONS;
 use super::frames::MAX_FRAME_BYTES;
+use super::requests::fetch::MAX_BYTES;
 
 /// All of them, in the order of their names. None can be changed while the node runs.
 pub(super) fn shown(node: &Node) -> Vec<Shown> {

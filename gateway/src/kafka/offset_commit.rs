@@ -12,26 +12,14 @@ use stratalog_proto::{Error, Offset, PartitionId};
 use stratalog_query::TopicInfo;
 
 use super::api::Request;
-use super::shape::{Field, Kind, always, between, since};
 use super::wire::Malformed;
 use super::{Node, errors};
-
-const PARTITION: &[Field] = &[always(Kind::I32), always(Kind::I64), since(Kind::I32, 6), always(Kind::Text)];
-const TOPIC: &[Field] = &[always(Kind::Text), always(Kind::List(&Kind::Struct(PARTITION)))];
-const SHAPE: &[Field] = &[
-    always(Kind::Text),
-    always(Kind::I32),
-    always(Kind::Text),
-    since(Kind::Text, 7),
-    between(Kind::I64, 2, 4),
-    always(Kind::List(&Kind::Struct(TOPIC))),
-];
 
 /// From this version on, a member is told if there is no such group.
 const FIRST_WITHOUT_GROUP: i16 = 9;
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: OffsetCommitRequest = request.decode(SHAPE)?;
+    let asked: OffsetCommitRequest = request.decode()?;
     // Of all partitions, in their order; 0 for those that are in `offsets`, until those are committed.
     let (mut codes, mut offsets) = (Vec::new(), Vec::new());
     for topic in &asked.topics {

@@ -11,16 +11,11 @@ use stratalog_broker::groups::{Described, subscribed};
 use stratalog_proto::{PartitionId, TopicId};
 
 use super::api::Request;
-use super::shape::{Field, Kind, always};
 use super::wire::Malformed;
 use super::{Node, errors};
 
-const PARTITION: &[Field] = &[always(Kind::I32)];
-const TOPIC: &[Field] = &[always(Kind::Text), always(Kind::List(&Kind::Struct(PARTITION)))];
-const SHAPE: &[Field] = &[always(Kind::Text), always(Kind::List(&Kind::Struct(TOPIC)))];
-
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: OffsetDeleteRequest = request.decode(SHAPE)?;
+    let asked: OffsetDeleteRequest = request.decode()?;
     // Of all partitions, in their order; 0 for those that are in `offsets`, until those are deleted.
     let (mut codes, mut offsets, mut names) = (Vec::new(), Vec::new(), BTreeMap::new());
     for topic in &asked.topics {

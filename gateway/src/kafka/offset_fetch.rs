@@ -13,19 +13,8 @@ use stratalog_broker::groups::{Committed, Refusal, Which};
 use stratalog_proto::{Code, PartitionId, TopicId};
 
 use super::api::Request;
-use super::shape::{Field, Kind, always, since, until};
 use super::wire::Malformed;
 use super::{Node, errors};
-
-const TOPIC: &[Field] = &[always(Kind::Text), always(Kind::List(&Kind::I32))];
-const GROUP: &[Field] =
-    &[always(Kind::Text), since(Kind::Text, 9), since(Kind::I32, 9), always(Kind::List(&Kind::Struct(TOPIC)))];
-const SHAPE: &[Field] = &[
-    until(Kind::Text, 7),
-    until(Kind::List(&Kind::Struct(TOPIC)), 7),
-    since(Kind::List(&Kind::Struct(GROUP)), 8),
-    since(Kind::Bool, 7),
-];
 
 /// From this version on, several groups are asked for.
 const FIRST_OF_SEVERAL: i16 = 8;
@@ -37,7 +26,7 @@ type Wanted = Option<Vec<(TopicName, Vec<i32>)>>;
 type Found = Vec<(TopicName, Vec<OffsetFetchResponsePartition>)>;
 
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: OffsetFetchRequest = request.decode(SHAPE)?;
+    let asked: OffsetFetchRequest = request.decode()?;
     if request.version < FIRST_OF_SEVERAL {
         let topics = asked.topics.map(|topics| topics.into_iter().map(|of| (of.name, of.partition_indexes)).collect());
         return request.encode(&of_one(node, &asked.group_id, topics, request.version).await);

@@ -12,16 +12,11 @@ use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpoch
 use stratalog_proto::{PartitionId, Term};
 
 use super::api::Request;
-use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
 use super::{Node, epochs, errors};
 
-const PARTITION: &[Field] = &[always(Kind::I32), since(Kind::I32, 2), always(Kind::I32)];
-const TOPIC: &[Field] = &[always(Kind::Text), always(Kind::List(&Kind::Struct(PARTITION)))];
-const SHAPE: &[Field] = &[since(Kind::I32, 3), always(Kind::List(&Kind::Struct(TOPIC)))];
-
 pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: OffsetForLeaderEpochRequest = request.decode(SHAPE)?;
+    let asked: OffsetForLeaderEpochRequest = request.decode()?;
     let mut topics = Vec::with_capacity(asked.topics.len());
     for topic in asked.topics {
         let claims = topic.partitions.iter().map(|partition| (partition.partition, partition.current_leader_epoch));

@@ -6,40 +6,16 @@ use bytes::Bytes;
 use futures::future::join_all;
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
-use stratalog_proto::batch::HEADER_BYTES;
 use stratalog_proto::{Offset, PartitionId};
 
 use super::api::Request;
 use super::connection::Client;
-use super::wire::{Malformed, Reader, Writer};
+use super::requests::produce::{Asked, Partition, Topic, one_batch, read};
+use super::wire::{Malformed, Writer};
 use super::{Node, errors};
 
 /// The oldest version whose records are batches as we keep them.
 const OLDEST_WITH_BATCHES: i16 = 3;
-/// Where a batch has the version of its format, and the one that we keep.
-const MAGIC_AT: usize = 16;
-const MAGIC: u8 = 2;
-
-/// A request, as it was read.
-#[derive(Debug)]
-struct Asked {
-    is_transactional: bool,
-    acks: i16,
-    topics: Vec<Topic>,
-}
-
-#[derive(Debug)]
-struct Topic {
-    name: StrBytes,
-    partitions: Vec<Partition>,
-}
-
-#[derive(Debug)]
-struct Partition {
-    index: i32,
-    /// `None`: null.
-    records: Option<Bytes>,
-}
 
 /// What became of a batch.
 #[derive(Clone, Debug)]
@@ -87,25 +63,6 @@ pub(super) async fn answer(node: &Node, client: &Client, request: &Request) -> R
     }
 }
 
-fn read(request: &Request) -> Result<Asked, Malformed> {
-    let mut reader = Reader::new(request.body.clone(), request.is_flexible());
-    let transactional_id = if request.version >= 3 { reader.nullable_text()? } else { None };
-    let acks = reader.i16()?;
-    // How long to wait for acknowledgements: the broker has its own bound, and says when it is over.
-    reader.i32()?;
-    let topics = reader.list(2, |reader| {
-        let name = reader.text()?;
-        let partitions = reader.list(5, |reader| {
-            let partition = Partition { index: reader.i32()?, records: reader.nullable_bytes()? };
-            reader.tags().map(|()| partition)
-        })?;
-        reader.tags().map(|()| Topic { name, partitions })
-    })?;
-    reader.tags()?;
-    reader.end()?;
-    Ok(Asked { is_transactional: transactional_id.is_some(), acks, topics })
-}
-
 /// Why nothing of the request is done.
 fn refusal(asked: &Asked, version: i16) -> Option<Outcome> {
     if version < OLDEST_WITH_BATCHES {
@@ -124,17 +81,10 @@ fn refused(error: ResponseError, message: &'static str) -> Outcome {
 }
 
 async fn produce(node: &Node, topic: &str, asked: &Partition) -> Outcome {
-    let Some(records) = asked.records.clone().filter(|records| records.len() >= HEADER_BYTES) else {
-        return refused(ResponseError::InvalidRecord, "a partition comes with one record batch, and this is none");
+    let records = match one_batch(asked) {
+        Ok(records) => records,
+        Err((error, message)) => return refused(error, message),
     };
-    if records[MAGIC_AT] != MAGIC {
-        return refused(ResponseError::UnsupportedForMessageFormat, "record batches are taken in format 2 only");
-    }
-    // What follows the base offset and the length itself.
-    let length = records[8..12].first_chunk::<4>().map_or(0, |length| u32::from_be_bytes(*length));
-    if (length as usize).checked_add(12).is_none_or(|length| length < records.len()) {
-        return refused(ResponseError::InvalidRecord, "a partition comes with one record batch, and these are several");
-    }
     // A negative partition is none.
     let partition = PartitionId(u32::try_from(asked.index).unwrap_or(u32::MAX));
     match node.shared.broker.produce(topic, partition, records).await {

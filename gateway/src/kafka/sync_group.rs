@@ -8,26 +8,14 @@ use stratalog_broker::groups::{Sync, Synced};
 
 use super::api::Request;
 use super::connection::Client;
-use super::shape::{Field, Kind, always, since};
 use super::wire::Malformed;
 use super::{Node, errors};
-
-const ASSIGNMENT: &[Field] = &[always(Kind::Text), always(Kind::Bytes)];
-const SHAPE: &[Field] = &[
-    always(Kind::Text),
-    always(Kind::I32),
-    always(Kind::Text),
-    since(Kind::Text, 3),
-    since(Kind::Text, 5),
-    since(Kind::Text, 5),
-    always(Kind::List(&Kind::Struct(ASSIGNMENT))),
-];
 
 /// From this version on, the protocol is named.
 const FIRST_WITH_PROTOCOL: i16 = 5;
 
 pub(super) async fn answer(node: &Node, client: &Client, request: &mut Request) -> Result<Vec<Bytes>, Malformed> {
-    let asked: SyncGroupRequest = request.decode(SHAPE)?;
+    let asked: SyncGroupRequest = request.decode()?;
     let sync = sync(&asked);
     drop(asked);
     request.let_go();

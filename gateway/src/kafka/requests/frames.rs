@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::PollSemaphore;
 
 /// The largest request, as Kafka's `socket.request.max.bytes`.
-pub(super) const MAX_FRAME_BYTES: usize = 100 << 20;
+pub(in crate::kafka) const MAX_FRAME_BYTES: usize = 100 << 20;
 /// Memory that is taken at once, whatever a frame claims; more follows as its bytes come.
 const STEP_BYTES: usize = 2 << 20;
 /// What is read at once between frames. Larger ones take their place in the budget of all connections.
@@ -22,7 +22,7 @@ const BYTES_PER_SECOND: usize = 1 << 20;
 
 /// Why there is no further request.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(in crate::kafka) enum Ended {
     /// The client left, or the connection broke.
     Gone,
     /// A request has begun and did not come in time.
@@ -39,14 +39,14 @@ impl From<io::Error> for Ended {
 
 /// A request as it came, without its length.
 #[derive(Debug)]
-pub(super) struct Frame {
-    pub(super) bytes: Bytes,
+pub(in crate::kafka) struct Frame {
+    pub(in crate::kafka) bytes: Bytes,
     /// Its place in the budget; the memory counts until this is dropped.
-    pub(super) place: Option<OwnedSemaphorePermit>,
+    pub(in crate::kafka) place: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads frames. A read that is dropped loses nothing.
-pub(super) struct Frames<R> {
+pub(in crate::kafka) struct Frames<R> {
     socket: R,
     buffer: BytesMut,
     /// In KiB. It remembers where this connection stands in the queue for it.
@@ -61,7 +61,7 @@ pub(super) struct Frames<R> {
 
 impl<R: AsyncRead + Unpin> Frames<R> {
     /// Large frames take their places in `budget`, in KiB. One that has begun is whole `within` this time, and later if it is large.
-    pub(super) fn new(socket: R, budget: Arc<Semaphore>, within: Duration) -> Self {
+    pub(in crate::kafka) fn new(socket: R, budget: Arc<Semaphore>, within: Duration) -> Self {
         let budget = PollSemaphore::new(budget);
         Self { socket, buffer: BytesMut::new(), budget, within, begun: None, place: None }
     }
@@ -73,12 +73,12 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     }
 
     /// Whether nothing of a further frame has come.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::kafka) fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
 
     /// Nothing is read for a while, and the client is not to blame.
-    pub(super) fn pause(&mut self) {
+    pub(in crate::kafka) fn pause(&mut self) {
         self.begun = None;
     }
 
@@ -86,7 +86,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     ///
     /// # Errors
     /// There is none.
-    pub(super) async fn next(&mut self) -> Result<Frame, Ended> {
+    pub(in crate::kafka) async fn next(&mut self) -> Result<Frame, Ended> {
         // Of what came with the frame before.
         if !self.buffer.is_empty() {
             self.begun.get_or_insert_with(Instant::now);

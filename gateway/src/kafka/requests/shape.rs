@@ -6,7 +6,8 @@ use bytes::Bytes;
 use super::wire::{Malformed, Reader};
 
 /// A type of Kafka's protocol.
-pub(super) enum Kind {
+#[derive(Debug)]
+pub(in crate::kafka) enum Kind {
     Bool,
     I8,
     I16,
@@ -20,10 +21,18 @@ pub(super) enum Kind {
 }
 
 /// A field of a structure, in the versions that have it.
-pub(super) struct Field {
-    kind: Kind,
+#[derive(Debug)]
+pub(in crate::kafka) struct Field {
+    pub(in crate::kafka) kind: Kind,
     since: i16,
     until: i16,
+}
+
+impl Field {
+    /// Whether this version has it.
+    pub(in crate::kafka) fn is_of(&self, version: i16) -> bool {
+        (self.since..=self.until).contains(&version)
+    }
 }
 
 /// In all versions.
@@ -62,11 +71,9 @@ struct Walk {
 
 impl Walk {
     fn structure(&mut self, fields: &[Field]) -> Result<(), Malformed> {
-        let has = |field: &&Field, version| (field.since..=field.until).contains(&version);
-        for field in fields {
-            if has(&field, self.version) {
-                self.value(&field.kind)?;
-            }
+        let version = self.version;
+        for field in fields.iter().filter(|field| field.is_of(version)) {
+            self.value(&field.kind)?;
         }
         self.reader.tags()
     }

@@ -14,10 +14,10 @@ const MAX_TAGS: u32 = 64;
 
 /// A request that is not what its version says it is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed(pub(super) String);
+pub(in crate::kafka) struct Malformed(pub(in crate::kafka) String);
 
 impl Malformed {
-    pub(super) fn new(what: impl Into<String>) -> Self {
+    pub(in crate::kafka) fn new(what: impl Into<String>) -> Self {
         Self(what.into())
     }
 }
@@ -32,7 +32,7 @@ type Read<T> = Result<T, Malformed>;
 
 /// Reads a request in the order of its fields. Texts and records are slices of it.
 #[derive(Clone)]
-pub(super) struct Reader {
+pub(in crate::kafka) struct Reader {
     bytes: Bytes,
     /// Whether lengths are compact, and structures end with tagged fields.
     flexible: bool,
@@ -42,14 +42,14 @@ pub(super) struct Reader {
 
 macro_rules! numbers {
     ($($name:ident -> $type:ty, $try_get:ident;)*) => {
-        $(pub(super) fn $name(&mut self) -> Read<$type> {
+        $(pub(in crate::kafka) fn $name(&mut self) -> Read<$type> {
             self.bytes.$try_get().map_err(|_| too_short())
         })*
     };
 }
 
 impl Reader {
-    pub(super) fn new(bytes: Bytes, flexible: bool) -> Self {
+    pub(in crate::kafka) fn new(bytes: Bytes, flexible: bool) -> Self {
         Self { bytes, flexible, elements: 0 }
     }
 
@@ -62,7 +62,7 @@ impl Reader {
     }
 
     /// A number of at most five bytes, seven bits each, the lowest first.
-    pub(super) fn varint(&mut self) -> Read<u32> {
+    pub(in crate::kafka) fn varint(&mut self) -> Read<u32> {
         let mut value = 0;
         for shift in (0..35).step_by(7) {
             let byte = self.bytes.try_get_u8().map_err(|_| too_short())?;
@@ -98,24 +98,24 @@ impl Reader {
         Ok(self.bytes.split_to(length))
     }
 
-    pub(super) fn nullable_text(&mut self) -> Read<Option<StrBytes>> {
+    pub(in crate::kafka) fn nullable_text(&mut self) -> Read<Option<StrBytes>> {
         let Some(length) = self.length(false)? else { return Ok(None) };
         let text = StrBytes::from_utf8(self.slice(length)?);
         text.map(Some).map_err(|error| Malformed::new(format!("a text is not UTF-8: {error}")))
     }
 
-    pub(super) fn text(&mut self) -> Read<StrBytes> {
+    pub(in crate::kafka) fn text(&mut self) -> Read<StrBytes> {
         self.nullable_text()?.ok_or_else(|| Malformed::new("a text is null that must not be"))
     }
 
     /// Bytes, not copied; `None` for null.
-    pub(super) fn nullable_bytes(&mut self) -> Read<Option<Bytes>> {
+    pub(in crate::kafka) fn nullable_bytes(&mut self) -> Read<Option<Bytes>> {
         let Some(length) = self.length(true)? else { return Ok(None) };
         self.slice(length).map(Some)
     }
 
     /// How many elements a list claims, each of at least `least` bytes; `None` for null.
-    pub(super) fn nullable_count(&mut self, least: usize) -> Read<Option<usize>> {
+    pub(in crate::kafka) fn nullable_count(&mut self, least: usize) -> Read<Option<usize>> {
         let Some(count) = self.length(true)? else { return Ok(None) };
         let left = self.bytes.len();
         if count > left / least.max(1) {
@@ -129,13 +129,17 @@ impl Reader {
     }
 
     /// A list, element by element. Null is an empty one.
-    pub(super) fn list<T>(&mut self, least: usize, mut element: impl FnMut(&mut Self) -> Read<T>) -> Read<Vec<T>> {
+    pub(in crate::kafka) fn list<T>(
+        &mut self,
+        least: usize,
+        mut element: impl FnMut(&mut Self) -> Read<T>,
+    ) -> Read<Vec<T>> {
         let count = self.nullable_count(least)?.unwrap_or(0);
         (0..count).map(|_| element(self)).collect()
     }
 
     /// The tagged fields at the end of a structure, which nobody needs.
-    pub(super) fn tags(&mut self) -> Read<()> {
+    pub(in crate::kafka) fn tags(&mut self) -> Read<()> {
         if !self.flexible {
             return Ok(());
         }
@@ -152,12 +156,12 @@ impl Reader {
     }
 
     /// What was not read yet.
-    pub(super) fn rest(self) -> Bytes {
+    pub(in crate::kafka) fn rest(self) -> Bytes {
         self.bytes
     }
 
     /// A request has nothing behind its last field.
-    pub(super) fn end(self) -> Read<()> {
+    pub(in crate::kafka) fn end(self) -> Read<()> {
         match self.bytes.len() {
             0 => Ok(()),
             left => Err(Malformed::new(format!("{left} bytes lie behind its last field"))),
@@ -170,30 +174,30 @@ fn too_short() -> Malformed {
 }
 
 /// Writes a response; records are put between its fields without being copied.
-pub(super) struct Writer {
+pub(in crate::kafka) struct Writer {
     chunks: Vec<Bytes>,
     open: BytesMut,
     flexible: bool,
 }
 
 impl Writer {
-    pub(super) fn new(flexible: bool, capacity: usize) -> Self {
+    pub(in crate::kafka) fn new(flexible: bool, capacity: usize) -> Self {
         Self { chunks: Vec::new(), open: BytesMut::with_capacity(capacity), flexible }
     }
 
-    pub(super) fn i16(&mut self, value: i16) {
+    pub(in crate::kafka) fn i16(&mut self, value: i16) {
         self.open.put_i16(value);
     }
 
-    pub(super) fn i32(&mut self, value: i32) {
+    pub(in crate::kafka) fn i32(&mut self, value: i32) {
         self.open.put_i32(value);
     }
 
-    pub(super) fn i64(&mut self, value: i64) {
+    pub(in crate::kafka) fn i64(&mut self, value: i64) {
         self.open.put_i64(value);
     }
 
-    pub(super) fn uuid(&mut self, value: u128) {
+    pub(in crate::kafka) fn uuid(&mut self, value: u128) {
         self.open.put_u128(value);
     }
 
@@ -213,48 +217,48 @@ impl Writer {
         }
     }
 
-    pub(super) fn text(&mut self, text: &str) {
+    pub(in crate::kafka) fn text(&mut self, text: &str) {
         self.nullable_text(Some(text));
     }
 
     /// Texts longer than a short can say are cut.
-    pub(super) fn nullable_text(&mut self, text: Option<&str>) {
+    pub(in crate::kafka) fn nullable_text(&mut self, text: Option<&str>) {
         let text = text.map(|text| &text[..text.floor_char_boundary(text.len().min(i16::MAX as usize))]);
         self.length(text.map(str::len), false);
         self.open.put_slice(text.unwrap_or_default().as_bytes());
     }
 
-    pub(super) fn count(&mut self, count: usize) {
+    pub(in crate::kafka) fn count(&mut self, count: usize) {
         self.length(Some(count), true);
     }
 
-    pub(super) fn null_list(&mut self) {
+    pub(in crate::kafka) fn null_list(&mut self) {
         self.length(None, true);
     }
 
     /// Bytes that lie in pieces, as they are.
-    pub(super) fn pieces(&mut self, pieces: impl Iterator<Item = Bytes>, bytes: usize) {
+    pub(in crate::kafka) fn pieces(&mut self, pieces: impl Iterator<Item = Bytes>, bytes: usize) {
         self.length(Some(bytes), true);
         self.chunks.push(self.open.split().freeze());
         self.chunks.extend(pieces.filter(|piece| !piece.is_empty()));
     }
 
     /// No tagged fields.
-    pub(super) fn tags(&mut self) {
+    pub(in crate::kafka) fn tags(&mut self) {
         if self.flexible {
             self.open.put_u8(0);
         }
     }
 
     /// One tagged field. Only where there are tagged fields.
-    pub(super) fn tagged(&mut self, tag: u8, field: &[u8]) {
+    pub(in crate::kafka) fn tagged(&mut self, tag: u8, field: &[u8]) {
         assert!(self.flexible && tag < 0x80, "a tagged field needs a form that has them");
         self.open.put_slice(&[1, tag]);
         self.varint(field.len() as u32);
         self.open.put_slice(field);
     }
 
-    pub(super) fn finish(mut self) -> Vec<Bytes> {
+    pub(in crate::kafka) fn finish(mut self) -> Vec<Bytes> {
         if !self.open.is_empty() {
             self.chunks.push(self.open.freeze());
         }

@@ -7,74 +7,84 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::frames::Frame;
 use super::shape::{Field, check};
+use super::shapes;
 use super::wire::{Malformed, Reader};
 
 /// A kind of request.
-pub(super) struct Api {
-    pub(super) key: ApiKey,
+pub(in crate::kafka) struct Api {
+    pub(in crate::kafka) key: ApiKey,
     /// As Kafka names it.
-    pub(super) name: &'static str,
+    pub(in crate::kafka) name: &'static str,
     /// As announced.
-    pub(super) oldest: i16,
-    pub(super) newest: i16,
+    pub(in crate::kafka) oldest: i16,
+    pub(in crate::kafka) newest: i16,
+    /// What its body is made of, before the library decodes it.
+    pub(in crate::kafka) shape: &'static [Field],
 }
 
-const fn api(key: ApiKey, name: &'static str, oldest: i16, newest: i16) -> Api {
-    Api { key, name, oldest, newest }
+const fn api(key: ApiKey, name: &'static str, oldest: i16, newest: i16, shape: &'static [Field]) -> Api {
+    Api { key, name, oldest, newest, shape }
 }
 
 /// In the order of their keys. Of Produce the versions 0 to 2, which have older record formats, are refused: they are
-/// announced because librdkafka compresses nothing otherwise.
-pub(super) const APIS: &[Api] = &[
-    api(ApiKey::Produce, "Produce", 0, 12),
-    api(ApiKey::Fetch, "Fetch", 4, 17),
-    api(ApiKey::ListOffsets, "ListOffsets", 1, 8),
-    api(ApiKey::Metadata, "Metadata", 0, 12),
-    api(ApiKey::OffsetCommit, "OffsetCommit", 2, 9),
-    api(ApiKey::OffsetFetch, "OffsetFetch", 1, 9),
-    api(ApiKey::FindCoordinator, "FindCoordinator", 0, 4),
-    api(ApiKey::JoinGroup, "JoinGroup", 0, 9),
-    api(ApiKey::Heartbeat, "Heartbeat", 0, 4),
-    api(ApiKey::LeaveGroup, "LeaveGroup", 0, 5),
-    api(ApiKey::SyncGroup, "SyncGroup", 0, 5),
-    api(ApiKey::DescribeGroups, "DescribeGroups", 0, 5),
-    api(ApiKey::ListGroups, "ListGroups", 0, 5),
-    api(ApiKey::ApiVersions, "ApiVersions", 0, 4),
-    api(ApiKey::CreateTopics, "CreateTopics", 2, 7),
-    api(ApiKey::DeleteTopics, "DeleteTopics", 1, 6),
-    api(ApiKey::DeleteRecords, "DeleteRecords", 0, 2),
-    api(ApiKey::InitProducerId, "InitProducerId", 0, 4),
-    api(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4),
-    api(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4),
-    api(ApiKey::AlterConfigs, "AlterConfigs", 0, 2),
-    api(ApiKey::DescribeLogDirs, "DescribeLogDirs", 1, 4),
-    api(ApiKey::CreatePartitions, "CreatePartitions", 0, 3),
-    api(ApiKey::DeleteGroups, "DeleteGroups", 0, 2),
-    api(ApiKey::ElectLeaders, "ElectLeaders", 0, 2),
-    api(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1),
-    api(ApiKey::AlterPartitionReassignments, "AlterPartitionReassignments", 0, 0),
-    api(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0),
-    api(ApiKey::OffsetDelete, "OffsetDelete", 0, 0),
-    api(ApiKey::DescribeCluster, "DescribeCluster", 0, 1),
-    api(ApiKey::DescribeProducers, "DescribeProducers", 0, 0),
+/// announced because librdkafka compresses nothing otherwise. Produce and Fetch are read by hand.
+pub(in crate::kafka) const APIS: &[Api] = &[
+    api(ApiKey::Produce, "Produce", 0, 12, &[]),
+    api(ApiKey::Fetch, "Fetch", 4, 17, &[]),
+    api(ApiKey::ListOffsets, "ListOffsets", 1, 8, shapes::LIST_OFFSETS),
+    api(ApiKey::Metadata, "Metadata", 0, 12, shapes::METADATA),
+    api(ApiKey::OffsetCommit, "OffsetCommit", 2, 9, shapes::OFFSET_COMMIT),
+    api(ApiKey::OffsetFetch, "OffsetFetch", 1, 9, shapes::OFFSET_FETCH),
+    api(ApiKey::FindCoordinator, "FindCoordinator", 0, 4, shapes::FIND_COORDINATOR),
+    api(ApiKey::JoinGroup, "JoinGroup", 0, 9, shapes::JOIN_GROUP),
+    api(ApiKey::Heartbeat, "Heartbeat", 0, 4, shapes::HEARTBEAT),
+    api(ApiKey::LeaveGroup, "LeaveGroup", 0, 5, shapes::LEAVE_GROUP),
+    api(ApiKey::SyncGroup, "SyncGroup", 0, 5, shapes::SYNC_GROUP),
+    api(ApiKey::DescribeGroups, "DescribeGroups", 0, 5, shapes::DESCRIBE_GROUPS),
+    api(ApiKey::ListGroups, "ListGroups", 0, 5, shapes::LIST_GROUPS),
+    api(ApiKey::ApiVersions, "ApiVersions", 0, 4, shapes::API_VERSIONS),
+    api(ApiKey::CreateTopics, "CreateTopics", 2, 7, shapes::CREATE_TOPICS),
+    api(ApiKey::DeleteTopics, "DeleteTopics", 1, 6, shapes::DELETE_TOPICS),
+    api(ApiKey::DeleteRecords, "DeleteRecords", 0, 2, shapes::DELETE_RECORDS),
+    api(ApiKey::InitProducerId, "InitProducerId", 0, 4, shapes::INIT_PRODUCER_ID),
+    api(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4, shapes::OFFSET_FOR_LEADER_EPOCH),
+    api(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4, shapes::DESCRIBE_CONFIGS),
+    api(ApiKey::AlterConfigs, "AlterConfigs", 0, 2, shapes::ALTER_CONFIGS),
+    api(ApiKey::DescribeLogDirs, "DescribeLogDirs", 1, 4, shapes::DESCRIBE_LOG_DIRS),
+    api(ApiKey::CreatePartitions, "CreatePartitions", 0, 3, shapes::CREATE_PARTITIONS),
+    api(ApiKey::DeleteGroups, "DeleteGroups", 0, 2, shapes::DELETE_GROUPS),
+    api(ApiKey::ElectLeaders, "ElectLeaders", 0, 2, shapes::ELECT_LEADERS),
+    api(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1, shapes::INCREMENTAL_ALTER_CONFIGS),
+    api(
+        ApiKey::AlterPartitionReassignments,
+        "AlterPartitionReassignments",
+        0,
+        0,
+        shapes::ALTER_PARTITION_REASSIGNMENTS,
+    ),
+    api(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0, shapes::LIST_PARTITION_REASSIGNMENTS),
+    api(ApiKey::OffsetDelete, "OffsetDelete", 0, 0, shapes::OFFSET_DELETE),
+    api(ApiKey::DescribeCluster, "DescribeCluster", 0, 1, shapes::DESCRIBE_CLUSTER),
+    api(ApiKey::DescribeProducers, "DescribeProducers", 0, 0, shapes::DESCRIBE_PRODUCERS),
 ];
 
 /// A request, up to its body.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) key: ApiKey,
-    pub(super) version: i16,
-    pub(super) correlation: i32,
+pub(in crate::kafka) struct Request {
+    pub(in crate::kafka) key: ApiKey,
+    pub(in crate::kafka) version: i16,
+    pub(in crate::kafka) correlation: i32,
     /// What the client calls itself; may be empty.
-    pub(super) client: StrBytes,
-    pub(super) body: Bytes,
+    pub(in crate::kafka) client: StrBytes,
+    pub(in crate::kafka) body: Bytes,
     /// Of the frame in the budget of large ones; the memory counts until this is dropped.
     place: Option<OwnedSemaphorePermit>,
+    shape: &'static [Field],
 }
 
 /// What a frame holds.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(in crate::kafka) enum Asked {
     Known(Request),
     /// ApiVersions of a version that is not known: the client is told which are.
     NewerVersions {
@@ -87,7 +97,7 @@ impl Request {
     ///
     /// # Errors
     /// What is wrong; the connection cannot go on.
-    pub(super) fn read(frame: Frame) -> Result<Asked, Malformed> {
+    pub(in crate::kafka) fn read(frame: Frame) -> Result<Asked, Malformed> {
         let Frame { bytes, place } = frame;
         let mut reader = Reader::new(bytes, false);
         let (key, version, correlation) = (reader.i16()?, reader.i16()?, reader.i32()?);
@@ -111,15 +121,15 @@ impl Request {
             tags.tags()?;
             body = tags.rest();
         }
-        Ok(Asked::Known(Self { key: api.key, version, correlation, client, body, place }))
+        Ok(Asked::Known(Self { key: api.key, version, correlation, client, body, place, shape: api.shape }))
     }
 
     /// Gives its memory back. For what waits long, once all that it needs is copied.
-    pub(super) fn let_go(&mut self) {
+    pub(in crate::kafka) fn let_go(&mut self) {
         (self.client, self.body, self.place) = (StrBytes::default(), Bytes::new(), None);
     }
 
-    pub(super) fn is_flexible(&self) -> bool {
+    pub(in crate::kafka) fn is_flexible(&self) -> bool {
         is_flexible(self.key, self.version)
     }
 
@@ -127,8 +137,8 @@ impl Request {
     ///
     /// # Errors
     /// What is wrong; the connection cannot go on.
-    pub(super) fn decode<T: Decodable>(&self, shape: &[Field]) -> Result<T, Malformed> {
-        check(&self.body, shape, self.version, self.is_flexible())?;
+    pub(in crate::kafka) fn decode<T: Decodable>(&self) -> Result<T, Malformed> {
+        check(&self.body, self.shape, self.version, self.is_flexible())?;
         T::decode(&mut self.body.clone(), self.version).map_err(|error| Malformed::new(error.to_string()))
     }
 
@@ -136,7 +146,7 @@ impl Request {
     ///
     /// # Errors
     /// A response that its version cannot say, which is a defect.
-    pub(super) fn encode(&self, response: &impl Encodable) -> Result<Vec<Bytes>, Malformed> {
+    pub(in crate::kafka) fn encode(&self, response: &impl Encodable) -> Result<Vec<Bytes>, Malformed> {
         let mut body = BytesMut::new();
         let encoded = response.encode(&mut body, self.version);
         encoded.map_err(|error| Malformed::new(format!("the answer cannot be written: {error}")))?;
@@ -149,7 +159,7 @@ fn is_flexible(key: ApiKey, version: i16) -> bool {
 }
 
 /// A response with its length and its header before it.
-pub(super) fn framed(key: ApiKey, version: i16, correlation: i32, mut body: Vec<Bytes>) -> Vec<Bytes> {
+pub(in crate::kafka) fn framed(key: ApiKey, version: i16, correlation: i32, mut body: Vec<Bytes>) -> Vec<Bytes> {
     // Header version 0 has no tagged fields: that of ApiVersions never has.
     let tags: &[u8] = if key.response_header_version(version) >= 1 { &[0] } else { &[] };
     let bytes = 4 + tags.len() + body.iter().map(Bytes::len).sum::<usize>();

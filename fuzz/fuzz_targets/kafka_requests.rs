@@ -1,0 +1,3 @@
+#![no_main]
+
+stratalog_fuzz::target!(stratalog_fuzz::kafka::fuzzing::REQUESTS);
