@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use datafusion::execution::SessionState;
 use futures::future::try_join_all;
+use stratalog_proto::config::MAX_TOPIC_NAME_BYTES;
 use stratalog_proto::{Code, Error, Token};
 
 use crate::admission::Admission;
@@ -112,7 +113,7 @@ impl Core {
             let known = topics.iter().map(|topic| topic.name.as_str());
             let hint = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
             let hint = hint.unwrap_or_else(|| "SHOW TABLES lists those there are".to_owned());
-            let shown: String = name.chars().take(100).flat_map(char::escape_debug).collect();
+            let shown: String = name.chars().take(MAX_TOPIC_NAME_BYTES).flat_map(char::escape_debug).collect();
             return Err(Error::new(Code::UnknownTopic, format!("{place}there is no topic `{shown}`; {hint}")));
         };
         Ok(topic.clone())

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use stratalog_proto::config::MAX_TOPIC_NAME_BYTES;
 use stratalog_proto::{Code, Error, TopicId};
 use stratalog_query::TopicInfo;
 
@@ -114,7 +115,7 @@ impl Directory for Topics {
 }
 
 fn unknown<'a>(name: &str, names: impl Iterator<Item = &'a String>) -> Error {
-    let shown: String = name.chars().take(60).flat_map(char::escape_default).collect();
+    let shown: String = name.chars().take(MAX_TOPIC_NAME_BYTES).flat_map(char::escape_default).collect();
     let most = |known: &String| known.len().max(3) / 3 + 1;
     // To compare two texts takes memory for the product of their lengths, and what was asked for may be a long one (X1).
     let nearest = names
@@ -155,6 +156,8 @@ mod tests {
         let message = |name| topics.get(name).unwrap_err().message;
         assert!(message("order").contains("`orders`"), "{}", message("order"));
         assert!(!message("zzzzzzzz").contains("did you mean"));
+        let longest = "z".repeat(249);
+        assert!(message(&longest).contains(&format!("`{longest}`")), "names are shown whole");
     }
 
     #[test]

@@ -304,13 +304,16 @@ pub fn format_duration_ns(ns: u64) -> String {
     }
 }
 
+/// The longest name of a topic.
+pub const MAX_TOPIC_NAME_BYTES: usize = 249;
+
 /// Checks a topic name: `[a-zA-Z0-9._-]{1,249}`, not `.` or `..`.
 ///
 /// # Errors
 /// [`Code::InvalidTopicName`], with the name escaped.
 pub fn check_topic_name(name: &str) -> Result<(), Error> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    if (1..=249).contains(&name.len()) && name.bytes().all(legal) && name != "." && name != ".." {
+    if (1..=MAX_TOPIC_NAME_BYTES).contains(&name.len()) && name.bytes().all(legal) && name != "." && name != ".." {
         return Ok(());
     }
     let shown: String = name.chars().take(60).flat_map(char::escape_default).collect();
