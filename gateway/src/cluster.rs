@@ -23,6 +23,7 @@ pub(crate) fn node(node: &NodeStatus) -> v1::ClusterNode {
         grpc_address: node.grpc_address.clone(),
         http_address: node.http_address.clone(),
         kafka_address: node.kafka_address.clone(),
+        kafka_listeners: node.kafka_listeners.iter().map(kafka_listener).collect(),
         zone: node.zone.clone(),
         version: node.version.clone(),
         feature_level: node.feature_level,
@@ -32,6 +33,10 @@ pub(crate) fn node(node: &NodeStatus) -> v1::ClusterNode {
         leads: node.leads,
         problem: node.problem.clone().unwrap_or_default(),
     }
+}
+
+fn kafka_listener((name, address): (&String, &String)) -> v1::ClusterKafkaListener {
+    v1::ClusterKafkaListener { name: name.clone(), address: address.clone() }
 }
 
 fn shard(shard: &ShardStatus) -> v1::ClusterShard {

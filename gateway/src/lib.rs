@@ -36,7 +36,7 @@ static METER: stratalog_mutation::Meter = stratalog_mutation::Meter;
 
 pub use dead_letters::dead_letter_reasons;
 pub use gateway::{Gateway, GatewayOptions};
-pub use kafka::{KafkaOptions, serve_kafka};
+pub use kafka::{Kafka, KafkaOptions};
 pub use rows::{JsonRows, unique_names};
 pub use serve::{serve_grpc, serve_http};
 pub use waiting::Waiting;

@@ -12,12 +12,12 @@ const ASKED: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 3, 0xff, 0xff];
 const ANSWERED: [u8; 6] = [0, 0, 0, 3, 0, 0];
 
 /// Says so if nobody answers there who speaks Kafka. Other networks see other things: what answers here may still not be reached
-/// by clients.
-pub(crate) async fn check_kafka(address: String) {
+/// by clients. `key` is the setting that says where they are sent to.
+pub(crate) async fn check_kafka(address: String, key: String) {
     if let Err(why) = answers(&address).await {
         tracing::warn!(
             "Kafka clients are sent to {address}, and there {why}: they will connect to this node and then hang. Set \
-             cluster.kafka_advertise to an address at which they reach it"
+             {key} to an address at which they reach it"
         );
     }
 }

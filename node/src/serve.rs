@@ -1,6 +1,7 @@
 //! A running node: broker, listeners, and a clean stop. A node that is to join a cluster serves before it has one, so that it
 //! can say what it waits for, and be told to begin one.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use futures::future::select_all;
-use stratalog_broker::{Broker, CONSENSUS_CALL_LOG_TARGETS, CONSENSUS_LOG_TARGET, Forming};
-use stratalog_gateway::{Gateway, GatewayOptions, Waiting, serve_grpc, serve_http, serve_kafka};
+use stratalog_broker::{Broker, CONSENSUS_CALL_LOG_TARGETS, CONSENSUS_LOG_TARGET, ClusterOptions, Forming};
+use stratalog_gateway::{Gateway, GatewayOptions, Kafka, Waiting, serve_grpc, serve_http};
 use stratalog_proto::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,6 +55,9 @@ fn announce(settings: &Settings, node: &Node) -> Result<(), Failure> {
     say!("  HTTP  http://{}", node.http)?;
     if let Some(kafka) = node.kafka {
         say!("  Kafka {kafka}")?;
+    }
+    for (name, kafka) in &node.kafka_listeners {
+        say!("  Kafka {kafka} ({name})")?;
     }
     if let Some(peer) = node.forming.peer_address() {
         say!("  nodes {peer}")?;
@@ -114,6 +118,8 @@ pub(crate) struct Node {
     pub(crate) http: SocketAddr,
     /// Where Kafka clients are listened to, if anywhere.
     pub(crate) kafka: Option<SocketAddr>,
+    /// … and by listeners that have names.
+    kafka_listeners: BTreeMap<String, SocketAddr>,
     forming: Arc<Forming>,
     broker: Stage,
     stopping: watch::Sender<bool>,
@@ -151,14 +157,12 @@ impl Node {
         raise_limit().unwrap_or_else(|error| tracing::warn!(%error, "going on with the limit as it is"));
         let grpc = bind("gRPC", settings.grpc_addr()?, ports).await?;
         let http = bind("HTTP", settings.http_addr()?, ports).await?;
-        let kafka = match settings.kafka_addr()? {
-            Some(address) => Some(bind("Kafka", address, ports).await?),
-            None => None,
-        };
-        let bound = Bound { grpc: local(&grpc)?, http: local(&http)?, kafka: kafka.as_ref().map(local).transpose()? };
+        let kafka = KafkaListeners::bind(settings, ports).await?;
+        let (unnamed, named) = kafka.local()?;
+        let bound = Bound { grpc: local(&grpc)?, http: local(&http)?, kafka: unnamed, kafka_listeners: named };
         let started = Instant::now();
-        let options = settings.broker_options(bound)?;
-        let kafka_address = options.cluster.kafka_address.clone();
+        let options = settings.broker_options(&bound)?;
+        let told = options.cluster.clone();
         let forming = Forming::start(options).await?;
         let (gateway, broker) = open(&forming, settings).await?;
         tracing::info!(
@@ -170,15 +174,13 @@ impl Node {
             Listener::start("gRPC", serve_grpc(gateway.clone(), grpc, stopped(stop.clone()))),
             Listener::start("HTTP", serve_http(gateway.clone(), http, stopped(stop.clone()))),
         ];
-        if let Some(kafka) = kafka {
-            let options = settings.kafka.options();
-            listeners.push(Listener::start("Kafka", serve_kafka(gateway, options, kafka, stopped(stop))));
-            if !kafka_address.is_empty() {
-                tokio::spawn(check_kafka(kafka_address));
-            }
+        let node = Kafka::new(gateway, settings.kafka.options());
+        for (name, listener) in kafka.0 {
+            check_address(&told, name.as_deref());
+            listeners.push(Listener::start("Kafka", node.clone().serve(name, listener, stopped(stop.clone()))));
         }
-        let Bound { grpc, http, kafka } = bound;
-        Ok(Self { grpc, http, kafka, forming, broker, stopping, listeners })
+        let Bound { grpc, http, kafka, kafka_listeners } = bound;
+        Ok(Self { grpc, http, kafka, kafka_listeners, forming, broker, stopping, listeners })
     }
 
     /// Resolves with the reason why the node cannot go on.
@@ -236,6 +238,45 @@ impl Stage {
             Stage::Serving(broker) => Some(broker),
             Stage::Failed => None,
         }
+    }
+}
+
+/// Where Kafka clients are listened to: without a name, and by names.
+struct KafkaListeners(Vec<(Option<String>, TcpListener)>);
+
+impl KafkaListeners {
+    async fn bind(settings: &Settings, ports: Ports) -> Result<Self, Failure> {
+        let unnamed = settings.kafka_addr()?.map(|address| (None, address));
+        let named = settings.kafka_addrs()?.into_iter().map(|(name, address)| (Some(name), address));
+        let mut listeners = Vec::new();
+        for (name, address) in unnamed.into_iter().chain(named) {
+            listeners.push((name, bind("Kafka", address, ports).await?));
+        }
+        Ok(Self(listeners))
+    }
+
+    /// Where they are bound.
+    fn local(&self) -> Result<(Option<SocketAddr>, BTreeMap<String, SocketAddr>), Failure> {
+        let (mut unnamed, mut named) = (None, BTreeMap::new());
+        for (name, listener) in &self.0 {
+            let address = local(listener)?;
+            match name {
+                None => unnamed = Some(address),
+                Some(name) => drop(named.insert(name.clone(), address)),
+            }
+        }
+        Ok((unnamed, named))
+    }
+}
+
+/// Says in the log if the address that clients of a listener are sent to is not reached.
+fn check_address(told: &ClusterOptions, name: Option<&str>) {
+    let (address, key) = match name {
+        None => (Some(&told.kafka_address), "cluster.kafka_advertise".to_owned()),
+        Some(name) => (told.kafka_listeners.get(name), format!("kafka.listeners.{name}.advertise")),
+    };
+    if let Some(address) = address.filter(|address| !address.is_empty()) {
+        tokio::spawn(check_kafka(address.clone(), key));
     }
 }
 

@@ -9,7 +9,8 @@ use crate::entry::Command;
 /// The highest level that this version knows.
 pub const FEATURE_LEVEL: u32 = 2;
 
-/// From this level on a node tells where Kafka clients reach it: older versions would forget it, and their metadata differ.
+/// From this level on a node tells where Kafka clients reach it, on each of its listeners: older versions would forget it, and
+/// their metadata differ.
 pub const KAFKA_ADDRESS_LEVEL: u32 = 2;
 
 /// From this level on there are consumer groups.

@@ -1,5 +1,7 @@
 //! Who a node is, and where others are.
 
+use std::collections::BTreeMap;
+
 use stratalog_proto::NodeId;
 use uuid::Uuid;
 
@@ -24,6 +26,8 @@ pub struct Identity {
     pub http_address: String,
     /// Where Kafka clients reach it, host:port; empty: nowhere.
     pub kafka_address: String,
+    /// Where they reach its further listeners, host:port each, by their names.
+    pub kafka_listeners: BTreeMap<String, String>,
     /// Empty: none.
     pub zone: String,
 }

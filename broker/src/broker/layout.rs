@@ -6,7 +6,7 @@ use stratalog_proto::{NodeId, ShardId, Term};
 
 use super::Broker;
 use crate::cluster::route::{Leader, Router};
-use crate::meta::ClusterView;
+use crate::meta::{ClusterView, NodeView};
 
 /// The cluster as far as this node knows it, at one moment. Who leads is a hint: any node answers for any shard.
 pub struct Layout {
@@ -15,7 +15,7 @@ pub struct Layout {
     router: Arc<Router>,
 }
 
-/// Where Kafka clients reach a node.
+/// Where Kafka clients of a listener reach a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaNode {
     /// The node.
@@ -60,15 +60,18 @@ impl Layout {
         self.view.replication
     }
 
-    /// The nodes that have told where Kafka clients reach them, in the order of ids.
-    pub fn kafka_nodes(&self) -> Vec<KafkaNode> {
-        let listens = self.view.nodes.iter().filter(|(_, view)| !view.kafka_address.is_empty());
-        let told = |(node, view): (&NodeId, &crate::meta::NodeView)| KafkaNode {
-            node: *node,
-            address: view.kafka_address.clone(),
-            zone: view.zone.clone(),
+    /// The nodes that have told where clients of this listener reach them, in the order of ids; `None`: the listener without a
+    /// name.
+    pub fn kafka_nodes(&self, listener: Option<&str>) -> Vec<KafkaNode> {
+        let told = |(node, view): (&NodeId, &NodeView)| {
+            let address = match listener {
+                None => Some(&view.kafka_address),
+                Some(name) => view.kafka_listeners.get(name),
+            };
+            let address = address.filter(|address| !address.is_empty())?.clone();
+            Some(KafkaNode { node: *node, address, zone: view.zone.clone() })
         };
-        listens.map(told).collect()
+        self.view.nodes.iter().filter_map(told).collect()
     }
 
     /// Who leads a shard, and the leader epoch in which it does, as far as is known. An epoch is a term of the shard's Raft group

@@ -263,6 +263,7 @@ mod tests {
             grpc_address: String::new(),
             http_address: String::new(),
             kafka_address: String::new(),
+            kafka_listeners: BTreeMap::new(),
             zone: String::new(),
         }
     }

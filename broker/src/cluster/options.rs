@@ -1,5 +1,7 @@
 //! How a node takes part in a cluster.
 
+use std::collections::BTreeMap;
+
 use stratalog_proto::NodeId;
 use stratalog_transport::TransportOptions;
 
@@ -16,6 +18,8 @@ pub struct ClusterOptions {
     pub http_address: String,
     /// Where clients reach the Kafka listener, host:port; empty: nowhere.
     pub kafka_address: String,
+    /// Where they reach its further listeners, host:port each, by their names.
+    pub kafka_listeners: BTreeMap<String, String>,
     /// Nodes that are asked to be let into their cluster, host:port each, until one of them does. It counts for a
     /// directory that belongs to no cluster. Empty: such a directory begins a cluster of its own.
     pub join: Vec<String>,
@@ -40,6 +44,7 @@ impl Default for ClusterOptions {
             grpc_address: String::new(),
             http_address: String::new(),
             kafka_address: String::new(),
+            kafka_listeners: BTreeMap::new(),
             join: Vec::new(),
             node_id: NodeId(0),
             zone: String::new(),

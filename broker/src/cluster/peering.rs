@@ -116,6 +116,7 @@ pub(crate) fn who(options: &ClusterOptions, peer_address: String, incarnation: U
         grpc_address: options.grpc_address.clone(),
         http_address: options.http_address.clone(),
         kafka_address: options.kafka_address.clone(),
+        kafka_listeners: options.kafka_listeners.clone(),
         zone: options.zone.clone(),
     }
 }

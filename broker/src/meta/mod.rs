@@ -19,7 +19,7 @@ mod state;
 mod topics;
 mod view;
 
-pub(crate) use cluster::{named, view_of};
+pub(crate) use cluster::{kafka_listener, named, node_message, view_of};
 pub(crate) use hosting::{partitions_by_shard, put_topic, remove_topic};
 pub(crate) use plan::{
     Change, Handover, asked_before, joining_now, moves_under_way, place_shards, plan_drain, plan_leaders, plan_move,

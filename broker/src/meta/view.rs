@@ -32,6 +32,8 @@ pub(crate) struct NodeView {
     pub(crate) grpc_address: String,
     pub(crate) http_address: String,
     pub(crate) kafka_address: String,
+    /// Of its further listeners, by their names.
+    pub(crate) kafka_listeners: BTreeMap<String, String>,
     /// Empty: none.
     pub(crate) zone: String,
     pub(crate) version: String,

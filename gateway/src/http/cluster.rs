@@ -57,6 +57,7 @@ fn node_value(node: &NodeStatus) -> Value {
         "grpc_address": node.grpc_address,
         "http_address": node.http_address,
         "kafka_address": node.kafka_address,
+        "kafka_listeners": node.kafka_listeners,
         "zone": node.zone,
         "version": node.version,
         "feature_level": node.feature_level,

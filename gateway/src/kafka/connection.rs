@@ -90,7 +90,7 @@ pub(super) async fn serve(node: Arc<Node>, socket: TcpStream, [peer, local]: [So
     let (reader, writer) = socket.into_split();
     let (answers, queue) = mpsc::channel(MAX_IN_FLIGHT);
     let stall = node.shared.options.stall_timeout;
-    let frames = Frames::new(reader, Arc::clone(&node.budget), node.shared.options.read_timeout);
+    let frames = Frames::new(reader, Arc::clone(&node.shares.budget), node.shared.options.read_timeout);
     let intake = Intake { frames, begun: None, places: places() };
     let ((), end) = futures::join!(read_all(&node, intake, &client, answers), write_all(writer, queue, stall));
     if let Err(why) = end {
@@ -167,7 +167,7 @@ where
                 if answers.send(answer).await.is_err() {
                     return;
                 }
-                idle_until = Instant::now() + node.options.idle_timeout;
+                idle_until = Instant::now() + node.shares.options.idle_timeout;
             }
             begun = intake.next(), if reads => match begun {
                 Ok(begun) => in_flight.push_back(handle(node, client, begun)),

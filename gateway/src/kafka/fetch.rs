@@ -30,13 +30,13 @@ pub(super) async fn answer(
 ) -> Result<(Vec<Bytes>, Option<OwnedSemaphorePermit>), Malformed> {
     let asked = read(request)?;
     let (limits, rack) = (asked.limits, asked.rack.clone());
-    let mut session = match node.sessions.open(asked).await {
+    let mut session = match node.shares.sessions.open(asked).await {
         Ok(session) => session,
         Err(error) => return Ok((write::refusal(request, error), None)),
     };
     let mut found = gather::gather(node, client, limits, &rack, &session.topics).await;
     let bytes: usize = found.iter().map(Found::bytes).sum();
-    match Arc::clone(&node.answers).try_acquire_many_owned((bytes.min(MAX_BYTES) / 1024) as u32) {
+    match Arc::clone(&node.shares.answers).try_acquire_many_owned((bytes.min(MAX_BYTES) / 1024) as u32) {
         Ok(held) => Ok((write::write(request, limits.max_bytes, &mut session, &found), Some(held))),
         // Too many clients have not taken theirs yet: this one asks again.
         Err(_) => {

@@ -133,7 +133,7 @@ async fn time_of(node: &Node, topic: &str, partition: PartitionId, offset: Offse
     else {
         return Ok(None);
     };
-    let _place = node.lookups.acquire().await;
+    let _place = node.shares.lookups.acquire().await;
     let looked = tokio::task::spawn_blocking(move || time_in(&batches, offset)).await;
     looked.map_err(|error| Error::new(Code::Internal, format!("a look for a time ended early: {error}")))?
 }

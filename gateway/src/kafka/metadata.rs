@@ -76,7 +76,7 @@ async fn find(node: &Node, asked: MetadataRequestTopic, may_create: bool) -> Fou
     let broker = &node.shared.broker;
     let found = match &name {
         Some(name) => match by_name(node, name).await {
-            Err(error) if error.code == Code::UnknownTopic && may_create && node.options.auto_create_topics => {
+            Err(error) if error.code == Code::UnknownTopic && may_create && node.shares.options.auto_create_topics => {
                 create(node, name).await
             }
             found => found,

@@ -2,6 +2,7 @@
 //!
 //! - `requests`: from the socket to what is asked, bounded; which requests are answered, and in which versions.
 //! - `connection`: requests and their answers, in order and bounded.
+//! - `places`: where the nodes are, for clients of each listener.
 //! - One file for each kind of request. Produce and Fetch are read and written here, field by field, so that the bytes of
 //!   records are slices from the socket to the log and from the log to the socket; all others by the library.
 //!
@@ -55,6 +56,7 @@ mod sync_group;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,7 +102,17 @@ impl Default for KafkaOptions {
 /// What the handlers of requests see.
 struct Node {
     shared: Arc<Shared>,
+    /// Where the client came in; `None`: the listener without a name. Its clients are sent to the same of the other nodes.
+    listener: Option<Arc<str>>,
+    shares: Shares,
+}
+
+/// What the connections of all listeners share.
+#[derive(Clone)]
+struct Shares {
     options: KafkaOptions,
+    /// Connections that may be there.
+    slots: Arc<Semaphore>,
     /// For large requests, in KiB.
     budget: Arc<Semaphore>,
     /// For records that were read and not sent yet, in KiB.
@@ -111,32 +123,57 @@ struct Node {
     sessions: Arc<fetch::Sessions>,
 }
 
-/// Serves Kafka's protocol on `listener` until `shutdown` resolves, then at most the drain timeout longer.
-///
-/// # Errors
-/// None today; a listener that refuses is tried again.
-pub async fn serve_kafka(
+/// The node behind its Kafka listeners. What their connections may hold is bounded together.
+#[derive(Clone)]
+pub struct Kafka {
     gateway: Gateway,
-    options: KafkaOptions,
-    listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    // At least one of the largest requests fits.
-    let budget = options.request_budget_bytes.max(frames::MAX_FRAME_BYTES + 1024) / 1024 + 1;
-    let answers = options.answer_budget_bytes.max(requests::fetch::MAX_BYTES) / 1024 + 1;
-    let [budget, answers, lookups] = [budget, answers, MAX_LOOKUPS].map(|places| Arc::new(Semaphore::new(places)));
-    let door = Door { gateway, options, budget, answers, lookups, sessions: Arc::default() };
-    let slots = Arc::new(Semaphore::new(door.options.max_connections));
-    let mut connections = JoinSet::new();
-    let mut shutdown = std::pin::pin!(shutdown);
-    loop {
-        while connections.try_join_next().is_some() {}
-        let slot = tokio::select! {
-            slot = Arc::clone(&slots).acquire_owned() => slot.expect("the semaphore is never closed"),
-            () = &mut shutdown => break,
+    shares: Shares,
+}
+
+impl Kafka {
+    /// A node without a listener yet.
+    pub fn new(gateway: Gateway, options: KafkaOptions) -> Self {
+        // At least one of the largest requests fits.
+        let budget = options.request_budget_bytes.max(frames::MAX_FRAME_BYTES + 1024) / 1024 + 1;
+        let answers = options.answer_budget_bytes.max(requests::fetch::MAX_BYTES) / 1024 + 1;
+        let places = |places| Arc::new(Semaphore::new(places));
+        let shares = Shares {
+            slots: places(options.max_connections),
+            budget: places(budget),
+            answers: places(answers),
+            lookups: places(MAX_LOOKUPS),
+            sessions: Arc::default(),
+            options,
         };
-        tokio::select! {
-            accepted = listener.accept() => match accepted.and_then(|(stream, peer)| door.open(stream, peer)) {
+        Self { gateway, shares }
+    }
+
+    /// Serves Kafka's protocol on `listener` until `shutdown` resolves, then at most the drain timeout longer. Clients are sent to
+    /// where the nodes say that those of this name are reached; `None`: of the listener without a name.
+    ///
+    /// # Errors
+    /// None today; a listener that refuses is tried again.
+    pub async fn serve(
+        self,
+        name: Option<String>,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let name = name.map(Arc::from);
+        let mut connections = JoinSet::new();
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            while connections.try_join_next().is_some() {}
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut shutdown => break,
+            };
+            // Afterwards: a listener that nobody comes to holds no place.
+            let slot = tokio::select! {
+                slot = Arc::clone(&self.shares.slots).acquire_owned() => slot.expect("the semaphore is never closed"),
+                () = &mut shutdown => break,
+            };
+            match accepted.and_then(|(stream, peer)| self.open(&name, stream, peer)) {
                 Ok(Some(serving)) => {
                     connections.spawn(async move {
                         serving.await;
@@ -149,46 +186,27 @@ pub async fn serve_kafka(
                     tracing::warn!(%error, "a Kafka connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-            },
-            () = &mut shutdown => break,
+            }
         }
+        drop(listener);
+        self.gateway.stopping().cancel();
+        tokio::select! {
+            () = async { while connections.join_next().await.is_some() {} } => {}
+            () = drained(&self.gateway) => connections.abort_all(),
+        }
+        Ok(())
     }
-    drop(listener);
-    door.gateway.stopping().cancel();
-    tokio::select! {
-        () = async { while connections.join_next().await.is_some() {} } => {}
-        () = drained(&door.gateway) => connections.abort_all(),
-    }
-    Ok(())
-}
 
-/// Where connections come in.
-struct Door {
-    gateway: Gateway,
-    options: KafkaOptions,
-    budget: Arc<Semaphore>,
-    answers: Arc<Semaphore>,
-    lookups: Arc<Semaphore>,
-    sessions: Arc<fetch::Sessions>,
-}
-
-impl Door {
     fn open(
         &self,
+        name: &Option<Arc<str>>,
         stream: TcpStream,
-        peer: std::net::SocketAddr,
+        peer: SocketAddr,
     ) -> io::Result<Option<impl Future<Output = ()> + Send + use<>>> {
         let Some(shared) = self.gateway.shared() else { return Ok(None) };
         stream.set_nodelay(true)?;
         let ends = [peer, stream.local_addr()?];
-        let node = Node {
-            shared,
-            options: self.options.clone(),
-            budget: Arc::clone(&self.budget),
-            answers: Arc::clone(&self.answers),
-            lookups: Arc::clone(&self.lookups),
-            sessions: Arc::clone(&self.sessions),
-        };
+        let node = Node { shared, listener: name.clone(), shares: self.shares.clone() };
         Ok(Some(connection::serve(Arc::new(node), stream, ends)))
     }
 }

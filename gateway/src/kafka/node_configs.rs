@@ -14,10 +14,10 @@ pub(super) fn shown(node: &Node) -> Vec<Shown> {
     let (copies, topics) = (layout.replication(), TopicConfig::default());
     let fixed = |name, value: String, kind| Shown { name, value, kind, is_set: true, is_fixed: true };
     vec![
-        fixed("auto.create.topics.enable", node.options.auto_create_topics.to_string(), Type::Bool),
+        fixed("auto.create.topics.enable", node.shares.options.auto_create_topics.to_string(), Type::Bool),
         fixed("broker.id", layout.me().0.to_string(), Type::Int),
         fixed("compression.type", "producer".to_owned(), Type::Text),
-        fixed("connections.max.idle.ms", node.options.idle_timeout.as_millis().to_string(), Type::Long),
+        fixed("connections.max.idle.ms", node.shares.options.idle_timeout.as_millis().to_string(), Type::Long),
         fixed("default.replication.factor", copies.to_string(), Type::Int),
         fixed("delete.topic.enable", true.to_string(), Type::Bool),
         fixed("fetch.max.bytes", MAX_BYTES.to_string(), Type::Int),
@@ -26,7 +26,7 @@ pub(super) fn shown(node: &Node) -> Vec<Shown> {
         fixed("log.message.timestamp.type", "CreateTime".to_owned(), Type::Text),
         fixed("log.retention.bytes", minus_one_or(topics.retention_bytes), Type::Long),
         fixed("log.retention.ms", minus_one_or(topics.retention_ns.map(|ns| ns / 1_000_000)), Type::Long),
-        fixed("max.connections", node.options.max_connections.to_string(), Type::Int),
+        fixed("max.connections", node.shares.options.max_connections.to_string(), Type::Int),
         fixed("max.incremental.fetch.session.cache.slots", MAX_SESSIONS.to_string(), Type::Int),
         fixed("message.max.bytes", topics.max_message_bytes.to_string(), Type::Int),
         fixed("min.insync.replicas", (copies / 2 + 1).to_string(), Type::Int),

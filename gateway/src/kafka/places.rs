@@ -24,10 +24,11 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// As far as this node knows. Until the others have heard where clients reach this one, it is where this client did.
+    /// As far as this node knows: where clients of this listener reach the nodes that have it. Until the others have heard where
+    /// they reach this one, it is where this client did.
     pub(super) fn now(node: &Node, client: &Client) -> Self {
         let layout = node.shared.broker.layout();
-        let mut nodes = layout.kafka_nodes();
+        let mut nodes = layout.kafka_nodes(node.listener.as_deref());
         if !nodes.iter().any(|known| known.node == layout.me()) {
             let me = KafkaNode { node: layout.me(), address: client.local.to_string(), zone: String::new() };
             nodes.push(me);

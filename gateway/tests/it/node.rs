@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
-use stratalog_broker::{Broker, BrokerOptions};
-use stratalog_gateway::{Gateway, GatewayOptions, KafkaOptions, serve_grpc, serve_http, serve_kafka};
+use stratalog_broker::{Broker, BrokerOptions, ClusterOptions};
+use stratalog_gateway::{Gateway, GatewayOptions, Kafka, KafkaOptions, serve_grpc, serve_http};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,8 @@ pub(crate) struct Node {
     pub(crate) http: SocketAddr,
     pub(crate) grpc: SocketAddr,
     pub(crate) kafka: SocketAddr,
+    /// The listener of this name for Kafka clients.
+    pub(crate) outside: SocketAddr,
     pub(crate) client: Client,
     broker: Arc<Broker>,
     stop: CancellationToken,
@@ -33,10 +35,16 @@ impl Node {
     }
 
     pub(crate) async fn with_kafka(of_kafka: KafkaOptions) -> Self {
+        Self::told_of(of_kafka, |_| ()).await
+    }
+
+    /// One whose clients are told what `tell` says of where it is.
+    pub(crate) async fn told_of(of_kafka: KafkaOptions, tell: impl FnOnce(&mut ClusterOptions)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut options = BrokerOptions::new(dir.path());
         options.lane.file_bytes = 32 << 20;
         options.groups.initial_rebalance_delay = Duration::from_millis(50);
+        tell(&mut options.cluster);
         let broker = Broker::start(options).await.unwrap();
         let options = GatewayOptions {
             max_body_bytes: MAX_BODY_BYTES,
@@ -45,16 +53,29 @@ impl Node {
             ..GatewayOptions::default()
         };
         let gateway = Gateway::new(broker.clone(), options);
-        let (http, grpc, kafka) = (bind().await, bind().await, bind().await);
-        let [http_addr, grpc_addr, kafka_addr] = [&http, &grpc, &kafka].map(|bound| bound.local_addr().unwrap());
+        let (http, grpc, kafka, outside) = (bind().await, bind().await, bind().await, bind().await);
+        let [http_addr, grpc_addr, kafka_addr, outside_addr] =
+            [&http, &grpc, &kafka, &outside].map(|bound| bound.local_addr().unwrap());
         let stop = CancellationToken::new();
+        let of_kafka = Kafka::new(gateway.clone(), of_kafka);
         let listeners = vec![
             tokio::spawn(serve_http(gateway.clone(), http, stop.clone().cancelled_owned())),
-            tokio::spawn(serve_grpc(gateway.clone(), grpc, stop.clone().cancelled_owned())),
-            tokio::spawn(serve_kafka(gateway, of_kafka, kafka, stop.clone().cancelled_owned())),
+            tokio::spawn(serve_grpc(gateway, grpc, stop.clone().cancelled_owned())),
+            tokio::spawn(of_kafka.clone().serve(None, kafka, stop.clone().cancelled_owned())),
+            tokio::spawn(of_kafka.serve(Some("outside".to_owned()), outside, stop.clone().cancelled_owned())),
         ];
         let client = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
-        Self { http: http_addr, grpc: grpc_addr, kafka: kafka_addr, client, broker, stop, listeners, _dir: dir }
+        Self {
+            http: http_addr,
+            grpc: grpc_addr,
+            kafka: kafka_addr,
+            outside: outside_addr,
+            client,
+            broker,
+            stop,
+            listeners,
+            _dir: dir,
+        }
     }
 
     /// A node with one topic of two partitions.

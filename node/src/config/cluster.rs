@@ -1,5 +1,6 @@
 //! `[cluster]`: the node among others.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
@@ -150,13 +151,15 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Failure::Usage`] for a secret or certificates that cannot be read.
-    pub(crate) fn options(&self, bound: Bound) -> Result<ClusterOptions, Failure> {
+    pub(crate) fn options(&self, bound: &Bound) -> Result<ClusterOptions, Failure> {
         Ok(ClusterOptions {
             listen: self.listen().map(str::to_owned),
             advertise: self.advertise.clone(),
             grpc_address: self.advertised(&self.grpc_advertise, bound.grpc),
             http_address: self.advertised(&self.http_advertise, bound.http),
             kafka_address: bound.kafka.map(|kafka| self.advertised(&self.kafka_advertise, kafka)).unwrap_or_default(),
+            // Those stand in `[kafka]`.
+            kafka_listeners: BTreeMap::new(),
             join: self.join.0.clone(),
             node_id: NodeId(self.node_id),
             zone: self.zone.clone(),
@@ -168,7 +171,7 @@ impl Cluster {
 
     /// What clients are told of a listener: what was said, else its address, else its port on the host that the other nodes
     /// are told of.
-    fn advertised(&self, said: &str, listener: SocketAddr) -> String {
+    pub(super) fn advertised(&self, said: &str, listener: SocketAddr) -> String {
         if !said.is_empty() {
             return said.to_owned();
         }
@@ -223,7 +226,7 @@ fn read(key: &str, path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// An address that somebody else is to connect to: any host, and a port.
-fn reachable(key: &str, text: &str) -> Result<(), Failure> {
+pub(super) fn reachable(key: &str, text: &str) -> Result<(), Failure> {
     let host_and_port = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     let wildcard = |host: &str| host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
     match host_and_port {

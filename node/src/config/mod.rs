@@ -2,18 +2,19 @@
 //! precedence. This is the only place that reads any of them. `docs/CONFIG.md` describes each key.
 
 mod cluster;
+mod kafka;
 mod load;
 mod texts;
 mod units;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use stratalog_broker::groups::GroupOptions;
-use stratalog_broker::{BrokerOptions, ReplayOptions, RowsOptions, ScrubOptions};
-use stratalog_gateway::KafkaOptions;
+use stratalog_broker::{BrokerOptions, ClusterOptions, ReplayOptions, RowsOptions, ScrubOptions};
 use stratalog_query::EngineOptions;
 use stratalog_storage::LaneOptions;
 
@@ -22,6 +23,7 @@ use crate::failure::Failure;
 use crate::priority::yield_to_others;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use kafka::Kafka;
 pub(crate) use load::load;
 pub(crate) use texts::Addresses;
 pub(crate) use units::Bytes;
@@ -37,7 +39,7 @@ pub(crate) struct Settings {
     pub(crate) insecure: bool,
     pub(crate) grpc: Listener,
     pub(crate) http: HttpListener,
-    pub(crate) kafka: KafkaListener,
+    pub(crate) kafka: Kafka,
     pub(crate) log: Log,
     pub(crate) cluster: Cluster,
     pub(crate) topics: Topics,
@@ -68,27 +70,15 @@ pub(crate) struct HttpListener {
     pub(crate) max_body: Bytes,
 }
 
-/// `[kafka]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct KafkaListener {
-    /// Address and port; empty: Kafka clients are not listened to.
-    pub(crate) listen: String,
-    /// Whether a topic is created that a client asks for and that is not there, as Kafka does.
-    pub(crate) auto_create_topics: bool,
-    /// Connections; further ones wait until there is room.
-    pub(crate) max_connections: u32,
-    /// How long a connection may be without a request.
-    pub(crate) idle_timeout: Span,
-}
-
 /// Where the listeners of a node are bound.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bound {
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
     /// `None`: there is none.
     pub(crate) kafka: Option<SocketAddr>,
+    /// Those that have names.
+    pub(crate) kafka_listeners: BTreeMap<String, SocketAddr>,
 }
 
 /// `[log]`: what the node says about itself.
@@ -209,7 +199,7 @@ impl Default for Settings {
             insecure: false,
             grpc: Listener { listen: "127.0.0.1:7070".to_owned() },
             http: HttpListener::default(),
-            kafka: KafkaListener::default(),
+            kafka: Kafka::default(),
             log: Log::default(),
             cluster: Cluster::default(),
             topics: Topics::default(),
@@ -227,31 +217,6 @@ impl Default for Settings {
 impl Default for HttpListener {
     fn default() -> Self {
         Self { listen: "127.0.0.1:8080".to_owned(), max_body: Bytes(32 * MIB) }
-    }
-}
-
-impl Default for KafkaListener {
-    fn default() -> Self {
-        let KafkaOptions { auto_create_topics, max_connections, idle_timeout, .. } = KafkaOptions::default();
-        let max_connections = u32::try_from(max_connections).unwrap_or(u32::MAX);
-        Self {
-            listen: "127.0.0.1:9092".to_owned(),
-            auto_create_topics,
-            max_connections,
-            idle_timeout: Span(idle_timeout),
-        }
-    }
-}
-
-impl KafkaListener {
-    /// What the listener is started with.
-    pub(crate) fn options(&self) -> KafkaOptions {
-        KafkaOptions {
-            auto_create_topics: self.auto_create_topics,
-            max_connections: self.max_connections as usize,
-            idle_timeout: self.idle_timeout.0,
-            ..KafkaOptions::default()
-        }
     }
 }
 
@@ -334,10 +299,7 @@ impl Settings {
         self.cluster.validate()?;
         bounded("topics.partitions", u64::from(self.topics.partitions), 1, 10_000)?;
         bounded("http.max_body", self.http.max_body.0, 1 << 10, 1 << 30)?;
-        bounded("kafka.max_connections", u64::from(self.kafka.max_connections), 1, 1_000_000)?;
-        if self.kafka.idle_timeout.0 < Duration::from_secs(1) {
-            return Err(Failure::Usage("kafka.idle_timeout is shorter than a second".to_owned()));
-        }
+        self.kafka.validate()?;
         bounded("produce.buffer", self.produce.buffer.0, 1 << 20, 1 << 34)?;
         bounded("lane.file", self.lane.file.0, 1 << 20, 1 << 30)?;
         bounded("lane.budget", self.lane.budget.0, 2 * self.lane.file.0, 1 << 44)?;
@@ -369,6 +331,7 @@ impl Settings {
         self.grpc_addr()?;
         self.http_addr()?;
         self.kafka_addr()?;
+        self.kafka_addrs()?;
         Ok(())
     }
 
@@ -397,6 +360,17 @@ impl Settings {
         if listen.is_empty() { Ok(None) } else { self.address("kafka.listen", listen).map(Some) }
     }
 
+    /// Where they are listened to by listeners that have names.
+    ///
+    /// # Errors
+    /// As [`Settings::grpc_addr`].
+    pub(crate) fn kafka_addrs(&self) -> Result<BTreeMap<String, SocketAddr>, Failure> {
+        let named = self.kafka.listeners.iter();
+        named
+            .map(|(name, of)| Ok((name.clone(), self.address(&format!("kafka.listeners.{name}.listen"), &of.listen)?)))
+            .collect()
+    }
+
     fn address(&self, key: &str, text: &str) -> Result<SocketAddr, Failure> {
         let resolved = text.to_socket_addrs().ok().and_then(|mut found| found.next());
         let address = resolved.ok_or_else(|| {
@@ -415,7 +389,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`Failure::Usage`] for a secret or certificates of the cluster that cannot be read.
-    pub(crate) fn broker_options(&self, bound: Bound) -> Result<BrokerOptions, Failure> {
+    pub(crate) fn broker_options(&self, bound: &Bound) -> Result<BrokerOptions, Failure> {
         Ok(BrokerOptions {
             shards: self.cluster.shards,
             default_partitions: self.topics.partitions,
@@ -456,7 +430,10 @@ impl Settings {
                 on_thread_start: Some(yield_to_others),
                 ..EngineOptions::default()
             },
-            cluster: self.cluster.options(bound)?,
+            cluster: ClusterOptions {
+                kafka_listeners: self.kafka.told(&self.cluster, bound),
+                ..self.cluster.options(bound)?
+            },
             events: events(),
             settings: self.listed(),
             ..BrokerOptions::new(self.data_dir.clone())

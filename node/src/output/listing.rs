@@ -195,6 +195,7 @@ fn cell(value: &Value) -> comfy_table::Cell {
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
+        Value::Object(none) if none.is_empty() => String::new(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }

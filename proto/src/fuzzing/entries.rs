@@ -7,9 +7,9 @@ use crate::entry::{Append, Command, Entry, EntryBuilder};
 use crate::internal::{
     AllocateProducerIds, AlterTopic, AssignSlots, Barrier, ChangeReplicas, CheckState, Column, CommitOffsets,
     CommittedOffset, CreateShards, CreateTopic, DeleteGroup, DeleteOffsets, DeleteRecords, DeleteTopic, Drop, Erase,
-    EraseDone, ErasedOffsets, ExpireOffsets, GroupMember, GroupProtocol, GroupState, InitCluster, Merge, Node,
-    NodeList, OffsetPlace, OffsetRange, PartitionCount, PutNode, PutTopic, RaiseLevel, RecMeta, RecRange, RecTopic,
-    RemoveNode, RemoveTopic, Repack, ReplicaChanged, Roll, Seal, SegmentMeta, SetNodeState, TopicConfig,
+    EraseDone, ErasedOffsets, ExpireOffsets, GroupMember, GroupProtocol, GroupState, InitCluster, KafkaListener, Merge,
+    Node, NodeList, OffsetPlace, OffsetRange, PartitionCount, PutNode, PutTopic, RaiseLevel, RecMeta, RecRange,
+    RecTopic, RemoveNode, RemoveTopic, Repack, ReplicaChanged, Roll, Seal, SegmentMeta, SetNodeState, TopicConfig,
 };
 use crate::{PartitionId, TopicId};
 
@@ -58,6 +58,7 @@ fn node() -> Option<Node> {
         grpc_address: text("10.0.0.2:7070"),
         http_address: text("10.0.0.2:8080"),
         kafka_address: text("10.0.0.2:9092"),
+        kafka_listeners: vec![KafkaListener { name: text("outside"), address: text("node2.example:9093") }],
         zone: text("a"),
         version: text("0.2.0"),
         feature_level: 1,

@@ -14,6 +14,7 @@ mod doubt;
 mod failure;
 mod kills;
 mod ledger;
+mod listeners;
 mod local;
 mod machine;
 mod network;

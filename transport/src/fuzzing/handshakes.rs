@@ -47,6 +47,7 @@ fn identity(node: u64) -> Identity {
         grpc_address: format!("10.0.0.{node}:7070"),
         http_address: format!("10.0.0.{node}:8080"),
         kafka_address: format!("10.0.0.{node}:9092"),
+        kafka_listeners: [("outside".into(), format!("node{node}.example:9093"))].into(),
         zone: "a".into(),
     }
 }

@@ -41,6 +41,7 @@ fn identity(node: u64) -> Identity {
         grpc_address: "a:1".into(),
         http_address: "b:2".into(),
         kafka_address: "b:3".into(),
+        kafka_listeners: [("inside".into(), "c:4".into()), ("outside".into(), "d:5".into())].into(),
         zone: "z".into(),
     }
 }

@@ -104,6 +104,7 @@ pub(super) fn identity(node: u64) -> Identity {
         grpc_address: String::new(),
         http_address: String::new(),
         kafka_address: String::new(),
+        kafka_listeners: Default::default(),
         zone: String::new(),
     }
 }

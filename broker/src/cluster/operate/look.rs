@@ -71,6 +71,7 @@ fn node_status(
         grpc_address: known.grpc_address.clone(),
         http_address: known.http_address.clone(),
         kafka_address: known.kafka_address.clone(),
+        kafka_listeners: known.kafka_listeners.clone(),
         zone: known.zone.clone(),
         version: known.version.clone(),
         feature_level: known.feature_level,

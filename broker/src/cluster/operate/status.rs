@@ -1,5 +1,6 @@
 //! What an operator sees of the cluster, as one node answered it at one moment.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use stratalog_proto::{NodeId, RaftIndex, ReplicaId, ShardId, Term};
@@ -40,6 +41,8 @@ pub struct NodeStatus {
     pub http_address: String,
     /// Where Kafka clients reach it; empty: nowhere.
     pub kafka_address: String,
+    /// Where they reach its further listeners, by their names.
+    pub kafka_listeners: BTreeMap<String, String>,
     /// Empty: none.
     pub zone: String,
     /// Of its binary.

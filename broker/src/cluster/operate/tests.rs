@@ -16,6 +16,7 @@ fn view(nodes: u64, shards: &[&[(u64, Role)]]) -> ClusterView {
         grpc_address: String::new(),
         http_address: String::new(),
         kafka_address: String::new(),
+        kafka_listeners: BTreeMap::new(),
         zone: String::new(),
         version: "0.2.0".to_owned(),
         feature_level: 1,
@@ -119,6 +120,25 @@ fn even_voters_missing_copies_and_lost_shards_are_told() {
     assert!(told("Each of shard 1, shard 2 and shard 3 has fewer copies"), "{warnings:?}");
     let few = look(&view(2, &[two, &[(1, Role::Voter)]]), &[]).warnings;
     assert!(few.iter().any(|warning| warning.contains("3 copies need 3 active nodes, and there are 2")), "{few:?}");
+}
+
+#[test]
+fn a_kafka_listener_that_some_nodes_do_not_have_is_told() {
+    let mut view = view(3, &[ALL]);
+    let mut listens = |node, name: &str| {
+        let node: &mut NodeView = view.nodes.get_mut(&NodeId(node)).unwrap();
+        node.kafka_listeners.insert(name.to_owned(), "a:1".to_owned());
+    };
+    (1..=3).for_each(|node| listens(node, "inside"));
+    listens(2, "outside");
+    let seen = look(&view, &[]);
+    assert_eq!(
+        seen.warnings,
+        [
+            "Nodes 1, 3 without the Kafka listener outside: its clients do not reach the groups that are coordinated there."
+        ]
+    );
+    assert_eq!(seen.nodes[1].kafka_listeners.len(), 2);
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub(super) fn warnings(status: &ClusterStatus) -> Vec<String> {
     warnings.extend(under_replicated(status));
     warnings.extend(incomplete(status));
     warnings.extend(mixed(status));
+    warnings.extend(without_listener(status));
     warnings
 }
 
@@ -131,6 +132,22 @@ fn mixed(status: &ClusterStatus) -> Option<String> {
             versions.join(", ")
         )
     })
+}
+
+/// Listeners for Kafka clients that only some nodes have: their clients are sent to fewer nodes than there are.
+fn without_listener(status: &ClusterStatus) -> Vec<String> {
+    let names: BTreeSet<&String> = status.nodes.iter().flat_map(|node| node.kafka_listeners.keys()).collect();
+    let sentence = |name: &String| {
+        let without = status.nodes.iter().filter(|node| !node.kafka_listeners.contains_key(name));
+        let nodes: Vec<String> = without.map(|node| node.node.to_string()).collect();
+        (!nodes.is_empty()).then(|| {
+            let (s, nodes) = (if nodes.len() == 1 { "" } else { "s" }, nodes.join(", "));
+            format!(
+                "Node{s} {nodes} without the Kafka listener {name}: its clients do not reach the groups that are coordinated there."
+            )
+        })
+    };
+    names.into_iter().filter_map(sentence).collect()
 }
 
 fn subject(shards: &[ShardId]) -> String {

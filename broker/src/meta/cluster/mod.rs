@@ -17,7 +17,7 @@ use stratalog_proto::{Code, Error, NodeId, ReplicaId, ShardId, internal};
 
 use super::view::{ClusterView, Placement};
 
-pub(crate) use nodes::named;
+pub(crate) use nodes::{kafka_listener, named, node_message};
 
 /// The most nodes of a cluster.
 pub(crate) const MAX_NODES: usize = 1_024;

@@ -16,6 +16,8 @@ use crate::outcome::CommandResult;
 const MAX_ADDRESS_BYTES: usize = 262;
 /// The longest zone or version.
 const MAX_NAME_BYTES: usize = 128;
+/// Listeners of a node for Kafka clients, beside the one without a name.
+const MAX_KAFKA_LISTENERS: usize = 16;
 /// The replica of each group that a cluster begins with.
 pub(super) const FIRST_REPLICA: ReplicaId = ReplicaId(1);
 
@@ -202,14 +204,19 @@ impl Cluster {
 /// [`Code::InvalidRequest`], naming what is wrong.
 pub(super) fn node_view(node: Option<&internal::Node>) -> Result<(NodeId, NodeView), Error> {
     let node = node.ok_or_else(|| invalid("a command about a node came without one".to_owned()))?;
-    for (what, text, most) in [
+    let kafka_listeners = kafka_listeners(&node.kafka_listeners)?;
+    let listeners = kafka_listeners.iter().flat_map(|(name, address)| {
+        [("name of a Kafka listener", name, MAX_NAME_BYTES), ("Kafka address", address, MAX_ADDRESS_BYTES)]
+    });
+    let fixed = [
         ("peer address", &node.peer_address, MAX_ADDRESS_BYTES),
         ("gRPC address", &node.grpc_address, MAX_ADDRESS_BYTES),
         ("HTTP address", &node.http_address, MAX_ADDRESS_BYTES),
         ("Kafka address", &node.kafka_address, MAX_ADDRESS_BYTES),
         ("zone", &node.zone, MAX_NAME_BYTES),
         ("version", &node.version, MAX_NAME_BYTES),
-    ] {
+    ];
+    for (what, text, most) in fixed.into_iter().chain(listeners) {
         if text.len() > most || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(invalid(format!("the {what} of a node has at most {most} bytes, and no blanks")));
         }
@@ -220,6 +227,7 @@ pub(super) fn node_view(node: Option<&internal::Node>) -> Result<(NodeId, NodeVi
         grpc_address: node.grpc_address.clone(),
         http_address: node.http_address.clone(),
         kafka_address: node.kafka_address.clone(),
+        kafka_listeners,
         zone: node.zone.clone(),
         version: node.version.clone(),
         feature_level: node.feature_level,
@@ -228,8 +236,27 @@ pub(super) fn node_view(node: Option<&internal::Node>) -> Result<(NodeId, NodeVi
     Ok((NodeId(node.node), view))
 }
 
+/// Where Kafka clients reach the further listeners of a node, by their names.
+///
+/// # Errors
+/// [`Code::InvalidRequest`] for too many of them, and for names that are none or not in their order.
+fn kafka_listeners(told: &[internal::KafkaListener]) -> Result<BTreeMap<String, String>, Error> {
+    let in_order = told.is_sorted_by(|one, next| one.name < next.name);
+    if told.len() > MAX_KAFKA_LISTENERS || !in_order || told.iter().any(|listener| listener.name.is_empty()) {
+        return Err(invalid(format!(
+            "a node has at most {MAX_KAFKA_LISTENERS} further Kafka listeners, each with a name of its own, in their order"
+        )));
+    }
+    Ok(told.iter().map(|listener| (listener.name.clone(), listener.address.clone())).collect())
+}
+
+/// As commands and state files have one.
+pub(crate) fn kafka_listener((name, address): (&String, &String)) -> internal::KafkaListener {
+    internal::KafkaListener { name: name.clone(), address: address.clone() }
+}
+
 /// As [`node_view`] reads it.
-pub(super) fn node_message(node: NodeId, view: &NodeView) -> internal::Node {
+pub(crate) fn node_message(node: NodeId, view: &NodeView) -> internal::Node {
     internal::Node {
         node: node.0,
         incarnation: bytes::Bytes::copy_from_slice(view.incarnation.as_bytes()),
@@ -237,6 +264,7 @@ pub(super) fn node_message(node: NodeId, view: &NodeView) -> internal::Node {
         grpc_address: view.grpc_address.clone(),
         http_address: view.http_address.clone(),
         kafka_address: view.kafka_address.clone(),
+        kafka_listeners: view.kafka_listeners.iter().map(kafka_listener).collect(),
         zone: view.zone.clone(),
         version: view.version.clone(),
         feature_level: view.feature_level,

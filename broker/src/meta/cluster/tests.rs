@@ -125,6 +125,35 @@ fn what_is_known_of_a_node_is_renewed_and_it_goes_on_draining() {
 }
 
 #[test]
+fn kafka_listeners_are_kept_by_name_and_bounded() {
+    let listener = |name: &str| kafka_listener((&name.to_owned(), &format!("{name}.example:9093")));
+    let of = |names: &[&str]| {
+        let kafka_listeners = names.iter().map(|name| listener(name)).collect();
+        internal::Node { kafka_listeners, ..node(2, 2) }
+    };
+    let mut cluster = grown(2, 1);
+    put(&mut cluster, of(&["inside", "outside"])).unwrap();
+    let known = |cluster: &Cluster| cluster.view.nodes[&NodeId(2)].kafka_listeners.clone();
+    let told = known(&cluster);
+    assert_eq!(
+        told.iter().map(|(name, at)| format!("{name} {at}")).collect::<Vec<_>>(),
+        ["inside inside.example:9093", "outside outside.example:9093"]
+    );
+    let written = Cluster::from_message(cluster.to_message().unwrap()).unwrap();
+    assert_eq!(known(&written), told, "a snapshot has them");
+    let many: Vec<String> = (10..27).map(|n| format!("l{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for refused in
+        [&["outside", "inside"][..], &["inside", "inside"], &[""], &["a b"], &["x".repeat(129).as_str()], &many[..]]
+    {
+        assert_eq!(put(&mut cluster, of(refused)), Err(Code::InvalidRequest), "{refused:?}");
+    }
+    assert_eq!(known(&cluster), told);
+    put(&mut cluster, of(&[])).unwrap();
+    assert!(known(&cluster).is_empty(), "it has none any more");
+}
+
+#[test]
 fn a_wiped_node_under_its_old_id_is_refused_with_the_words_that_help() {
     let mut cluster = grown(3, 1);
     let wiped = internal::PutNode { node: Some(node(3, 33)), ..internal::PutNode::default() };

@@ -16,6 +16,7 @@ pub(crate) fn nodes<'a>(count: u64, zone: impl Fn(u64) -> &'a str) -> BTreeMap<N
         grpc_address: String::new(),
         http_address: String::new(),
         kafka_address: String::new(),
+        kafka_listeners: BTreeMap::new(),
         zone: zone(id).to_owned(),
         version: "0.2.0".to_owned(),
         feature_level: 1,

@@ -62,6 +62,21 @@ async fn a_connection_beyond_the_limit_waits_until_another_one_ends() {
 }
 
 #[tokio::test]
+async fn connections_of_all_listeners_count() {
+    let node = Node::with_kafka(KafkaOptions { max_connections: 1, ..KafkaOptions::default() }).await;
+    for (held, waits) in [(node.kafka, node.outside), (node.outside, node.kafka)] {
+        let mut first = Client::connect(held).await;
+        greet(&mut first).await;
+        let mut second = Client::connect(waits).await;
+        let early = tokio::time::timeout(Duration::from_millis(300), greet(&mut second)).await;
+        assert!(early.is_err(), "there is no room for it");
+        drop(first);
+        assert!(second.receive_frame().await.is_some(), "its request is answered now");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_connection_without_requests_ends() {
     let idle_timeout = Duration::from_millis(300);
     let node = Node::with_kafka(KafkaOptions { idle_timeout, ..KafkaOptions::default() }).await;

@@ -7,6 +7,7 @@ mod connections;
 mod epochs;
 mod fetch_sessions;
 pub(crate) mod groups;
+mod listeners;
 mod log;
 mod replicas;
 mod three;

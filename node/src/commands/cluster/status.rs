@@ -59,12 +59,19 @@ fn nodes(status: &v1::ClusterStatus) -> Listing {
             node.peer_address.clone().into(),
             node.grpc_address.clone().into(),
             node.http_address.clone().into(),
-            given(&node.kafka_address),
+            given(&kafka_addresses(node)),
             node.replicas.into(),
             node.leads.into(),
         ]);
     }
     listing
+}
+
+/// Where Kafka clients reach a node: `10.0.0.1:9092, outside: node1.example:9093`.
+fn kafka_addresses(node: &v1::ClusterNode) -> String {
+    let unnamed = Some(node.kafka_address.clone()).filter(|address| !address.is_empty());
+    let named = node.kafka_listeners.iter().map(|listener| format!("{}: {}", listener.name, listener.address));
+    unnamed.into_iter().chain(named).collect::<Vec<_>>().join(", ")
 }
 
 fn shards(status: &v1::ClusterStatus) -> Listing {
@@ -128,6 +135,7 @@ pub(super) fn node_fields(node: &v1::ClusterNode) -> Fields {
         ("grpc_address", node.grpc_address.clone().into()),
         ("http_address", node.http_address.clone().into()),
         ("kafka_address", node.kafka_address.clone().into()),
+        ("kafka_listeners", kafka_listeners(node)),
         ("zone", node.zone.clone().into()),
         ("version", node.version.clone().into()),
         ("feature_level", node.feature_level.into()),
@@ -137,6 +145,10 @@ pub(super) fn node_fields(node: &v1::ClusterNode) -> Fields {
         ("leads", node.leads.into()),
         ("problem", given(&node.problem)),
     ]
+}
+
+fn kafka_listeners(node: &v1::ClusterNode) -> serde_json::Value {
+    node.kafka_listeners.iter().map(|listener| (listener.name.clone(), Value::from(listener.address.clone()))).collect()
 }
 
 fn shard_fields(shard: &v1::ClusterShard) -> Fields {

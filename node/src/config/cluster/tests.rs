@@ -46,17 +46,17 @@ fn every_address_of_the_machine_is_none_that_others_can_reach() {
 fn clients_are_told_where_listeners_are() {
     let local: SocketAddr = "127.0.0.1:7070".parse().unwrap();
     let everywhere: SocketAddr = "0.0.0.0:8080".parse().unwrap();
-    let options = settings("advertise = 'node1.example:7071'").options(bound(local, everywhere)).unwrap();
+    let options = settings("advertise = 'node1.example:7071'").options(&bound(local, everywhere)).unwrap();
     assert_eq!(
         (options.grpc_address.as_str(), options.http_address.as_str(), options.kafka_address.as_str()),
         ("127.0.0.1:7070", "node1.example:8080", "127.0.0.1:9092")
     );
     let options =
-        settings("grpc_advertise = 'a:1'\nkafka_advertise = 'b:2'").options(bound(local, everywhere)).unwrap();
+        settings("grpc_advertise = 'a:1'\nkafka_advertise = 'b:2'").options(&bound(local, everywhere)).unwrap();
     assert_eq!((options.grpc_address.as_str(), options.http_address.as_str()), ("a:1", ""));
     assert_eq!(options.kafka_address, "b:2");
     let silent = Bound { kafka: None, ..bound(local, everywhere) };
-    assert_eq!(settings("kafka_advertise = 'b:2'").options(silent).unwrap().kafka_address, "", "nobody listens");
+    assert_eq!(settings("kafka_advertise = 'b:2'").options(&silent).unwrap().kafka_address, "", "nobody listens");
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_secret_comes_from_one_place_and_is_never_shown() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "0123456789abcdef\n").unwrap();
     let path = file.path().display();
-    assert!(settings(&format!("secret_file = '{path}'")).options(any()).unwrap().transport.secret.is_some());
+    assert!(settings(&format!("secret_file = '{path}'")).options(&any()).unwrap().transport.secret.is_some());
     let both = refused(&format!("secret = '0123456789abcdef'\nsecret_file = '{path}'"));
     assert!(both.contains("not both"), "{both}");
     let told = settings("secret = 'a word that nobody may see'");
@@ -78,7 +78,7 @@ fn any() -> Bound {
 }
 
 fn bound(grpc: SocketAddr, http: SocketAddr) -> Bound {
-    Bound { grpc, http, kafka: Some(SocketAddr::from(([127, 0, 0, 1], 9092))) }
+    Bound { grpc, http, kafka: Some(SocketAddr::from(([127, 0, 0, 1], 9092))), kafka_listeners: BTreeMap::new() }
 }
 
 #[test]
