@@ -57,6 +57,11 @@ fn a_group_is_set_shown_and_deleted_on_the_command_line() {
     assert_eq!((&described["state"], &described["lag"]), (&json!("Empty"), &json!(2)), "{described}");
     let first = &described["partitions"][0];
     assert_eq!((&first["committed_offset"], &first["high_watermark"]), (&json!(1), &json!(3)), "{described}");
+    let topic = node.json(&["topic", "describe", "events"]);
+    let readers = json!([{"group": "readers", "state": "Empty", "members": 0, "lag": 2, "not_committed": 0}]);
+    assert_eq!(topic["groups"], readers, "{topic}");
+    let shown = node.run(&["topic", "describe", "events"]).ok().stdout;
+    assert!(shown.contains("readers") && shown.contains("not_committed"), "{shown}");
     let lag = node.json(&["sql", "SELECT sum(lag) AS lag FROM system.groups WHERE \"group\" = 'readers'"]);
     assert_eq!(lag, json!([{"lag": 2}]));
     assert_eq!(node.run(&["group", "delete", "readers"]).code, 2, "it asks, and there is nobody");

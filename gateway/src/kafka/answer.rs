@@ -7,6 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::api::{APIS, Asked, Request, framed};
 use super::connection::Client;
+use super::room::Room;
 use super::wire::Malformed;
 use super::{
     Node, alter_configs, alter_partition_reassignments, api_versions, create_partitions, create_topics, delete_groups,
@@ -86,9 +87,24 @@ async fn body(node: &Node, client: &Client, request: &mut Request) -> Result<Ans
         ApiKey::AlterPartitionReassignments => alter_partition_reassignments::answer(node, client, request).await,
         ApiKey::ListPartitionReassignments => list_partition_reassignments::answer(request),
         ApiKey::DescribeCluster => describe_cluster::answer(node, client, request),
+        ApiKey::OffsetFetch | ApiKey::DescribeGroups | ApiKey::ListGroups => {
+            return about_groups(node, client, request).await;
+        }
         _ => of_groups(node, client, request).await,
     }
     .map(Answered::with)
+}
+
+/// What groups are may be much more than their names: what it takes is counted until it is sent.
+async fn about_groups(node: &Node, client: &Client, request: &Request) -> Result<Answered, Malformed> {
+    let _turn = client.groups.lock().await;
+    let mut room = Room::new(node);
+    let pieces = match request.key {
+        ApiKey::OffsetFetch => offset_fetch::answer(node, request, &mut room).await?,
+        ApiKey::DescribeGroups => describe_groups::answer(node, request, &mut room).await?,
+        _ => list_groups::answer(node, request, &mut room)?,
+    };
+    Ok(Answered { pieces: Some(pieces), held: room.held() })
 }
 
 async fn of_groups(node: &Node, client: &Client, request: &mut Request) -> Result<Vec<Bytes>, Malformed> {
@@ -99,9 +115,6 @@ async fn of_groups(node: &Node, client: &Client, request: &mut Request) -> Resul
         ApiKey::Heartbeat => heartbeat::answer(node, request).await,
         ApiKey::LeaveGroup => leave_group::answer(node, request).await,
         ApiKey::OffsetCommit => offset_commit::answer(node, request).await,
-        ApiKey::OffsetFetch => offset_fetch::answer(node, request).await,
-        ApiKey::DescribeGroups => describe_groups::answer(node, request).await,
-        ApiKey::ListGroups => list_groups::answer(node, request).await,
         ApiKey::DeleteGroups => delete_groups::answer(node, request).await,
         ApiKey::OffsetDelete => offset_delete::answer(node, request).await,
         // Only what is in the table gets here.

@@ -6,14 +6,19 @@ use bytes::Bytes;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 use kafka_protocol::protocol::StrBytes;
-use stratalog_broker::groups::{Described, DescribedMember};
+use stratalog_broker::groups::{Described, DescribedMember, Refusal};
 
 use super::api::Request;
 use super::operations;
+use super::room::Room;
 use super::wire::Malformed;
 use super::{Node, errors};
 
-pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
+/// What a group takes in an answer beside its members, and a member beside what it says; in memory rather than as bytes.
+const GROUP_BYTES: usize = 256;
+const MEMBER_BYTES: usize = 256;
+
+pub(super) async fn answer(node: &Node, request: &Request, room: &mut Room) -> Result<Vec<Bytes>, Malformed> {
     let asked: DescribeGroupsRequest = request.decode()?;
     let may_do = operations::if_asked(asked.include_authorized_operations, operations::GROUP);
     let mut groups = Vec::with_capacity(asked.groups.len());
@@ -21,19 +26,31 @@ pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>,
     let mut named = BTreeSet::new();
     for group in asked.groups {
         if named.insert(group.clone()) {
-            groups.push(describe(node, group, request.version).await.with_authorized_operations(may_do));
+            let told = describe(node, group, request.version, room).await;
+            groups.push(told.with_authorized_operations(may_do));
         }
     }
     request.encode(&DescribeGroupsResponse::default().with_groups(groups))
 }
 
-async fn describe(node: &Node, group: GroupId, version: i16) -> DescribedGroup {
+async fn describe(node: &Node, group: GroupId, version: i16, room: &mut Room) -> DescribedGroup {
     // That there is none is no error, but a state, as in Kafka.
     let told = match node.shared.broker.groups().describe(&group).await {
-        Ok(described) => told(described, version),
+        Ok(described) if room.take(bytes(&described)) => told(described, version),
+        Ok(_) => DescribedGroup::default().with_error_code(errors::of_group(&Refusal::Loading)),
         Err(refusal) => DescribedGroup::default().with_error_code(errors::of_group(&refusal)),
     };
     told.with_group_id(group)
+}
+
+/// About what is told of a group.
+fn bytes(described: &Described) -> usize {
+    let member = |of: &DescribedMember| {
+        let texts =
+            of.member_id.len() + of.client_id.len() + of.host.len() + of.instance.as_ref().map_or(0, String::len);
+        MEMBER_BYTES + texts + of.metadata.len() + of.assignment.len()
+    };
+    GROUP_BYTES + described.members.iter().map(member).sum::<usize>()
 }
 
 fn told(described: Described, version: i16) -> DescribedGroup {

@@ -2,7 +2,7 @@
 //!
 //! - `requests`: from the socket to what is asked, bounded; which requests are answered, and in which versions.
 //! - `connection`: requests and their answers, in order and bounded.
-//! - `places`: where the nodes are, for clients of each listener.
+//! - `places`: where the nodes are, for clients of each listener; `room`: what answers about groups may hold.
 //! - One file for each kind of request. Produce and Fetch are read and written here, field by field, so that the bytes of
 //!   records are slices from the socket to the log and from the log to the socket; all others by the library.
 //!
@@ -52,6 +52,7 @@ mod operations;
 mod places;
 mod produce;
 mod requests;
+mod room;
 mod sync_group;
 
 use std::future::Future;
@@ -83,7 +84,8 @@ pub struct KafkaOptions {
     pub idle_timeout: Duration,
     /// Bytes that large requests may hold on all connections together.
     pub request_budget_bytes: usize,
-    /// Bytes of records that answers may hold, which their clients have not taken, on all connections together.
+    /// Bytes that answers with records and about groups may hold, which their clients have not taken, on all connections
+    /// together.
     pub answer_budget_bytes: usize,
 }
 
@@ -115,8 +117,10 @@ struct Shares {
     slots: Arc<Semaphore>,
     /// For large requests, in KiB.
     budget: Arc<Semaphore>,
-    /// For records that were read and not sent yet, in KiB.
+    /// For records that were read and not sent yet, and for answers about groups, in KiB.
     answers: Arc<Semaphore>,
+    /// How many there are for these.
+    answers_kib: u32,
     /// For looks into batches, which may decompress much.
     lookups: Arc<Semaphore>,
     /// What clients want of their fetches.
@@ -141,6 +145,7 @@ impl Kafka {
             slots: places(options.max_connections),
             budget: places(budget),
             answers: places(answers),
+            answers_kib: u32::try_from(answers).unwrap_or(u32::MAX),
             lookups: places(MAX_LOOKUPS),
             sessions: Arc::default(),
             options,

@@ -13,6 +13,7 @@ use stratalog_broker::groups::{Committed, Refusal, Which};
 use stratalog_proto::{Code, PartitionId, TopicId};
 
 use super::api::Request;
+use super::room::Room;
 use super::wire::Malformed;
 use super::{Node, errors};
 
@@ -21,15 +22,18 @@ const FIRST_OF_SEVERAL: i16 = 8;
 /// From this version on, an error of the group has a field of its own.
 const FIRST_WITH_ERROR: i16 = 2;
 
+/// What a partition takes in an answer beside its metadata, in memory rather than as bytes.
+const PARTITION_BYTES: usize = 128;
+
 /// Partitions by topics; `None`: all that the group has.
 type Wanted = Option<Vec<(TopicName, Vec<i32>)>>;
 type Found = Vec<(TopicName, Vec<OffsetFetchResponsePartition>)>;
 
-pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>, Malformed> {
+pub(super) async fn answer(node: &Node, request: &Request, room: &mut Room) -> Result<Vec<Bytes>, Malformed> {
     let asked: OffsetFetchRequest = request.decode()?;
     if request.version < FIRST_OF_SEVERAL {
         let topics = asked.topics.map(|topics| topics.into_iter().map(|of| (of.name, of.partition_indexes)).collect());
-        return request.encode(&of_one(node, &asked.group_id, topics, request.version).await);
+        return request.encode(&of_one(node, &asked.group_id, topics, request.version, room).await);
     }
     let mut groups = Vec::with_capacity(asked.groups.len());
     // Each once: an answer is much larger than a name.
@@ -37,15 +41,15 @@ pub(super) async fn answer(node: &Node, request: &Request) -> Result<Vec<Bytes>,
     for group in asked.groups {
         if named.insert(group.group_id.clone()) {
             let topics = group.topics.map(|of| of.into_iter().map(|of| (of.name, of.partition_indexes)).collect());
-            groups.push(of_several(node, group.group_id, topics).await);
+            groups.push(of_several(node, group.group_id, topics, room).await);
         }
     }
     request.encode(&OffsetFetchResponse::default().with_groups(groups))
 }
 
-async fn of_one(node: &Node, group: &GroupId, wanted: Wanted, version: i16) -> OffsetFetchResponse {
+async fn of_one(node: &Node, group: &GroupId, wanted: Wanted, version: i16, room: &mut Room) -> OffsetFetchResponse {
     let response = OffsetFetchResponse::default();
-    let (found, error) = match find(node, group, &wanted, version >= 5).await {
+    let (found, error) = match find(node, group, &wanted, version >= 5, room).await {
         Ok(found) => (found, 0),
         Err(refusal) if version >= FIRST_WITH_ERROR => (Vec::new(), errors::of_group(&refusal)),
         Err(refusal) => (failed(wanted, errors::of_group(&refusal)), 0),
@@ -56,9 +60,9 @@ async fn of_one(node: &Node, group: &GroupId, wanted: Wanted, version: i16) -> O
     if version >= FIRST_WITH_ERROR { response.with_error_code(error) } else { response }
 }
 
-async fn of_several(node: &Node, group: GroupId, wanted: Wanted) -> OffsetFetchResponseGroup {
+async fn of_several(node: &Node, group: GroupId, wanted: Wanted, room: &mut Room) -> OffsetFetchResponseGroup {
     let told = OffsetFetchResponseGroup::default();
-    let told = match find(node, &group, &wanted, true).await {
+    let told = match find(node, &group, &wanted, true, room).await {
         Ok(found) => told.with_topics(found.into_iter().map(topic_of_several).collect()),
         Err(refusal) => told.with_error_code(errors::of_group(&refusal)),
     };
@@ -76,10 +80,10 @@ fn topic_of_several((name, partitions): (TopicName, Vec<OffsetFetchResponseParti
     OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
 }
 
-async fn find(node: &Node, group: &str, wanted: &Wanted, with_epochs: bool) -> Result<Found, Refusal> {
+async fn find(node: &Node, group: &str, wanted: &Wanted, with_epochs: bool, room: &mut Room) -> Result<Found, Refusal> {
     match wanted {
-        Some(wanted) => find_some(node, group, wanted, with_epochs).await,
-        None => find_all(node, group, with_epochs).await,
+        Some(wanted) => find_some(node, group, wanted, with_epochs, room).await,
+        None => find_all(node, group, with_epochs, room).await,
     }
 }
 
@@ -89,6 +93,7 @@ async fn find_some(
     group: &str,
     wanted: &[(TopicName, Vec<i32>)],
     with_epochs: bool,
+    room: &mut Room,
 ) -> Result<Found, Refusal> {
     let mut ids = Vec::with_capacity(wanted.len());
     for (name, _) in wanted {
@@ -100,6 +105,7 @@ async fn find_some(
     }
     let known = ids.iter().zip(wanted).filter_map(|(id, (_, partitions))| Some(((*id)?, numbers(partitions))));
     let committed = node.shared.broker.groups().committed(group, Which::These(known.collect())).await?;
+    fits(room, &committed, wanted.iter().map(|(_, partitions)| partitions.len()).sum())?;
     let of = |committed: Committed| ((committed.topic, committed.partition), committed);
     let committed: BTreeMap<(TopicId, PartitionId), Committed> = committed.into_iter().map(of).collect();
     let told = |id: Option<TopicId>, index: i32| {
@@ -115,9 +121,11 @@ async fn find_some(
 }
 
 /// All that the group has committed of topics that there are.
-async fn find_all(node: &Node, group: &str, with_epochs: bool) -> Result<Found, Refusal> {
+async fn find_all(node: &Node, group: &str, with_epochs: bool, room: &mut Room) -> Result<Found, Refusal> {
     let mut by_topic: BTreeMap<TopicId, Vec<OffsetFetchResponsePartition>> = BTreeMap::new();
-    for committed in node.shared.broker.groups().committed(group, Which::All).await? {
+    let all = node.shared.broker.groups().committed(group, Which::All).await?;
+    fits(room, &all, all.len())?;
+    for committed in all {
         by_topic.entry(committed.topic).or_default().push(told(&committed, with_epochs));
     }
     let mut found = Vec::with_capacity(by_topic.len());
@@ -129,6 +137,15 @@ async fn find_all(node: &Node, group: &str, with_epochs: bool) -> Result<Found, 
         }
     }
     Ok(found)
+}
+
+/// Takes the place of what is told of so many partitions.
+///
+/// # Errors
+/// There is no room for it: it is asked for again.
+fn fits(room: &mut Room, committed: &[Committed], partitions: usize) -> Result<(), Refusal> {
+    let metadata: usize = committed.iter().map(|of| of.metadata.len()).sum();
+    if room.take(PARTITION_BYTES * partitions + metadata) { Ok(()) } else { Err(Refusal::Loading) }
 }
 
 /// A negative partition is none.

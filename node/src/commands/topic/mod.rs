@@ -1,5 +1,6 @@
 //! `stratalog topic`.
 
+mod readers;
 mod show;
 mod verify;
 
@@ -7,6 +8,7 @@ use super::confirm;
 use crate::cli::{Global, Topic, TopicSettings};
 use crate::failure::Failure;
 use crate::output::print_object;
+use readers::Readers;
 use show::{describe, list, topic_fields};
 
 pub(super) async fn run(global: &Global, command: Topic) -> Result<(), Failure> {
@@ -22,7 +24,8 @@ pub(super) async fn run(global: &Global, command: Topic) -> Result<(), Failure> 
         Topic::List => list(global.format(), &client.topics().await?),
         Topic::Describe { name } => {
             let described = client.describe_topic(&name).await?;
-            describe(global.format(), &described, &client.cluster().await?)
+            let readers = Readers::of(&client, &name).await;
+            describe(global.format(), &described, &client.cluster().await?, &readers)
         }
         Topic::Alter { name, partitions, settings } => {
             let settings = given(&settings);

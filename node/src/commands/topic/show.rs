@@ -7,6 +7,7 @@ use stratalog_proto::config::{ColumnSpec, format_columns, format_duration_ns};
 use stratalog_proto::v1;
 use uuid::Uuid;
 
+use super::readers::Readers;
 use crate::cli::OutputFormat;
 use crate::failure::Failure;
 use crate::output::{Fields, Listing, human_bytes, human_count, print_object};
@@ -59,6 +60,7 @@ pub(super) fn describe(
     format: OutputFormat,
     described: &v1::DescribeTopicResponse,
     cluster: &v1::ClusterStatus,
+    readers: &Readers,
 ) -> Result<(), Failure> {
     let mut topic = topic_fields(&described.topic.clone().unwrap_or_default());
     let partitions = partitions(described, cluster);
@@ -66,12 +68,14 @@ pub(super) fn describe(
         OutputFormat::Table => {
             print_object(format, &topic)?;
             partitions.print(format)?;
+            readers.print()?;
             print_summary(described)
         }
         OutputFormat::Csv => partitions.print(format),
         OutputFormat::Json | OutputFormat::Ndjson => {
             topic.push(("row_details", described.rows.as_ref().map_or(Value::Null, row_details)));
             topic.push(("partition_list", Value::Array(partitions.objects())));
+            topic.push(("groups", readers.value()));
             print_object(format, &topic)
         }
     }
