@@ -74,6 +74,14 @@ impl Layout {
         self.view.nodes.iter().filter_map(told).collect()
     }
 
+    /// Where clients reach this node, as it tells the others: without a name, then by the names of its other listeners.
+    pub fn kafka_addresses(&self) -> Vec<(Option<&str>, &str)> {
+        let Some(view) = self.view.nodes.get(&self.me) else { return Vec::new() };
+        let named = view.kafka_listeners.iter().map(|(name, address)| (Some(name.as_str()), address.as_str()));
+        let all = std::iter::once((None, view.kafka_address.as_str())).chain(named);
+        all.filter(|(_, address)| !address.is_empty()).collect()
+    }
+
     /// Who leads a shard, and the leader epoch in which it does, as far as is known. An epoch is a term of the shard's Raft group
     /// that had a leader; what was appended in it carries it.
     pub fn lead(&self, shard: ShardId) -> (Option<NodeId>, Option<Term>) {

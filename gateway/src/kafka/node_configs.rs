@@ -13,7 +13,11 @@ pub(super) fn shown(node: &Node) -> Vec<Shown> {
     let layout = node.shared.broker.layout();
     let (copies, topics) = (layout.replication(), TopicConfig::default());
     let fixed = |name, value: String, kind| Shown { name, value, kind, is_set: true, is_fixed: true };
+    let reached = layout.kafka_addresses().into_iter();
+    // Kafka's name of a listener that has none.
+    let reached = reached.map(|(name, address)| format!("{}://{address}", name.unwrap_or("PLAINTEXT")));
     vec![
+        fixed("advertised.listeners", reached.collect::<Vec<_>>().join(","), Type::Text),
         fixed("auto.create.topics.enable", node.shares.options.auto_create_topics.to_string(), Type::Bool),
         fixed("broker.id", layout.me().0.to_string(), Type::Int),
         fixed("compression.type", "producer".to_owned(), Type::Text),

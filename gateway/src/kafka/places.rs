@@ -41,8 +41,8 @@ impl Places {
         StrBytes::from_string(self.layout.cluster_id())
     }
 
-    /// Who leads a shard, and in which epoch; -1 where none is known. Whoever is named passes on what another one leads: a client that is sent to this node, since no leader
-    /// is known, or none that it could reach, is answered as soon as there is one.
+    /// Who leads a shard, and in which epoch; -1 where none is known. Whoever is named passes on what another one leads: a client
+    /// that is sent to this node, since no leader is known, or none that it could reach, is answered as soon as there is one.
     pub(super) fn lead(&self, shard: ShardId) -> (BrokerId, i32) {
         let (leader, epoch) = self.layout.lead(shard);
         let leader = leader.map(broker_id).filter(|leader| self.is_known(*leader));

@@ -23,10 +23,10 @@ use super::log::{batch, name, produce};
 use crate::node::Node;
 
 const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub(super) const BROKER: i8 = 4;
 
 /// Settings of a resource, as pairs of name and value.
-async fn settings(client: &mut Client, kind: i8, of: &str) -> Vec<(String, String)> {
+pub(super) async fn settings(client: &mut Client, kind: i8, of: &str) -> Vec<(String, String)> {
     let resource = DescribeConfigsResource::default()
         .with_resource_type(kind)
         .with_resource_name(StrBytes::from_string(of.to_owned()))

@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use stratalog_gateway::KafkaOptions;
 
+use super::admin::{BROKER, settings};
 use super::client::Client;
 use crate::node::Node;
 
@@ -46,6 +47,12 @@ async fn clients_are_sent_to_the_addresses_of_their_listener() {
     .await;
     assert_eq!(sent_to(node.kafka).await, ["inside.example:9092"; 3]);
     assert_eq!(sent_to(node.outside).await, ["outside.example:19092"; 3]);
+    let shown = settings(&mut Client::connect(node.kafka).await, BROKER, "1").await;
+    let (_, advertised) = shown.into_iter().find(|(name, _)| name == "advertised.listeners").unwrap();
+    assert_eq!(
+        advertised,
+        "PLAINTEXT://inside.example:9092,other://other.example:29092,outside://outside.example:19092"
+    );
     node.stop().await;
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse};
 use stratalog_broker::{Broker, BrokerOptions, ClusterOptions, ReplicaRole};
-use stratalog_gateway::{Gateway, GatewayOptions, KafkaOptions, serve_kafka};
+use stratalog_gateway::{Gateway, GatewayOptions, Kafka, KafkaOptions};
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::{NodeId, ShardId};
 use tempfile::TempDir;
@@ -67,7 +67,7 @@ impl Three {
             let broker = Broker::start(options).await.unwrap();
             let gateway = Gateway::new(Arc::clone(&broker), GatewayOptions::default());
             let shutdown = stop.clone().cancelled_owned();
-            listeners.push(tokio::spawn(serve_kafka(gateway, KafkaOptions::default(), listener, shutdown)));
+            listeners.push(tokio::spawn(Kafka::new(gateway, KafkaOptions::default()).serve(None, listener, shutdown)));
             brokers.push(broker);
             kafka.push(address);
         }
