@@ -226,7 +226,7 @@ def settings_of_others(kafka):
     tool(
         "describe a group",
         "--describe --entity-type groups --entity-name g",
-        says="Dynamic configs for group g are",
+        says="Dynamic configs for group g are|doesn't have dynamic config",
         ours=absent,
         why="settings of groups are for groups whose brokers assign",
     )
