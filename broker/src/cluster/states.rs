@@ -52,25 +52,33 @@ impl Broker {
         let elsewhere = shards.filter(|shard| self.shards().get(*shard).is_none());
         let (due, view) = (self.nodes().due(elsewhere), self.nodes().view());
         let mut asked: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
-        for shard in &due {
-            let nodes = view.shards.get(shard).into_iter().flat_map(|placement| placement.replicas.values());
-            let reached = nodes.map(|replica| replica.node).filter(|node| self.nodes().problem(*node).is_none());
-            reached.for_each(|node| asked.entry(node).or_default().push(shard.0));
+        for shard in due {
+            let replicas = view.shards.get(&shard).into_iter().flat_map(|placement| placement.replicas.values());
+            replicas.for_each(|replica| asked.entry(replica.node).or_default().push(shard.0));
         }
         if asked.is_empty() {
             return;
         }
-        let broker = Arc::clone(self);
-        let heard = tokio::spawn(async move {
-            let states = broker.ask_states(asked, SILENT_AFTER).await;
-            for shard in due {
-                let Some((node, state)) = states.leader_of(shard) else { continue };
-                broker.nodes().note_leader(shard, Some(node));
-                broker.nodes().note_epoch(shard, Term(state.term));
-            }
-        });
+        let is_doubted = |(node, _): &(NodeId, Vec<u32>)| self.nodes().problem(*node).is_some();
+        let (doubted, reached) = asked.into_iter().partition(is_doubted);
+        // Who did not answer last is asked as well, and nobody waits for it.
+        tokio::spawn(Arc::clone(self).hear_from(doubted));
+        let heard = tokio::spawn(Arc::clone(self).hear_from(reached));
         // It goes on if it takes longer, and whoever asks next is told.
         let _ = tokio::time::timeout(HEAR_WAIT, heard).await;
+    }
+
+    async fn hear_from(self: Arc<Self>, asked: BTreeMap<NodeId, Vec<u32>>) {
+        let shards: BTreeSet<ShardId> = asked.values().flatten().copied().map(ShardId).collect();
+        let states = self.ask_states(asked, SILENT_AFTER).await;
+        for shard in shards {
+            let Some((node, state)) = states.leader_of(shard) else { continue };
+            let epoch = Term(state.term);
+            if Some(epoch) >= self.nodes().epoch_of(shard) {
+                self.nodes().note_leader(shard, Some(node));
+                self.nodes().note_epoch(shard, epoch);
+            }
+        }
     }
 
     /// The nodes that do not answer now.
