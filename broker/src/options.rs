@@ -33,7 +33,7 @@ pub struct BrokerOptions {
     pub produce_wait: Duration,
     /// How long a produce waits for its acknowledgement before it ends with `TIMEOUT`, its outcome unknown.
     pub produce_timeout: Duration,
-    /// Bytes of recently written log that each shard keeps in memory, for consumers and rows that follow closely.
+    /// Bytes of recently written log that all shards together keep in memory, for consumers and rows that follow closely.
     pub log_cache_bytes: usize,
     /// How long a start may take to apply the log and to rebuild the tail.
     pub recovery_timeout: Duration,
@@ -67,7 +67,7 @@ impl BrokerOptions {
             produce_buffer_bytes: 64 << 20,
             produce_wait: Duration::from_secs(5),
             produce_timeout: Duration::from_secs(30),
-            log_cache_bytes: 16 << 20,
+            log_cache_bytes: 64 << 20,
             recovery_timeout: Duration::from_secs(600),
             rows: RowsOptions::default(),
             scrub: ScrubOptions::default(),

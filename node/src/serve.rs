@@ -25,6 +25,7 @@ use crate::config::{Bound, LogFormat, Settings, load};
 use crate::descriptors::raise_limit;
 use crate::events;
 use crate::failure::Failure;
+use crate::memory;
 use crate::output::{human_duration, say};
 use crate::reach::check_kafka;
 
@@ -36,6 +37,7 @@ pub(crate) async fn run(flags: &Serve) -> Result<(), Failure> {
         return say!("{text}");
     }
     start_log(&settings)?;
+    memory::give_back_from_now_on();
     let mut node = Node::start(&settings, Ports::AsGiven).await?;
     if announce(&settings, &node).is_err() {
         tracing::warn!("nobody reads the standard output, where the addresses are told");

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::codec::encode_vote;
 use super::doubts::Doubts;
 use super::index::{Located, LogIndex, Slot};
+use super::log_cache::CacheShare;
 use super::promise::{NoPromise, Promise, Promises};
 use super::runtime::Beat;
 use super::stalled::Stalls;
@@ -67,7 +68,7 @@ pub(super) struct Inner {
     /// What is doubted of all groups of the lane.
     pub(super) doubts: Arc<Doubts>,
     pub(super) uncommitted: Uncommitted,
-    pub(super) cache_bytes: usize,
+    pub(super) cache: CacheShare,
     /// Held as long as the log can be written; dropped after the lane.
     pub(super) _keep: Arc<dyn Send + Sync>,
 }
@@ -298,7 +299,7 @@ impl GroupLog {
             // The lane's room is smaller by now: nothing has to be kept free for the entry any more.
             drop(entry.promises);
         }
-        index.evict(self.0.cache_bytes);
+        index.evict(self.0.cache.bytes());
         Ok(())
     }
 
@@ -466,7 +467,7 @@ impl GroupLog {
         let inner = Arc::clone(&self.0);
         let done = move |result: Result<(), LaneError>| match result {
             Ok(()) => {
-                inner.index.write().flushed(append, inner.cache_bytes);
+                inner.index.write().flushed(append, inner.cache.bytes());
                 inner.flushed.send_replace(append);
                 flushed();
             }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::doubts::Doubts;
 use super::index::LogIndex;
 use super::log::{GroupLog, Inner, Kept};
+use super::log_cache::LogCache;
 use super::promise::Promises;
 use super::runtime::Beat;
 use super::stalled::Stalls;
@@ -23,7 +24,7 @@ use crate::fatal::halt;
 pub(crate) struct LogsOptions {
     pub(crate) lane: Arc<Lane>,
     pub(crate) votes: Arc<Votes>,
-    /// Bytes of entries that each log keeps in memory although they are durable already.
+    /// Bytes of entries that all logs together keep in memory although they are durable already.
     pub(crate) cache_bytes: usize,
     /// Dropped once nobody can write to the logs any more.
     pub(crate) keep: Arc<dyn Send + Sync>,
@@ -35,6 +36,7 @@ pub(crate) struct Logs {
     promises: Promises,
     stalls: Stalls,
     beat: Beat,
+    cache: Arc<LogCache>,
     open: Mutex<BTreeMap<ShardId, GroupLog>>,
     /// The end of the lane was discarded: what was in it may have been acknowledged.
     doubts: Arc<Doubts>,
@@ -57,7 +59,8 @@ impl Logs {
             .lane
             .on_failure(Box::new(|error| halt(&format!("the log of this node cannot be made durable: {error}"))));
         let (promises, stalls, doubts) = (Promises::default(), Stalls::default(), Arc::new(Doubts::new(doubt)));
-        Self { options, promises, stalls, beat: Beat::new(), open: Mutex::default(), doubts }
+        let cache = LogCache::new(options.cache_bytes);
+        Self { options, promises, stalls, beat: Beat::new(), cache, open: Mutex::default(), doubts }
     }
 
     /// The log of a shard's replica on this node.
@@ -123,7 +126,7 @@ impl Logs {
             doubted: AtomicBool::new(false),
             lost: AtomicBool::new(begun.lost),
             doubts: Arc::clone(&self.doubts),
-            cache_bytes: self.options.cache_bytes,
+            cache: self.cache.share(),
             uncommitted: Uncommitted::default(),
             _keep: Arc::clone(&self.options.keep),
         }));

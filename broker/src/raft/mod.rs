@@ -28,6 +28,7 @@ mod index;
 mod install;
 mod lead;
 mod log;
+mod log_cache;
 mod logs;
 mod machine;
 mod measure;
