@@ -12,7 +12,7 @@ use stratalog_transport::Method;
 
 use super::Broker;
 use crate::cluster::route::{Leader, Missed, READ_WAIT, groups_of, read_groups};
-use crate::groups::{GroupState, GroupStatus, Listed, Reset, ResetTo, Which, assigned};
+use crate::groups::{Committed, GroupState, GroupStatus, Listed, Reset, ResetTo, assigned};
 use crate::offsets::OffsetAt;
 
 /// Shards that are asked at the same time.
@@ -195,7 +195,8 @@ impl Broker {
             return Ok(groups.list().into_iter().filter(of_shard).map(GroupStatus::from).collect());
         };
         let described = groups.describe(group).await.map_err(|refusal| refusal.into_error(group))?;
-        let offsets = groups.committed(group, Which::All).await.map_err(|refusal| refusal.into_error(group))?;
+        let committed = groups.committed(group).await.map_err(|refusal| refusal.into_error(group))?;
+        let offsets = committed.iter().map(Committed::into_owned).collect();
         Ok(vec![GroupStatus { group: group.to_owned(), described, offsets }])
     }
 

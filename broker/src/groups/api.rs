@@ -227,30 +227,6 @@ pub struct CommitOffset {
     pub metadata: String,
 }
 
-/// Whose committed offsets are asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// All that the group has.
-    All,
-    /// Those of these partitions.
-    These(Vec<(TopicId, Vec<PartitionId>)>),
-}
-
-/// A committed offset.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Committed {
-    /// The topic. It may be gone by now.
-    pub topic: TopicId,
-    /// The partition.
-    pub partition: PartitionId,
-    /// The next offset to read.
-    pub offset: Offset,
-    /// Of the last record that was read, if that was known.
-    pub leader_epoch: Option<u32>,
-    /// What the consumer wanted to remember beside it.
-    pub metadata: String,
-}
-
 /// What a group is at the moment. Its text is Kafka's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupState {

@@ -5,6 +5,7 @@
 //! and until when each member has to be heard of, and nobody has an answer before the command that it tells of is applied.
 
 mod api;
+mod committed;
 mod consumer;
 mod coordinator;
 mod coordinators;
@@ -29,15 +30,15 @@ use crate::broker::{Broker, META};
 use crate::cluster::route::Leader;
 use crate::meta::{shards_of, spread};
 use crate::shard::{
-    CommittedOffset, MAX_GROUP_ID_BYTES, MAX_INSTANCE_BYTES, MAX_NAME_BYTES, MAX_OFFSET_METADATA_BYTES, MAX_PROTOCOLS,
-    Membership, Phase,
+    MAX_GROUP_ID_BYTES, MAX_INSTANCE_BYTES, MAX_NAME_BYTES, MAX_OFFSET_METADATA_BYTES, MAX_PROTOCOLS, Membership, Phase,
 };
 use machine::{Answer, Ask};
 
 pub use api::{
-    Commit, CommitOffset, Committed, Described, DescribedMember, GroupState, Heartbeat, Join, Joined, JoinedMember,
-    Leaving, Listed, Refusal, Sync, Synced, Which,
+    Commit, CommitOffset, Described, DescribedMember, GroupState, Heartbeat, Join, Joined, JoinedMember, Leaving,
+    Listed, Refusal, Sync, Synced,
 };
+pub use committed::{Committed, CommittedOffsets};
 pub use consumer::{assigned, subscribed};
 pub(crate) use coordinators::Coordinators;
 pub(crate) use expiry::expire_offsets;
@@ -162,30 +163,14 @@ impl<'a> Groups<'a> {
         Ok(answers)
     }
 
-    /// The offsets that were committed, of those that are asked for. A group that there is not has none.
+    /// The offsets that were committed. A group that there is not has none.
     ///
     /// # Errors
     /// [`Refusal::InvalidGroup`], [`Refusal::NotCoordinator`], [`Refusal::Loading`].
-    pub async fn committed(&self, group: &str, which: Which) -> Result<Vec<Committed>, Refusal> {
+    pub async fn committed(&self, group: &str) -> Result<CommittedOffsets, Refusal> {
         let id = self.shard_of(group).await?;
         let shard = self.broker.led_shard(id).await.map_err(not_led)?;
-        let known = shard.read(|state| state.groups().get(group).cloned());
-        let Some(known) = known else { return Ok(Vec::new()) };
-        let found = |(topic, partition): (TopicId, PartitionId), of: &CommittedOffset| Committed {
-            topic,
-            partition,
-            offset: of.offset,
-            leader_epoch: of.leader_epoch,
-            metadata: of.metadata.clone(),
-        };
-        let offsets = known.offsets();
-        Ok(match which {
-            Which::All => offsets.iter().map(|(place, of)| found(*place, of)).collect(),
-            Which::These(topics) => {
-                let places = topics.into_iter().flat_map(|(topic, of)| of.into_iter().map(move |p| (topic, p)));
-                places.filter_map(|place| offsets.get(&place).map(|of| found(place, of))).collect()
-            }
-        })
+        Ok(CommittedOffsets::of(shard.read(|state| state.groups().get(group).cloned())))
     }
 
     /// What a group is at the moment; [`GroupState::Dead`] if there is none.

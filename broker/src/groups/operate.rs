@@ -12,7 +12,7 @@ pub struct GroupStatus {
     /// What it is at the moment.
     pub described: Described,
     /// By topic and partition.
-    pub offsets: Vec<Committed>,
+    pub offsets: Vec<Committed<'static>>,
 }
 
 impl From<Listed> for GroupStatus {

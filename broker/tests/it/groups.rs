@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use stratalog_broker::groups::{
     Commit, CommitOffset, Committed, GroupOptions, GroupState, Heartbeat, Join, Joined, Leaving, Refusal, Sync, Synced,
-    Which,
 };
 use stratalog_proto::{NodeId, TopicId};
 
@@ -85,7 +84,7 @@ fn commit_of(joined: Option<&Joined>, topic: TopicId, offset: u64) -> Commit {
 }
 
 async fn committed(broker: &Broker) -> Result<Vec<u64>, Refusal> {
-    let all = broker.groups().committed(GROUP, Which::All).await?;
+    let all = broker.groups().committed(GROUP).await?;
     Ok(all.iter().map(|committed| committed.offset.0).collect())
 }
 
@@ -112,10 +111,13 @@ async fn g1_a_group_joins_commits_and_goes_on_after_a_kill() {
     assert_eq!(heartbeat(&broker, &follower).await, Ok(()), "it goes on without a rebalance");
     let described = broker.groups().describe(GROUP).await.unwrap();
     assert_eq!((described.state, described.generation, described.members.len()), (GroupState::Stable, 1, 2));
-    let found = broker.groups().committed(GROUP, Which::These(vec![(topic, vec![P0, PartitionId(1)])])).await;
-    let metadata = "here".to_owned();
-    let seven = Committed { topic, partition: P0, offset: Offset(7), leader_epoch: Some(1), metadata };
-    assert_eq!(found, Ok(vec![seven]));
+    let found = broker.groups().committed(GROUP).await.unwrap();
+    let again = broker.groups().committed(GROUP).await.unwrap();
+    let seven = Committed { topic, partition: P0, offset: Offset(7), leader_epoch: Some(1), metadata: "here".into() };
+    assert_eq!(found.iter().collect::<Vec<_>>(), [seven.clone()]);
+    assert_eq!((found.get(topic, P0), found.get(topic, PartitionId(1))), (Some(seven), None));
+    let [one, other] = [&found, &again].map(|of| of.get(topic, P0).unwrap().metadata.as_ptr());
+    assert_eq!(one, other, "nobody has a copy who only looks");
     assert_eq!(broker.groups().commit(commit_of(Some(&leader), topic, 9)).await, Ok(vec![Ok(())]));
 
     let leaving = [&leader, &follower].map(|of| Leaving { member_id: of.member_id.clone(), instance: None });

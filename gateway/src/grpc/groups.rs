@@ -117,7 +117,7 @@ impl Service {
             let Some(topic) = topic else { continue };
             let told = entry(&mut found, &topic.name, committed.partition);
             told.committed = Some(committed.offset.0);
-            told.metadata.clone_from(&committed.metadata);
+            told.metadata = committed.metadata.clone().into_owned();
         }
         for member in &status.described.members {
             for (name, partitions) in assigned(&member.assignment) {

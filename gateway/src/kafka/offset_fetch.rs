@@ -9,7 +9,7 @@ use kafka_protocol::messages::offset_fetch_response::{
 };
 use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use stratalog_broker::groups::{Committed, Refusal, Which};
+use stratalog_broker::groups::{Committed, Refusal};
 use stratalog_proto::{Code, PartitionId, TopicId};
 
 use super::api::Request;
@@ -103,15 +103,16 @@ async fn find_some(
             Err(error) => return Err(Refusal::Other(error)),
         });
     }
-    let known = ids.iter().zip(wanted).filter_map(|(id, (_, partitions))| Some(((*id)?, numbers(partitions))));
-    let committed = node.shared.broker.groups().committed(group, Which::These(known.collect())).await?;
-    fits(room, &committed, wanted.iter().map(|(_, partitions)| partitions.len()).sum())?;
-    let of = |committed: Committed| ((committed.topic, committed.partition), committed);
-    let committed: BTreeMap<(TopicId, PartitionId), Committed> = committed.into_iter().map(of).collect();
-    let told = |id: Option<TopicId>, index: i32| {
+    let committed = node.shared.broker.groups().committed(group).await?;
+    let found = |id: Option<TopicId>, index: i32| {
+        // A negative partition is none.
         let partition = u32::try_from(index).ok().map(PartitionId);
-        let found = id.zip(partition).and_then(|key| committed.get(&key));
-        found.map_or_else(|| nothing(index), |found| told(found, with_epochs))
+        id.zip(partition).and_then(|(topic, partition)| committed.get(topic, partition))
+    };
+    let places = wanted.iter().zip(&ids).flat_map(|((_, partitions), id)| partitions.iter().map(|of| (*id, *of)));
+    fits(room, places.map(|(id, index)| found(id, index)))?;
+    let told = |id: Option<TopicId>, index: i32| {
+        found(id, index).map_or_else(|| nothing(index), |found| told(found, with_epochs))
     };
     let topics = wanted
         .iter()
@@ -123,11 +124,12 @@ async fn find_some(
 /// All that the group has committed of topics that there are.
 async fn find_all(node: &Node, group: &str, with_epochs: bool, room: &mut Room) -> Result<Found, Refusal> {
     let mut by_topic: BTreeMap<TopicId, Vec<OffsetFetchResponsePartition>> = BTreeMap::new();
-    let all = node.shared.broker.groups().committed(group, Which::All).await?;
-    fits(room, &all, all.len())?;
-    for committed in all {
-        by_topic.entry(committed.topic).or_default().push(told(&committed, with_epochs));
+    let committed = node.shared.broker.groups().committed(group).await?;
+    fits(room, committed.iter().map(Some))?;
+    for of in committed.iter() {
+        by_topic.entry(of.topic).or_default().push(told(of, with_epochs));
     }
+    drop(committed);
     let mut found = Vec::with_capacity(by_topic.len());
     for (id, partitions) in by_topic {
         match node.shared.broker.find_topic_by_id(id).await {
@@ -139,25 +141,20 @@ async fn find_all(node: &Node, group: &str, with_epochs: bool, room: &mut Room) 
     Ok(found)
 }
 
-/// Takes the place of what is told of so many partitions.
+/// Takes the place of what is told of partitions, before any of it is copied.
 ///
 /// # Errors
 /// There is no room for it: it is asked for again.
-fn fits(room: &mut Room, committed: &[Committed], partitions: usize) -> Result<(), Refusal> {
-    let metadata: usize = committed.iter().map(|of| of.metadata.len()).sum();
-    if room.take(PARTITION_BYTES * partitions + metadata) { Ok(()) } else { Err(Refusal::Loading) }
+fn fits<'a>(room: &mut Room, told: impl Iterator<Item = Option<Committed<'a>>>) -> Result<(), Refusal> {
+    let bytes: usize = told.map(|of| PARTITION_BYTES + of.map_or(0, |of| of.metadata.len())).sum();
+    if room.take(bytes) { Ok(()) } else { Err(Refusal::Loading) }
 }
 
-/// A negative partition is none.
-fn numbers(partitions: &[i32]) -> Vec<PartitionId> {
-    partitions.iter().filter_map(|index| u32::try_from(*index).ok()).map(PartitionId).collect()
-}
-
-fn told(committed: &Committed, with_epoch: bool) -> OffsetFetchResponsePartition {
+fn told(committed: Committed<'_>, with_epoch: bool) -> OffsetFetchResponsePartition {
     let told = OffsetFetchResponsePartition::default()
         .with_partition_index(committed.partition.0 as i32)
         .with_committed_offset(committed.offset.0 as i64)
-        .with_metadata(Some(StrBytes::from_string(committed.metadata.clone())));
+        .with_metadata(Some(StrBytes::from_string(committed.metadata.into_owned())));
     let epoch = committed.leader_epoch.and_then(|epoch| i32::try_from(epoch).ok());
     if with_epoch { told.with_committed_leader_epoch(epoch.unwrap_or(-1)) } else { told }
 }

@@ -91,22 +91,22 @@ fn member_from_wire(answer: internal::GroupMemberAnswer) -> DescribedMember {
     }
 }
 
-fn offset_to_wire(committed: &Committed) -> internal::GroupOffsetAnswer {
+fn offset_to_wire(committed: &Committed<'_>) -> internal::GroupOffsetAnswer {
     internal::GroupOffsetAnswer {
         topic: committed.topic.to_bytes(),
         partition: committed.partition.0,
         offset: committed.offset.0,
         leader_epoch: committed.leader_epoch,
-        metadata: committed.metadata.clone(),
+        metadata: committed.metadata.clone().into_owned(),
     }
 }
 
-fn offset_from_wire(committed: internal::GroupOffsetAnswer) -> Result<Committed, Missed> {
+fn offset_from_wire(committed: internal::GroupOffsetAnswer) -> Result<Committed<'static>, Missed> {
     Ok(Committed {
         topic: topic_id(&committed.topic).map_err(|error| Missed::Unknown(error.message))?,
         partition: PartitionId(committed.partition),
         offset: Offset(committed.offset),
         leader_epoch: committed.leader_epoch,
-        metadata: committed.metadata,
+        metadata: committed.metadata.into(),
     })
 }

@@ -85,7 +85,7 @@ pub(super) fn group() -> GroupStatus {
         partition: PartitionId(3),
         offset: Offset(9),
         leader_epoch: Some(0),
-        metadata: "beside".to_owned(),
+        metadata: "beside".into(),
     };
     let described = Described {
         state: GroupState::Stable,
