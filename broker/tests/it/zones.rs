@@ -3,19 +3,14 @@
 use futures::future::join_all;
 use stratalog_broker::{ClusterStatus, ReplicaRole, ShardStatus};
 use stratalog_proto::{NodeId, ShardId};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::cluster::{Node, check, settled, three, until};
 use super::*;
 
-/// Starts nodes in zones, as a cluster with so many voters of a shard.
-async fn start_in(zones: [&str; 3], nodes: &[Node; 3], replication: u32) -> Vec<Arc<Broker>> {
-    let mut brokers = Vec::new();
-    for (node, zone) in nodes.iter().zip(zones) {
-        brokers.push(Broker::start(in_zone(zone, node, replication)).await.unwrap());
-    }
-    brokers
-}
-
+/// A node of a cluster with so many voters of a shard.
 fn in_zone(zone: &str, node: &Node, replication: u32) -> BrokerOptions {
     let mut options = node.options();
     (options.cluster.zone, options.cluster.replication) = (zone.to_owned(), replication);
@@ -55,7 +50,10 @@ async fn reads_all(broker: &Broker, expected: &[Bytes]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l3_each_zone_reads_from_its_replica_as_long_as_that_is_up_to_date() {
     let nodes = three();
-    let brokers = start_in(["a", "b", "c"], &nodes, 3).await;
+    let mut brokers = Vec::new();
+    for (node, zone) in nodes.iter().zip(["a", "b", "c"]) {
+        brokers.push(Broker::start(in_zone(zone, node, 3)).await.unwrap());
+    }
     until("three voters", || async { settled(&brokers[0].cluster_status().await.unwrap(), 3) }).await;
     let expected = filled(&brokers[0], 8).await;
     for broker in &brokers {
@@ -86,10 +84,50 @@ async fn l3_each_zone_reads_from_its_replica_as_long_as_that_is_up_to_date() {
     cut_off.stop().await;
 }
 
+/// Where a node says that it is reached: what comes there is passed on to it, as long as this is open.
+struct Gate {
+    address: String,
+    open: watch::Sender<bool>,
+}
+
+impl Gate {
+    async fn before(node: &Node) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, node) = (listener.local_addr().unwrap().to_string(), node.address.clone());
+        let (open, is_open) = watch::channel(true);
+        tokio::spawn(async move {
+            while let Ok((from, _)) = listener.accept().await {
+                tokio::spawn(pass_on(from, node.clone(), is_open.clone()));
+            }
+        });
+        Self { address, open }
+    }
+}
+
+async fn pass_on(mut from: TcpStream, to: String, mut is_open: watch::Receiver<bool>) {
+    let passing = async {
+        let mut to = TcpStream::connect(to).await?;
+        copy_bidirectional(&mut from, &mut to).await
+    };
+    tokio::select! {
+        _ = passing => {}
+        _ = is_open.wait_for(|open| !open) => {}
+    }
+}
+
+/// Nobody reaches the leader, who goes on to reach its follower, so that this one is up to date for as long as it takes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_a_replica_asks_its_neighbour() {
     let nodes = three();
-    let mut brokers = start_in(["a", "b", "a"], &nodes, 2).await;
+    let gate = Gate::before(&nodes[1]).await;
+    let mut brokers = Vec::new();
+    for (node, zone) in nodes.iter().zip(["a", "b", "a"]) {
+        let mut options = in_zone(zone, node, 2);
+        if zone == "b" {
+            options.cluster.advertise = gate.address.clone();
+        }
+        brokers.push(Broker::start(options).await.unwrap());
+    }
     let has_two = |shard: &ShardStatus| {
         shard.replicas.len() == 2 && shard.replicas.iter().all(|replica| replica.role == ReplicaRole::Voter)
     };
@@ -101,27 +139,19 @@ async fn a_node_without_a_replica_asks_its_neighbour() {
     .await;
     let expected = filled(&brokers[0], 8).await;
     let shard = shard(&brokers[0]).await;
-    let mut read = None;
-    for _ in 0..5 {
-        until("the shard is led in the other zone", || async {
-            let moved = brokers[2].transfer_leader(shard, Some(NodeId(2))).await;
-            let leader = status_of(&brokers[0].cluster_status().await.unwrap(), shard).leader;
-            check(leader == Some(NodeId(2)), (moved, leader))
-        })
-        .await;
-        for broker in &brokers {
-            reads_all(broker, &expected).await;
-        }
-        // Nobody leads then: only the neighbour can answer, while it is up to date.
-        drop(brokers.remove(1));
-        let fetched = fetch_one(&brokers[1], of_zone(from("t", 0))).await;
-        brokers.insert(1, start_after_kill_with(|| in_zone("b", &nodes[1], 2)).await);
-        if fetched.result.is_ok() {
-            read = Some(fetched);
-            break;
-        }
-        // This machine was too slow for it.
-    }
-    assert_eq!(as_produced(&read.expect("an answer of the neighbour")), expected);
+    until("the neighbour answers where the leader does not", || async {
+        gate.open.send_replace(true);
+        let moved = brokers[1].transfer_leader(shard, Some(NodeId(2))).await;
+        let status = brokers[1].cluster_status().await.unwrap();
+        let has_one = |node: NodeId| status_of(&status, shard).replicas.iter().any(|replica| replica.node == node);
+        let (_, reader) = (1..).zip(&brokers).find(|(node, _)| !has_one(NodeId(*node))).unwrap();
+        gate.open.send_replace(false);
+        let of_leader = fetch_one(reader, from("t", 0)).await.result.map(drop);
+        let of_zone = fetch_one(reader, of_zone(from("t", 0))).await;
+        let read = of_zone.result.is_ok().then(|| as_produced(&of_zone));
+        check(of_leader.is_err() && read.as_ref() == Some(&expected), (moved, of_leader, of_zone.result.map(drop)))
+    })
+    .await;
+    gate.open.send_replace(true);
     join_all(brokers.iter().map(|broker| broker.stop())).await;
 }
