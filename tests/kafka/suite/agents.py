@@ -195,7 +195,7 @@ def syslog_ng(place):
 def collectd(place):
     root = debian("collectd-core", "collectd")
     config = place.config("collectd.conf", "collectd", root=root)
-    # Its JSON is an array for each metric, which is no row; its lines are.
+    # Its JSON, an array of one object for each metric, needs no topic of its own kind.
     place.asked(
         "topic",
         "create",
@@ -208,7 +208,14 @@ def collectd(place):
         "at",
     )
     with place.running([root / "usr/sbin/collectd", "-f", "-C", config], env=of_debian(root)):
-        rows = place.arrives("collectd", 20)
+        rows = place.arrives("collectd", 20) + place.arrives("collectd-json", 20)
+    [json_row] = place.asked(
+        "sql",
+        """SELECT host, plugin, CAST(json_get("values", 0) AS DOUBLE) > 0 AS is_used FROM "collectd-json"
+        WHERE type_instance = 'used' LIMIT 1""",
+    )
+    if json_row != {"host": "needle", "plugin": "memory", "is_used": True}:
+        raise Failed(f"the memory that is used is told in JSON as {json_row}")
     # Of each second there is one such line.
     [row] = place.asked(
         "sql",

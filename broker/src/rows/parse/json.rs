@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
@@ -17,7 +17,7 @@ use super::fields::{Fields, NodeId, ROOT};
 /// An object that lies deeper is kept as its text.
 const MAX_DEPTH: usize = 32;
 
-/// Puts the fields of one JSON object into `fields`.
+/// Puts the fields of one JSON object into `fields`; an array of one object is that object.
 ///
 /// Nested objects become dotted fields, arrays the text of themselves, and so does an object that is the value of a
 /// declared column; null and empty objects are no value. Of a key that comes twice, the last value wins.
@@ -27,8 +27,11 @@ const MAX_DEPTH: usize = 32;
 pub(super) fn read(value: &[u8], fields: &mut Fields) -> Result<(), String> {
     let text =
         std::str::from_utf8(value).map_err(|e| format!("the value is not UTF-8 from byte {} on", e.valid_up_to()))?;
-    read_object(text, ObjectVisitor { fields, parent: ROOT, depth: 1 }).map_err(|error| {
-        let another_type = error.classify() == Category::Data && !text.trim_start().starts_with('{');
+    let (object, first) =
+        (ObjectVisitor { fields, parent: ROOT, depth: 1 }, text.trim_ascii_start().as_bytes().first());
+    let read = if first == Some(&b'[') { read_array(text, object) } else { read_object(text, object) };
+    read.map_err(|error| {
+        let another_type = error.classify() == Category::Data && first != Some(&b'{');
         let what = if another_type { "a JSON object" } else { "JSON" };
         format!("the value is not {what}: {error}")
     })
@@ -38,6 +41,41 @@ fn read_object(text: &str, visitor: ObjectVisitor<'_>) -> serde_json::Result<()>
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.deserialize_map(visitor)?;
     deserializer.end()
+}
+
+fn read_array(text: &str, only: ObjectVisitor<'_>) -> serde_json::Result<()> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    deserializer.deserialize_seq(ArrayVisitor { only })?;
+    deserializer.end()
+}
+
+/// An array of one object, as which some agents write each record.
+struct ArrayVisitor<'a> {
+    only: ObjectVisitor<'a>,
+}
+
+impl<'de> Visitor<'de> for ArrayVisitor<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of one object")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        array.next_element_seed(self.only)?.ok_or_else(|| A::Error::custom("it is an empty array"))?;
+        match array.next_element::<IgnoredAny>()? {
+            None => Ok(()),
+            Some(_) => Err(A::Error::custom("it is an array of several values, and a record is one row")),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for ObjectVisitor<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
 }
 
 struct ObjectVisitor<'a> {

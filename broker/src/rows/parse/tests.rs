@@ -143,7 +143,7 @@ fn what_is_no_row_is_dead_with_a_reason() {
         (Some(b"{"), "the value is not JSON: EOF"),
         (Some(b"{\"a\":1}x"), "the value is not JSON: trailing characters"),
         (Some(b"{\"a\":01}"), "the value is not JSON: invalid number"),
-        (Some(b"[1]"), "the value is not a JSON object: invalid type: sequence, expected an object"),
+        (Some(b"[1]"), "the value is not a JSON object: invalid type: integer `1`, expected an object"),
         (Some(b"1"), "the value is not a JSON object: invalid type: integer `1`"),
         (Some(b"null"), "the value is not a JSON object: invalid type: null"),
         (Some(b"{\"a\":\"\xff\"}"), "the value is not UTF-8 from byte 6 on"),

@@ -44,6 +44,21 @@ fn x1_arrays_nested_without_end_are_text_or_dead_and_no_overflow() {
 }
 
 #[test]
+fn an_array_of_one_object_is_that_object_and_every_other_one_is_dead() {
+    is_row(br#" [ {"host":"a","values":[0.5]} ] "#, "host: Utf8 a\nvalues: Utf8 [0.5]");
+    is_row(b"[{}]", "");
+    let several = "the value is not a JSON object: it is an array of several values, and a record is one row";
+    is_dead(br#"[{"a":1},{"a":2}]"#, several);
+    is_dead(br#"[{"a":1},3]"#, several);
+    is_dead(b"[]", "the value is not a JSON object: it is an empty array");
+    is_dead(br#"[[{"a":1}]]"#, "the value is not a JSON object: invalid type: sequence, expected an object");
+    for broken in [&br#"[{"a":1}"#[..], br#"[{"a":1},]"#, br#"[{"a":1}]]"#, br#"[{"a":1}]{"#, b"[", b"[{"] {
+        is_dead(broken, "the value is not JSON: ");
+    }
+    is_dead(&b"[".repeat(1_000_000), "the value is not");
+}
+
+#[test]
 fn a_string_of_ten_megabytes_is_a_value() {
     let long = "x".repeat(10 << 20);
     let (dead, rows) = one(format!(r#"{{"a":"{long}"}}"#).as_bytes());

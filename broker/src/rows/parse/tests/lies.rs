@@ -35,6 +35,7 @@ fn objects() -> Vec<Vec<u8>> {
         r#"{"time":"2024-05-01T10:00:00.123456789Z","level":"info","took":1.5,"n":-3,"ok":true,"a":{"b":[1,"x",null]}}"#,
         r#"{"time":1700000000.25,"message":"\u00e4\ud83d\ude00\n","_offset":1,"":2,"a.b":3,"big":123456789012345678901234567890}"#,
         r#"{"time":"May  1 10:00:00","status":200,"nested":{"a":{"b":{"c":{}}}}}"#,
+        r#"[{"time":1700000000.25,"values":[0.5],"host":"a"}]"#,
     ];
     texts.map(|text| text.as_bytes().to_vec()).into()
 }
