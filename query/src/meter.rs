@@ -1,5 +1,6 @@
 //! What a query read: counted while it runs, reported with its answer.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -22,6 +23,7 @@ pub(crate) struct Meter {
     pub(crate) rows_returned: AtomicU64,
     fences: Mutex<Vec<v1::ShardFence>>,
     catalogue_version: AtomicU64,
+    dead_letter_topics: Mutex<BTreeSet<String>>,
 }
 
 impl Meter {
@@ -39,6 +41,7 @@ impl Meter {
             rows_returned: AtomicU64::new(0),
             fences: Mutex::new(Vec::new()),
             catalogue_version: AtomicU64::new(0),
+            dead_letter_topics: Mutex::default(),
         }
     }
 
@@ -55,6 +58,7 @@ impl Meter {
         ];
         counters.into_iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
         self.fences.lock().clear();
+        self.dead_letter_topics.lock().clear();
     }
 
     /// Notes which version of the catalogue names were looked up in.
@@ -76,6 +80,13 @@ impl Meter {
         fences.sort_by_key(|fence| fence.shard);
     }
 
+    /// Notes a topic that the query names, if it has dead letters: whoever misses something in the answer may want to know.
+    pub(crate) fn dead_letters(&self, rows: &TopicRows) {
+        if rows.have_dead_letters() {
+            self.dead_letter_topics.lock().insert(rows.snapshot.topic.name.clone());
+        }
+    }
+
     /// The counters now.
     pub(crate) fn stats(&self) -> v1::QueryStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -91,6 +102,7 @@ impl Meter {
             elapsed_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
             fences: self.fences.lock().clone(),
             catalogue_version: read(&self.catalogue_version),
+            dead_letter_topics: self.dead_letter_topics.lock().iter().cloned().collect(),
             ..v1::QueryStats::default()
         }
     }

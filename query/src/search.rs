@@ -63,6 +63,7 @@ pub(crate) async fn prepare(core: &Core, request: SearchRequest, running: &Arc<Q
     let rows = core.snapshot(&topic, &request.tokens, running).await?;
     let snapshot = rows.snapshot.clone();
     let meter = running.meter.clone();
+    meter.dead_letters(&rows);
     let indexes = core.indexes.clone();
     let table = TopicTable::new(rows, meter, indexes, |column| column != names::RAW);
     let compiler = Compiler::new(columns(&table));

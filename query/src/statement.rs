@@ -117,6 +117,7 @@ async fn topic_tables(
     }
     let mut tables = Tables::default();
     for (name, rows) in core.snapshots(&topics, tokens, running).await? {
+        running.meter.dead_letters(&rows);
         let (meter, indexes) = (running.meter.clone(), core.indexes.clone());
         let table = TopicTable::new(rows, meter, indexes, |column| names.hidden.contains(column));
         tables.topics.insert(name, Arc::new(table));

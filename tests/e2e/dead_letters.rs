@@ -125,6 +125,34 @@ fn a_format_is_mended_too() {
 }
 
 #[test]
+fn answers_that_show_little_say_where_the_dead_letters_are() {
+    let data = data_dir();
+    let node = Node::start(data.path());
+    node.run(&["topic", "create", "first", "--partitions", "1"]).ok();
+    node.run_with(&["produce", "first"], b"one\ntwo\n").ok();
+    let told = "all rows of first are dead letters: without columns, and not found by a search; \
+                see why: stratalog dead-letters list first\n";
+    let ran = node.run(&["sql", "SELECT * FROM first"]).ok();
+    assert_eq!(ran.stderr, told);
+    assert!(!ran.stdout.contains("dead letters"), "who pipes the answer has nothing else in it: {}", ran.stdout);
+    assert_eq!(node.run(&["search", "first", "one"]).ok().stderr, told);
+    for quiet in [
+        &["sql", "SELECT count(*) FROM first"][..],
+        &["sql", "SELECT _time, _partition, _offset, _dead FROM first"],
+        &["sql", "SELECT * FROM first", "-o", "json"],
+        &["search", "first", "one", "-o", "ndjson"],
+        &["search", "first", ""],
+    ] {
+        assert_eq!(node.run(quiet).ok().stderr, "", "{quiet:?}");
+    }
+    node.run_with(&["produce", "first"], b"{\"word\":\"three\"}\n").ok();
+    assert_eq!(node.run(&["search", "first", "three"]).ok().stderr, "");
+    let stderr = node.run(&["search", "first", "four"]).ok().stderr;
+    assert!(stderr.starts_with("2 of the 3 rows of first are dead letters: "), "{stderr}");
+    node.stop();
+}
+
+#[test]
 fn values_are_shown_byte_for_byte_and_harmlessly() {
     let data = data_dir();
     let node = Node::start(data.path());

@@ -24,5 +24,6 @@ pub(crate) fn stats_json(stats: &QueryStats) -> Value {
         "catalogue_version": stats.catalogue_version,
         "query_id": stats.query_id,
         "spilled_bytes": stats.spilled_bytes,
+        "dead_letter_topics": stats.dead_letter_topics,
     })
 }

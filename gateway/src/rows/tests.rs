@@ -30,7 +30,13 @@ fn sample() -> RecordBatch {
 
 fn stats() -> QueryStats {
     let fences = vec![ShardFence { shard: 1, index: 7, lag: 0 }];
-    QueryStats { rows_returned: 3, elapsed_us: 12, fences, ..QueryStats::default() }
+    QueryStats {
+        rows_returned: 3,
+        elapsed_us: 12,
+        fences,
+        dead_letter_topics: vec!["t".to_owned()],
+        ..QueryStats::default()
+    }
 }
 
 fn encode(mut encoder: impl RowEncoder, batches: &[RecordBatch]) -> Vec<u8> {
@@ -63,7 +69,7 @@ fn json_body_is_one_document() {
             {"_time":"1969-12-31T23:59:59.999999999Z","naive":"1970-01-01T00:00:01.500Z","n":-9223372036854775808,"u":0,"f":null,"ok":false,"text":"","bin":""},
             {"_time":null,"naive":"0001-01-01T00:00:00Z","n":null,"u":1,"f":1.0e300,"ok":null,"text":null,"bin":"61"}
             ],
-            "stats":{"bytes_scanned":0,"catalogue_version":0,"elapsed_us":12,"fences":[{"index":7,"lag":0,"shard":1}],"granules_pruned":0,"granules_total":0,"query_id":"","rows_returned":3,"rows_scanned":0,"segments_pruned":0,"segments_total":0,"spilled_bytes":0,"tail_rows":0}}
+            "stats":{"bytes_scanned":0,"catalogue_version":0,"dead_letter_topics":["t"],"elapsed_us":12,"fences":[{"index":7,"lag":0,"shard":1}],"granules_pruned":0,"granules_total":0,"query_id":"","rows_returned":3,"rows_scanned":0,"segments_pruned":0,"segments_total":0,"spilled_bytes":0,"tail_rows":0}}
         "#]],
     );
 }

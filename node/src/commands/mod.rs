@@ -4,6 +4,7 @@
 mod backup;
 mod cluster;
 mod consume;
+mod dead_letter_note;
 mod dead_letters;
 mod group;
 mod log;

@@ -2,7 +2,7 @@
 
 use stratalog_proto::v1;
 
-use super::print_answer;
+use super::{dead_letter_note, print_answer};
 use crate::cli::{Global, Search};
 use crate::failure::Failure;
 use crate::times::{now_ns, parse_duration, parse_time_ns};
@@ -21,6 +21,10 @@ pub(super) async fn run(global: &Global, command: &Search) -> Result<(), Failure
         limit: command.limit,
         ..v1::SearchRequest::default()
     };
-    let answer = global.client().await?.search(request).await?;
-    print_answer(global.format(), answer).await
+    let client = global.client().await?;
+    let printed = print_answer(global.format(), client.search(request).await?).await?;
+    if printed.rows == 0 {
+        dead_letter_note::tell(&client, &printed.dead_letter_topics).await;
+    }
+    Ok(())
 }

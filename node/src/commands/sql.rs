@@ -7,7 +7,7 @@ use std::time::Duration;
 use stratalog_client::{Client, Parameter, QueryOptions, QueryStream};
 use stratalog_proto::v1;
 
-use super::repl;
+use super::{dead_letter_note, repl};
 use crate::cli::{Global, OutputFormat, Sql};
 use crate::failure::Failure;
 use crate::output::{RowPrinter, human_bytes, human_count, human_duration};
@@ -35,23 +35,39 @@ pub(super) async fn execute(
     query: &str,
     options: &QueryOptions,
 ) -> Result<(), Failure> {
-    print_answer(format, client.sql(query, options).await?).await
+    let printed = print_answer(format, client.sql(query, options).await?).await?;
+    if printed.has_bare_row {
+        dead_letter_note::tell(client, &printed.dead_letter_topics).await;
+    }
+    Ok(())
+}
+
+/// An answer that was printed for people. Of others nothing is noted, since nothing is told beside them.
+#[derive(Default)]
+pub(crate) struct Printed {
+    pub(super) rows: u64,
+    /// Some row shows where it is and nothing else.
+    pub(super) has_bare_row: bool,
+    /// Topics that were read, and have dead letters.
+    pub(super) dead_letter_topics: Vec<String>,
 }
 
 /// Prints the rows as they come and then, for people, what the answer cost.
 ///
 /// # Errors
 /// What the query failed with, also after its first rows.
-pub(crate) async fn print_answer(format: OutputFormat, mut answer: QueryStream) -> Result<(), Failure> {
+pub(crate) async fn print_answer(format: OutputFormat, mut answer: QueryStream) -> Result<Printed, Failure> {
     let mut printer = RowPrinter::new(format, answer.schema().await?);
+    let mut has_bare_row = false;
     while let Some(batch) = answer.next().await? {
+        has_bare_row |= format == OutputFormat::Table && dead_letter_note::has_bare_row(&batch);
         printer.print(&batch)?;
     }
     printer.finish()?;
-    if let (OutputFormat::Table, Some(stats)) = (format, answer.stats()) {
-        writeln!(std::io::stdout(), "{}", stats_line(stats))?;
-    }
-    Ok(())
+    let (OutputFormat::Table, Some(stats)) = (format, answer.stats()) else { return Ok(Printed::default()) };
+    writeln!(std::io::stdout(), "{}", stats_line(stats))?;
+    let dead_letter_topics = stats.dead_letter_topics.clone();
+    Ok(Printed { rows: stats.rows_returned, has_bare_row, dead_letter_topics })
 }
 
 /// What an answer cost, in one line for people.

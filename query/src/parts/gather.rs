@@ -13,6 +13,7 @@ use crate::catalog::{TopicInfo, TopicSnapshot};
 use crate::core::Core;
 use crate::query::Query;
 use crate::schema::merge_schemas;
+use crate::system::may_have_dead_rows;
 
 /// How long leaders are looked for before a query gives up on them: longer than an election takes.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -41,6 +42,11 @@ impl TopicRows {
         let here = self.snapshot.shards.iter();
         let here = here.map(|shard| v1::ShardFence { shard: shard.shard.0, index: shard.fence.0, lag: shard.lag });
         here.chain(self.parts.iter().flat_map(|part| part.fences()))
+    }
+
+    /// Whether one of them may be a dead letter.
+    pub(crate) fn have_dead_letters(&self) -> bool {
+        may_have_dead_rows(&self.snapshot) || self.parts.iter().any(|part| part.opened.dead_letters)
     }
 }
 

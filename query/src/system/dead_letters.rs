@@ -29,7 +29,7 @@ pub(super) fn table(core: &Arc<Core>, running: &Arc<Query>) -> Result<Arc<dyn Ta
             let table = TopicTable::new(rows.clone(), meter.clone(), indexes.clone(), hidden);
             Ok(Arc::new(of_topic(name, table)?))
         };
-        let topics = snapshots.iter().filter(|(_, rows)| has_dead_rows(rows)).map(of_topic);
+        let topics = snapshots.iter().filter(|(_, rows)| rows.have_dead_letters()).map(of_topic);
         match topics.collect::<Result<Vec<_>>>()?.as_slice() {
             [] => none(),
             [only] => Ok(Arc::new(ViewTable::new(LogicalPlan::clone(only), None))),
@@ -37,10 +37,6 @@ pub(super) fn table(core: &Arc<Core>, running: &Arc<Query>) -> Result<Arc<dyn Ta
             all => Ok(Arc::new(ViewTable::new(LogicalPlan::Union(Union::try_new(all.to_vec())?), None))),
         }
     })
-}
-
-fn has_dead_rows(rows: &TopicRows) -> bool {
-    may_have_dead_rows(&rows.snapshot) || rows.parts.iter().any(|part| part.opened.dead_letters)
 }
 
 /// Whether a row of a snapshot may be a dead letter.

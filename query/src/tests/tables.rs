@@ -6,7 +6,9 @@ use arrow::array::AsArray;
 use arrow::datatypes::DataType;
 
 use super::fixture::{Fixture, Place};
+use super::nodes::Spread;
 use super::rows::Row;
+use crate::SearchRequest;
 
 fn fixture(topics: usize) -> Fixture {
     let fixture = Fixture::new();
@@ -36,6 +38,34 @@ async fn x1_thousands_of_topics_have_dead_letters() {
     let sql = "SELECT reason FROM system.dead_letters d WHERE d.topic IN ('t7', 't8') AND \"offset\" = 1 LIMIT 5";
     assert_eq!(texts(&fixture, sql).await, ["no JSON", "no JSON"]);
     assert_eq!(fixture.catalog.snapshots.load(Ordering::Relaxed), before + 2, "of other topics there is no snapshot");
+}
+
+#[tokio::test]
+async fn topics_with_dead_letters_are_named_beside_answers_about_them() {
+    for spread in Spread::ALL {
+        let fixture = Fixture::spread(spread);
+        for (name, place) in [("sealed", Place::Sealed), ("tail", Place::Tail), ("clean", Place::Tail)] {
+            fixture.topic(name);
+            let row = Row::new(0, 0, 0);
+            fixture.add(name, place, &[if name == "clean" { row.int("x", 1) } else { row.dead("no JSON") }]);
+        }
+        let cases: [(&str, &[&str]); 4] = [
+            ("SELECT * FROM sealed", &["sealed"]),
+            (
+                "SELECT count(*) FROM tail t JOIN sealed s ON t._offset = s._offset JOIN clean c ON true",
+                &["sealed", "tail"],
+            ),
+            ("SELECT * FROM clean", &[]),
+            ("SELECT * FROM system.topics", &[]),
+        ];
+        for (sql, named) in cases {
+            assert_eq!(fixture.sql(sql).await.unwrap().1.dead_letter_topics, named, "{spread:?}: {sql}");
+        }
+        for (topic, named) in [("sealed", vec!["sealed"]), ("clean", Vec::new())] {
+            let request = SearchRequest { topic: topic.into(), query: "word".into(), ..SearchRequest::default() };
+            assert_eq!(fixture.search(request).await.unwrap().1.dead_letter_topics, named, "{spread:?}: {topic}");
+        }
+    }
 }
 
 #[tokio::test]
