@@ -1,7 +1,7 @@
 //! One module per foreign protocol: gRPC for the SDK, HTTP for everything that speaks JSON.
 //!
 //! - `front`: what answers requests, and that it changes when a node that waited for a cluster has joined one.
-//! - `greeting`: connections of gRPC that do not begin end.
+//! - `greeting`: connections of gRPC that do not begin end, and those of Kafka clients at a port that is not theirs.
 //! - `grpc`: the services `Topics`, `Log`, `Query` and `Cluster` of `stratalog.v1`; record batches pass through unchanged.
 //! - `http`: REST over HTTP/1.1, described for users in `docs/HTTP.md`.
 //! - `ingest`: from the body of an HTTP request to record batches.

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 use crate::Gateway;
-use crate::greeting::Greeted;
+use crate::greeting::{Greeted, Port};
 
 /// Streams that one gRPC connection may have open.
 const MAX_GRPC_STREAMS: u32 = 1_024;
@@ -45,8 +45,8 @@ pub async fn serve_grpc(
         shutdown.await;
         begun.cancel();
     };
-    let within = gateway.options().read_timeout;
-    let greeted = move |stream| without_delay(stream).map(|stream| Greeted::new(stream, within));
+    let (within, port) = (gateway.options().read_timeout, Port::new("gRPC", &gateway));
+    let greeted = move |stream| without_delay(stream).map(|stream| Greeted::new(stream, Arc::clone(&port), within));
     let server = Server::builder()
         .max_concurrent_streams(MAX_GRPC_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -102,6 +102,7 @@ struct HttpConnections {
     service: axum::Router,
     builder: Builder<TokioExecutor>,
     slots: Arc<Semaphore>,
+    port: Arc<Port>,
     graceful: GracefulShutdown,
 }
 
@@ -114,6 +115,7 @@ impl HttpConnections {
             service: gateway.http(),
             builder,
             slots: Arc::new(Semaphore::new(gateway.options().max_connections)),
+            port: Port::new("HTTP", gateway),
             graceful: GracefulShutdown::new(),
         }
     }
@@ -125,7 +127,8 @@ impl HttpConnections {
 
     fn serve(&self, stream: TcpStream, slot: OwnedSemaphorePermit) {
         let service = TowerToHyperService::new(self.service.clone());
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let stream = TokioIo::new(Greeted::at_leisure(stream, Arc::clone(&self.port)));
+        let connection = self.builder.serve_connection(stream, service).into_owned();
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -14,7 +14,7 @@ use super::{
     delete_records, delete_topics, describe_cluster, describe_configs, describe_groups, describe_log_dirs,
     describe_producers, elect_leaders, fetch, find_coordinator, heartbeat, incremental_alter_configs, init_producer_id,
     join_group, leave_group, list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
-    offset_delete, offset_fetch, offset_for_leader_epoch, produce, requests, sync_group,
+    offset_delete, offset_fetch, offset_for_leader_epoch, produce, requests, sasl_handshake, sync_group,
 };
 
 /// An answer, and what it holds until it is sent.
@@ -69,6 +69,7 @@ async fn body(node: &Node, client: &Client, request: &mut Request) -> Result<Ans
             return Ok(Answered { pieces: Some(pieces), held });
         }
         ApiKey::ApiVersions => api_versions::answer(client, request),
+        ApiKey::SaslHandshake => sasl_handshake::answer(client, request),
         ApiKey::Metadata => metadata::answer(node, client, request).await,
         ApiKey::FindCoordinator => find_coordinator::answer(node, client, request).await,
         ApiKey::ListOffsets => list_offsets::answer(node, request).await,

@@ -10,6 +10,7 @@ use std::fmt;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -57,6 +58,8 @@ pub(super) struct Client {
     pub(super) produces: Mutex<()>,
     /// Held by a request about groups until it is answered: they take effect one after the other.
     pub(super) groups: Mutex<()>,
+    /// The log has it already.
+    pub(super) was_refused_sasl: AtomicBool,
 }
 
 impl Client {
@@ -86,7 +89,8 @@ struct Answer {
 pub(super) async fn serve(node: Arc<Node>, socket: TcpStream, [peer, local]: [SocketAddr; 2]) {
     let leaving = node.shared.stopping.child_token();
     let shown = node.shared.broker.connections().open("kafka", peer);
-    let client = Client { peer, local, leaving, shown, produces: Mutex::new(()), groups: Mutex::new(()) };
+    let (produces, groups, was_refused_sasl) = (Mutex::new(()), Mutex::new(()), AtomicBool::new(false));
+    let client = Client { peer, local, leaving, shown, produces, groups, was_refused_sasl };
     let (reader, writer) = socket.into_split();
     let (answers, queue) = mpsc::channel(MAX_IN_FLIGHT);
     let stall = node.shared.options.stall_timeout;

@@ -53,6 +53,7 @@ mod places;
 mod produce;
 mod requests;
 mod room;
+mod sasl_handshake;
 mod sync_group;
 
 use std::future::Future;

@@ -51,6 +51,7 @@ fn body(request: &Request) -> bool {
         SyncGroup as SyncGroupRequest,
         DescribeGroups as DescribeGroupsRequest,
         ListGroups as ListGroupsRequest,
+        SaslHandshake as SaslHandshakeRequest,
         ApiVersions as ApiVersionsRequest,
         CreateTopics as CreateTopicsRequest,
         DeleteTopics as DeleteTopicsRequest,

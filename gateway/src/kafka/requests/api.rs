@@ -42,6 +42,7 @@ pub(in crate::kafka) const APIS: &[Api] = &[
     api(ApiKey::SyncGroup, "SyncGroup", 0, 5, shapes::SYNC_GROUP),
     api(ApiKey::DescribeGroups, "DescribeGroups", 0, 5, shapes::DESCRIBE_GROUPS),
     api(ApiKey::ListGroups, "ListGroups", 0, 5, shapes::LIST_GROUPS),
+    api(ApiKey::SaslHandshake, "SaslHandshake", 0, 1, shapes::SASL_HANDSHAKE),
     api(ApiKey::ApiVersions, "ApiVersions", 0, 4, shapes::API_VERSIONS),
     api(ApiKey::CreateTopics, "CreateTopics", 2, 7, shapes::CREATE_TOPICS),
     api(ApiKey::DeleteTopics, "DeleteTopics", 1, 6, shapes::DELETE_TOPICS),

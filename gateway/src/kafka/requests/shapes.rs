@@ -131,6 +131,8 @@ pub(super) const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
     always(List(&Struct(&[always(Text), always(List(&Struct(&[always(I32), since(I32, 2), always(I32)])))]))),
 ];
 
+pub(super) const SASL_HANDSHAKE: &[Field] = &[always(Text)];
+
 pub(super) const SYNC_GROUP: &[Field] = &[
     always(Text),
     always(I32),

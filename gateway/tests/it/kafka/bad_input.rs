@@ -1,8 +1,12 @@
 //! Who does not speak Kafka, or lies.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+};
+use kafka_protocol::protocol::StrBytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::client::Client;
@@ -10,7 +14,11 @@ use crate::node::Node;
 
 /// What is said before the connection ends.
 async fn said(node: &Node, bytes: &[u8]) -> Vec<u8> {
-    let mut client = Client::connect(node.kafka).await;
+    said_at(node.kafka, bytes).await
+}
+
+async fn said_at(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut client = Client::connect(address).await;
     // The other side may be gone before all is written.
     let _ = client.socket.write_all(bytes).await;
     let mut said = Vec::new();
@@ -51,6 +59,38 @@ async fn x1_who_lies_is_disconnected_and_the_node_serves_on() {
     let mut client = Client::connect(node.kafka).await;
     let told: ApiVersionsResponse = client.ask(ApiKey::ApiVersions, 3, &ApiVersionsRequest::default()).await;
     assert_eq!(told.error_code, 0);
+    node.stop().await;
+}
+
+/// A Kafka client takes the beginning of any answer for its length.
+#[tokio::test]
+async fn kafka_clients_at_the_port_of_another_protocol_are_disconnected() {
+    let node = Node::start().await;
+    let api_versions = frame(&[0, 18, 0, 0, 0, 0, 0, 1, 0, 1, b'c']);
+    for _ in 0..2 {
+        assert_eq!(said_at(node.http, &api_versions).await, b"");
+        // HTTP/2 says its settings before it has read anything.
+        assert!(said_at(node.grpc, &api_versions).await.len() < 64);
+    }
+    let http = said_at(node.http, b"nonsense\r\n\r\n").await;
+    assert!(http.starts_with(b"HTTP/1.1 400"), "{http:?}");
+    assert_eq!(node.get("/healthz").send().await.unwrap().status(), 200);
+    node.stop().await;
+}
+
+/// One that is not told so takes it for a network that fails, and comes again and again.
+#[tokio::test]
+async fn who_wants_sasl_is_told_that_there_is_none() {
+    let node = Node::start().await;
+    let mut client = Client::connect(node.kafka).await;
+    for version in [0, 1, 1] {
+        let request = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str("SCRAM-SHA-512"));
+        let told: SaslHandshakeResponse = client.ask(ApiKey::SaslHandshake, version, &request).await;
+        assert_eq!((told.error_code, told.mechanisms), (33, Vec::new()));
+    }
+    let told: ApiVersionsResponse = client.ask(ApiKey::ApiVersions, 3, &ApiVersionsRequest::default()).await;
+    let sasl: Vec<i16> = told.api_keys.iter().map(|api| api.api_key).filter(|key| [17, 36].contains(key)).collect();
+    assert_eq!(sasl, [17], "there is nothing to authenticate with");
     node.stop().await;
 }
 
