@@ -114,7 +114,7 @@ async fn g1_a_group_joins_commits_and_goes_on_after_a_kill() {
     let found = broker.groups().committed(GROUP).await.unwrap();
     let again = broker.groups().committed(GROUP).await.unwrap();
     let seven = Committed { topic, partition: P0, offset: Offset(7), leader_epoch: Some(1), metadata: "here".into() };
-    assert_eq!(found.iter().collect::<Vec<_>>(), [seven.clone()]);
+    assert!(found.iter().eq([seven.clone()]));
     assert_eq!((found.get(topic, P0), found.get(topic, PartitionId(1))), (Some(seven), None));
     let [one, other] = [&found, &again].map(|of| of.get(topic, P0).unwrap().metadata.as_ptr());
     assert_eq!(one, other, "nobody has a copy who only looks");
