@@ -1,20 +1,25 @@
 //! Produce: what is checked before a record batch is proposed.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use stratalog_proto::batch::{Batch as RecordBatch, BatchHeader};
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::entry::Append;
-use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ShardId, Term, Token};
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ShardId, Term, Token, TopicPartition};
 use stratalog_query::TopicInfo;
 
 use super::Broker;
 use super::read::shard_of;
 use crate::cluster::route::{Batch, Flight};
 use crate::outcome::CommandResult;
+use crate::pipeline::{Pipeline, Place};
 use crate::shard::Shard;
+
+/// How long a batch waits until its shard hosts its topic.
+const HOST_WAIT: Duration = Duration::from_secs(2);
 
 /// An acknowledged record batch: fsynced on a majority (L1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,37 +40,84 @@ impl Broker {
     /// sent again: [`Code::Overloaded`], [`Code::StorageFull`], [`Code::NotLeader`], [`Code::Unavailable`]. Its outcome
     /// is unknown: [`Code::Timeout`].
     pub async fn produce(&self, topic: &str, partition: PartitionId, batch: Bytes) -> Result<Produced, Error> {
+        self.produce_at(None, topic, partition, batch).await
+    }
+
+    /// As [`produce`](Self::produce), for a batch that came with this request of a client that sends ahead: if it has no
+    /// sequence, and one before it has to be sent again, it is refused, too.
+    ///
+    /// # Errors
+    /// As [`produce`](Self::produce); [`Code::Overloaded`] also for a batch that would overtake another.
+    pub async fn produce_in(
+        &self,
+        request: (&Arc<Pipeline>, u64),
+        topic: &str,
+        partition: PartitionId,
+        batch: Bytes,
+    ) -> Result<Produced, Error> {
+        self.produce_at(Some(request), topic, partition, batch).await
+    }
+
+    async fn produce_at(
+        &self,
+        request: Option<(&Arc<Pipeline>, u64)>,
+        topic: &str,
+        partition: PartitionId,
+        batch: Bytes,
+    ) -> Result<Produced, Error> {
         let started = Instant::now();
         let bytes = batch.len();
-        let produced = self.append(topic, partition, batch).await;
+        let produced = self.append(request, topic, partition, batch).await;
         let outcome = produced.as_ref().map(|(_, records)| *records);
         self.metrics.produced(started.elapsed(), bytes, outcome);
         produced.map(|(produced, _)| produced)
     }
 
-    async fn append(&self, topic: &str, partition: PartitionId, batch: Bytes) -> Result<(Produced, u32), Error> {
+    async fn append(
+        &self,
+        request: Option<(&Arc<Pipeline>, u64)>,
+        topic: &str,
+        partition: PartitionId,
+        batch: Bytes,
+    ) -> Result<(Produced, u32), Error> {
         let topic = self.find_topic(topic).await?;
         let shard = shard_of(&topic, partition)?;
         let batch = check(batch, &topic.config)?;
         let records = batch.record_count();
+        let at = TopicPartition { topic: topic.id, partition };
+        let place = request.filter(|_| !batch.header().has_producer());
+        let place = place.map(|(pipeline, request)| Place::new(pipeline, request, at));
         let bytes = batch.bytes().clone();
         drop(batch);
         let batch = Batch { shard, topic: topic.id, partition, bytes };
-        let (index, base_offset) = self.append_anywhere(&topic, batch).await?;
+        let (index, base_offset) = self.append_anywhere(&topic, batch, place).await?;
         Ok((Produced { base_offset, token: Token { shard, index } }, records))
     }
 
     /// Appends a checked batch where its shard is led. None overtakes an earlier one of its partition.
-    async fn append_anywhere(&self, topic: &TopicInfo, batch: Batch) -> Result<(RaftIndex, Offset), Error> {
+    async fn append_anywhere(
+        &self,
+        topic: &TopicInfo,
+        batch: Batch,
+        place: Option<Place>,
+    ) -> Result<(RaftIndex, Offset), Error> {
         let ticket = self.outboxes.ticket();
-        let Some((shard, flight)) = self.board(batch.shard) else { return self.outboxes.send(ticket, batch).await };
+        let Some((shard, flight)) = self.board(batch.shard) else {
+            return self.outboxes.send(ticket, batch, place).await;
+        };
         // With one node there is nobody else to append it, and its buffer goes as soon as it is in the log.
         let again = (!self.router.is_alone()).then(|| batch.clone());
-        match (self.append_here(&shard, topic, batch, flight.term()).await, again) {
+        let order = Order::new(place.as_ref());
+        let appended = self.append_here(&shard, topic, batch, flight.term(), order.check()).await;
+        match (appended, again) {
             (Err(error), Some(batch)) if matches!(error.code, Code::NotLeader) => {
-                self.outboxes.send_on(ticket, batch, flight).await
+                self.outboxes.send_on(ticket, batch, place, flight).await
             }
-            (appended, _) => appended,
+            (appended, _) => {
+                // Before its flight ends, and what is behind it goes on.
+                order.settle(appended.as_ref().err());
+                appended
+            }
         }
     }
 
@@ -73,7 +125,7 @@ impl Broker {
     fn board(&self, id: ShardId) -> Option<(Arc<Shard>, Flight<'_>)> {
         let shard = self.shard(id)?;
         let role = *shard.watch_role().borrow();
-        let flight = if role.leads { self.outboxes.fly(id, role.term) } else { None };
+        let flight = if role.leads { self.outboxes.fly(id, (role.term, role.reign)) } else { None };
         flight.map(|flight| (shard, flight))
     }
 
@@ -81,12 +133,14 @@ impl Broker {
     /// may lie (X1).
     ///
     /// # Errors
-    /// As [`Broker::produce`], without looking for another leader.
+    /// As [`Broker::produce`], without looking for another leader; those of `order`, which is asked when it is the turn of a
+    /// batch that has no sequence.
     pub(crate) async fn append_routed(
         &self,
         topic: &TopicInfo,
         batch: Batch,
         term: Term,
+        order: Option<impl FnOnce() -> Result<(), Error>>,
     ) -> Result<(RaftIndex, Offset), Error> {
         if shard_of(topic, batch.partition)? != batch.shard {
             let message =
@@ -96,7 +150,7 @@ impl Broker {
         let bytes = check(batch.bytes, &topic.config)?.bytes().clone();
         let missing = || Error::new(Code::NotLeader, format!("shard {} has no replica on this node", batch.shard));
         let shard = self.shard(batch.shard).ok_or_else(missing)?;
-        self.append_here(&shard, topic, Batch { bytes, ..batch }, term).await
+        self.append_here(&shard, topic, Batch { bytes, ..batch }, term, order).await
     }
 
     async fn append_here(
@@ -105,21 +159,74 @@ impl Broker {
         topic: &TopicInfo,
         batch: Batch,
         term: Term,
+        order: Option<impl FnOnce() -> Result<(), Error>>,
     ) -> Result<(RaftIndex, Offset), Error> {
-        let append = Append { topic: topic.id, partition: batch.partition, batch: batch.bytes };
-        match shard.append(append, term, self.rows.admit(shard.id(), topic.id)).await {
+        let partition = batch.partition;
+        let append = Append { topic: topic.id, partition, batch: batch.bytes };
+        let gate = async {
+            if let Some(order) = order {
+                order()?;
+                self.hosted(shard, topic, partition).await?;
+            }
+            self.rows.admit(shard.id(), topic.id).await
+        };
+        match shard.append(append, term, gate).await {
             Ok((index, CommandResult::Appended { base_offset, .. })) => Ok((index, base_offset)),
             Ok((_, other)) => Err(Error::new(Code::Internal, format!("an append was answered with {other:?}"))),
-            // The shard hears of a new topic a moment after the metadata.
             Err(error)
                 if matches!(error.code, Code::UnknownTopic | Code::UnknownPartition)
                     && self.topics.by_id(topic.id).is_some() =>
             {
-                let message = format!("shard {} does not host topic `{}` yet; send it again", shard.id(), topic.name);
-                // Not NotLeader: that would hold up what other topics send to the shard.
-                Err(Error::new(Code::Overloaded, message))
+                Err(not_hosted(shard, topic))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Waits a while until the shard has heard of a new topic, which it does a moment after the metadata: if the shard refused
+    /// the first batch itself, what is in the log behind that would overtake it.
+    async fn hosted(&self, shard: &Shard, topic: &TopicInfo, partition: PartitionId) -> Result<(), Error> {
+        let is_hosted = || shard.read(|state| state.partition(topic.id, partition).is_some());
+        if is_hosted() {
+            return Ok(());
+        }
+        let mut applied = shard.watch_applied();
+        let hosted = async {
+            while !is_hosted() {
+                applied.changed().await.map_err(|_| not_hosted(shard, topic))?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(HOST_WAIT, hosted).await.unwrap_or_else(|_| Err(not_hosted(shard, topic)))
+    }
+}
+
+fn not_hosted(shard: &Shard, topic: &TopicInfo) -> Error {
+    let message = format!("shard {} does not host topic `{}` yet; send it again", shard.id(), topic.name);
+    // Not NotLeader: that would hold up what other topics send to the shard.
+    Error::new(Code::Overloaded, message)
+}
+
+/// Has a batch refused that would overtake another, and what is behind one that is refused otherwise.
+struct Order<'a> {
+    place: Option<&'a Place>,
+    is_behind: AtomicBool,
+}
+
+impl<'a> Order<'a> {
+    fn new(place: Option<&'a Place>) -> Self {
+        Self { place, is_behind: AtomicBool::new(false) }
+    }
+
+    /// What to ask when it is the batch's turn.
+    fn check(&self) -> Option<impl FnOnce() -> Result<(), Error>> {
+        let place = self.place?;
+        Some(|| place.check().inspect_err(|_| self.is_behind.store(true, Ordering::Relaxed)))
+    }
+
+    fn settle(&self, error: Option<&Error>) {
+        if error.is_some_and(|error| error.code.is_retriable()) && !self.is_behind.load(Ordering::Relaxed) {
+            self.place.iter().for_each(|place| place.refuse());
         }
     }
 }

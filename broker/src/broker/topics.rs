@@ -325,10 +325,11 @@ fn deletion(answer: Result<(), Error>) -> Deletion {
 mod tests {
     use std::time::Duration;
 
-    use stratalog_proto::JobId;
+    use stratalog_proto::batch::{BatchBuilder, Compression};
+    use stratalog_proto::{JobId, PartitionId};
 
     use super::*;
-    use crate::{BrokerOptions, ErasureInfo, ErasureState};
+    use crate::{BrokerOptions, ErasureInfo, ErasureState, Pipeline};
 
     async fn restart(broker: Arc<Broker>, options: &BrokerOptions) -> Arc<Broker> {
         broker.stop().await;
@@ -386,6 +387,27 @@ mod tests {
         let again = broker.create_topic("half", 1, TopicConfig::default()).await;
         assert_eq!(again.unwrap_err().code, Code::TopicExists);
         assert_eq!(broker.partitions("half").await.unwrap().len(), 1);
+        broker.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_sent_ahead_to_a_topic_that_its_shard_does_not_host_yet_waits_for_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::start(BrokerOptions { shards: 1, ..BrokerOptions::new(dir.path()) }).await.unwrap();
+        create_in_meta(&broker, "half", &[1]).await;
+        let (pipeline, partition) = (Pipeline::new(), PartitionId(0));
+        let produce = async || {
+            let mut batch = BatchBuilder::new(Compression::None);
+            batch.push(1, None, Some(b"x"), &[]);
+            broker.produce_in((&pipeline, pipeline.begin()), "half", partition, batch.finish()).await
+        };
+        let hosts = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            broker.create_topic("half", 1, TopicConfig::default()).await
+        };
+        let (first, second, created) = tokio::join!(produce(), produce(), hosts);
+        assert_eq!(created.unwrap_err().code, Code::TopicExists);
+        assert_eq!([first, second].map(|produced| produced.unwrap().base_offset.0), [0, 1]);
         broker.stop().await;
     }
 

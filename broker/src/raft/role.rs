@@ -37,6 +37,9 @@ pub(crate) struct RoleNow {
     /// This replica leads, a majority answers it, and it has applied the first entry of its term: all that was
     /// acknowledged before is applied, too.
     pub(crate) leads: bool,
+    /// How often this replica has begun to lead, also in the same term: what it took before it was cut off for a while was
+    /// refused, as far as it waited.
+    pub(crate) reign: u64,
 }
 
 impl RoleNow {
@@ -54,7 +57,8 @@ impl RoleNow {
         let leads = is_leader && data.last_applied.is_some_and(|id| id.leader_id.term == term);
         let leader = server.current_leader.filter(|_| !is_lost).map(ReplicaId);
         let epoch = leading.epoch(server, data);
-        Self { term: Term(term), epoch, leader, leads: leads && !is_lost }
+        let leads = leads && !is_lost;
+        Self { term: Term(term), epoch, leader, leads, reign: leading.reign(leads) }
     }
 
     /// Whether nothing but its first entry keeps a leader from being one that [`leads`](Self::leads).
@@ -69,13 +73,23 @@ struct Leading {
     since: Option<(u64, TokioInstant)>,
     /// The newest term that had a leader.
     epoch: Term,
+    /// Whether it did at the last look, and how often it has begun to.
+    leads: bool,
+    reign: u64,
     /// How long it waits for the answer of a majority.
     patience: Duration,
 }
 
 impl Leading {
     fn new(patience: Duration) -> Self {
-        Self { since: None, epoch: Term(0), patience }
+        Self { since: None, epoch: Term(0), leads: false, reign: 0, patience }
+    }
+
+    /// How often the replica has begun to lead, now included.
+    fn reign(&mut self, leads: bool) -> u64 {
+        self.reign += u64::from(leads && !self.leads);
+        self.leads = leads;
+        self.reign
     }
 
     /// The newest term that had a leader: a majority has voted for it, or it has appended to the log.
@@ -198,10 +212,17 @@ mod tests {
         let applied = RaftDataMetrics { last_applied: Some(log_id(3, 7)), ..RaftDataMetrics::default() };
         let seen =
             |leader, state| RoleNow::of(&before, &of_three(leader, state), &applied, &mut Leading::new(PATIENCE));
-        let follows = RoleNow { term: Term(3), epoch: Term(3), leader: Some(ReplicaId(2)), leads: false };
+        let follows = RoleNow { term: Term(3), epoch: Term(3), leader: Some(ReplicaId(2)), leads: false, reign: 0 };
         assert_eq!(seen(2, ServerState::Follower), follows);
-        let leads = RoleNow { term: Term(3), epoch: Term(3), leader: Some(ReplicaId(1)), leads: true };
+        let leads = RoleNow { term: Term(3), epoch: Term(3), leader: Some(ReplicaId(1)), leads: true, reign: 1 };
         assert_eq!(seen(1, ServerState::Leader), leads);
+    }
+
+    #[test]
+    fn each_time_that_it_begins_to_lead_is_another_reign() {
+        let mut leading = Leading::new(PATIENCE);
+        let reigns = [false, true, true, false, false, true].map(|leads| leading.reign(leads));
+        assert_eq!(reigns, [0, 1, 1, 1, 1, 2]);
     }
 
     #[test]

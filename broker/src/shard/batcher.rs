@@ -107,17 +107,21 @@ impl Batcher {
         });
         // By its first poll a batch joins the line of its partition, also in a task whose budget is used up, in which tokio's
         // `select!` would poll nothing.
-        match select(queued, pin!(self.term_is_over(term))).await {
+        match select(queued, pin!(self.reign_is_over(term))).await {
             Either::Left((queued, _)) => self.wait(queued?, Code::Overloaded).await,
             // Who comes in the next term waits for those that come back from this one.
             Either::Right(((), _)) => Err(self.group.not_leader()),
         }
     }
 
-    /// Returns when this replica does not lead in a term any more.
-    async fn term_is_over(&self, term: Term) {
+    /// Returns when this replica does not lead in a term any more, or does so again after it was cut off: what came before and had
+    /// its turn already is refused then, and so is what waits behind.
+    async fn reign_is_over(&self, term: Term) {
         let mut role = self.role.clone();
-        let has_stopped = role.wait_for(|role| role.term != term || !may_wait(*role, &self.group)).await.is_err();
+        let began = *role.borrow();
+        let last = began.reign + u64::from(!began.leads);
+        let is_over = |role: &RoleNow| role.term != term || role.reign > last || !may_wait(*role, &self.group);
+        let has_stopped = role.wait_for(is_over).await.is_err();
         if has_stopped {
             // The queue says so.
             std::future::pending().await

@@ -23,11 +23,13 @@ pub(super) struct Answered {
     pub(super) pieces: Option<Vec<Bytes>>,
     /// Its place among the records that were read and not sent.
     pub(super) held: Option<OwnedSemaphorePermit>,
+    /// The number of a produce in what its client sends.
+    pub(super) produce: Option<u64>,
 }
 
 impl Answered {
     fn with(pieces: Vec<Bytes>) -> Self {
-        Self { pieces: Some(pieces), held: None }
+        Self { pieces: Some(pieces), held: None, produce: None }
     }
 }
 
@@ -60,13 +62,10 @@ fn name(key: ApiKey) -> &'static str {
 
 async fn body(node: &Node, client: &Client, request: &mut Request) -> Result<Answered, Malformed> {
     match request.key {
-        ApiKey::Produce => {
-            let pieces = produce::answer(node, client, request).await?;
-            return Ok(Answered { pieces, held: None });
-        }
+        ApiKey::Produce => return produce::answer(node, client, request).await,
         ApiKey::Fetch => {
             let (pieces, held) = fetch::answer(node, client, request).await?;
-            return Ok(Answered { pieces: Some(pieces), held });
+            return Ok(Answered { pieces: Some(pieces), held, produce: None });
         }
         ApiKey::ApiVersions => api_versions::answer(client, request),
         ApiKey::SaslHandshake => sasl_handshake::answer(client, request),
@@ -105,7 +104,7 @@ async fn about_groups(node: &Node, client: &Client, request: &Request) -> Result
         ApiKey::DescribeGroups => describe_groups::answer(node, request, &mut room).await?,
         _ => list_groups::answer(node, request, &mut room)?,
     };
-    Ok(Answered { pieces: Some(pieces), held: room.held() })
+    Ok(Answered { pieces: Some(pieces), held: room.held(), produce: None })
 }
 
 async fn of_groups(node: &Node, client: &Client, request: &mut Request) -> Result<Vec<Bytes>, Malformed> {

@@ -2,7 +2,8 @@
 //!
 //! As many are under way as fit the bounds below; then nothing is read, and the client is held back by its socket. Produce
 //! requests take turns until their batches have joined the queues of their partitions: so the batches of a producer stay in
-//! order though many requests are in flight. Requests about groups take turns until they are answered, so that the last of
+//! order though many requests are in flight, and it is noted which of them are answered: what is behind a batch that has to be
+//! sent again waits for that. Requests about groups take turns until they are answered, so that the last of
 //! several commits is the one that stays.
 
 use std::collections::VecDeque;
@@ -16,8 +17,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use stratalog_broker::Connection;
 use stratalog_broker::groups::Refusal;
+use stratalog_broker::{Connection, Pipeline};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -56,6 +57,8 @@ pub(super) struct Client {
     pub(super) shown: Connection,
     /// Held by a produce until its batches have joined the queues of their partitions.
     pub(super) produces: Mutex<()>,
+    /// Which produces have begun, and which are answered.
+    pub(super) pipeline: Arc<Pipeline>,
     /// Held by a request about groups until it is answered: they take effect one after the other.
     pub(super) groups: Mutex<()>,
     /// The log has it already.
@@ -82,6 +85,8 @@ impl Client {
 struct Answer {
     /// `None`: the client wants none.
     pieces: Option<Vec<Bytes>>,
+    /// The number of a produce.
+    produce: Option<u64>,
     _places: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
@@ -89,14 +94,23 @@ struct Answer {
 pub(super) async fn serve(node: Arc<Node>, socket: TcpStream, [peer, local]: [SocketAddr; 2]) {
     let leaving = node.shared.stopping.child_token();
     let shown = node.shared.broker.connections().open("kafka", peer);
-    let (produces, groups, was_refused_sasl) = (Mutex::new(()), Mutex::new(()), AtomicBool::new(false));
-    let client = Client { peer, local, leaving, shown, produces, groups, was_refused_sasl };
+    let client = Client {
+        peer,
+        local,
+        leaving,
+        shown,
+        produces: Mutex::new(()),
+        pipeline: Pipeline::new(),
+        groups: Mutex::new(()),
+        was_refused_sasl: AtomicBool::new(false),
+    };
     let (reader, writer) = socket.into_split();
     let (answers, queue) = mpsc::channel(MAX_IN_FLIGHT);
     let stall = node.shared.options.stall_timeout;
     let frames = Frames::new(reader, Arc::clone(&node.shares.budget), node.shared.options.read_timeout);
     let intake = Intake { frames, begun: None, places: places() };
-    let ((), end) = futures::join!(read_all(&node, intake, &client, answers), write_all(writer, queue, stall));
+    let ((), end) =
+        futures::join!(read_all(&node, intake, &client, answers), write_all(writer, queue, stall, &client.pipeline));
     if let Err(why) = end {
         tracing::debug!(%peer, why, "a Kafka connection ended early");
     }
@@ -186,7 +200,7 @@ where
                     if let Ok(place) = Arc::clone(&intake.places).try_acquire_many_owned(0) {
                         let pieces = Some(vec![Bytes::from_static(answer)]);
                         // The client may be gone.
-                        let _ = answers.send(Answer { pieces, _places: (place, None) }).await;
+                        let _ = answers.send(Answer { pieces, produce: None, _places: (place, None) }).await;
                     }
                 }
             },
@@ -209,10 +223,10 @@ fn refuse(client: &Client, why: &dyn fmt::Display) {
 
 async fn handle(node: &Node, client: &Client, begun: Begun) -> Result<Answer, Malformed> {
     let Begun { bytes, asked, place } = begun;
-    let Answered { pieces, held } = answer(node, client, asked).await?;
+    let Answered { pieces, held, produce } = answer(node, client, asked).await?;
     let told: usize = pieces.iter().flatten().map(Bytes::len).sum();
     client.shown.answered(LENGTH_BYTES + bytes, told);
-    Ok(Answer { pieces, _places: (place, held) })
+    Ok(Answer { pieces, produce, _places: (place, held) })
 }
 
 /// Writes answers in their order, until there are no more.
@@ -223,12 +237,14 @@ async fn write_all<W: AsyncWrite + Unpin>(
     mut socket: W,
     mut queue: mpsc::Receiver<Answer>,
     stall: Duration,
+    pipeline: &Pipeline,
 ) -> Result<(), String> {
     while let Some(answer) = queue.recv().await {
         let mut pieces = Pieces::new(answer.pieces.unwrap_or_default());
         let in_all = stall + Duration::from_secs((pieces.remaining() / BYTES_PER_SECOND) as u64);
         let written = timeout_at(Instant::now() + in_all, write(&mut socket, &mut pieces, stall)).await;
         written.unwrap_or_else(|_| Err(format!("the client took too little for {in_all:?}")))?;
+        answer.produce.into_iter().for_each(|produce| pipeline.tell(produce));
     }
     // A client that has gone needs no goodbye.
     let _ = socket.shutdown().await;

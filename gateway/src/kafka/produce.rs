@@ -1,13 +1,16 @@
 //! Produce: record batches go to the broker as they came, as slices of the request.
 
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
 use futures::future::join_all;
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
+use stratalog_broker::Pipeline;
 use stratalog_proto::{Offset, PartitionId};
 
+use super::answer::Answered;
 use super::api::Request;
 use super::connection::Client;
 use super::requests::produce::{Asked, Partition, Topic, one_batch, read};
@@ -25,10 +28,12 @@ struct Outcome {
     message: Option<StrBytes>,
 }
 
-pub(super) async fn answer(node: &Node, client: &Client, request: &Request) -> Result<Option<Vec<Bytes>>, Malformed> {
+pub(super) async fn answer(node: &Node, client: &Client, request: &Request) -> Result<Answered, Malformed> {
     let asked = read(request)?;
     let refusal = refusal(&asked, request.version);
     let turn = client.produces.lock().await;
+    let number = client.pipeline.begin();
+    let answered = |pieces| Answered { pieces, held: None, produce: Some(number) };
     for topic in &asked.topics {
         // So that what follows begins at once; if it is not there, the look below says so.
         let _ = node.shared.broker.find_topic(&topic.name).await;
@@ -38,7 +43,7 @@ pub(super) async fn answer(node: &Node, client: &Client, request: &Request) -> R
         topic.partitions.iter().map(move |partition| async move {
             match refusal {
                 Some(refusal) => refusal.clone(),
-                None => produce(node, &topic.name, partition).await,
+                None => produce(node, (&client.pipeline, number), &topic.name, partition).await,
             }
         })
     });
@@ -51,11 +56,11 @@ pub(super) async fn answer(node: &Node, client: &Client, request: &Request) -> R
         Poll::Pending => produced.await,
     };
     if asked.acks != 0 {
-        return Ok(Some(write(request, &asked.topics, outcomes)));
+        return Ok(answered(Some(write(request, &asked.topics, outcomes))));
     }
     // Who wants no answer hears of a failure by losing the connection, as from Kafka.
     match outcomes.into_iter().find(|outcome| outcome.error != 0) {
-        None => Ok(None),
+        None => Ok(answered(None)),
         Some(failed) => {
             let why = failed.message.unwrap_or_default();
             Err(Malformed::new(format!("with acks=0 it wants no answer, and failed: {why}")))
@@ -80,14 +85,14 @@ fn refused(error: ResponseError, message: &'static str) -> Outcome {
     Outcome { error: error.code(), base_offset: -1, message: Some(StrBytes::from_static_str(message)) }
 }
 
-async fn produce(node: &Node, topic: &str, asked: &Partition) -> Outcome {
+async fn produce(node: &Node, request: (&Arc<Pipeline>, u64), topic: &str, asked: &Partition) -> Outcome {
     let records = match one_batch(asked) {
         Ok(records) => records,
         Err((error, message)) => return refused(error, message),
     };
     // A negative partition is none.
     let partition = PartitionId(u32::try_from(asked.index).unwrap_or(u32::MAX));
-    match node.shared.broker.produce(topic, partition, records).await {
+    match node.shared.broker.produce_in(request, topic, partition, records).await {
         Ok(produced) => {
             let Offset(base_offset) = produced.base_offset;
             Outcome { error: 0, base_offset: base_offset as i64, message: None }

@@ -68,8 +68,9 @@ impl FakeLinks {
         let sender = self.role.as_ref().expect("the node has a replica");
         let epoch = if leader.is_some() { Term(term) } else { sender.borrow().epoch };
         let leader = leader.map(|node| ReplicaId(node.0));
-        let role = RoleNow { term: Term(term), epoch, leader, leads: leader == Some(ReplicaId(ME.0)) };
-        sender.send_replace(role);
+        let (leads, before) = (leader == Some(ReplicaId(ME.0)), *sender.borrow());
+        let reign = before.reign + u64::from(leads && !before.leads);
+        sender.send_replace(RoleNow { term: Term(term), epoch, leader, leads, reign });
     }
 
     /// How a node answers streams.

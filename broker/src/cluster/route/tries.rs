@@ -47,6 +47,16 @@ impl Missed {
         }
     }
 
+    /// Whether whoever asked may ask again.
+    pub(crate) fn is_retriable(&self) -> bool {
+        !matches!(self, Missed::Refused(error) if !error.code.is_retriable())
+    }
+
+    /// Whether the leader has refused it, and may take it later.
+    pub(crate) fn is_refused_for_now(&self) -> bool {
+        matches!(self, Missed::Refused(error) if error.code.is_retriable())
+    }
+
     /// As the error of whoever asked, if nobody is asked again.
     pub(crate) fn into_error(self, shard: ShardId) -> Error {
         match self {

@@ -9,6 +9,7 @@ mod fetch_sessions;
 pub(crate) mod groups;
 mod listeners;
 mod log;
+mod pipelines;
 mod replicas;
 mod three;
 mod topics;

@@ -24,16 +24,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ZONES: [&str; 3] = ["a", "b", "c"];
 
 /// Node n + 1 is the one at place n.
-pub(super) struct Three {
-    pub(super) brokers: Vec<Arc<Broker>>,
-    pub(super) kafka: Vec<SocketAddr>,
+pub(in crate::kafka) struct Three {
+    pub(in crate::kafka) brokers: Vec<Arc<Broker>>,
+    pub(in crate::kafka) kafka: Vec<SocketAddr>,
     stop: CancellationToken,
     listeners: Vec<JoinHandle<std::io::Result<()>>>,
     _dirs: [TempDir; 3],
 }
 
 /// Waits until something is so.
-pub(super) async fn until<T, F: Future<Output = Result<T, String>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub(in crate::kafka) async fn until<T, F: Future<Output = Result<T, String>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match look().await {
@@ -46,7 +49,12 @@ pub(super) async fn until<T, F: Future<Output = Result<T, String>>>(what: &str, 
 
 impl Three {
     /// With a topic `events` of one partition, of which each node has a voter.
-    pub(super) async fn start() -> Self {
+    pub(in crate::kafka) async fn start() -> Self {
+        Self::start_with(|_, _| ()).await
+    }
+
+    /// With settings for the node at each place.
+    pub(in crate::kafka) async fn start_with(set: impl Fn(usize, &mut BrokerOptions)) -> Self {
         let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
         let (stop, mut brokers, mut kafka, mut listeners) = (CancellationToken::new(), Vec::new(), vec![], vec![]);
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -64,6 +72,7 @@ impl Three {
             };
             let mut options = BrokerOptions { cluster, shards: 1, ..BrokerOptions::new(dir.path()) };
             options.lane.file_bytes = 16 << 20;
+            set(place, &mut options);
             let broker = Broker::start(options).await.unwrap();
             let gateway = Gateway::new(Arc::clone(&broker), GatewayOptions::default());
             let shutdown = stop.clone().cancelled_owned();
@@ -87,18 +96,18 @@ impl Three {
         if is_settled { Ok(()) } else { Err(format!("{status:#?}")) }
     }
 
-    pub(super) async fn client(&self, place: usize) -> Client {
+    pub(in crate::kafka) async fn client(&self, place: usize) -> Client {
         Client::connect(self.kafka[place]).await
     }
 
-    pub(super) async fn metadata(&self, place: usize) -> MetadataResponse {
+    pub(in crate::kafka) async fn metadata(&self, place: usize) -> MetadataResponse {
         let topic = MetadataRequestTopic::default().with_name(Some(name("events")));
         let request = MetadataRequest::default().with_topics(Some(vec![topic]));
         self.client(place).await.ask(ApiKey::Metadata, 12, &request).await
     }
 
     /// Who leads the partition, by place, and in which epoch, once all nodes say the same.
-    pub(super) async fn lead(&self) -> (usize, i32) {
+    pub(in crate::kafka) async fn lead(&self) -> (usize, i32) {
         until("all nodes tell the same leader and epoch", || async {
             let mut told = Vec::new();
             for place in 0..3 {
@@ -112,7 +121,7 @@ impl Three {
     }
 
     /// Has the node at another place lead.
-    pub(super) async fn transfer(&self, to: usize) {
+    pub(in crate::kafka) async fn transfer(&self, to: usize) {
         let node = NodeId(to as u64 + 1);
         until("the leadership is handed over", || async {
             let moved = self.brokers[to].transfer_leader(ShardId(1), Some(node)).await;
@@ -122,11 +131,11 @@ impl Three {
     }
 
     /// As if the node at a place had failed, as far as the others can tell.
-    pub(super) async fn stop_broker(&self, place: usize) {
+    pub(in crate::kafka) async fn stop_broker(&self, place: usize) {
         self.brokers[place].stop().await;
     }
 
-    pub(super) async fn stop(self) {
+    pub(in crate::kafka) async fn stop(self) {
         self.stop.cancel();
         for listener in self.listeners {
             listener.await.unwrap().unwrap();

@@ -6,10 +6,13 @@ use stratalog_proto::{ShardId, Term};
 /// Locks of the counters; shards share them when there are more.
 const STRIPES: usize = 256;
 
-/// How many batches of a shard were taken in a term and have no answer.
+/// A term in which this node leads a shard, and how often it had begun to lead by then.
+pub(crate) type Reign = (Term, u64);
+
+/// How many batches of a shard were taken in a reign and have no answer.
 struct Aloft {
     shard: ShardId,
-    term: Term,
+    reign: Reign,
     batches: usize,
 }
 
@@ -22,7 +25,7 @@ pub(super) struct Flights {
 pub(crate) struct Flight<'a> {
     flights: &'a Flights,
     shard: ShardId,
-    term: Term,
+    reign: Reign,
 }
 
 impl Flights {
@@ -30,23 +33,23 @@ impl Flights {
         Self { stripes: std::array::from_fn(|_| Mutex::default()) }
     }
 
-    /// Counts a batch that is taken in this term; `None` while one of an earlier term is in flight: that one may be refused,
+    /// Counts a batch that is taken in this reign; `None` while one of an earlier reign is in flight: that one may be refused,
     /// and would then be overtaken.
-    pub(super) fn begin(&self, shard: ShardId, term: Term) -> Option<Flight<'_>> {
+    pub(super) fn begin(&self, shard: ShardId, reign: Reign) -> Option<Flight<'_>> {
         let mut aloft = self.stripe(shard).lock();
-        if aloft.iter().any(|of| of.shard == shard && of.term < term) {
+        if aloft.iter().any(|of| of.shard == shard && of.reign < reign) {
             return None;
         }
-        match aloft.iter_mut().find(|of| of.shard == shard && of.term == term) {
+        match aloft.iter_mut().find(|of| of.shard == shard && of.reign == reign) {
             Some(of) => of.batches += 1,
-            None => aloft.push(Aloft { shard, term, batches: 1 }),
+            None => aloft.push(Aloft { shard, reign, batches: 1 }),
         }
-        Some(Flight { flights: self, shard, term })
+        Some(Flight { flights: self, shard, reign })
     }
 
-    /// Whether batches of this shard are in flight that were taken before this term.
-    pub(super) fn has_before(&self, shard: ShardId, term: Term) -> bool {
-        self.stripe(shard).lock().iter().any(|of| of.shard == shard && of.term < term)
+    /// Whether batches of this shard are in flight.
+    pub(super) fn has_any(&self, shard: ShardId) -> bool {
+        self.stripe(shard).lock().iter().any(|of| of.shard == shard)
     }
 
     fn stripe(&self, shard: ShardId) -> &Mutex<Vec<Aloft>> {
@@ -57,14 +60,14 @@ impl Flights {
 impl Flight<'_> {
     /// The only term in which the batch may be proposed.
     pub(crate) fn term(&self) -> Term {
-        self.term
+        self.reign.0
     }
 }
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let mut aloft = self.flights.stripe(self.shard).lock();
-        let Some(at) = aloft.iter().position(|of| of.shard == self.shard && of.term == self.term) else { return };
+        let Some(at) = aloft.iter().position(|of| of.shard == self.shard && of.reign == self.reign) else { return };
         aloft[at].batches -= 1;
         if aloft[at].batches == 0 {
             aloft.swap_remove(at);

@@ -16,15 +16,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use stratalog_proto::{Code, Error, Offset, RaftIndex, ShardId, Term, TopicPartition};
+use stratalog_proto::{Code, Error, Offset, RaftIndex, ShardId, TopicPartition};
 use stratalog_transport::Frames;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::wire::Batch;
 use super::{Missed, Router};
+use crate::pipeline::Place;
 use crate::shard::Order;
-use flights::Flights;
+use flights::{Flights, Reign};
 use parcels::{Outbox, Parcel};
 use pump::Pump;
 
@@ -97,29 +98,40 @@ impl Outboxes {
             || self.boxes.lock().get(&shard).is_none_or(|outbox| outbox.unanswered() == 0)
     }
 
-    /// Counts a batch that this node, which leads the shard in `term`, appends without a box: those that come after it and
-    /// are sent elsewhere, or are taken in a later term, wait for it. `None` if it would overtake another, and has to go
+    /// Counts a batch that this node, which leads the shard in `reign`, appends without a box: those that come after it and
+    /// are sent elsewhere, or are taken in a later reign, wait for it. `None` if it would overtake another, and has to go
     /// through the box.
-    pub(crate) fn fly(&self, shard: ShardId, term: Term) -> Option<Flight<'_>> {
+    pub(crate) fn fly(&self, shard: ShardId, reign: Reign) -> Option<Flight<'_>> {
         // In this order: what was refused is put in the box before its flight ends.
-        let flight = self.flights.begin(shard, term)?;
+        let flight = self.flights.begin(shard, reign)?;
         self.is_idle(shard).then_some(flight)
     }
 
-    /// Sends a batch to whoever leads its shard, behind all with a lower ticket, and waits for its answer: where it is.
+    /// Sends a batch to whoever leads its shard, behind all with a lower ticket, and waits for its answer: where it is. One with a
+    /// place is refused if it would overtake another of its client.
     ///
     /// # Errors
     /// The refusal of the batch; [`Code::Overloaded`]: there was no room; [`Code::NotLeader`], [`Code::Unavailable`]: it
     /// was not sent; [`Code::Timeout`]: its outcome is unknown.
-    pub(crate) async fn send(&self, ticket: u64, batch: Batch) -> Result<(RaftIndex, Offset), Error> {
+    pub(crate) async fn send(
+        &self,
+        ticket: u64,
+        batch: Batch,
+        place: Option<Place>,
+    ) -> Result<(RaftIndex, Offset), Error> {
         let outbox = self.outbox(batch.shard)?;
         // From the first moment on, so that no later batch finds the box empty.
         let counted = outbox.count();
+        let refused = |error| {
+            place.iter().for_each(Place::refuse);
+            error
+        };
         let turn = self.order.turn(TopicPartition { topic: batch.topic, partition: batch.partition });
-        let turn = tokio::time::timeout(self.options.wait, turn).await.map_err(|_| self.overloaded())?;
-        let room = self.room_for(batch.bytes.len()).await?;
+        let turn = tokio::time::timeout(self.options.wait, turn).await.map_err(|_| refused(self.overloaded()))?;
+        place.as_ref().map_or(Ok(()), Place::check)?;
+        let room = self.room_for(batch.bytes.len()).await.map_err(refused)?;
         let (answer, receiver) = oneshot::channel();
-        outbox.put(ticket, Parcel { batch, answer, room: Some(room), counted });
+        outbox.put(ticket, Parcel { batch, answer, room: Some(room), counted, place });
         drop(turn);
         self.answered(&outbox, ticket, receiver).await
     }
@@ -134,11 +146,12 @@ impl Outboxes {
         &self,
         ticket: u64,
         batch: Batch,
+        place: Option<Place>,
         flight: Flight<'_>,
     ) -> Result<(RaftIndex, Offset), Error> {
         let outbox = self.outbox(batch.shard)?;
         let (answer, receiver) = oneshot::channel();
-        outbox.put(ticket, Parcel { batch, answer, room: None, counted: outbox.count() });
+        outbox.put(ticket, Parcel { batch, answer, room: None, counted: outbox.count(), place });
         drop(flight);
         self.answered(&outbox, ticket, receiver).await
     }

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use super::super::Missed;
 use super::super::wire::Batch;
+use crate::pipeline::Place;
 
 /// Where a batch is, or why it is not there.
 pub(super) type Answer = Result<(RaftIndex, Offset), Missed>;
@@ -21,15 +22,25 @@ pub(super) struct Parcel {
     /// Of the bytes that may wait; `None` for one that was on its way here already.
     pub(super) room: Option<OwnedSemaphorePermit>,
     pub(super) counted: Counted,
+    /// In what its client sends, if it has no sequence and its client counts on an order.
+    pub(super) place: Option<Place>,
 }
 
 /// One batch among those without an answer, until it is dropped.
 pub(super) struct Counted([Arc<AtomicUsize>; 2]);
 
 impl Parcel {
-    /// Answers, and gives back what the batch held; who went away does not want it.
+    /// Answers, and gives back what the batch held; who went away does not want it. What is behind one that is refused is
+    /// refused from now on.
     pub(super) fn answer(self, answer: Answer) {
-        let Parcel { batch, answer: sender, room, counted } = self;
+        if let Some(place) = self.place.as_ref().filter(|_| answer.as_ref().is_err_and(Missed::is_retriable)) {
+            place.refuse();
+        }
+        self.tell(answer);
+    }
+
+    fn tell(self, answer: Answer) {
+        let Parcel { batch, answer: sender, room, counted, .. } = self;
         drop((batch, room, counted));
         let _ = sender.send(answer);
     }
@@ -96,21 +107,30 @@ impl Outbox {
         self.arrived.notify_one();
     }
 
-    /// The first batch, if there is one. One that nobody waits for any more is left out.
+    /// The first batch, if there is one. One that nobody waits for any more is left out, and one that would overtake another is
+    /// refused.
     pub(super) fn take(&self) -> Option<(u64, Parcel)> {
         let mut waiting = self.waiting.lock();
         let waiting = waiting.as_mut()?;
         loop {
             let (ticket, parcel) = waiting.pop_first()?;
-            if !parcel.answer.is_closed() {
-                return Some((ticket, parcel));
+            if parcel.answer.is_closed() {
+                continue;
+            }
+            match parcel.place.as_ref().map_or(Ok(()), Place::check) {
+                Ok(()) => return Some((ticket, parcel)),
+                Err(error) => parcel.tell(Err(Missed::Refused(error))),
             }
         }
     }
 
-    /// Takes a batch out that was not sent; false if it was, or is answered.
+    /// Takes a batch out that was not sent, with what is to be refused behind it; false if it was, or is answered.
     pub(super) fn take_back(&self, ticket: u64) -> bool {
-        self.waiting.lock().as_mut().is_some_and(|waiting| waiting.remove(&ticket).is_some())
+        let mut waiting = self.waiting.lock();
+        let Some(parcel) = waiting.as_mut().and_then(|waiting| waiting.remove(&ticket)) else { return false };
+        // Before the next one is taken.
+        parcel.place.iter().for_each(Place::refuse);
+        true
     }
 
     /// Returns when there is a batch. For one task.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::channel::mpsc;
-use stratalog_proto::{Error, Term};
+use stratalog_proto::Error;
 use stratalog_transport::{CallError, Frame, Frames, Method};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,11 +23,10 @@ use crate::raft::RoleNow;
 const MAX_IN_FLIGHT: usize = 1_024;
 /// Frames that the transport has not taken.
 const MAX_QUEUED: usize = 4;
-/// How long what is in flight here may hold up what is sent elsewhere.
-const LANDING: Duration = Duration::from_secs(1);
+/// How long what is in flight here may hold up what is behind it. When leadership is lost all of it has an answer after two
+/// seconds, and goes back into the box if it was certainly not written.
+const LANDING: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
-/// Every term is an earlier one.
-const LAST_TERM: Term = Term(u64::MAX);
 /// How long a leader that was replaced may take to answer what it got before: one that handed leadership over does so at
 /// once, one that was cut off never.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
@@ -48,6 +47,8 @@ struct Round {
     frames: mpsc::Sender<Result<Frame, Error>>,
     answers: Frames,
     sent: BTreeMap<u64, Parcel>,
+    /// Refusals of batches without sequences.
+    heard: u64,
     /// Why nothing more is sent: what was refused goes first on the next stream.
     refused: Option<Missed>,
     /// A batch was appended.
@@ -84,26 +85,22 @@ impl Pump {
 
     async fn begin(&self, leader: Leader) -> Round {
         let (frames, outgoing) = mpsc::channel(MAX_QUEUED);
+        self.landed().await;
         let answers = match leader {
             Leader::Here => {
-                let role = self.router.role(self.outbox.shard);
-                self.landed(role.map_or(LAST_TERM, |role| role.term)).await;
                 let frames = outgoing.map(|frame: Result<Frame, Error>| frame.map_err(CallError::Refused));
                 self.here.append_here(frames.boxed())
             }
-            Leader::At(node) => {
-                self.landed(LAST_TERM).await;
-                self.router.links.stream(node, Method::Produce, outgoing.boxed())
-            }
+            Leader::At(node) => self.router.links.stream(node, Method::Produce, outgoing.boxed()),
         };
-        Round { frames, answers, sent: BTreeMap::new(), refused: None, went_well: false }
+        Round { frames, answers, sent: BTreeMap::new(), heard: 0, refused: None, went_well: false }
     }
 
-    /// Waits a while for what this node took to append it itself, when it led the shard in an earlier term: it came before
-    /// what is in the box.
-    async fn landed(&self, term: Term) {
+    /// Waits a while for what this node took to append it itself, in an earlier term, or in this one before it was cut off for
+    /// a while: it came before what is in the box.
+    async fn landed(&self) {
         let deadline = Instant::now() + LANDING;
-        while self.flights.has_before(self.outbox.shard, term) && Instant::now() < deadline {
+        while self.flights.has_any(self.outbox.shard) && Instant::now() < deadline {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
@@ -156,7 +153,7 @@ impl Round {
     fn send(&mut self, outbox: &Outbox) {
         let Some((ticket, parcel)) = outbox.take() else { return };
         // It was ready, and only this task sends; a stream that broke just now ends with its answers.
-        let _ = self.frames.start_send(Ok(batch_frame(ticket, &parcel.batch)));
+        let _ = self.frames.start_send(Ok(batch_frame(ticket, &parcel.batch, self.heard)));
         self.sent.insert(ticket, parcel);
     }
 
@@ -170,6 +167,9 @@ impl Round {
             }
             answer => {
                 self.went_well |= answer.is_ok();
+                if answer.as_ref().is_err_and(Missed::is_refused_for_now) && !parcel.batch.has_sequence() {
+                    self.heard += 1;
+                }
                 parcel.answer(answer);
             }
         }

@@ -13,6 +13,7 @@ use super::super::Links;
 use super::super::testing::{FakeLinks, ME, SHARD};
 use super::super::wire::{batch_answer, read_batch};
 use super::*;
+use crate::pipeline::Pipeline;
 
 const OPTIONS: OutboxOptions =
     OutboxOptions { buffer_bytes: 1 << 20, wait: Duration::from_secs(1), timeout: Duration::from_secs(30) };
@@ -28,7 +29,7 @@ impl Log {
         move |frames| {
             let log = log.clone();
             let answers = frames.map(move |frame| {
-                let (number, batch) = read_batch(frame.unwrap()).unwrap();
+                let (number, batch, _) = read_batch(frame.unwrap()).unwrap();
                 let mut appended = log.0.lock();
                 if appended.len() >= most {
                     let error = Error::new(Code::NotLeader, "not me any more");
@@ -66,7 +67,7 @@ async fn send(boxes: &Outboxes, count: u8) -> Vec<Result<Offset, Code>> {
     let sending = (0..count).map(|n| {
         let bytes = Bytes::from(vec![n; 100]);
         let batch = Batch { shard: SHARD, topic, partition: PartitionId(0), bytes };
-        boxes.send(boxes.ticket(), batch)
+        boxes.send(boxes.ticket(), batch, None)
     });
     let sent = join_all(sending).await;
     sent.into_iter().map(|sent| sent.map(|(_, offset)| offset).map_err(|error| error.code)).collect()
@@ -157,12 +158,12 @@ async fn l2_what_this_node_could_not_append_itself_goes_before_what_came_behind_
         let bytes = Bytes::from(vec![n; bytes]);
         Batch { shard: SHARD, topic, partition: PartitionId(0), bytes }
     };
-    let (first, flight) = (boxes.ticket(), boxes.fly(SHARD, Term(5)).unwrap());
+    let (first, flight) = (boxes.ticket(), boxes.fly(SHARD, (Term(5), 1)).unwrap());
     // It takes all the room there is.
-    let behind = boxes.send(boxes.ticket(), batch(1, 1 << 20));
+    let behind = boxes.send(boxes.ticket(), batch(1, 1 << 20), None);
     let returned = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        boxes.send_on(first, batch(0, 100), flight).await
+        boxes.send_on(first, batch(0, 100), None, flight).await
     };
     let (behind, returned) = futures::join!(behind, returned);
     assert_eq!((returned.unwrap().1, behind.unwrap().1), (Offset(0), Offset(1)));
@@ -177,20 +178,20 @@ async fn l2_what_was_refused_in_an_earlier_term_goes_before_what_comes_in_the_ne
     let (boxes, topic) = (boxes(&links, &here), TopicId::new());
     let batch = |n: u8| Batch { shard: SHARD, topic, partition: PartitionId(0), bytes: Bytes::from(vec![n; 100]) };
     links.set_role(5, Some(ME));
-    let (first, flight) = (boxes.ticket(), boxes.fly(SHARD, Term(5)).unwrap());
+    let (first, flight) = (boxes.ticket(), boxes.fly(SHARD, (Term(5), 1)).unwrap());
     // Leadership was lost and is back before whoever waits for the first batch has heard anything.
     links.set_role(7, Some(ME));
     let second = boxes.ticket();
-    assert!(boxes.fly(SHARD, Term(7)).is_none(), "it would overtake");
-    let behind = boxes.send(second, batch(1));
+    assert!(boxes.fly(SHARD, (Term(7), 2)).is_none(), "it would overtake");
+    let behind = boxes.send(second, batch(1), None);
     let returned = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        boxes.send_on(first, batch(0), flight).await
+        boxes.send_on(first, batch(0), None, flight).await
     };
     let (behind, returned) = futures::join!(behind, returned);
     assert_eq!((returned.unwrap().1, behind.unwrap().1), (Offset(0), Offset(1)));
     assert_eq!(here.appended(), [0, 1]);
-    let (one, other) = (boxes.fly(SHARD, Term(7)), boxes.fly(SHARD, Term(7)));
+    let (one, other) = (boxes.fly(SHARD, (Term(7), 2)), boxes.fly(SHARD, (Term(7), 2)));
     assert!(one.is_some() && other.is_some(), "what is taken in one term keeps its order in the group");
 }
 
@@ -212,7 +213,62 @@ async fn x1_what_waits_is_bounded() {
         partition: PartitionId(partition),
         bytes: Bytes::from(vec![0; 700 << 10]),
     };
-    let sent = join_all([0, 1].map(|n| boxes.send(boxes.ticket(), large(n)))).await;
+    let sent = join_all([0, 1].map(|n| boxes.send(boxes.ticket(), large(n), None))).await;
     let codes: Vec<Code> = sent.into_iter().map(|sent| sent.unwrap_err().code).collect();
     assert_eq!(codes, [Code::NotLeader, Code::Overloaded]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn l2_what_was_refused_while_this_leader_was_cut_off_goes_before_what_came_behind_it() {
+    let links = FakeLinks::new(true, None);
+    let here = Log::default();
+    let (boxes, topic) = (boxes(&links, &here), TopicId::new());
+    let batch = |n: u8| Batch { shard: SHARD, topic, partition: PartitionId(0), bytes: Bytes::from(vec![n; 100]) };
+    links.set_role(5, Some(ME));
+    let (first, flight) = (boxes.ticket(), boxes.fly(SHARD, (Term(5), 1)).unwrap());
+    // It leads on, in the same term.
+    assert!(boxes.fly(SHARD, (Term(5), 2)).is_none(), "it would overtake");
+    let behind = boxes.send(boxes.ticket(), batch(1), None);
+    let returned = async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        boxes.send_on(first, batch(0), None, flight).await
+    };
+    let (behind, returned) = futures::join!(behind, returned);
+    assert_eq!((returned.unwrap().1, behind.unwrap().1), (Offset(0), Offset(1)));
+    assert_eq!(here.appended(), [0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_behind_a_refused_batch_of_its_client_is_refused_and_the_leader_is_told_what_was_heard() {
+    let links = FakeLinks::new(false, Some(NodeId(2)));
+    let (heard, topic, pipeline) = (Log::default(), TopicId::new(), Pipeline::new());
+    let told = heard.clone();
+    links.stream_with(2, move |frames| {
+        let told = told.clone();
+        let answers = frames.map(move |frame| {
+            let (number, batch, heard) = read_batch(frame.unwrap()).unwrap();
+            told.0.lock().push(heard.unwrap() as u8);
+            let answer = match batch.bytes[0] {
+                0 => Err(Error::new(Code::Overloaded, "there is no room")),
+                n => Ok((RaftIndex(1), Offset(n.into()))),
+            };
+            Ok(batch_answer(number, answer, None))
+        });
+        answers.boxed()
+    });
+    let boxes = boxes(&links, &Log::default());
+    let requests = [(); 2].map(|()| pipeline.begin());
+    let send = async |n: u8, request, partition| {
+        let at = TopicPartition { topic, partition: PartitionId(partition) };
+        let batch = Batch { shard: SHARD, topic, partition: at.partition, bytes: Bytes::from(vec![n; 100]) };
+        let sent = boxes.send(boxes.ticket(), batch, Some(Place::new(&pipeline, request, at))).await;
+        sent.map(|(_, offset)| offset).map_err(|error| error.code)
+    };
+    assert_eq!(send(0, requests[0], 0).await, Err(Code::Overloaded));
+    assert_eq!(send(1, requests[1], 0).await, Err(Code::Overloaded), "nobody asked the leader");
+    assert_eq!(send(2, requests[1], 1).await, Ok(Offset(2)), "of another partition");
+    pipeline.tell(requests[1]);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(send(3, pipeline.begin(), 0).await, Ok(Offset(3)));
+    assert_eq!(heard.appended(), [0, 1, 1]);
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
+use stratalog_proto::batch::BatchHeader;
 use stratalog_proto::internal::{ProduceBatch, ProducedBatch};
 use stratalog_proto::{Error, NodeId, Offset, PartitionId, RaftIndex, ShardId, TopicId};
 use stratalog_transport::Frame;
@@ -18,24 +19,33 @@ pub(crate) struct Batch {
     pub(crate) bytes: Bytes,
 }
 
-/// The frame of a batch; `number` pairs the answer.
-pub(crate) fn batch_frame(number: u64, batch: &Batch) -> Frame {
+impl Batch {
+    /// Whether the sequence of an idempotent producer keeps it in order.
+    pub(crate) fn has_sequence(&self) -> bool {
+        BatchHeader::read(&self.bytes).is_ok_and(|header| header.has_producer())
+    }
+}
+
+/// The frame of a batch; `number` pairs the answer. `heard`: how many refusals of batches without sequences, of the same stream,
+/// the sender has heard of.
+pub(crate) fn batch_frame(number: u64, batch: &Batch, heard: u64) -> Frame {
     let head = ProduceBatch {
         request: number,
         shard: batch.shard.0,
         topic: batch.topic.to_bytes(),
         partition: batch.partition.0,
+        heard: heard + 1,
     };
     Frame { head: head.encode_to_vec().into(), parts: vec![batch.bytes.clone()] }
 }
 
-/// Reads such a frame: its number, and the batch.
-pub(crate) fn read_batch(frame: Frame) -> Result<(u64, Batch), Error> {
+/// Reads such a frame: its number, the batch, and what the sender has heard of, if it says so.
+pub(crate) fn read_batch(frame: Frame) -> Result<(u64, Batch, Option<u64>), Error> {
     let head: ProduceBatch = request(frame.head)?;
     let [bytes] = <[Bytes; 1]>::try_from(frame.parts)
         .map_err(|parts| malformed(format!("a record batch came as {} buffers, and not as one", parts.len())))?;
     let (shard, partition) = (ShardId(head.shard), PartitionId(head.partition));
-    Ok((head.request, Batch { shard, topic: topic_id(&head.topic)?, partition, bytes }))
+    Ok((head.request, Batch { shard, topic: topic_id(&head.topic)?, partition, bytes }, head.heard.checked_sub(1)))
 }
 
 /// The frame of an answer. `leader`: who leads the shard, if this node does not.

@@ -1,15 +1,19 @@
 //! Record batches for one shard, appended in the order in which they come.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use futures::stream::{self, FuturesUnordered, StreamExt};
-use stratalog_proto::{Code, Error, Offset, RaftIndex, ShardId, Term};
+use parking_lot::Mutex;
+use stratalog_proto::{Code, Error, Offset, RaftIndex, ShardId, Term, TopicPartition};
+use stratalog_query::TopicInfo;
 use stratalog_transport::{CallError, Frame, Frames};
 use tokio::sync::mpsc;
 
 use super::leader_elsewhere;
 use crate::broker::Broker;
-use crate::cluster::route::{AppendHere, Batch, batch_answer, read_batch};
+use crate::cluster::route::{AppendHere, Batch, Missed, batch_answer, read_batch};
+use crate::raft::RoleNow;
 
 /// Answers that are not taken, and batches that are not answered, of one stream.
 const MAX_IN_FLIGHT: usize = 1_024;
@@ -38,10 +42,51 @@ impl AppendHere for Intake {
     }
 }
 
-/// The shard of a stream, as long as this node leads it in one term.
+/// What was refused of a stream, for as long as its sender has not heard of it: what it sent behind that is refused, too.
+#[derive(Default)]
+struct Behind {
+    refusals: u64,
+    /// The number of the last refusal of a partition.
+    closed: BTreeMap<TopicPartition, u64>,
+}
+
+/// The place of a batch without sequence in a stream whose sender says what it has heard of.
+struct Place {
+    behind: Arc<Mutex<Behind>>,
+    at: TopicPartition,
+    heard: u64,
+}
+
+impl Place {
+    fn check(&self) -> Result<(), Error> {
+        let mut behind = self.behind.lock();
+        if self.heard >= behind.refusals {
+            behind.closed.clear();
+        }
+        match behind.closed.get(&self.at).is_some_and(|refusal| self.heard < *refusal) {
+            true => Err(crate::pipeline::behind()),
+            false => Ok(()),
+        }
+    }
+
+    /// The sender counts the same.
+    fn settle(&self, answer: &Result<(RaftIndex, Offset), Error>) {
+        if let Err(error) = answer
+            && Missed::from(error.clone()).is_refused_for_now()
+        {
+            let mut behind = self.behind.lock();
+            behind.refusals += 1;
+            let number = behind.refusals;
+            behind.closed.insert(self.at, number);
+        }
+    }
+}
+
+/// The shard of a stream, as long as this node leads it in one term, and is not cut off meanwhile.
 struct Led {
     shard: ShardId,
     term: Term,
+    reign: u64,
     /// Why everything that follows is refused.
     refused: Option<Error>,
 }
@@ -51,6 +96,7 @@ async fn run(broker: Weak<Broker>, mut frames: Frames, answers: mpsc::Sender<Fra
     let mut in_flight = FuturesUnordered::new();
     let (mut bytes_in_flight, mut reading) = (0, true);
     let mut led: Option<Led> = None;
+    let behind = Arc::default();
     while reading || !in_flight.is_empty() {
         let has_room = in_flight.len() < MAX_IN_FLIGHT && bytes_in_flight < MAX_IN_FLIGHT_BYTES;
         tokio::select! {
@@ -62,19 +108,21 @@ async fn run(broker: Weak<Broker>, mut frames: Frames, answers: mpsc::Sender<Fra
                 }
             }
             frame = frames.next(), if reading && has_room => {
-                let Some(((number, batch), node)) = read(frame).zip(broker.upgrade()) else {
+                let Some(((number, batch, heard), node)) = read(frame).zip(broker.upgrade()) else {
                     reading = false;
                     continue;
                 };
                 let bytes = batch.bytes.len();
+                let place = place_of(&batch, heard, &behind);
                 let next = next(&node, &mut led, batch).await;
                 bytes_in_flight += bytes;
                 // By its first poll a batch joins the queue of its partition. That happens in this order.
                 in_flight.push(async move {
                     let answer = match next {
-                        Ok(appending) => appending.await,
+                        Ok(appending) => appending.append(place.as_ref()).await,
                         Err(error) => Err(error),
                     };
+                    place.iter().for_each(|place| place.settle(&answer));
                     (bytes, number, answer)
                 });
             }
@@ -84,8 +132,8 @@ async fn run(broker: Weak<Broker>, mut frames: Frames, answers: mpsc::Sender<Fra
     }
 }
 
-/// A batch with its number; `None` at the end, and for a frame that is none.
-fn read(frame: Option<Result<Frame, CallError>>) -> Option<(u64, Batch)> {
+/// A batch with its number, and what its sender has heard of; `None` at the end, and for a frame that is none.
+fn read(frame: Option<Result<Frame, CallError>>) -> Option<(u64, Batch, Option<u64>)> {
     match read_batch(frame?.ok()?) {
         Ok(read) => Some(read),
         Err(error) => {
@@ -95,24 +143,40 @@ fn read(frame: Option<Result<Frame, CallError>>) -> Option<(u64, Batch)> {
     }
 }
 
-/// What appends a batch, unless it is refused.
-async fn next(
-    broker: &Arc<Broker>,
-    led: &mut Option<Led>,
+fn place_of(batch: &Batch, heard: Option<u64>, behind: &Arc<Mutex<Behind>>) -> Option<Place> {
+    let heard = heard.filter(|_| !batch.has_sequence())?;
+    let at = TopicPartition { topic: batch.topic, partition: batch.partition };
+    Some(Place { behind: Arc::clone(behind), at, heard })
+}
+
+/// A batch that may be appended in a term.
+struct Appending {
+    broker: Arc<Broker>,
+    topic: Arc<TopicInfo>,
     batch: Batch,
-) -> Result<impl Future<Output = Result<(RaftIndex, Offset), Error>> + use<>, Error> {
+    term: Term,
+}
+
+impl Appending {
+    async fn append(self, place: Option<&Place>) -> Result<(RaftIndex, Offset), Error> {
+        let order = place.map(|place| || place.check());
+        self.broker.append_routed(&self.topic, self.batch, self.term, order).await
+    }
+}
+
+/// What appends a batch, unless it is refused.
+async fn next(broker: &Arc<Broker>, led: &mut Option<Led>, batch: Batch) -> Result<Appending, Error> {
     let led = led.get_or_insert_with(|| Led::begin(broker, batch.shard));
     led.check(broker, &batch)?;
     // Waited for here, since what comes behind it may not overtake it.
     let topic = broker.find_topic_by_id(batch.topic).await?;
-    let (broker, term) = (Arc::clone(broker), led.term);
-    Ok(async move { broker.append_routed(&topic, batch, term).await })
+    Ok(Appending { broker: Arc::clone(broker), topic, batch, term: led.term })
 }
 
 impl Led {
     fn begin(broker: &Broker, shard: ShardId) -> Self {
-        let term = broker.router().role(shard).map_or(Term(0), |role| role.term);
-        Self { shard, term, refused: None }
+        let (term, reign) = broker.router().role(shard).map_or_else(Default::default, |role| (role.term, role.reign));
+        Self { shard, term, reign, refused: None }
     }
 
     /// Whether a batch may still be appended. Once one was not, none is: it would overtake.
@@ -121,7 +185,8 @@ impl Led {
             let message = format!("a stream of batches for shard {} has one for shard {}", self.shard, batch.shard);
             return Err(Error::new(Code::InvalidRequest, message));
         }
-        let leads = broker.router().role(self.shard).is_some_and(|role| role.leads && role.term == self.term);
+        let leads = |role: RoleNow| role.leads && (role.term, role.reign) == (self.term, self.reign);
+        let leads = broker.router().role(self.shard).is_some_and(leads);
         if !leads && self.refused.is_none() {
             let message = format!("this node does not lead shard {}", self.shard);
             self.refused = Some(Error::new(Code::NotLeader, message));
@@ -145,4 +210,32 @@ fn judged(
         leader = broker.upgrade().and_then(|broker| leader_elsewhere(&broker, led.shard));
     }
     batch_answer(number, answer, leader)
+}
+
+#[cfg(test)]
+mod tests {
+    use stratalog_proto::{PartitionId, TopicId};
+
+    use super::*;
+
+    #[test]
+    fn what_was_sent_before_a_refusal_was_heard_of_is_refused_too() {
+        let (behind, topic) = (Arc::default(), TopicId::new());
+        let place = |partition, heard| {
+            let at = TopicPartition { topic, partition: PartitionId(partition) };
+            Place { behind: Arc::clone(&behind), at, heard }
+        };
+        let answer = |code| Err(Error::new(code, "no"));
+        place(0, 0).settle(&Ok((RaftIndex(1), Offset(1))));
+        place(0, 0).settle(&answer(Code::CorruptBatch));
+        place(0, 0).settle(&answer(Code::NotLeader));
+        assert!(place(0, 0).check().is_ok(), "of these the sender does not count any");
+        place(0, 0).settle(&answer(Code::Overloaded));
+        let refused = place(0, 0).check().unwrap_err();
+        place(0, 0).settle(&Err(refused));
+        assert!(place(0, 1).check().is_err(), "it has not heard of the second");
+        assert!(place(1, 0).check().is_ok(), "of another partition");
+        assert!(place(0, 2).check().is_ok());
+        assert!(behind.lock().closed.is_empty());
+    }
 }
