@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -25,7 +26,7 @@ impl Broker {
     /// [`Code::NotLeader`], [`Code::Unavailable`] if a shard with groups has no leader that answers.
     pub async fn list_groups(&self) -> Result<Vec<Listed>, Error> {
         self.catch_up_with_meta().await?;
-        let asked = self.meta.shards_of_groups().into_iter().map(|shard| self.ask_groups(shard, None));
+        let asked = self.meta.shards_of_groups().into_iter().map(|shard| self.ask_groups(shard, None, READ_WAIT));
         // Boxed, since the compiler cannot tell otherwise that what it borrows lives long enough.
         let asked: Vec<_> = asked.map(FutureExt::boxed).collect();
         let found: Vec<Vec<GroupStatus>> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
@@ -46,7 +47,7 @@ impl Broker {
     pub async fn describe_group(&self, group: &str) -> Result<GroupStatus, Error> {
         let unknown = || Error::new(Code::UnknownGroup, format!("there is no group `{group}`"));
         let shard = self.shard_of_group(group).await?.ok_or_else(unknown)?;
-        let found = self.ask_groups(shard, Some(group)).await?.into_iter().next();
+        let found = self.ask_groups(shard, Some(group), READ_WAIT).await?.into_iter().next();
         found.filter(|found| found.described.state != GroupState::Dead).ok_or_else(unknown)
     }
 
@@ -165,15 +166,23 @@ impl Broker {
     }
 
     /// Asks the leader of a shard for one group, or for all in short.
-    async fn ask_groups(&self, shard: ShardId, group: Option<&str>) -> Result<Vec<GroupStatus>, Error> {
-        let mut tries = self.router.tries(shard, READ_WAIT, true);
+    ///
+    /// # Errors
+    /// [`Code::NotLeader`], [`Code::Unavailable`]: none answered in so long.
+    pub(crate) async fn ask_groups(
+        &self,
+        shard: ShardId,
+        group: Option<&str>,
+        patience: Duration,
+    ) -> Result<Vec<GroupStatus>, Error> {
+        let mut tries = self.router.tries(shard, patience, true);
         loop {
             let leader = tries.leader().await?;
             let answer = match leader {
                 Leader::Here => self.groups_here(shard, group).await.map_err(Missed::from),
                 Leader::At(node) => {
                     let frame = groups_of(shard, group);
-                    let asked = self.router.ask_leader(shard, node, Method::Groups, frame, READ_WAIT).await;
+                    let asked = self.router.ask_leader(shard, node, Method::Groups, frame, patience).await;
                     asked.and_then(|asked| read_groups(asked.body))
                 }
             };
@@ -195,7 +204,7 @@ impl Broker {
             return Ok(groups.list().into_iter().filter(of_shard).map(GroupStatus::from).collect());
         };
         let described = groups.describe(group).await.map_err(|refusal| refusal.into_error(group))?;
-        let committed = groups.committed(group).await.map_err(|refusal| refusal.into_error(group))?;
+        let committed = groups.committed_here(group).await.map_err(|refusal| refusal.into_error(group))?;
         let offsets = committed.iter().map(Committed::into_owned).collect();
         Ok(vec![GroupStatus { group: group.to_owned(), described, offsets }])
     }

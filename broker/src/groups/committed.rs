@@ -1,6 +1,7 @@
 //! How far a group has read, looked at without a copy of it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stratalog_proto::{Offset, PartitionId, TopicId};
@@ -23,6 +24,10 @@ pub struct Committed<'a> {
 }
 
 impl Committed<'_> {
+    fn lent(&self) -> Committed<'_> {
+        Committed { metadata: Cow::Borrowed(&self.metadata), ..*self }
+    }
+
     /// One that outlives what it was looked up in.
     pub fn into_owned(self) -> Committed<'static> {
         let Self { topic, partition, offset, leader_epoch, metadata } = self;
@@ -30,26 +35,46 @@ impl Committed<'_> {
     }
 }
 
-/// What a group had committed at one moment. It is shared with the group: whoever copies of it can see before how much that is.
-#[derive(Clone, Debug, Default)]
-pub struct CommittedOffsets(Option<Arc<Group>>);
+/// What a group had committed at one moment. Where it is coordinated it is shared with the group: whoever copies of it can see
+/// before how much that is.
+#[derive(Clone, Debug)]
+pub struct CommittedOffsets(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Group(Option<Arc<Group>>),
+    Told(BTreeMap<(TopicId, PartitionId), Committed<'static>>),
+}
 
 impl CommittedOffsets {
     /// Those of a group; `None`: there is no such group.
     pub(super) fn of(group: Option<Arc<Group>>) -> Self {
-        Self(group)
+        Self(Source::Group(group))
+    }
+
+    /// What another node told.
+    pub(super) fn told(offsets: impl Iterator<Item = Committed<'static>>) -> Self {
+        Self(Source::Told(offsets.map(|of| ((of.topic, of.partition), of)).collect()))
     }
 
     /// All of them, ascending by topic and partition.
     pub fn iter(&self) -> impl Iterator<Item = Committed<'_>> {
-        let offsets = self.0.iter().flat_map(|group| group.offsets());
-        offsets.map(|(place, committed)| at(*place, committed))
+        let (group, told) = match &self.0 {
+            Source::Group(group) => (group.as_ref(), None),
+            Source::Told(told) => (None, Some(told)),
+        };
+        let of_group = group.into_iter().flat_map(|group| group.offsets());
+        let of_group = of_group.map(|(place, committed)| at(*place, committed));
+        of_group.chain(told.into_iter().flat_map(BTreeMap::values).map(Committed::lent))
     }
 
     /// That of a partition.
     pub fn get(&self, topic: TopicId, partition: PartitionId) -> Option<Committed<'_>> {
         let place = (topic, partition);
-        self.0.as_ref()?.offsets().get(&place).map(|committed| at(place, committed))
+        match &self.0 {
+            Source::Group(group) => group.as_ref()?.offsets().get(&place).map(|committed| at(place, committed)),
+            Source::Told(told) => told.get(&place).map(Committed::lent),
+        }
     }
 }
 

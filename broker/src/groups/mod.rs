@@ -50,6 +50,8 @@ pub use options::GroupOptions;
 const CONSUMERS: &str = "consumer";
 /// The longest part of a client's name that becomes part of a member id: the rest is a UUID.
 const NAMED_BYTES: usize = 255;
+/// How long one who asks how far a group has read waits for its coordinator: a leader that is lost is replaced sooner.
+const COMMITTED_WAIT: Duration = Duration::from_secs(3);
 /// The longest time that a member may ask for to join again.
 const MAX_REBALANCE: Duration = Duration::from_secs(24 * 3_600);
 
@@ -163,11 +165,26 @@ impl<'a> Groups<'a> {
         Ok(answers)
     }
 
-    /// The offsets that were committed. A group that there is not has none.
+    /// The offsets that were committed; whichever node is asked, their coordinator answers, and while leadership is handed over
+    /// it is waited for. A group that there is not has none.
     ///
     /// # Errors
-    /// [`Refusal::InvalidGroup`], [`Refusal::NotCoordinator`], [`Refusal::Loading`].
+    /// [`Refusal::InvalidGroup`]; [`Refusal::NotCoordinator`]: nobody coordinates the group.
     pub async fn committed(&self, group: &str) -> Result<CommittedOffsets, Refusal> {
+        match self.committed_here(group).await {
+            Err(Refusal::NotCoordinator) => {}
+            answered => return answered,
+        }
+        let id = self.shard_of(group).await?;
+        let found = self.broker.ask_groups(id, Some(group), COMMITTED_WAIT).await.map_err(not_led)?;
+        Ok(CommittedOffsets::told(found.into_iter().flat_map(|status| status.offsets)))
+    }
+
+    /// As [`committed`](Self::committed), of a group that this node coordinates.
+    ///
+    /// # Errors
+    /// As [`committed`](Self::committed).
+    pub(crate) async fn committed_here(&self, group: &str) -> Result<CommittedOffsets, Refusal> {
         let id = self.shard_of(group).await?;
         let shard = self.broker.led_shard(id).await.map_err(not_led)?;
         Ok(CommittedOffsets::of(shard.read(|state| state.groups().get(group).cloned())))

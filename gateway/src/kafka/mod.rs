@@ -7,7 +7,7 @@
 //!   records are slices from the socket to the log and from the log to the socket; all others by the library.
 //!
 //! Any node answers for any partition. Metadata names the leaders all the same: then nothing is passed on. For a group only
-//! its coordinator answers, as in Kafka.
+//! its coordinator answers, as in Kafka, but for how far it has read, which any node tells.
 
 mod alter_configs;
 mod alter_partition_reassignments;

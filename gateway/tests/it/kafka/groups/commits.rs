@@ -8,6 +8,7 @@ use kafka_protocol::messages::{ApiKey, OffsetCommitResponse, OffsetFetchRequest,
 
 use super::{Member, commit_request, group_id, text, topic_name};
 use crate::kafka::client::Client;
+use crate::kafka::three::Three;
 use crate::node::Node;
 
 /// Topic, partition, offset, epoch, metadata.
@@ -148,6 +149,36 @@ async fn of_commits_in_flight_the_last_one_stays() {
     let (_, told) = fetch(&mut client, 8, "readers", Some(&[0])).await;
     assert_eq!(told, [of_events(0, 20, -1, "at 20")]);
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_node_tells_how_far_a_group_has_read_while_leadership_is_handed_over() {
+    let three = Three::start().await;
+    let (leader, _) = three.lead().await;
+    let request = commit_request("readers", "events", &[(0, 7)]);
+    let told: OffsetCommitResponse = three.client(leader).await.ask(ApiKey::OffsetCommit, 8, &request).await;
+    assert_eq!(told.topics[0].partitions[0].error_code, 0);
+    let successor = (leader + 1) % 3;
+    let asking = async |place: usize| {
+        let mut client = three.client(place).await;
+        for n in 0..40 {
+            let version = [1, 7, 9][n % 3];
+            let (error, told) = fetch(&mut client, version, "readers", Some(&[0, 1])).await;
+            assert_eq!((error, told.len()), (0, 2), "node {place}");
+            assert_eq!((told[0].2, told[1].2), (7, -1), "node {place}");
+            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        }
+        let (error, told) = fetch(&mut client, 7, "readers", None).await;
+        assert_eq!((error, told.len(), told[0].2), (0, 1, 7), "node {place}");
+    };
+    let handed_over = async {
+        for to in [successor, leader] {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            three.transfer(to).await;
+        }
+    };
+    futures::join!(asking(0), asking(1), asking(2), handed_over);
+    three.stop().await;
 }
 
 #[tokio::test]
