@@ -1,5 +1,7 @@
 //! Stopping the process where going on could lose or contradict acknowledged data.
 
+use std::io::Write;
+
 /// Says why on the log and on standard error, then aborts: no destructor runs, nothing more is written.
 ///
 /// A failed fsync leaves the page cache in an unknown state (the kernel may have dropped the dirty pages and call the
@@ -9,7 +11,8 @@ pub(crate) fn halt(why: &str) -> ! {
     #[cfg(test)]
     simulated::halt(why);
     tracing::error!("stratalog stops: {why}");
-    eprintln!("stratalog stops: {why}");
+    // Not by `eprintln!`: what a test prints is held back until it ends, and this one never does.
+    let _ = writeln!(std::io::stderr(), "stratalog stops: {why}");
     std::process::abort();
 }
 
