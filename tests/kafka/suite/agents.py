@@ -229,13 +229,19 @@ def collectd(place):
     return rows
 
 
-def connect(place):
-    topic = "connect"
+def write_lines(place):
+    """A file of JSON objects, one a line, where the agent looks for it; returns the lines."""
     lines = [
         json.dumps({"n": n, "host": f"web{n % 3}", "message": f"order needle{n} took {n} ms, caf\u00e9"}, ensure_ascii=False)
         for n in range(RECORDS)
     ]
     (place.folder / "lines.ndjson").write_text("".join(line + "\n" for line in lines))
+    return lines
+
+
+def connect(place):
+    topic = "connect"
+    lines = write_lines(place)
     configs = [place.config(f"connect-{name}.properties", topic) for name in ("worker", "source", "sink")]
     java, *options = apache()
     logging = f"-Dlog4j2.configurationFile={HERE}/apache/log4j2.properties"
@@ -323,11 +329,7 @@ def install_otelcol():
 
 def otelcol(place):
     topic = "otelcol"
-    lines = [
-        json.dumps({"n": n, "host": f"web{n % 3}", "message": f"order needle{n} took {n} ms, caf\u00e9"}, ensure_ascii=False)
-        for n in range(RECORDS)
-    ]
-    (place.folder / "lines.ndjson").write_text("".join(line + "\n" for line in lines))
+    lines = write_lines(place)
     with place.running([INTO / "otelcol/otelcol", "--config", f"file:{place.config('otelcol.yaml', topic)}"]):
         rows = place.arrives(topic, RECORDS)
         place.has(
