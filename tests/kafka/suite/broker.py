@@ -1,5 +1,6 @@
 """What is tested: a node, a local cluster, or any broker that runs already."""
 
+import json
 import os
 import pathlib
 import signal
@@ -78,7 +79,19 @@ def cluster(binary, work, nodes):
 
     broker = started([binary, "dev", "--nodes", str(nodes), "--data", data], work, servers, f"{nodes} nodes")
     broker.endpoint = ",".join(f"http://{address}" for address in listeners("grpc"))
+    until = time.monotonic() + 60
+    while not spread(binary, broker.endpoint) and time.monotonic() < until:
+        time.sleep(0.5)
     return broker
+
+
+def spread(binary, endpoint):
+    """Whether the nodes lead about as many shards each. A young cluster moves leaderships until they do."""
+    told = subprocess.run([binary, "--endpoint", endpoint, "cluster", "status", "-o", "json"], capture_output=True, text=True)
+    if told.returncode:
+        return False
+    leads = [node["leads"] for node in json.loads(told.stdout)["nodes"]]
+    return max(leads) - min(leads) <= 1
 
 
 def apache(java, work):

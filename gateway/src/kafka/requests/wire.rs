@@ -148,7 +148,10 @@ impl Reader {
             return Err(Malformed::new(format!("a structure claims {count} tagged fields; {MAX_TAGS} are allowed")));
         }
         for _ in 0..count {
-            self.varint()?;
+            let tag = self.varint()?;
+            if i32::try_from(tag).is_err() {
+                return Err(Malformed::new(format!("a tagged field has the number {tag}; {} is the highest", i32::MAX)));
+            }
             let length = self.varint()? as usize;
             self.slice(length)?;
         }
@@ -310,6 +313,8 @@ mod tests {
         assert!(reader(&[0, 1, 0xff], false).text().is_err(), "not UTF-8");
         assert!(reader(&[65, 0, 0], true).tags().is_err(), "too many tagged fields");
         assert!(reader(&[1, 0, 9, 0], true).tags().is_err(), "a tagged field without its bytes");
+        assert!(reader(&[1, 0xff, 0xff, 0xff, 0xff, 0x07, 0], true).tags().is_ok(), "the highest number");
+        assert!(reader(&[1, 0x80, 0x80, 0x80, 0x80, 0x08, 0], true).tags().is_err(), "others read it as a negative one");
     }
 
     #[test]
