@@ -152,8 +152,15 @@ impl Rows {
     pub(crate) async fn seal_in(&self, shard: ShardId, topic: &TopicInfo) -> Result<(), Error> {
         let shard = self.replicas.led_in(shard)?;
         shard.caught_up(Instant::now() + CATCH_UP).await?;
-        self.sealer.seal(&shard, topic.id).await?;
-        shard.check_not_held(topic.id)
+        loop {
+            // A topic that was held back when its rows were taken, and is not any more, has further ones.
+            let was_held = shard.check_not_held(topic.id).is_err();
+            self.sealer.seal(&shard, topic.id).await?;
+            shard.check_not_held(topic.id)?;
+            if !was_held {
+                return Ok(());
+            }
+        }
     }
 
     /// Merges the segments of a topic in a shard until each bucket has as few as possible, and no row lies below log start.

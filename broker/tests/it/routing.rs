@@ -80,7 +80,9 @@ async fn every_node_reads_the_same() {
     assert_eq!(starts, [(PartitionId(0), Offset(5)), (PartitionId(1), Offset(15))]);
     let beyond = brokers[1].delete_records("t", &[(PartitionId(2), Offset(16))]).await;
     assert_eq!(code(beyond), Code::OffsetOutOfRange);
-    assert_eq!(brokers[1].drop_before("t", i64::MAX, false).await.unwrap().rows, 60);
+    // Nothing of partition 1 is left, so that its segment goes by itself, if it has not been dropped before.
+    let dropped = brokers[1].drop_before("t", i64::MAX, false).await.unwrap().rows;
+    assert!([45, 60].contains(&dropped), "{dropped}");
     stop(&brokers).await;
 }
 
