@@ -95,7 +95,7 @@ def spread(binary, endpoint):
 
 
 def apache(java, work):
-    """Apache Kafka, as one node."""
+    """Apache Kafka, as one node; its topics have as many partitions as ours."""
     kafka, controller = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     settings = work / "server.properties"
     settings.write_text(f"""
@@ -108,6 +108,9 @@ log.dirs={work}/data
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+num.partitions=4
 group.initial.rebalance.delay.ms=500
 """)
     formatted = subprocess.run([*java, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", settings],

@@ -15,7 +15,7 @@ use crate::kafka::requests::frames::{Ended, Frames, MAX_FRAME_BYTES};
 
 /// The length of a piece (u8), and frames. One that claims the most takes 4 MiB before its bytes come.
 pub const FRAMES: Decoder =
-    Decoder { name: "kafka_frames", samples: frames, run: split, words: &["GET "], memory_bytes: 6 << 20 };
+    Decoder { name: "kafka_frames", samples: frames, run: split, words: &["GET "], memory_bytes: 7 << 20 };
 
 /// In KiB: what the largest frame needs, and a little more.
 const BUDGET_KIB: usize = (MAX_FRAME_BYTES >> 10) + 2;

@@ -150,7 +150,10 @@ impl Reader {
         for _ in 0..count {
             let tag = self.varint()?;
             if i32::try_from(tag).is_err() {
-                return Err(Malformed::new(format!("a tagged field has the number {tag}; {} is the highest", i32::MAX)));
+                return Err(Malformed::new(format!(
+                    "a tagged field has the number {tag}; {} is the highest",
+                    i32::MAX
+                )));
             }
             let length = self.varint()? as usize;
             self.slice(length)?;
@@ -314,7 +317,10 @@ mod tests {
         assert!(reader(&[65, 0, 0], true).tags().is_err(), "too many tagged fields");
         assert!(reader(&[1, 0, 9, 0], true).tags().is_err(), "a tagged field without its bytes");
         assert!(reader(&[1, 0xff, 0xff, 0xff, 0xff, 0x07, 0], true).tags().is_ok(), "the highest number");
-        assert!(reader(&[1, 0x80, 0x80, 0x80, 0x80, 0x08, 0], true).tags().is_err(), "others read it as a negative one");
+        assert!(
+            reader(&[1, 0x80, 0x80, 0x80, 0x80, 0x08, 0], true).tags().is_err(),
+            "others read it as a negative one"
+        );
     }
 
     #[test]

@@ -157,7 +157,7 @@ def measure(kafka):
         "in transactions",
         f"--topic {topic} --num-records 10000 --record-size 200 --throughput -1 --transactional-id p --transaction-duration-ms 100",
         says=rate,
-        ours={"code": 1, "says": "transaction", "lacks": "records sent"},
+        ours={"code": 1, "says": "Transactional Id authorization failed", "lacks": "records sent"},
         why=NO_TRANSACTIONS,
     )
     consume = kafka.tool("kafka-consumer-perf-test")

@@ -61,16 +61,29 @@ fn boxes(links: &Arc<FakeLinks>, here: &Log) -> Outboxes {
     boxes
 }
 
+/// A batch of partition 0.
+fn batch(topic: TopicId, n: u8, bytes: usize) -> Batch {
+    Batch { shard: SHARD, topic, partition: PartitionId(0), bytes: Bytes::from(vec![n; bytes]) }
+}
+
 /// Sends batches 0.. of one partition, each before the one before is answered.
 async fn send(boxes: &Outboxes, count: u8) -> Vec<Result<Offset, Code>> {
     let topic = TopicId::new();
-    let sending = (0..count).map(|n| {
-        let bytes = Bytes::from(vec![n; 100]);
-        let batch = Batch { shard: SHARD, topic, partition: PartitionId(0), bytes };
-        boxes.send(boxes.ticket(), batch, None)
-    });
+    let sending = (0..count).map(|n| boxes.send(boxes.ticket(), batch(topic, n, 100), None));
     let sent = join_all(sending).await;
     sent.into_iter().map(|sent| sent.map(|(_, offset)| offset).map_err(|error| error.code)).collect()
+}
+
+/// Sends batch 1 of so many bytes, and batch 0, which was before it and comes back from this node after so long.
+async fn send_behind_refused(boxes: &Outboxes, first: (u64, Flight<'_>), second: u64, bytes: usize, after: Duration) {
+    let (topic, (ticket, flight)) = (TopicId::new(), first);
+    let behind = boxes.send(second, batch(topic, 1, bytes), None);
+    let returned = async {
+        tokio::time::sleep(after).await;
+        boxes.send_on(ticket, batch(topic, 0, 100), None, flight).await
+    };
+    let (behind, returned) = futures::join!(behind, returned);
+    assert_eq!((returned.unwrap().1, behind.unwrap().1), (Offset(0), Offset(1)));
 }
 
 fn all(count: u8) -> Vec<Result<Offset, Code>> {
@@ -153,20 +166,10 @@ async fn l2_what_this_node_could_not_append_itself_goes_before_what_came_behind_
     let links = FakeLinks::new(false, Some(NodeId(2)));
     let log = Log::default();
     links.stream_with(2, log.serve(usize::MAX, None));
-    let (boxes, topic) = (boxes(&links, &Log::default()), TopicId::new());
-    let batch = |n: u8, bytes| {
-        let bytes = Bytes::from(vec![n; bytes]);
-        Batch { shard: SHARD, topic, partition: PartitionId(0), bytes }
-    };
-    let (first, flight) = (boxes.ticket(), boxes.fly(SHARD, (Term(5), 1)).unwrap());
-    // It takes all the room there is.
-    let behind = boxes.send(boxes.ticket(), batch(1, 1 << 20), None);
-    let returned = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        boxes.send_on(first, batch(0, 100), None, flight).await
-    };
-    let (behind, returned) = futures::join!(behind, returned);
-    assert_eq!((returned.unwrap().1, behind.unwrap().1), (Offset(0), Offset(1)));
+    let boxes = boxes(&links, &Log::default());
+    let first = (boxes.ticket(), boxes.fly(SHARD, (Term(5), 1)).unwrap());
+    // The second one takes all the room there is.
+    send_behind_refused(&boxes, first, boxes.ticket(), 1 << 20, Duration::from_millis(100)).await;
     assert_eq!(log.appended(), [0, 1]);
     assert!(boxes.is_idle(SHARD));
 }
@@ -175,21 +178,14 @@ async fn l2_what_this_node_could_not_append_itself_goes_before_what_came_behind_
 async fn l2_what_was_refused_in_an_earlier_term_goes_before_what_comes_in_the_next_one_of_this_node() {
     let links = FakeLinks::new(true, None);
     let here = Log::default();
-    let (boxes, topic) = (boxes(&links, &here), TopicId::new());
-    let batch = |n: u8| Batch { shard: SHARD, topic, partition: PartitionId(0), bytes: Bytes::from(vec![n; 100]) };
+    let boxes = boxes(&links, &here);
     links.set_role(5, Some(ME));
-    let (first, flight) = (boxes.ticket(), boxes.fly(SHARD, (Term(5), 1)).unwrap());
+    let first = (boxes.ticket(), boxes.fly(SHARD, (Term(5), 1)).unwrap());
     // Leadership was lost and is back before whoever waits for the first batch has heard anything.
     links.set_role(7, Some(ME));
     let second = boxes.ticket();
     assert!(boxes.fly(SHARD, (Term(7), 2)).is_none(), "it would overtake");
-    let behind = boxes.send(second, batch(1), None);
-    let returned = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        boxes.send_on(first, batch(0), None, flight).await
-    };
-    let (behind, returned) = futures::join!(behind, returned);
-    assert_eq!((returned.unwrap().1, behind.unwrap().1), (Offset(0), Offset(1)));
+    send_behind_refused(&boxes, first, second, 100, Duration::from_millis(100)).await;
     assert_eq!(here.appended(), [0, 1]);
     let (one, other) = (boxes.fly(SHARD, (Term(7), 2)), boxes.fly(SHARD, (Term(7), 2)));
     assert!(one.is_some() && other.is_some(), "what is taken in one term keeps its order in the group");
@@ -222,19 +218,12 @@ async fn x1_what_waits_is_bounded() {
 async fn l2_what_was_refused_while_this_leader_was_cut_off_goes_before_what_came_behind_it() {
     let links = FakeLinks::new(true, None);
     let here = Log::default();
-    let (boxes, topic) = (boxes(&links, &here), TopicId::new());
-    let batch = |n: u8| Batch { shard: SHARD, topic, partition: PartitionId(0), bytes: Bytes::from(vec![n; 100]) };
+    let boxes = boxes(&links, &here);
     links.set_role(5, Some(ME));
-    let (first, flight) = (boxes.ticket(), boxes.fly(SHARD, (Term(5), 1)).unwrap());
+    let first = (boxes.ticket(), boxes.fly(SHARD, (Term(5), 1)).unwrap());
     // It leads on, in the same term.
     assert!(boxes.fly(SHARD, (Term(5), 2)).is_none(), "it would overtake");
-    let behind = boxes.send(boxes.ticket(), batch(1), None);
-    let returned = async {
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
-        boxes.send_on(first, batch(0), None, flight).await
-    };
-    let (behind, returned) = futures::join!(behind, returned);
-    assert_eq!((returned.unwrap().1, behind.unwrap().1), (Offset(0), Offset(1)));
+    send_behind_refused(&boxes, first, boxes.ticket(), 100, Duration::from_millis(1_500)).await;
     assert_eq!(here.appended(), [0, 1]);
 }
 
