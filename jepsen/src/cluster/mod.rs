@@ -139,8 +139,7 @@ impl Cluster {
             library.put_before(&mut command, levers);
         }
         command.envs(self.site.memory.iter().flat_map(|_| LEAN));
-        // Another release may not know it.
-        if binary == self.site.binary {
+        if binary == self.site.binary || knows_kafka(binary) {
             command.env("STRATALOG_KAFKA__LISTEN", &self.node(number)?.kafka);
         }
         command.envs(self.site.sabotage.as_ref().map(|bug| (crate::sabotage::VARIABLE, bug)));
@@ -293,4 +292,10 @@ impl Cluster {
         }
         Err(Failure(format!("shard {shard} had no leader for {WHOLE_WITHIN:?}")))
     }
+}
+
+/// Whether a release has a listener for Kafka: one that has none refuses the setting.
+fn knows_kafka(binary: &Path) -> bool {
+    let help = std::process::Command::new(binary).args(["serve", "--help"]).output();
+    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--kafka"))
 }

@@ -168,8 +168,13 @@ impl Namespaces {
         format!("10.214.{}.{node}", self.number)
     }
 
+    /// The end of a node's link that is not in its namespace.
+    fn outside(&self, node: u64) -> String {
+        format!("sjv{}x{node}", self.number)
+    }
+
     fn connect(&self, node: u64) -> Result<(), String> {
-        let (namespace, outside, inside) = (self.namespace(node), format!("sjv{}x{node}", self.number), "eth0");
+        let (namespace, outside, inside) = (self.namespace(node), self.outside(node), "eth0");
         system("ip", &["netns", "add", &namespace])?;
         system("ip", &["link", "add", &outside, "type", "veth", "peer", "name", inside, "netns", &namespace])?;
         system("ip", &["link", "set", &outside, "master", &bridge(self.number), "up"])?;
@@ -194,6 +199,8 @@ impl Drop for Namespaces {
         self.router = None;
         // Whatever was not made cannot be removed either.
         for node in self.nodes.lock().iter() {
+            // With its namespace it would go some time later, when the next network may want its name.
+            let _ = system("ip", &["link", "del", &self.outside(*node)]);
             let _ = system("ip", &["netns", "del", &self.namespace(*node)]);
         }
         let _ = system("ip", &["link", "del", &bridge(self.number)]);
