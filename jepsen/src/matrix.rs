@@ -108,7 +108,10 @@ fn ran(scenario: &Scenario, ran: Result<Ran, Failure>) -> Row {
             tell_how_to_go_on(&ran);
             (ran.report.verdict, format!("seed {}, {} operations", ran.seed, ran.report.figures.total()))
         }
-        Err(failure) => (Verdict::Unknown, failure.to_string()),
+        Err(failure) => {
+            println!("{} did not come to its end: {failure}", scenario.name);
+            (Verdict::Unknown, failure.to_string())
+        }
     };
     Row { name: scenario.name, verdict: Some(verdict), told }
 }
