@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 
 /// From this size on a buffer is mapped by itself, and goes back to the system the moment that it is let go.
 const MAPPED_FROM_BYTES: i32 = 1 << 20;
+/// What is free at the end of an arena stays there until all that is free goes back, unless it is more than this. By itself glibc
+/// gives it back from 128 KiB on, as soon as that size for buffers is set, and has the system make every page anew a moment later.
+const KEPT_BYTES: i32 = 512 << 20;
+/// An arena that has to grow grows by so much more.
+const GROW_BYTES: i32 = 1 << 20;
 /// The most arenas, however many processors there are.
 const MAX_ARENAS: usize = 16;
 /// How often what is free goes back to the system.
@@ -25,6 +30,8 @@ fn set_options(arenas: i32) {
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, arenas);
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
+        libc::mallopt(libc::M_TOP_PAD, GROW_BYTES);
     }
 }
 
@@ -34,7 +41,7 @@ fn set_options(_arenas: i32) {}
 
 /// From now on memory that is not in use goes back to the system now and then.
 ///
-/// By itself glibc gives back only what is free at the end of an arena. A roll or a query takes tens of megabytes in small pieces, and
+/// By itself glibc would give back only what is free at the end of an arena. A roll or a query takes tens of megabytes in small pieces, and
 /// lets go of them with something of others in between: a third of what a busy node held was such memory.
 pub(crate) fn give_back_from_now_on() {
     let run = || {
