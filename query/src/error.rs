@@ -42,6 +42,21 @@ pub(crate) fn from_datafusion(error: DataFusionError) -> Error {
     Error::new(code, clip(format!("{at}{message}")))
 }
 
+/// As [`from_datafusion`], of a statement about topics of which these have dead letters: a column that is missed may have been in
+/// those.
+pub(crate) fn from_planning(error: DataFusionError, dead_letter_topics: &[String]) -> Error {
+    let is_missing = matches!(
+        innermost(&error, &mut None),
+        DataFusionError::SchemaError(inner, _) if matches!(**inner, SchemaError::FieldNotFound { .. })
+    );
+    let mut told = from_datafusion(error);
+    if let (true, [topic, ..]) = (is_missing, dead_letter_topics) {
+        let hint = "became dead letters, which have no columns of their own: see system.dead_letters";
+        told.message = clip(format!("{}; records of `{topic}` {hint}", told.message));
+    }
+    told
+}
+
 /// The error at the heart of wrappers, and the first place in the text that one of them knows.
 fn innermost<'a>(error: &'a DataFusionError, span: &mut Option<Span>) -> &'a DataFusionError {
     match error {

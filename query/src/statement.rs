@@ -14,7 +14,7 @@ use crate::admission::{About, Place};
 use crate::change;
 use crate::core::Core;
 use crate::delivery::{Rows, execute_with_fallback};
-use crate::error::{from_datafusion, nearest, place};
+use crate::error::{from_datafusion, from_planning, nearest, place};
 use crate::parameters::Parameter;
 use crate::parts;
 use crate::query::Query;
@@ -97,7 +97,8 @@ async fn run(
 ) -> Result<Rows, Error> {
     let state = core.session(tables, running)?;
     let statement = PlannerStatement::Statement(statement);
-    let plan = state.statement_to_plan(statement).await.map_err(from_datafusion)?;
+    let explain = |error| from_planning(error, &running.meter.stats().dead_letter_topics);
+    let plan = state.statement_to_plan(statement).await.map_err(explain)?;
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     read_only.verify_plan(&plan).map_err(|_| sql::refuse("SELECT INTO"))?;
     let batches = execute_with_fallback(state, plan, running).await?;

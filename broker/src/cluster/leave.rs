@@ -34,13 +34,22 @@ impl Broker {
             let shard = group.log().shard();
             let unfit = states.unfit(shard);
             let may_lead = |replica: ReplicaId| !unfit.contains(&replica);
-            if let Err(error) = group.hand_over_to(may_lead).await {
-                tracing::warn!(%shard, %error, "leadership was not handed over before the stop");
-            }
+            group.hand_over_to(may_lead).await.err().map(|error| (shard, error))
         });
         let all = futures::future::join_all(handing);
-        if tokio::time::timeout(HAND_OVER_WAIT, all).await.is_err() {
-            tracing::warn!("leadership was not handed over in {HAND_OVER_WAIT:?}; the others find out by themselves");
+        match tokio::time::timeout(HAND_OVER_WAIT, all).await {
+            // Who stops all nodes is not to be warned of the last.
+            Ok(_) if !states.somebody_may_lead() => {
+                tracing::info!(shards = led.len(), "no other node stays that could lead what this one led");
+            }
+            Ok(kept) => kept.into_iter().flatten().for_each(|(shard, error)| {
+                tracing::warn!(%shard, %error, "leadership was not handed over before the stop");
+            }),
+            Err(_) => {
+                tracing::warn!(
+                    "leadership was not handed over in {HAND_OVER_WAIT:?}; the others find out by themselves"
+                );
+            }
         }
     }
 

@@ -131,6 +131,11 @@ impl States {
         self.of_shard(shard).filter(|(_, state)| state.unfit).map(|(_, state)| ReplicaId(state.replica)).collect()
     }
 
+    /// Whether one of all replicas says that it could lead now.
+    pub(super) fn somebody_may_lead(&self) -> bool {
+        self.states.values().any(|state| !state.unfit)
+    }
+
     /// Why a node did not answer; `None` if it did, or was not asked.
     pub(super) fn problem(&self, node: NodeId) -> Option<&str> {
         self.silent.get(&node).map(String::as_str)

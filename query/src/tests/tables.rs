@@ -61,6 +61,15 @@ async fn topics_with_dead_letters_are_named_beside_answers_about_them() {
         for (sql, named) in cases {
             assert_eq!(fixture.sql(sql).await.unwrap().1.dead_letter_topics, named, "{spread:?}: {sql}");
         }
+        let missed = fixture.sql("SELECT level FROM sealed").await.unwrap_err().message;
+        assert!(
+            missed.ends_with(
+                "records of `sealed` became dead letters, which have no columns of their own: see system.dead_letters"
+            ),
+            "{missed}"
+        );
+        let missed = fixture.sql("SELECT level FROM clean").await.unwrap_err().message;
+        assert!(!missed.contains("dead letters"), "{missed}");
         for (topic, named) in [("sealed", vec!["sealed"]), ("clean", Vec::new())] {
             let request = SearchRequest { topic: topic.into(), query: "word".into(), ..SearchRequest::default() };
             assert_eq!(fixture.search(request).await.unwrap().1.dead_letter_topics, named, "{spread:?}: {topic}");
