@@ -28,16 +28,24 @@ enum Kind {
     Fixed,
     /// It writes what it has to disk, and goes on.
     Spiller,
+    /// So does it, and first merges what it has, with another operator's memory.
+    Sorter,
     /// It writes to disk what the next operator has not fetched yet.
     Buffer,
-    /// It merges fewer spilled files at a time.
+    /// It merges fewer spilled files at a time; but what a sorter has in memory it merges at once, or fails.
     Merge,
 }
 
 impl Kind {
+    /// Whether those of its kind share what can be written to disk.
+    fn spills(self) -> bool {
+        matches!(self, Self::Spiller | Self::Sorter)
+    }
+
     fn of(consumer: &MemoryConsumer) -> Self {
         match (consumer.can_spill(), consumer.name()) {
             (true, name) if name.starts_with("RepartitionExec") => Self::Buffer,
+            (true, name) if name.starts_with("ExternalSorter") => Self::Sorter,
             (true, _) => Self::Spiller,
             (false, name) if name.starts_with("ExternalSorterMerge") => Self::Merge,
             (false, _) => Self::Fixed,
@@ -110,7 +118,7 @@ pub(crate) struct QueryPool {
 /// What the operators of a query have, in bytes.
 #[derive(Debug, Default)]
 struct Used {
-    /// How many [`Kind::Spiller`]s there are.
+    /// How many there are that [spill](Kind::spills).
     spillers: usize,
     spillable: usize,
     fixed: usize,
@@ -131,12 +139,16 @@ impl QueryPool {
     /// The most that an operator of a kind may have.
     fn share(&self, kind: Kind, used: &Used) -> usize {
         let limit = self.limit.min(self.node.share());
+        // A merge join sorts both of its sides.
+        let merge = spillable_part(self.limit) / (2 * self.streams);
+        let spiller = spillable_part(limit).min(limit.saturating_sub(used.fixed)) / used.spillers.max(1);
         match kind {
             Kind::Fixed => usize::MAX,
-            // A merge join sorts both of its sides.
-            Kind::Merge => spillable_part(self.limit) / (2 * self.streams),
+            Kind::Merge => merge,
             Kind::Buffer => limit / (16 * self.streams),
-            Kind::Spiller => spillable_part(limit).min(limit.saturating_sub(used.fixed)) / used.spillers.max(1),
+            Kind::Spiller => spiller,
+            // Half of what it has are rows, of which the merge holds all at once.
+            Kind::Sorter => spiller.min(merge / 8 * 15),
         }
     }
 
@@ -176,7 +188,7 @@ impl Used {
 
     fn of(&mut self, kind: Kind) -> &mut usize {
         match kind {
-            Kind::Spiller | Kind::Buffer => &mut self.spillable,
+            Kind::Spiller | Kind::Sorter | Kind::Buffer => &mut self.spillable,
             Kind::Fixed | Kind::Merge => &mut self.fixed,
         }
     }
@@ -188,11 +200,11 @@ impl MemoryPool for QueryPool {
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
-        self.used.lock().spillers += usize::from(Kind::of(consumer) == Kind::Spiller);
+        self.used.lock().spillers += usize::from(Kind::of(consumer).spills());
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
-        self.used.lock().spillers -= usize::from(Kind::of(consumer) == Kind::Spiller);
+        self.used.lock().spillers -= usize::from(Kind::of(consumer).spills());
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
@@ -244,6 +256,18 @@ mod tests {
 
     fn reservation(pool: &Arc<dyn MemoryPool>, can_spill: bool) -> MemoryReservation {
         MemoryConsumer::new("test").with_can_spill(can_spill).register(pool)
+    }
+
+    #[test]
+    fn what_a_sorter_has_can_be_merged_however_few_sort() {
+        let query: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(NodePool::new(64_000), 64_000, 2));
+        let named = |name: &str, spills| MemoryConsumer::new(name).with_can_spill(spills).register(&query);
+        let (sorter, merge) = (named("ExternalSorter[0]", true), named("ExternalSorterMerge[0]", false));
+        while sorter.try_grow(1_000).is_ok() {}
+        assert!(sorter.size() >= 20_000, "{}", sorter.size());
+        let others: Vec<_> = (1..4).map(|_| named("ExternalSorter[1]", true)).collect();
+        merge.try_grow(sorter.size() / 2).unwrap();
+        drop(others);
     }
 
     fn pool(node: &Arc<NodePool>, limit: usize) -> Arc<dyn MemoryPool> {

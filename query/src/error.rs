@@ -42,19 +42,24 @@ pub(crate) fn from_datafusion(error: DataFusionError) -> Error {
     Error::new(code, clip(format!("{at}{message}")))
 }
 
-/// As [`from_datafusion`], of a statement about topics of which these have dead letters: a column that is missed may have been in
-/// those.
+/// As [`from_datafusion`], of a statement about topics of which these have dead letters: a column that is missed, and unlike those
+/// that there are, may have been in them.
 pub(crate) fn from_planning(error: DataFusionError, dead_letter_topics: &[String]) -> Error {
-    let is_missing = matches!(
-        innermost(&error, &mut None),
-        DataFusionError::SchemaError(inner, _) if matches!(**inner, SchemaError::FieldNotFound { .. })
-    );
+    let is_unknown = match innermost(&error, &mut None) {
+        DataFusionError::SchemaError(inner, _) => is_unlike_all(inner),
+        _ => false,
+    };
     let mut told = from_datafusion(error);
-    if let (true, [topic, ..]) = (is_missing, dead_letter_topics) {
+    if let (true, [topic, ..]) = (is_unknown, dead_letter_topics) {
         let hint = "became dead letters, which have no columns of their own: see system.dead_letters";
         told.message = clip(format!("{}; records of `{topic}` {hint}", told.message));
     }
     told
+}
+
+fn is_unlike_all(error: &SchemaError) -> bool {
+    let SchemaError::FieldNotFound { field, valid_fields } = error else { return false };
+    nearest(&field.name, valid_fields.iter().map(|column| column.name.as_str())).is_none()
 }
 
 /// The error at the heart of wrappers, and the first place in the text that one of them knows.

@@ -7,7 +7,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::impls::EmptyNode;
 use openraft::raft::ClientWriteResponse;
-use openraft::{ChangeMembers, Instant};
+use openraft::{ChangeMembers, Instant, Precondition};
 use stratalog_proto::{Code, Error, RaftIndex, ReplicaId};
 use tokio::sync::watch;
 
@@ -17,6 +17,8 @@ use super::types::TypeConfig;
 
 /// How long a change may take to be committed.
 const CHANGE_WAIT: Duration = Duration::from_secs(10);
+/// How long the second entry of a change of voters may take to follow the first one, before somebody else proposes it.
+const SECOND_ENTRY_WAIT: Duration = Duration::from_millis(500);
 /// Log that a learner may still lack when it becomes a voter: what takes a moment, so that the group does not wait for it.
 const LAG_BYTES: u64 = 8 << 20;
 
@@ -29,7 +31,7 @@ pub(crate) struct Members {
     /// While voters change, those of before and of after.
     pub(crate) voters: BTreeSet<ReplicaId>,
     pub(crate) learners: BTreeSet<ReplicaId>,
-    /// A change is under way, or was when its leader was lost. Whoever leads next ends it.
+    /// A change is under way, or half done: whoever leads ends it.
     pub(crate) changing: bool,
 }
 
@@ -204,23 +206,33 @@ impl Group {
     }
 }
 
-/// Ends, on each gain of leadership, a change of voters that an earlier leader left half done: until then both the old
-/// and the new voters have to agree to everything. Runs until the group has stopped.
+/// Ends changes of voters that are half done, for as long as this replica leads: until then both the old and the new voters have to
+/// agree to everything. An earlier leader may have left one so; and openraft refuses the second entry of a change, for good, when the
+/// others have not answered for a moment. Runs until the group has stopped.
 pub(super) async fn end_changes(raft: Raft, mut role: watch::Receiver<RoleNow>) {
+    let mut metrics = raft.server_metrics();
     while role.wait_for(|role| role.leads).await.is_ok() {
-        let joint = raft.server_metrics().borrow_watched().membership_config.membership().get_joint_config().len() > 1;
-        if joint {
-            let ended: Changed = raft.change_membership(Change::AddVoterIds(BTreeSet::new()), false).await;
-            match ended {
-                Ok(_) => {
-                    tracing::info!(replica = raft.node_id(), "ended a change of voters that an earlier leader began")
-                }
-                Err(error) => tracing::debug!(replica = raft.node_id(), %error, "a change of voters was not ended"),
+        let half_done = {
+            let metrics = metrics.borrow_watched();
+            let joint = metrics.membership_config.membership().get_joint_config().len() > 1;
+            joint.then(|| *metrics.membership_config.log_id())
+        };
+        let Some(last_membership_log_id) = half_done else {
+            tokio::select! {
+                changed = metrics.changed() => if changed.is_err() { return },
+                changed = role.changed() => if changed.is_err() { return },
             }
-        }
-        let term = role.borrow().term;
-        if role.wait_for(|role| role.term != term || !role.leads).await.is_err() {
-            return;
+            continue;
+        };
+        // Whoever began it most often ends it at once; and then this one comes to nothing.
+        tokio::time::sleep(SECOND_ENTRY_WAIT).await;
+        let no_other = [Precondition::LastMembershipLogId { last_membership_log_id }];
+        // A voter that is to go follows on as a learner: whether it is to be one is looked at afterwards.
+        let ended: Changed = raft.change_membership_if(Change::AddVoterIds(BTreeSet::new()), true, no_other).await;
+        match ended {
+            Ok(_) => tracing::info!(replica = raft.node_id(), "ended a change of voters that was half done"),
+            Err(RaftError::Fatal(_)) => return,
+            Err(error) => tracing::debug!(replica = raft.node_id(), %error, "a change of voters was not ended"),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! What a key is: a topic of its own that is there or not, with one setting. Creation, change, deletion and reads are
 //! linearizable, whichever node is asked: each takes effect at a moment between its invocation and its answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::findings::{Findings, Kind, Subject};
 use super::wgl::{Model, Operation, Search, search};
@@ -37,6 +37,10 @@ impl Model for Topic {
             _ => None,
         }
     }
+
+    fn only_looks((change, seen): &Self::Step) -> bool {
+        *change == MetaChange::Read || matches!(seen, Some(MetaSeen::Exists | MetaSeen::Absent))
+    }
 }
 
 type Judged = Operation<(MetaChange, Option<MetaSeen>)>;
@@ -59,7 +63,7 @@ impl Metadata {
     pub(super) fn conclude(&mut self, findings: &mut Findings) {
         for (key, operations) in &self.by_key {
             let judged = judged(operations);
-            match search::<Topic>(&judged) {
+            match search::<Topic>(&alike(&judged)) {
                 Search::Linearizable => {}
                 Search::Undecided => self.undecided.push(key.clone()),
                 Search::Impossible { placed, stuck } => {
@@ -88,6 +92,28 @@ fn judged(operations: &[MetaOp]) -> Vec<Judged> {
         judged.push(Operation { invoked: at.0, completed: seen.map(|_| at.1), step: (*change, seen) });
     }
     judged
+}
+
+/// The same operations with fewer states between them: one setting stands for all that nobody has read, since it makes no difference
+/// which of them a topic has.
+fn alike(judged: &[Judged]) -> Vec<Judged> {
+    let read: BTreeSet<u64> = judged
+        .iter()
+        .filter_map(|operation| match operation.step {
+            (_, Some(MetaSeen::Setting(value))) => Some(value),
+            _ => None,
+        })
+        .collect();
+    let never_read = (0..).find(|value| !read.contains(value)).unwrap_or_default();
+    let named = |value: u64| if read.contains(&value) { value } else { never_read };
+    let renamed = judged.iter().cloned().map(|mut operation| {
+        match &mut operation.step.0 {
+            MetaChange::Create(value) | MetaChange::Alter(value) => *value = named(*value),
+            MetaChange::Delete | MetaChange::Read => {}
+        }
+        operation
+    });
+    renamed.collect()
 }
 
 fn explain(key: &str, judged: &[Judged], placed: &[usize], stuck: usize) -> String {

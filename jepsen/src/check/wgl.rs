@@ -14,10 +14,13 @@ const MAX_STEPS: u64 = 2_000_000;
 /// What an object does.
 pub(super) trait Model {
     type State: Clone + Default + Eq + Hash;
-    type Step;
+    type Step: PartialEq;
 
     /// The state after a step; `None` if what was seen of it cannot be there.
     fn apply(state: &Self::State, step: &Self::Step) -> Option<Self::State>;
+
+    /// Whether a step leaves every state as it is.
+    fn only_looks(step: &Self::Step) -> bool;
 }
 
 /// A step, and when it may have taken effect: at any time between; without a completion perhaps never.
@@ -89,7 +92,12 @@ impl<M: Model> Finder<'_, M> {
         }
         let next = self.candidates();
         for at in &next {
-            let Some(after) = M::apply(state, &self.operations[*at].step) else { continue };
+            let Operation { completed, step, .. } = &self.operations[*at];
+            let Some(after) = M::apply(state, step) else { continue };
+            // What perhaps never took effect is of no use where it has none.
+            if completed.is_none() && after == *state {
+                continue;
+            }
             self.place(*at);
             let is_new = self.dead_ends.insert((self.placed.clone(), after.clone()));
             let found = if is_new { self.extend(&after)? } else { false };
@@ -97,6 +105,10 @@ impl<M: Model> Finder<'_, M> {
                 return Some(true);
             }
             self.take_back(*at);
+            // Who only looks, and may do so now, hinders nobody: if there is no order behind it, there is none.
+            if M::only_looks(step) {
+                break;
+            }
         }
         // What has to end soonest comes first among those that may come next.
         if let Some(due) = next.first().filter(|_| self.open < self.best.0) {
@@ -105,7 +117,8 @@ impl<M: Model> Finder<'_, M> {
         Some(false)
     }
 
-    /// Operations that may come next: those that were invoked before any that is open completed.
+    /// Operations that may come next: those that were invoked before any that is open completed. Of those that are alike and never
+    /// ended one is enough, the first: it can stand wherever another could.
     fn candidates(&self) -> Vec<usize> {
         let is_placed = |at: usize| self.placed[at / 64] & (1 << (at % 64)) != 0;
         let open = || (0..self.operations.len()).filter(|at| !is_placed(*at));
@@ -113,7 +126,15 @@ impl<M: Model> Finder<'_, M> {
         let may_come = |at: &usize| self.operations[*at].invoked <= first_end;
         let mut next: Vec<usize> = open().filter(may_come).collect();
         // What has to end soonest is the likeliest to come next; what never ended, the least.
-        next.sort_by_key(|at| self.operations[*at].completed.unwrap_or(Micros::MAX));
+        next.sort_by_key(|at| (self.operations[*at].completed.unwrap_or(Micros::MAX), self.operations[*at].invoked));
+        let of = |at: usize| (&self.operations[at].step, self.operations[at].completed);
+        let ended = next.partition_point(|at| self.operations[*at].completed.is_some());
+        let never_ended = next.split_off(ended);
+        for at in never_ended {
+            if next[ended..].iter().all(|other| of(*other) != of(at)) {
+                next.push(at);
+            }
+        }
         next
     }
 
@@ -146,6 +167,10 @@ mod tests {
         fn apply(state: &u8, (writes, value): &(bool, u8)) -> Option<u8> {
             (*writes || state == value).then_some(*value)
         }
+
+        fn only_looks((writes, _): &(bool, u8)) -> bool {
+            !writes
+        }
     }
 
     fn operation(invoked: u64, completed: u64, step: (bool, u8)) -> Operation<(bool, u8)> {
@@ -173,6 +198,16 @@ mod tests {
     }
 
     #[test]
+    fn many_operations_of_unknown_outcome_are_decided() {
+        let unknown = (0..60).map(|at| operation(at, 0, (true, 1 + (at % 3) as u8)));
+        let seen = (0..60).map(|at| operation(100 + 2 * at, 101 + 2 * at, (false, 1 + (at % 2) as u8)));
+        let mut operations: Vec<_> = unknown.chain(seen).collect();
+        assert_eq!(search::<Register>(&operations[..100]), Search::Linearizable, "40 changes of 40 writes");
+        operations.push(operation(300, 301, (false, 4)));
+        assert!(matches!(search::<Register>(&operations), Search::Impossible { .. }));
+    }
+
+    #[test]
     fn too_many_operations_are_not_decided() {
         let many: Vec<_> = (0..=MAX_OPERATIONS as u64).map(|at| operation(at, at + 1, (true, 0))).collect();
         assert_eq!(search::<Register>(&many), Search::Undecided);
@@ -189,7 +224,29 @@ mod tests {
         steps.into_iter().enumerate().map(stretch).collect()
     }
 
+    /// Whether there is an order, by trying all of them.
+    fn has_order(state: u8, open: &[Operation<(bool, u8)>]) -> bool {
+        let first_end = open.iter().filter_map(|operation| operation.completed).min();
+        let may_come = |operation: &Operation<_>| first_end.is_some_and(|end| operation.invoked <= end);
+        first_end.is_none()
+            || (0..open.len()).filter(|at| may_come(&open[*at])).any(|at| {
+                let mut rest = open.to_vec();
+                let step = rest.remove(at).step;
+                Register::apply(&state, &step).is_some_and(|after| has_order(after, &rest))
+            })
+    }
+
     proptest! {
+        #[test]
+        fn what_is_left_out_of_the_search_changes_no_verdict(drawn in prop::collection::vec((0_u64..30, 0_u64..12, any::<bool>(), 0_u8..3), 0..7)) {
+            // Without a completion only what writes is in a history.
+            let drawn = drawn.into_iter().map(|(invoked, time, writes, value)| {
+                operation(invoked, if writes && time < 5 { 0 } else { invoked + time + 1 }, (writes, value))
+            });
+            let operations: Vec<_> = drawn.collect();
+            prop_assert_eq!(search::<Register>(&operations) == Search::Linearizable, has_order(0, &operations));
+        }
+
         #[test]
         fn what_was_performed_in_an_order_is_linearizable(steps in prop::collection::vec((any::<bool>(), 1_u8..4, 0_u64..40, 1_u64..40), 0..40)) {
             prop_assert_eq!(search::<Register>(&performed(steps)), Search::Linearizable);

@@ -15,10 +15,11 @@ pub(super) const TOPIC: &str = "flood";
 /// Of one request, in records of a kilobyte.
 const RECORDS: usize = 64;
 const RECORD_BYTES: usize = 1_000;
-/// As many ask at once to find out what the cluster takes.
-const AT_CAPACITY: usize = 24;
+/// As many ask at once, at first, to find out what the cluster takes; then twice as many, as long as so many times more is taken.
+const FIRST_CLIENTS: usize = 32;
+const WORTH_MORE: f64 = 1.1;
 /// As many wait for answers at most: those beyond find no connection.
-const OPEN: usize = 1_500;
+const OPEN: usize = 4_096;
 const TICK: Duration = Duration::from_millis(5);
 /// Longer than a node takes to refuse what it has no room for, or to give up what is on its way.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(45);
@@ -87,11 +88,24 @@ impl Flood {
         self.request.len()
     }
 
-    /// How many requests the cluster accepts in a second from clients of which each waits for its answer.
+    /// How many requests the cluster accepts in a second, of as many clients as it takes to have it accept no more. Each waits for its
+    /// answer, and so many of them ask for `time`.
     pub(super) async fn capacity(self: &Arc<Self>, time: Duration) -> f64 {
+        let (mut clients, mut most) = (FIRST_CLIENTS, 0.0);
+        while clients < OPEN {
+            let taken = self.taken_of(clients, time).await;
+            if taken < WORTH_MORE * most {
+                return taken.max(most);
+            }
+            (clients, most) = (clients * 2, taken);
+        }
+        most
+    }
+
+    async fn taken_of(self: &Arc<Self>, count: usize, time: Duration) -> f64 {
         let (began, accepted) = (Instant::now(), self.answers.accepted.load(Ordering::SeqCst));
         let mut clients = JoinSet::new();
-        for _ in 0..AT_CAPACITY {
+        for _ in 0..count {
             let flood = Arc::clone(self);
             clients.spawn(async move {
                 while began.elapsed() < time {

@@ -14,10 +14,11 @@ use flood::Flood;
 pub(crate) const THROTTLED: &str = "what a cluster cannot take waits, or is refused, to be sent again later";
 pub(crate) const WITHIN_MEMORY: &str = "a node keeps within the memory that it is given";
 
-const MEASURED_FOR: Duration = Duration::from_secs(5);
+/// For each number of clients.
+const MEASURED_FOR: Duration = Duration::from_secs(3);
 const TIMES: f64 = 5.0;
 /// Of what is asked for; if more is taken, that was not too much.
-const MOST_TAKEN: f64 = 0.75;
+const MOST_TAKEN: f64 = 0.5;
 /// Of the run, at most half, and this is the most and the least.
 const LONGEST: Duration = Duration::from_secs(300);
 const SHORTEST: Duration = Duration::from_secs(20);
@@ -42,6 +43,7 @@ impl Chaos<'_> {
         let time = (self.until.saturating_duration_since(Instant::now()) / 2).clamp(SHORTEST, LONGEST);
         let began = self.now();
         let capacity = flood.capacity(MEASURED_FOR).await;
+        let before = flood.answers.accepted.load(Ordering::SeqCst);
         let pouring = tokio::spawn(Arc::clone(&flood).pour(TIMES * capacity, time));
         while !pouring.is_finished() {
             // What is refused is asked for again.
@@ -51,17 +53,19 @@ impl Chaos<'_> {
         }
         pouring.await.map_err(|error| Failure(format!("a client of the harness failed: {error}")))?;
         let ended = self.now();
-        self.tell_of_flood(&flood, capacity, time, When(began, ended));
+        self.tell_of_flood(&flood, (capacity, before), time, When(began, ended));
         self.probe_memory(began)?;
         tokio::time::sleep(AFTERWARDS).await;
         self.wait_whole().await
     }
 
-    fn tell_of_flood(&mut self, flood: &Flood, capacity: f64, time: Duration, at: When) {
+    /// `before`: what was accepted while it was measured what the cluster takes.
+    fn tell_of_flood(&mut self, flood: &Flood, (capacity, before): (f64, u64), time: Duration, at: When) {
         let count = |of: &AtomicU64| of.load(Ordering::SeqCst);
         let answers = &flood.answers;
         let (wanted, held_back, wrong) = (count(&answers.wanted), count(&answers.held_back), count(&answers.wrong));
-        let (accepted, refused, unknown) = (count(&answers.accepted), count(&answers.refused), count(&answers.unknown));
+        let (accepted, refused, unknown) =
+            (count(&answers.accepted) - before, count(&answers.refused), count(&answers.unknown));
         let detail = format!(
             "{capacity:.0} requests of {} bytes a second are taken; {wanted} were wanted in {} s, of which {held_back} had no \
              free connection; {accepted} accepted, {refused} refused, {unknown} unknown, {wrong} otherwise {:?}",
