@@ -76,8 +76,12 @@ fn l1_replicas_and_leaders_go_where_an_operator_says() {
 
     let leader = cluster.leader_of(1);
     let next = nodes_of(&cluster, 1).into_iter().find(|node| *node != leader).unwrap();
-    let handed = json(&cluster, &["transfer-leader", "1", "--to", &next.to_string()]);
-    assert_eq!(handed, serde_json::json!({"shard": 1, "leader": next}));
+    cluster.wait("leadership goes where it is told to", |cluster| {
+        let handed = json(cluster, &["transfer-leader", "1", "--to", &next.to_string()]);
+        assert_eq!(handed["shard"], 1, "{handed}");
+        // On a busy machine a third one may come before it.
+        if handed["leader"] == next { Ok(()) } else { Err(handed.to_string()) }
+    });
     cluster.wait_whole();
     ledger.wait_for(&cluster, 300);
     ledger.check(&cluster);
