@@ -98,13 +98,8 @@ impl Scenario {
     /// What a pass takes. Without `times`, nothing is said about how fast the cluster has to be back; `kafka` is as above.
     pub(crate) fn requires(&self, length: Duration, nodes: u64, short: bool, times: bool, kafka: bool) -> Requires {
         // A fraction of what a cluster does that is whole: faults take their time. In a short run they take most of it, and more on a
-        // slow machine; a quarter still shows that all kinds of operations took part. Where no times are judged, the machine is busy.
-        let share = match (short, times) {
-            (true, _) => 4,
-            (false, false) => 2,
-            (false, true) => 1,
-        };
-        let seconds = length.as_secs().max(20) / share;
+        // slow machine; a quarter still shows that all kinds of operations took part.
+        let seconds = length.as_secs().max(20) / if short { 4 } else { 1 };
         let operations = [
             ("send", seconds * u64::from(self.records_a_second) * 2 / 15),
             ("poll", seconds * 2),

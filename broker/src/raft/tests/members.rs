@@ -134,9 +134,12 @@ fn l1_a_leader_that_was_replaced_does_not_say_who_belongs_to_the_group() {
         cluster.network.isolate(old);
         let new = cluster.new_leader(old).await;
         // The second entry of the change may be refused while the third one has not answered for a moment.
-        while cluster.at(new).group.remove(ReplicaId(old)).await.is_err() {
-            sleep(Duration::from_millis(100)).await;
-        }
+        let removed = async {
+            while cluster.at(new).group.remove(ReplicaId(old)).await.is_err() {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        timeout(CHANGE_WAIT, removed).await.expect("a majority is there");
         assert_eq!(cluster.at(old).group.members().voters, ids(ALL), "nobody told it");
         let unconfirmed = confirmed(&cluster, old).await.unwrap_err();
         assert!(matches!(unconfirmed.code, Code::Timeout | Code::NotLeader), "{unconfirmed}");
