@@ -43,8 +43,8 @@ impl Broker {
         self.produce_at(None, topic, partition, batch).await
     }
 
-    /// As [`produce`](Self::produce), for a batch that came with this request of a client that sends ahead: if it has no
-    /// sequence, and one before it has to be sent again, it is refused, too.
+    /// As [`produce`](Self::produce), for a batch that came with this request of a client that sends ahead: if one before it
+    /// has to be sent again, it is refused, too.
     ///
     /// # Errors
     /// As [`produce`](Self::produce); [`Code::Overloaded`] also for a batch that would overtake another.
@@ -85,12 +85,12 @@ impl Broker {
         let batch = check(batch, &topic.config)?;
         let records = batch.record_count();
         let at = TopicPartition { topic: topic.id, partition };
-        let place = request.filter(|_| !batch.header().has_producer());
-        let place = place.map(|(pipeline, request)| Place::new(pipeline, request, at));
+        let place = request.map(|(pipeline, request)| Place::new(pipeline, request, at, batch.header()));
         let bytes = batch.bytes().clone();
         drop(batch);
         let batch = Batch { shard, topic: topic.id, partition, bytes };
-        let (index, base_offset) = self.append_anywhere(&topic, batch, place).await?;
+        let appended = self.append_anywhere(&topic, batch, place.clone()).await;
+        let (index, base_offset) = appended.map_err(|error| unless_behind(error, place.as_ref()))?;
         Ok((Produced { base_offset, token: Token { shard, index } }, records))
     }
 
@@ -133,8 +133,8 @@ impl Broker {
     /// may lie (X1).
     ///
     /// # Errors
-    /// As [`Broker::produce`], without looking for another leader; those of `order`, which is asked when it is the turn of a
-    /// batch that has no sequence.
+    /// As [`Broker::produce`], without looking for another leader; those of `order`, which is asked when it is the batch's
+    /// turn.
     pub(crate) async fn append_routed(
         &self,
         topic: &TopicInfo,
@@ -199,6 +199,12 @@ impl Broker {
         };
         tokio::time::timeout(HOST_WAIT, hosted).await.unwrap_or_else(|_| Err(not_hosted(shard, topic)))
     }
+}
+
+/// A batch that went on before the one before it was known to be refused is out of order for that alone: it is to come again, too.
+fn unless_behind(error: Error, place: Option<&Place>) -> Error {
+    let refused = place.filter(|_| error.code == Code::OutOfOrderSequence).and_then(|place| place.check().err());
+    refused.unwrap_or(error)
 }
 
 fn not_hosted(shard: &Shard, topic: &TopicInfo) -> Error {

@@ -325,8 +325,9 @@ fn deletion(answer: Result<(), Error>) -> Deletion {
 mod tests {
     use std::time::Duration;
 
+    use futures::future::join_all;
     use stratalog_proto::batch::{BatchBuilder, Compression};
-    use stratalog_proto::{JobId, PartitionId};
+    use stratalog_proto::{JobId, PartitionId, ProducerId};
 
     use super::*;
     use crate::{BrokerOptions, ErasureInfo, ErasureState, Pipeline};
@@ -396,8 +397,9 @@ mod tests {
         let broker = Broker::start(BrokerOptions { shards: 1, ..BrokerOptions::new(dir.path()) }).await.unwrap();
         create_in_meta(&broker, "half", &[1]).await;
         let (pipeline, partition) = (Pipeline::new(), PartitionId(0));
-        let produce = async || {
-            let mut batch = BatchBuilder::new(Compression::None);
+        let produce = async |producer: Option<i32>| {
+            let batch = BatchBuilder::new(Compression::None);
+            let mut batch = producer.into_iter().fold(batch, |batch, first| batch.producer(ProducerId(7), 0, first));
             batch.push(1, None, Some(b"x"), &[]);
             broker.produce_in((&pipeline, pipeline.begin()), "half", partition, batch.finish()).await
         };
@@ -405,9 +407,12 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(300)).await;
             broker.create_topic("half", 1, TopicConfig::default()).await
         };
-        let (first, second, created) = tokio::join!(produce(), produce(), hosts);
+        // Any sequence of a producer that is not known would be taken for its first.
+        let sent = [None, None, Some(0), Some(1)].map(produce);
+        let (sent, created) = tokio::join!(join_all(sent), hosts);
         assert_eq!(created.unwrap_err().code, Code::TopicExists);
-        assert_eq!([first, second].map(|produced| produced.unwrap().base_offset.0), [0, 1]);
+        let offsets: Vec<u64> = sent.into_iter().map(|produced| produced.unwrap().base_offset.0).collect();
+        assert_eq!(offsets, [0, 1, 2, 3]);
         broker.stop().await;
     }
 

@@ -22,7 +22,7 @@ pub(super) struct Parcel {
     /// Of the bytes that may wait; `None` for one that was on its way here already.
     pub(super) room: Option<OwnedSemaphorePermit>,
     pub(super) counted: Counted,
-    /// In what its client sends, if it has no sequence and its client counts on an order.
+    /// In what its client sends, if that one counts on an order.
     pub(super) place: Option<Place>,
 }
 

@@ -47,7 +47,7 @@ struct Round {
     frames: mpsc::Sender<Result<Frame, Error>>,
     answers: Frames,
     sent: BTreeMap<u64, Parcel>,
-    /// Refusals of batches without sequences.
+    /// Refusals that the leader counts, too.
     heard: u64,
     /// Why nothing more is sent: what was refused goes first on the next stream.
     refused: Option<Missed>,
@@ -167,7 +167,7 @@ impl Round {
             }
             answer => {
                 self.went_well |= answer.is_ok();
-                if answer.as_ref().is_err_and(Missed::is_refused_for_now) && !parcel.batch.has_sequence() {
+                if answer.as_ref().is_err_and(Missed::is_refused_for_now) {
                     self.heard += 1;
                 }
                 parcel.answer(answer);

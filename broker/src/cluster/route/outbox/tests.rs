@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream;
-use stratalog_proto::{NodeId, PartitionId, Term, TopicId};
+use stratalog_proto::batch::{BatchBuilder, BatchHeader, Compression};
+use stratalog_proto::{NodeId, PartitionId, ProducerId, Term, TopicId};
 use stratalog_transport::CallError;
 
 use super::super::Links;
@@ -86,6 +87,14 @@ async fn send_behind_refused(boxes: &Outboxes, first: (u64, Flight<'_>), second:
     assert_eq!((returned.unwrap().1, behind.unwrap().1), (Offset(0), Offset(1)));
 }
 
+/// Of a batch in a request of its client; with a sequence if it is of an idempotent producer.
+fn place(pipeline: &Arc<Pipeline>, request: u64, at: TopicPartition, sequence: Option<i32>) -> Place {
+    let builder = BatchBuilder::new(Compression::None);
+    let mut builder = sequence.into_iter().fold(builder, |builder, first| builder.producer(ProducerId(7), 0, first));
+    builder.push(1, None, Some(b"x"), &[]);
+    Place::new(pipeline, request, at, &BatchHeader::read(&builder.finish()).unwrap())
+}
+
 fn all(count: u8) -> Vec<Result<Offset, Code>> {
     (0..count).map(|n| Ok(Offset(n.into()))).collect()
 }
@@ -129,6 +138,33 @@ async fn what_may_have_been_written_is_not_sent_again() {
     assert!((1..20).contains(&unknown), "{sent:?}");
     let written: Vec<u8> = (0..20).filter(|n| sent[usize::from(*n)].is_ok()).collect();
     assert_eq!(log.appended(), written, "nothing twice, and the rest in order");
+}
+
+/// Were they taken by the next leader, it would say that they are out of order, and clients take that for a loss.
+#[tokio::test(start_paused = true)]
+async fn l2_what_is_behind_a_batch_of_unknown_outcome_is_sent_again_behind_it() {
+    let links = FakeLinks::new(false, Some(NodeId(2)));
+    let (log, streams, pipeline) = (Log::default(), Arc::new(AtomicUsize::new(0)), Pipeline::new());
+    let (serve, counted) = (log.serve(usize::MAX, None), Arc::clone(&streams));
+    links.stream_with(2, move |frames| match counted.fetch_add(1, Ordering::SeqCst) {
+        0 => frames.take(1).map(|_| Err(CallError::Unknown("it broke".to_owned()))).boxed(),
+        _ => serve(frames),
+    });
+    let boxes = boxes(&links, &Log::default());
+    let at = TopicPartition { topic: TopicId::new(), partition: PartitionId(0) };
+    let send_all = async || {
+        let sending = (0..20).map(|n| {
+            let place = place(&pipeline, pipeline.begin(), at, Some(n.into()));
+            boxes.send(boxes.ticket(), batch(at.topic, n, 100), Some(place))
+        });
+        let sent = join_all(sending).await;
+        sent.into_iter().map(|sent| sent.map(|(_, offset)| offset).map_err(|error| error.code)).collect::<Vec<_>>()
+    };
+    let sent = send_all().await;
+    assert_eq!(sent[0], Err(Code::Timeout));
+    assert!(sent.iter().all(|sent| matches!(sent, Err(Code::Timeout | Code::Overloaded))), "{sent:?}");
+    assert_eq!(log.appended(), [0; 0], "what was not sent yet stays behind the first");
+    assert_eq!(send_all().await, all(20));
 }
 
 #[tokio::test(start_paused = true)]
@@ -250,7 +286,7 @@ async fn what_is_behind_a_refused_batch_of_its_client_is_refused_and_the_leader_
     let send = async |n: u8, request, partition| {
         let at = TopicPartition { topic, partition: PartitionId(partition) };
         let batch = Batch { shard: SHARD, topic, partition: at.partition, bytes: Bytes::from(vec![n; 100]) };
-        let sent = boxes.send(boxes.ticket(), batch, Some(Place::new(&pipeline, request, at))).await;
+        let sent = boxes.send(boxes.ticket(), batch, Some(place(&pipeline, request, at, None))).await;
         sent.map(|(_, offset)| offset).map_err(|error| error.code)
     };
     assert_eq!(send(0, requests[0], 0).await, Err(Code::Overloaded));

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use prost::Message;
-use stratalog_proto::batch::BatchHeader;
 use stratalog_proto::internal::{ProduceBatch, ProducedBatch};
 use stratalog_proto::{Error, NodeId, Offset, PartitionId, RaftIndex, ShardId, TopicId};
 use stratalog_transport::Frame;
@@ -19,15 +18,7 @@ pub(crate) struct Batch {
     pub(crate) bytes: Bytes,
 }
 
-impl Batch {
-    /// Whether the sequence of an idempotent producer keeps it in order.
-    pub(crate) fn has_sequence(&self) -> bool {
-        BatchHeader::read(&self.bytes).is_ok_and(|header| header.has_producer())
-    }
-}
-
-/// The frame of a batch; `number` pairs the answer. `heard`: how many refusals of batches without sequences, of the same stream,
-/// the sender has heard of.
+/// The frame of a batch; `number` pairs the answer. `heard`: how many refusals of batches of the same stream the sender has heard of.
 pub(crate) fn batch_frame(number: u64, batch: &Batch, heard: u64) -> Frame {
     let head = ProduceBatch {
         request: number,

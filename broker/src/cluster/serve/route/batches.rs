@@ -50,7 +50,7 @@ struct Behind {
     closed: BTreeMap<TopicPartition, u64>,
 }
 
-/// The place of a batch without sequence in a stream whose sender says what it has heard of.
+/// The place of a batch in a stream whose sender says what it has heard of.
 struct Place {
     behind: Arc<Mutex<Behind>>,
     at: TopicPartition,
@@ -144,9 +144,8 @@ fn read(frame: Option<Result<Frame, CallError>>) -> Option<(u64, Batch, Option<u
 }
 
 fn place_of(batch: &Batch, heard: Option<u64>, behind: &Arc<Mutex<Behind>>) -> Option<Place> {
-    let heard = heard.filter(|_| !batch.has_sequence())?;
     let at = TopicPartition { topic: batch.topic, partition: batch.partition };
-    Some(Place { behind: Arc::clone(behind), at, heard })
+    heard.map(|heard| Place { behind: Arc::clone(behind), at, heard })
 }
 
 /// A batch that may be appended in a term.
