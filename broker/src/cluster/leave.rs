@@ -10,6 +10,8 @@ use crate::raft::Group;
 
 /// How long a stop waits for others to take over what this node leads.
 const HAND_OVER_WAIT: Duration = Duration::from_secs(3);
+/// Nodes that are all told to stop at once have heard of it by then, and say that they will not lead.
+const ALL_TOLD: Duration = Duration::from_millis(100);
 /// How long a node may take to say whether it may lead.
 const ASK_WAIT: Duration = Duration::from_millis(500);
 
@@ -26,6 +28,7 @@ impl Broker {
         if led.is_empty() {
             return;
         }
+        tokio::time::sleep(ALL_TOLD).await;
         let me = self.nodes().me();
         let others =
             self.nodes().view().nodes.keys().filter(|node| **node != me).map(|node| (*node, Vec::new())).collect();
