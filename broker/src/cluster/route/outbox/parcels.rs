@@ -30,6 +30,12 @@ pub(super) struct Parcel {
 pub(super) struct Counted([Arc<AtomicUsize>; 2]);
 
 impl Parcel {
+    /// Whether the leader is to refuse it behind one that it refuses. A batch with a sequence that nobody sent ahead keeps its order
+    /// by itself.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.place.is_some() || self.batch.producer().is_none()
+    }
+
     /// Answers, and gives back what the batch held; who went away does not want it. What is behind one that is refused is
     /// refused from now on.
     pub(super) fn answer(self, answer: Answer) {

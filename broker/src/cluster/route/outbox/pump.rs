@@ -47,7 +47,7 @@ struct Round {
     frames: mpsc::Sender<Result<Frame, Error>>,
     answers: Frames,
     sent: BTreeMap<u64, Parcel>,
-    /// Refusals that the leader counts, too.
+    /// Refusals of batches that are ordered, which the leader counts, too.
     heard: u64,
     /// Why nothing more is sent: what was refused goes first on the next stream.
     refused: Option<Missed>,
@@ -153,7 +153,8 @@ impl Round {
     fn send(&mut self, outbox: &Outbox) {
         let Some((ticket, parcel)) = outbox.take() else { return };
         // It was ready, and only this task sends; a stream that broke just now ends with its answers.
-        let _ = self.frames.start_send(Ok(batch_frame(ticket, &parcel.batch, self.heard)));
+        let heard = parcel.is_ordered().then_some(self.heard);
+        let _ = self.frames.start_send(Ok(batch_frame(ticket, &parcel.batch, heard)));
         self.sent.insert(ticket, parcel);
     }
 
@@ -167,7 +168,7 @@ impl Round {
             }
             answer => {
                 self.went_well |= answer.is_ok();
-                if answer.as_ref().is_err_and(Missed::is_refused_for_now) {
+                if answer.as_ref().is_err_and(Missed::is_refused_for_now) && parcel.is_ordered() {
                     self.heard += 1;
                 }
                 parcel.answer(answer);

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use prost::Message;
+use stratalog_proto::batch::BatchHeader;
 use stratalog_proto::internal::{ProduceBatch, ProducedBatch};
-use stratalog_proto::{Error, NodeId, Offset, PartitionId, RaftIndex, ShardId, TopicId};
+use stratalog_proto::{Error, NodeId, Offset, PartitionId, ProducerId, RaftIndex, ShardId, TopicId};
 use stratalog_transport::Frame;
 
 use super::{Missed, malformed, missed, request, topic_id};
@@ -18,14 +19,23 @@ pub(crate) struct Batch {
     pub(crate) bytes: Bytes,
 }
 
-/// The frame of a batch; `number` pairs the answer. `heard`: how many refusals of batches of the same stream the sender has heard of.
-pub(crate) fn batch_frame(number: u64, batch: &Batch, heard: u64) -> Frame {
+impl Batch {
+    /// The idempotent producer that sent it.
+    pub(crate) fn producer(&self) -> Option<ProducerId> {
+        let header = BatchHeader::read(&self.bytes).ok()?;
+        header.has_producer().then_some(ProducerId(header.producer_id))
+    }
+}
+
+/// The frame of a batch; `number` pairs the answer. `heard`: of one whose client counts on an order, how many refusals of such batches
+/// of the same stream the sender has heard of.
+pub(crate) fn batch_frame(number: u64, batch: &Batch, heard: Option<u64>) -> Frame {
     let head = ProduceBatch {
         request: number,
         shard: batch.shard.0,
         topic: batch.topic.to_bytes(),
         partition: batch.partition.0,
-        heard: heard + 1,
+        heard: heard.map_or(0, |heard| heard + 1),
     };
     Frame { head: head.encode_to_vec().into(), parts: vec![batch.bytes.clone()] }
 }

@@ -40,7 +40,7 @@ fn frames() -> Vec<Vec<u8>> {
     let wanted = [(PartitionId(1), Offset(5)), (PartitionId(2), Offset(0))];
     let mut frames = vec![
         written(0, &proposal(SHARD, &command)),
-        written(1, &batch_frame(7, &batch, 3)),
+        written(1, &batch_frame(7, &batch, Some(3))),
         written(2, &batch_answer(7, Ok((RaftIndex(1), Offset(2))), None)),
         written(3, &fetch_frame(TOPIC, &wanted, true, 1_000, Duration::from_millis(9))),
         written(4, &Question::EpochEnd(PartitionId(4), Term(9)).frame(SHARD, TOPIC)),

@@ -60,7 +60,8 @@ fn x1_a_record_batch_cannot_be_proposed_past_its_checks() {
 fn a_batch_travels_as_the_buffer_that_it_is() {
     let bytes = Bytes::from(vec![7; 10_000]);
     let batch = Batch { shard: ShardId(2), topic: TopicId::new(), partition: PartitionId(3), bytes: bytes.clone() };
-    let (number, read, heard) = read_batch(batch_frame(42, &batch, 7)).unwrap();
+    assert_eq!(read_batch(batch_frame(42, &batch, None)).unwrap().2, None);
+    let (number, read, heard) = read_batch(batch_frame(42, &batch, Some(7))).unwrap();
     assert_eq!((number, &read, heard), (42, &batch, Some(7)));
     assert_eq!(read.bytes.as_ptr(), bytes.as_ptr());
     let done = batch_answer(42, Ok((RaftIndex(1), Offset(2))), None);

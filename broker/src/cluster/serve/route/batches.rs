@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use futures::stream::{self, FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
-use stratalog_proto::{Code, Error, Offset, RaftIndex, ShardId, Term, TopicPartition};
+use stratalog_proto::{Code, Error, Offset, ProducerId, RaftIndex, ShardId, Term, TopicPartition};
 use stratalog_query::TopicInfo;
 use stratalog_transport::{CallError, Frame, Frames};
 use tokio::sync::mpsc;
@@ -46,14 +46,17 @@ impl AppendHere for Intake {
 #[derive(Default)]
 struct Behind {
     refusals: u64,
-    /// The number of the last refusal of a partition.
-    closed: BTreeMap<TopicPartition, u64>,
+    /// The number of the last refusal of each producer in a partition, and of those without sequences.
+    closed: BTreeMap<Line, u64>,
 }
+
+/// Who keeps an order of their own.
+type Line = (TopicPartition, Option<ProducerId>);
 
 /// The place of a batch in a stream whose sender says what it has heard of.
 struct Place {
     behind: Arc<Mutex<Behind>>,
-    at: TopicPartition,
+    line: Line,
     heard: u64,
 }
 
@@ -62,8 +65,11 @@ impl Place {
         let mut behind = self.behind.lock();
         if self.heard >= behind.refusals {
             behind.closed.clear();
+        } else if behind.closed.len() > MAX_IN_FLIGHT {
+            // What is sent from now on has heard of as much.
+            behind.closed.retain(|_, refusal| self.heard < *refusal);
         }
-        match behind.closed.get(&self.at).is_some_and(|refusal| self.heard < *refusal) {
+        match behind.closed.get(&self.line).is_some_and(|refusal| self.heard < *refusal) {
             true => Err(crate::pipeline::behind()),
             false => Ok(()),
         }
@@ -77,7 +83,7 @@ impl Place {
             let mut behind = self.behind.lock();
             behind.refusals += 1;
             let number = behind.refusals;
-            behind.closed.insert(self.at, number);
+            behind.closed.insert(self.line, number);
         }
     }
 }
@@ -144,8 +150,9 @@ fn read(frame: Option<Result<Frame, CallError>>) -> Option<(u64, Batch, Option<u
 }
 
 fn place_of(batch: &Batch, heard: Option<u64>, behind: &Arc<Mutex<Behind>>) -> Option<Place> {
+    let heard = heard?;
     let at = TopicPartition { topic: batch.topic, partition: batch.partition };
-    heard.map(|heard| Place { behind: Arc::clone(behind), at, heard })
+    Some(Place { behind: Arc::clone(behind), line: (at, batch.producer()), heard })
 }
 
 /// A batch that may be appended in a term.
@@ -220,10 +227,11 @@ mod tests {
     #[test]
     fn what_was_sent_before_a_refusal_was_heard_of_is_refused_too() {
         let (behind, topic) = (Arc::default(), TopicId::new());
-        let place = |partition, heard| {
+        let of = |partition, producer: Option<i64>, heard| {
             let at = TopicPartition { topic, partition: PartitionId(partition) };
-            Place { behind: Arc::clone(&behind), at, heard }
+            Place { behind: Arc::clone(&behind), line: (at, producer.map(ProducerId)), heard }
         };
+        let place = |partition, heard| of(partition, None, heard);
         let answer = |code| Err(Error::new(code, "no"));
         place(0, 0).settle(&Ok((RaftIndex(1), Offset(1))));
         place(0, 0).settle(&answer(Code::CorruptBatch));
@@ -234,7 +242,25 @@ mod tests {
         place(0, 0).settle(&Err(refused));
         assert!(place(0, 1).check().is_err(), "it has not heard of the second");
         assert!(place(1, 0).check().is_ok(), "of another partition");
+        assert!(of(0, Some(7), 0).check().is_ok(), "of a producer of its own");
+        of(0, Some(7), 1).settle(&answer(Code::Overloaded));
+        assert!(of(0, Some(7), 2).check().is_err() && of(0, Some(8), 2).check().is_ok());
         assert!(place(0, 2).check().is_ok());
-        assert!(behind.lock().closed.is_empty());
+        assert!(place(0, 3).check().is_ok() && behind.lock().closed.is_empty());
+    }
+
+    #[test]
+    fn x1_of_refusals_no_more_is_remembered_than_nobody_has_heard_of() {
+        let (behind, at) = (Arc::default(), TopicPartition { topic: TopicId::new(), partition: PartitionId(0) });
+        for number in 0..10 * MAX_IN_FLIGHT as u64 {
+            let place = Place {
+                behind: Arc::clone(&behind),
+                line: (at, Some(ProducerId(number as i64))),
+                heard: number.saturating_sub(5),
+            };
+            assert!(place.check().is_ok());
+            place.settle(&Err(Error::new(Code::Overloaded, "no")));
+            assert!(behind.lock().closed.len() <= MAX_IN_FLIGHT + 1);
+        }
     }
 }
