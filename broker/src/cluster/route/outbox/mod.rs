@@ -131,9 +131,9 @@ impl Outboxes {
         place.as_ref().map_or(Ok(()), Place::check)?;
         let room = self.room_for(batch.bytes.len()).await.map_err(refused)?;
         let (answer, receiver) = oneshot::channel();
-        outbox.put(ticket, Parcel { batch, answer, room: Some(room), counted, place });
+        outbox.put(ticket, Parcel { batch, answer, room: Some(room), counted, place: place.clone() });
         drop(turn);
-        self.answered(&outbox, ticket, receiver).await
+        self.answered(&outbox, ticket, receiver, place).await
     }
 
     /// Sends a batch that this node could not append itself, since it leads the shard no longer. It had its turn and its
@@ -151,9 +151,9 @@ impl Outboxes {
     ) -> Result<(RaftIndex, Offset), Error> {
         let outbox = self.outbox(batch.shard)?;
         let (answer, receiver) = oneshot::channel();
-        outbox.put(ticket, Parcel { batch, answer, room: None, counted: outbox.count(), place });
+        outbox.put(ticket, Parcel { batch, answer, room: None, counted: outbox.count(), place: place.clone() });
         drop(flight);
-        self.answered(&outbox, ticket, receiver).await
+        self.answered(&outbox, ticket, receiver, place).await
     }
 
     async fn answered(
@@ -161,11 +161,15 @@ impl Outboxes {
         outbox: &Outbox,
         ticket: u64,
         receiver: oneshot::Receiver<parcels::Answer>,
+        place: Option<Place>,
     ) -> Result<(RaftIndex, Offset), Error> {
         match tokio::time::timeout(self.options.timeout, receiver).await {
             Ok(Ok(answer)) => answer.map_err(|missed| missed.into_error(outbox.shard)),
             Ok(Err(_)) => Err(Missed::Unknown("the node is stopping".to_owned()).into_error(outbox.shard)),
-            Err(_) => Err(self.late(outbox, ticket).into_error(outbox.shard)),
+            Err(_) => {
+                place.iter().for_each(Place::refuse);
+                Err(self.late(outbox, ticket).into_error(outbox.shard))
+            }
         }
     }
 

@@ -130,13 +130,9 @@ impl Outbox {
         }
     }
 
-    /// Takes a batch out that was not sent, with what is to be refused behind it; false if it was, or is answered.
+    /// Takes a batch out that was not sent; false if it was, or is answered.
     pub(super) fn take_back(&self, ticket: u64) -> bool {
-        let mut waiting = self.waiting.lock();
-        let Some(parcel) = waiting.as_mut().and_then(|waiting| waiting.remove(&ticket)) else { return false };
-        // Before the next one is taken.
-        parcel.place.iter().for_each(Place::refuse);
-        true
+        self.waiting.lock().as_mut().is_some_and(|waiting| waiting.remove(&ticket).is_some())
     }
 
     /// Returns when there is a batch. For one task.

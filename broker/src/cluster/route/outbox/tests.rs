@@ -168,6 +168,21 @@ async fn l2_what_is_behind_a_batch_of_unknown_outcome_is_sent_again_behind_it() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn l2_what_is_behind_a_batch_that_is_not_answered_in_time_is_sent_again_behind_it() {
+    let links = FakeLinks::new(false, Some(NodeId(2)));
+    links.stream_with(2, |frames| frames.filter_map(async |_| None).chain(stream::pending()).boxed());
+    let (boxes, pipeline) = (boxes(&links, &Log::default()), Pipeline::new());
+    let at = TopicPartition { topic: TopicId::new(), partition: PartitionId(0) };
+    let send = async |n: u8| {
+        let place = place(&pipeline, pipeline.begin(), at, Some(n.into()));
+        let sent = boxes.send(boxes.ticket(), batch(at.topic, n, 100), Some(place)).await;
+        sent.map(|(_, offset)| offset).map_err(|error| error.code)
+    };
+    assert_eq!(send(0).await, Err(Code::Timeout));
+    assert_eq!(send(1).await, Err(Code::Overloaded), "nobody asked the leader");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leader_that_was_cut_off_is_not_waited_for() {
     let links = FakeLinks::new(true, Some(NodeId(2)));
     links.set_role(4, Some(NodeId(2)));
