@@ -13,7 +13,7 @@ const HAND_OVER_WAIT: Duration = Duration::from_secs(3);
 /// Nodes that are all told to stop at once have heard of it by then, and say that they will not lead.
 const ALL_TOLD: Duration = Duration::from_millis(100);
 /// How long a node may take to say whether it may lead.
-const ASK_WAIT: Duration = Duration::from_millis(500);
+const ASK_WAIT: Duration = Duration::from_secs(1);
 
 impl Broker {
     /// Has no replica of this node begin to lead any more, by vote or because somebody hands leadership to it.
@@ -35,8 +35,9 @@ impl Broker {
         let states = &self.ask_states(others, ASK_WAIT).await;
         let handing = led.iter().map(|group| async move {
             let shard = group.log().shard();
-            let unfit = states.unfit(shard);
-            let may_lead = |replica: ReplicaId| !unfit.contains(&replica);
+            // Of those that are stopped with this one, some are gone already.
+            let fit = states.fit(shard);
+            let may_lead = |replica: ReplicaId| fit.contains(&replica);
             group.hand_over_to(may_lead).await.err().map(|error| (shard, error))
         });
         let all = futures::future::join_all(handing);

@@ -131,6 +131,11 @@ impl States {
         self.of_shard(shard).filter(|(_, state)| state.unfit).map(|(_, state)| ReplicaId(state.replica)).collect()
     }
 
+    /// The replicas of a shard that say that they could lead now.
+    pub(super) fn fit(&self, shard: ShardId) -> BTreeSet<ReplicaId> {
+        self.of_shard(shard).filter(|(_, state)| !state.unfit).map(|(_, state)| ReplicaId(state.replica)).collect()
+    }
+
     /// Whether one of all replicas says that it could lead now.
     pub(super) fn somebody_may_lead(&self) -> bool {
         self.states.values().any(|state| !state.unfit)
@@ -139,5 +144,24 @@ impl States {
     /// Why a node did not answer; `None` if it did, or was not asked.
     pub(super) fn problem(&self, node: NodeId) -> Option<&str> {
         self.silent.get(&node).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that stopped before the others had nothing to hand over, and is gone when they ask.
+    #[test]
+    fn who_does_not_answer_could_not_lead() {
+        let state = |shard, replica, unfit| ReplicaState { shard, replica, unfit, ..ReplicaState::default() };
+        let gone = Err(String::from("it was not reached"));
+        let all =
+            [(NodeId(1), Ok(vec![state(1, 11, false)])), (NodeId(2), Ok(vec![state(1, 12, true)])), (NodeId(3), gone)];
+        let states: States = all.into_iter().collect();
+        assert_eq!(states.fit(ShardId(1)), BTreeSet::from([ReplicaId(11)]));
+        assert_eq!(states.unfit(ShardId(1)), BTreeSet::from([ReplicaId(12)]));
+        assert_eq!(states.fit(ShardId(2)), BTreeSet::new());
+        assert!(states.somebody_may_lead() && states.problem(NodeId(3)).is_some());
     }
 }

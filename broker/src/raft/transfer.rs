@@ -89,8 +89,8 @@ impl Group {
         self.hand_over_to(|_| true).await
     }
 
-    /// Hands leadership over to whoever is fit for it, among those of whom nothing else is known. Does nothing on a replica
-    /// that does not lead.
+    /// Hands leadership over to whoever is fit for it, among those that may lead. Does nothing on a replica that does not
+    /// lead.
     ///
     /// # Errors
     /// As [`transfer_leader`](Self::transfer_leader); [`Code::Unavailable`] if no voter is fit.
