@@ -16,14 +16,14 @@ const ANSWERED: [u8; 6] = [0, 0, 0, 3, 0, 0];
 pub(crate) async fn check_kafka(address: String, key: String) {
     if let Err(why) = answers(&address).await {
         tracing::warn!(
-            "Kafka clients are sent to {address}, and there {why}: they will connect to this node and then hang. Set \
-             {key} to an address at which they reach it"
+            "Kafka clients are sent to {address}, and from here {why}. Unless that is forwarded to this node where they are, as \
+             the port of a container, they will connect and then hang: set {key} to an address at which they reach it"
         );
     }
 }
 
 /// # Errors
-/// What is wrong there, behind "and there".
+/// What is wrong there, behind "and from here".
 async fn answers(address: &str) -> Result<(), String> {
     let asked = async {
         let mut socket = TcpStream::connect(address).await.map_err(|error| format!("it was not reached: {error}"))?;
