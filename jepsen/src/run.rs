@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chaos::{Chaos, NO_NODE_ENDS};
 use crate::check::{Report, Verdict, check};
-use crate::cluster::{Capability, Cluster, Library, Network, Site, knows_scrub};
+use crate::cluster::{Capability, Cluster, Library, Network, Site, WHOLE_WITHIN, knows_scrub, room_for};
 use crate::explain::explain;
 use crate::failure::Failure;
 use crate::history::{FORMAT, Header, Line, Probe, Process, Reader, Versions, When, Writer};
@@ -80,7 +80,10 @@ pub(crate) async fn run(asked: &Asked, dir: &Path) -> Result<Ran, Failure> {
         scenario.needs.contains(&Capability::Levers).then(|| Library::make(&dir)).transpose().map_err(Failure)?;
     let (sabotage, scrubs) = (asked.sabotage.clone(), scenario.scrubs && knows_scrub(&asked.binary, &dir));
     let (disks, binary, home) = (scenario.disks, asked.binary.clone(), dir.clone());
-    let site = Site { network, disks, memory: scenario.memory, levers, sabotage, scrubs, binary, home };
+    // A machine that is too busy for times to be judged is given more of it.
+    let patience = if asked.times { WHOLE_WITHIN } else { 5 * WHOLE_WITHIN };
+    let (room, memory) = (room_for(length), scenario.memory);
+    let site = Site { network, disks, room, patience, memory, levers, sabotage, scrubs, binary, home };
     let mut cluster =
         Cluster::start(site, asked.nodes).await.map_err(|error| error.context("cannot start a cluster"))?;
     let versions = Versions { harness: env!("CARGO_PKG_VERSION").to_owned(), node: version, kafka: kafka_version };

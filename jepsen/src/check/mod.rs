@@ -161,12 +161,15 @@ impl Checker {
     pub(crate) fn conclude(mut self) -> Report {
         let starts = self.copies.starts(self.header.partitions);
         let findings = &mut self.findings;
-        // Consumers go away and come back elsewhere: what nobody read before a run was broken off may yet be there.
+        // Consumers go away and come back elsewhere: what nobody read before a run was broken off may yet be there,
+        // and the log may go on behind what was read of it.
         let was_read = self.end.as_ref().is_none_or(|end| end.broken_off.is_none());
         self.log.conclude(&starts, was_read, findings);
         self.order.conclude(&self.log, &starts, findings);
         self.copies.conclude(&self.log, &starts, findings);
-        self.reads.conclude(&self.log, findings);
+        if was_read {
+            self.reads.conclude(&self.log, findings);
+        }
         self.metadata.conclude(findings);
         self.groups.conclude(&self.log, &starts, was_read, findings);
         let fired = self.timeline.conclude(&self.header.requires.promises, findings);

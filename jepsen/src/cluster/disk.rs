@@ -1,15 +1,16 @@
-//! What a node's data lies on: a directory, a file system in memory of a few megabytes that can be filled, or a device that can
+//! What a node's data lies on: a directory, a file system in memory that can be filled, or a device that can
 //! lose its power.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::loop_disk::LoopDisk;
 use super::machine::system;
 
-/// Large enough for the log's files and its reserve, small enough to be filled.
-const SIZE: &str = "size=192m";
+/// Megabytes for the log's files and its reserve, and for what is written in a minute.
+const SMALL: (u64, u64) = (128, 128);
 
 /// Where data lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +31,14 @@ pub(crate) enum Disk {
 }
 
 impl Disk {
-    /// One at `home`, and where the node's data goes on it.
+    /// One at `home`, of `room` megabytes if it can be filled, and where the node's data goes on it.
     ///
     /// # Errors
     /// Why that cannot be had here.
-    pub(super) fn make(kind: DiskKind, home: &Path) -> Result<(Self, PathBuf), String> {
+    pub(super) fn make(kind: DiskKind, room: u64, home: &Path) -> Result<(Self, PathBuf), String> {
         match kind {
             DiskKind::Directory => Ok((Self::Directory, home.to_owned())),
-            DiskKind::Small => Ok((Self::Small(SmallDisk::mount(home)?), home.to_owned())),
+            DiskKind::Small => Ok((Self::Small(SmallDisk::mount(home, room)?), home.to_owned())),
             DiskKind::Loop => {
                 let disk = LoopDisk::mount(home)?;
                 let data = disk.data();
@@ -47,6 +48,11 @@ impl Disk {
     }
 }
 
+/// Megabytes of a disk that can be filled, and is not full of what a run of such a length writes.
+pub(crate) fn room_for(length: Duration) -> u64 {
+    SMALL.0 + SMALL.1 * length.as_secs().div_ceil(60)
+}
+
 /// A file system of its own at a node's data directory; dropping it unmounts it.
 #[derive(Debug)]
 pub(crate) struct SmallDisk(PathBuf);
@@ -54,10 +60,10 @@ pub(crate) struct SmallDisk(PathBuf);
 impl SmallDisk {
     /// # Errors
     /// Why that cannot be had here.
-    pub(super) fn mount(at: &Path) -> Result<Self, String> {
+    pub(super) fn mount(at: &Path, room: u64) -> Result<Self, String> {
         fs::create_dir_all(at).map_err(|error| format!("{}: {error}", at.display()))?;
         let path = at.to_str().ok_or("the path is not text")?;
-        system("mount", &["-t", "tmpfs", "-o", SIZE, "stratalog-jepsen", path])?;
+        system("mount", &["-t", "tmpfs", "-o", &format!("size={room}m"), "stratalog-jepsen", path])?;
         Ok(Self(at.to_owned()))
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use stratalog_proto::config::voters;
 use stratalog_proto::v1::{ClusterShard, ClusterStatus};
 
-use super::{Cluster, LOOK_EVERY, WHOLE_WITHIN};
+use super::{Cluster, LOOK_EVERY};
 use crate::failure::Failure;
 
 /// A node that cannot start says so within this.
@@ -54,14 +54,15 @@ impl Cluster {
     /// # Errors
     /// What was missing when patience ended; at once, if a node ended by itself.
     pub(crate) async fn wait_whole(&mut self) -> Result<(), Failure> {
-        let deadline = Instant::now() + WHOLE_WITHIN;
+        let patience = self.site.patience;
+        let deadline = Instant::now() + patience;
         loop {
             let Err(why) = self.check_whole().await else { return Ok(()) };
             if let Some(words) = self.revive()?.into_iter().next() {
                 return Err(Failure(words));
             }
             if Instant::now() >= deadline {
-                return Err(Failure(format!("the cluster was not whole within {WHOLE_WITHIN:?}: {why}")));
+                return Err(Failure(format!("the cluster was not whole within {patience:?}: {why}")));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -101,7 +101,7 @@ impl Capability {
                 network.connect(1)
             }
             Self::SmallDisks => {
-                let mounted = SmallDisk::mount(&at).map(drop);
+                let mounted = SmallDisk::mount(&at, 1).map(drop);
                 // Where the mount failed it is an empty directory.
                 let _ = std::fs::remove_dir(&at);
                 mounted

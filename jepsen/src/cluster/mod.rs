@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use stratalog_client::Client;
 use stratalog_proto::v1::ClusterStatus;
 
-pub(crate) use disk::{Disk, DiskKind, SmallDisk};
+pub(crate) use disk::{Disk, DiskKind, SmallDisk, room_for};
 pub(crate) use health::Started;
 pub(crate) use levers::{Levers, Library};
 pub(crate) use machine::Capability;
@@ -51,6 +51,10 @@ const LEAN: [(&str, &str); 2] = [("STRATALOG_QUERY__MEMORY", "128MiB"), ("STRATA
 pub(crate) struct Site {
     pub(crate) network: Network,
     pub(crate) disks: DiskKind,
+    /// Megabytes of a disk that can be filled.
+    pub(crate) room: u64,
+    /// How long it may take to be whole (again).
+    pub(crate) patience: Duration,
     /// Bytes that each node may have in use, if that is bounded.
     pub(crate) memory: Option<u64>,
     /// What is between the nodes and the system, if anything is.
@@ -99,12 +103,12 @@ impl Cluster {
 
     /// A further node with an empty directory, not started.
     pub(crate) fn add(&mut self, number: u64) -> Result<(), Failure> {
-        let Site { network, disks, home, levers, memory, scrubs, .. } = &self.site;
+        let Site { network, disks, room, home, levers, memory, scrubs, .. } = &self.site;
         network.connect(number).map_err(Failure)?;
         let host = network.host(number);
         let [grpc, peer, http, kafka] = network.ports().map(|port| format!("{host}:{port}"));
         let name = format!("node{number}");
-        let (disk, data) = Disk::make(*disks, &home.join(&name)).map_err(Failure)?;
+        let (disk, data) = Disk::make(*disks, *room, &home.join(&name)).map_err(Failure)?;
         let levers =
             levers.as_ref().map(|_| Levers::new(home.join(format!("{name}.levers")))).transpose().map_err(Failure)?;
         // Where the system does not bound it, it is looked at all the same.
@@ -281,7 +285,7 @@ impl Cluster {
     /// # Errors
     /// If there was none for as long as anybody has patience.
     pub(crate) async fn leader_of(&self, shard: u32, but: &[u64]) -> Result<u64, Failure> {
-        let deadline = Instant::now() + WHOLE_WITHIN;
+        let deadline = Instant::now() + self.site.patience;
         while Instant::now() < deadline {
             let status = self.status(but).await.unwrap_or_default();
             let led = status.shards.iter().find(|found| found.shard == shard).map(|found| found.leader_node);
@@ -290,7 +294,7 @@ impl Cluster {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        Err(Failure(format!("shard {shard} had no leader for {WHOLE_WITHIN:?}")))
+        Err(Failure(format!("shard {shard} had no leader for {:?}", self.site.patience)))
     }
 }
 

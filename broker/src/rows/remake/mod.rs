@@ -29,10 +29,19 @@ use super::options::RowsOptions;
 use super::replica::Replicas;
 use super::shard_rows::ShardRows;
 use crate::trouble::Trouble;
+use lost::Lost;
 use make::{Job, Made, NotMade};
 
 /// How often it is looked for what is lost.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Whether a segment that has to be read first, for rows at the same offsets, is not here: it is still to be fetched, or it will
+/// be found that it is lost, too, and is made again with these.
+fn waits_for_others(missing: &[Arc<SegmentMeta>], lost: &[Arc<SegmentMeta>]) -> bool {
+    let spans = Lost::of(lost);
+    let is_lost = |id| lost.iter().any(|meta| meta.id == id);
+    missing.iter().any(|meta| !is_lost(meta.id) && spans.overlaps(meta))
+}
 
 /// Makes rows of lost segments again, one topic after the other.
 pub(super) struct Remaker {
@@ -56,9 +65,13 @@ impl Remaker {
                 let topics = if shard.files.has_lost() { shard.log.topics() } else { Vec::new() };
                 troubles.retain(|(of, topic), _| *of != id || topics.iter().any(|hosted| hosted.id == *topic));
                 for topic in topics {
-                    let lost = shard.files.lost(shard.segments(topic.id).iter());
+                    let live = shard.segments(topic.id);
+                    let lost = shard.files.lost(live.iter());
                     let trouble = troubles.entry((id, topic.id)).or_default();
-                    if !lost.is_empty() && !trouble.is_waiting() {
+                    if !lost.is_empty()
+                        && !waits_for_others(&shard.files.missing(live.iter()), &lost)
+                        && !trouble.is_waiting()
+                    {
                         self.try_remake(&shard, &topic, lost, trouble).await;
                     }
                 }

@@ -7,7 +7,7 @@ use stratalog_proto::config::TopicConfig;
 use stratalog_proto::entry::Command;
 use stratalog_proto::{Code, SegmentId, ShardId, internal};
 use stratalog_query::{Catalog, TopicInfo};
-use stratalog_storage::{RealDisk, SegmentHandle, SegmentMeta};
+use stratalog_storage::{OffsetRange, RealDisk, SegmentHandle, SegmentMeta};
 use tokio_util::sync::CancellationToken;
 
 use super::Remaker;
@@ -102,6 +102,32 @@ async fn l5_segments_that_nobody_has_are_made_again_by_whoever_leads() {
     waited.await.expect("they are made again");
     assert_eq!(rows_of(&rows, &logs).await, before);
     holds(&rows, &logs);
+    rows.stop().await;
+}
+
+#[tokio::test]
+async fn l5_what_is_lost_waits_for_what_is_not_here_and_has_rows_at_the_same_offsets() {
+    let dir = tempfile::tempdir().unwrap();
+    let (rows, logs) = sealed(&MemLog::new(dir.path())).await;
+    let all = live(&rows, &logs);
+    let meets = |one: &Arc<SegmentMeta>, other: &Arc<SegmentMeta>| {
+        let meet = |range: &OffsetRange| {
+            let same =
+                |of: &OffsetRange| of.partition == range.partition && of.first < range.next && range.first < of.next;
+            other.ranges.iter().any(same)
+        };
+        one.id != other.id && one.ranges.iter().any(meet)
+    };
+    let pair = all.iter().flat_map(|one| all.iter().map(move |other| (one, other)));
+    let (lost, beside) = pair.clone().find(|(one, other)| meets(one, other)).expect("hours of the same records");
+    let (apart, from) = pair.clone().find(|(one, other)| one.id != other.id && !meets(one, other)).expect("two seals");
+    let waits = |missing: &[&Arc<SegmentMeta>], lost: &[&Arc<SegmentMeta>]| {
+        let owned = |metas: &[&Arc<SegmentMeta>]| metas.iter().copied().cloned().collect::<Vec<_>>();
+        super::waits_for_others(&owned(missing), &owned(lost))
+    };
+    assert!(waits(&[lost, beside], &[lost]));
+    assert!(!waits(&[lost, beside], &[lost, beside]) && !waits(&[lost], &[lost]));
+    assert!(!waits(&[apart, from], &[apart]));
     rows.stop().await;
 }
 

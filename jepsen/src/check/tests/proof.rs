@@ -1,6 +1,6 @@
 //! A history in which too little happened proves nothing, however clean it is.
 
-use super::story::{NODES, Story};
+use super::story::{NODES, Story, seen};
 use crate::check::{Kind, Verdict};
 use crate::history::{End, Line, Outcome, Position, Probe, Source};
 
@@ -45,6 +45,15 @@ fn what_nobody_came_to_read_is_not_lost() {
     story.ack(1, 0, 10, 0).ack(1, 0, 11, 1).ack(1, 0, 12, 2).ack(1, 0, 13, 3);
     story.assign(7, Position::Offset(2)).poll(7, 0, 2, &[12]);
     story.fails(&[Kind::LostWrite, Kind::Unseen]);
+    let lines = story.lines.len() as u64 + 1;
+    story.lines.push(Line::End(End { lines, broken_off: Some("no node answers".to_owned()) }));
+    assert_eq!(story.judged_so_far().verdict, Verdict::Unknown);
+}
+
+#[test]
+fn a_query_may_have_seen_what_nobody_came_to_read() {
+    let mut story = proven();
+    story.query(&[1], &[seen(0, 4)]).fails(&[Kind::SqlDisagrees]);
     let lines = story.lines.len() as u64 + 1;
     story.lines.push(Line::End(End { lines, broken_off: Some("no node answers".to_owned()) }));
     assert_eq!(story.judged_so_far().verdict, Verdict::Unknown);
