@@ -1,5 +1,4 @@
-//! What a node's data lies on: a directory, a file system in memory that can be filled, or a device that can
-//! lose its power.
+//! What a node's data lies on: a directory, a file system in memory that can be filled, or a device that can lose its power.
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -69,8 +69,8 @@ impl Remaker {
                     let lost = shard.files.lost(live.iter());
                     let trouble = troubles.entry((id, topic.id)).or_default();
                     if !lost.is_empty()
-                        && !waits_for_others(&shard.files.missing(live.iter()), &lost)
                         && !trouble.is_waiting()
+                        && !waits_for_others(&shard.files.missing(live.iter()), &lost)
                     {
                         self.try_remake(&shard, &topic, lost, trouble).await;
                     }
