@@ -8,7 +8,7 @@ use bytes::Bytes;
 use stratalog_proto::batch::{Batch as RecordBatch, BatchHeader};
 use stratalog_proto::config::TopicConfig;
 use stratalog_proto::entry::Append;
-use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ShardId, Term, Token, TopicPartition};
+use stratalog_proto::{Code, Error, Offset, PartitionId, RaftIndex, ShardId, Token, TopicPartition};
 use stratalog_query::TopicInfo;
 
 use super::Broker;
@@ -16,6 +16,7 @@ use super::read::shard_of;
 use crate::cluster::route::{Batch, Flight};
 use crate::outcome::CommandResult;
 use crate::pipeline::{Pipeline, Place};
+use crate::raft::Reign;
 use crate::shard::Shard;
 
 /// How long a batch waits until its shard hosts its topic.
@@ -108,7 +109,7 @@ impl Broker {
         // With one node there is nobody else to append it, and its buffer goes as soon as it is in the log.
         let again = (!self.router.is_alone()).then(|| batch.clone());
         let order = Order::new(place.as_ref());
-        let appended = self.append_here(&shard, topic, batch, flight.term(), order.check()).await;
+        let appended = self.append_here(&shard, topic, batch, flight.reign(), order.check()).await;
         match (appended, again) {
             (Err(error), Some(batch)) if matches!(error.code, Code::NotLeader) => {
                 self.outboxes.send_on(ticket, batch, place, flight).await
@@ -125,11 +126,11 @@ impl Broker {
     fn board(&self, id: ShardId) -> Option<(Arc<Shard>, Flight<'_>)> {
         let shard = self.shard(id)?;
         let role = *shard.watch_role().borrow();
-        let flight = if role.leads { self.outboxes.fly(id, (role.term, role.reign)) } else { None };
+        let flight = if role.leads { self.outboxes.fly(id, role.reign()) } else { None };
         flight.map(|flight| (shard, flight))
     }
 
-    /// Appends a batch that another node passed on, as the leader of `term`. It is checked as if a client had sent it: a peer
+    /// Appends a batch that another node passed on, as the leader in this reign. It is checked as if a client had sent it: a peer
     /// may lie (X1).
     ///
     /// # Errors
@@ -139,7 +140,7 @@ impl Broker {
         &self,
         topic: &TopicInfo,
         batch: Batch,
-        term: Term,
+        reign: Reign,
         order: Option<impl FnOnce() -> Result<(), Error>>,
     ) -> Result<(RaftIndex, Offset), Error> {
         if shard_of(topic, batch.partition)? != batch.shard {
@@ -150,7 +151,7 @@ impl Broker {
         let bytes = check(batch.bytes, &topic.config)?.bytes().clone();
         let missing = || Error::new(Code::NotLeader, format!("shard {} has no replica on this node", batch.shard));
         let shard = self.shard(batch.shard).ok_or_else(missing)?;
-        self.append_here(&shard, topic, Batch { bytes, ..batch }, term, order).await
+        self.append_here(&shard, topic, Batch { bytes, ..batch }, reign, order).await
     }
 
     async fn append_here(
@@ -158,7 +159,7 @@ impl Broker {
         shard: &Shard,
         topic: &TopicInfo,
         batch: Batch,
-        term: Term,
+        reign: Reign,
         order: Option<impl FnOnce() -> Result<(), Error>>,
     ) -> Result<(RaftIndex, Offset), Error> {
         let partition = batch.partition;
@@ -170,7 +171,7 @@ impl Broker {
             }
             self.rows.admit(shard.id(), topic.id).await
         };
-        match shard.append(append, term, gate).await {
+        match shard.append(append, reign, gate).await {
             Ok((index, CommandResult::Appended { base_offset, .. })) => Ok((index, base_offset)),
             Ok((_, other)) => Err(Error::new(Code::Internal, format!("an append was answered with {other:?}"))),
             Err(error)

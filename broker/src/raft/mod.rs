@@ -81,7 +81,7 @@ pub(crate) use promise::{NoPromise, Promise};
 pub(crate) use recover::{Known, check_readable};
 pub(crate) use repair::Repair;
 pub(crate) use restore::{IncomingEntries, RestoredGroup};
-pub(crate) use role::RoleNow;
+pub(crate) use role::{Reign, RoleNow};
 #[cfg(test)]
 pub(crate) use solo::Solo;
 pub(crate) use stalled::leave_stalled;

@@ -37,9 +37,17 @@ pub(crate) struct RoleNow {
     /// This replica leads, a majority answers it, and it has applied the first entry of its term: all that was
     /// acknowledged before is applied, too.
     pub(crate) leads: bool,
-    /// How often this replica has begun to lead, also in the same term: what it took before it was cut off for a while was
-    /// refused, as far as it waited.
-    pub(crate) reign: u64,
+    /// How often this replica has begun to lead, also in the same term.
+    pub(crate) reigns: u64,
+}
+
+/// A time in which a replica leads without a break. What it took in an earlier one, before it was cut off for a while, was refused as
+/// far as it waited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Reign {
+    pub(crate) term: Term,
+    /// The how manieth of the replica it is.
+    pub(crate) number: u64,
 }
 
 impl RoleNow {
@@ -58,7 +66,17 @@ impl RoleNow {
         let leader = server.current_leader.filter(|_| !is_lost).map(ReplicaId);
         let epoch = leading.epoch(server, data);
         let leads = leads && !is_lost;
-        Self { term: Term(term), epoch, leader, leads, reign: leading.reign(leads) }
+        Self { term: Term(term), epoch, leader, leads, reigns: leading.reigns(leads) }
+    }
+
+    /// The reign of this replica, if it leads; the one that is over, else.
+    pub(crate) fn reign(&self) -> Reign {
+        Reign { term: self.term, number: self.reigns }
+    }
+
+    /// Whether this replica leads, and did so without a break since it took something in this reign.
+    pub(crate) fn is_in(&self, reign: Reign) -> bool {
+        self.leads && self.reign() == reign
     }
 
     /// Whether nothing but its first entry keeps a leader from being one that [`leads`](Self::leads).
@@ -75,21 +93,21 @@ struct Leading {
     epoch: Term,
     /// Whether it did at the last look, and how often it has begun to.
     leads: bool,
-    reign: u64,
+    reigns: u64,
     /// How long it waits for the answer of a majority.
     patience: Duration,
 }
 
 impl Leading {
     fn new(patience: Duration) -> Self {
-        Self { since: None, epoch: Term(0), leads: false, reign: 0, patience }
+        Self { since: None, epoch: Term(0), leads: false, reigns: 0, patience }
     }
 
     /// How often the replica has begun to lead, now included.
-    fn reign(&mut self, leads: bool) -> u64 {
-        self.reign += u64::from(leads && !self.leads);
+    fn reigns(&mut self, leads: bool) -> u64 {
+        self.reigns += u64::from(leads && !self.leads);
         self.leads = leads;
-        self.reign
+        self.reigns
     }
 
     /// The newest term that had a leader: a majority has voted for it, or it has appended to the log.
@@ -212,16 +230,16 @@ mod tests {
         let applied = RaftDataMetrics { last_applied: Some(log_id(3, 7)), ..RaftDataMetrics::default() };
         let seen =
             |leader, state| RoleNow::of(&before, &of_three(leader, state), &applied, &mut Leading::new(PATIENCE));
-        let follows = RoleNow { term: Term(3), epoch: Term(3), leader: Some(ReplicaId(2)), leads: false, reign: 0 };
+        let follows = RoleNow { term: Term(3), epoch: Term(3), leader: Some(ReplicaId(2)), leads: false, reigns: 0 };
         assert_eq!(seen(2, ServerState::Follower), follows);
-        let leads = RoleNow { term: Term(3), epoch: Term(3), leader: Some(ReplicaId(1)), leads: true, reign: 1 };
+        let leads = RoleNow { term: Term(3), epoch: Term(3), leader: Some(ReplicaId(1)), leads: true, reigns: 1 };
         assert_eq!(seen(1, ServerState::Leader), leads);
     }
 
     #[test]
     fn each_time_that_it_begins_to_lead_is_another_reign() {
         let mut leading = Leading::new(PATIENCE);
-        let reigns = [false, true, true, false, false, true].map(|leads| leading.reign(leads));
+        let reigns = [false, true, true, false, false, true].map(|leads| leading.reigns(leads));
         assert_eq!(reigns, [0, 1, 1, 1, 1, 2]);
     }
 

@@ -25,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
 use super::order::Order;
-use super::queue::{Answer, Answering, Pending, Queue, Waiting, closing};
+use super::queue::{Answer, Answering, Pending, Queue, Taken, Waiting, closing};
 use crate::metrics::Stages;
-use crate::raft::{Group, Promise, RoleNow, Submitted, leave_stalled};
+use crate::raft::{Group, Promise, Reign, RoleNow, Submitted, leave_stalled};
 
 /// Entries in flight at which commands begin to collect.
 const MAX_ENTRIES: usize = 4;
@@ -83,45 +83,42 @@ impl Batcher {
     }
 
     /// Proposes a record batch, behind all earlier ones of its partition, once `gate` lets it pass and there is room. In
-    /// another term than the one in which it was taken it is refused: one before it may have been, and is to come again.
+    /// another reign than the one in which it was taken it is refused: one before it may have been, and is to come again.
     ///
     /// # Errors
     /// Those of `gate`; else see [`Shard::append`](super::Shard::append).
     pub(crate) async fn append(
         &self,
         append: Append,
-        term: Term,
+        reign: Reign,
         gate: impl Future<Output = Result<(), Error>>,
     ) -> Answer {
         let since = Instant::now();
         let tp = TopicPartition { topic: append.topic, partition: append.partition };
         let command = Command::Append(append);
         let bytes = command.encoded_len();
-        self.check(bytes)?;
+        self.check_size(bytes)?;
+        self.check_reign(reign)?;
         let queued = pin!(async {
             let log = self.group.log();
             let _turn = self.admission.turn(&self.order, tp, bytes, log).await?;
             gate.await?;
             let admitted = self.admission.admit(bytes, log).await?;
-            self.queue.push(command, since, Some(term), Some(admitted))
+            self.queue.push(command, since, Taken::Under(reign), Some(admitted))
         });
         // By its first poll a batch joins the line of its partition, also in a task whose budget is used up, in which tokio's
         // `select!` would poll nothing.
-        match select(queued, pin!(self.reign_is_over(term))).await {
+        match select(queued, pin!(self.is_over(reign))).await {
             Either::Left((queued, _)) => self.wait(queued?, Code::Overloaded).await,
-            // Who comes in the next term waits for those that come back from this one.
-            Either::Right(((), _)) => Err(self.group.not_leader()),
+            // Before its turn ends: what is behind it is refused, too.
+            Either::Right(((), _)) => Err(self.refused(reign)),
         }
     }
 
-    /// Returns when this replica does not lead in a term any more, or does so again after it was cut off: what came before and had
-    /// its turn already is refused then, and so is what waits behind.
-    async fn reign_is_over(&self, term: Term) {
+    /// Returns when a reign is over: what had its turn in it already is refused, and so is what waits for its turn.
+    async fn is_over(&self, reign: Reign) {
         let mut role = self.role.clone();
-        let began = *role.borrow();
-        let last = began.reign + u64::from(!began.leads);
-        let is_over = |role: &RoleNow| role.term != term || role.reign > last || !may_wait(*role, &self.group);
-        let has_stopped = role.wait_for(is_over).await.is_err();
+        let has_stopped = role.wait_for(|role| !role.is_in(reign)).await.is_err();
         if has_stopped {
             // The queue says so.
             std::future::pending().await
@@ -133,7 +130,7 @@ impl Batcher {
     /// # Errors
     /// See [`Shard::propose`](super::Shard::propose).
     pub(crate) async fn propose(&self, command: Command) -> Answer {
-        self.propose_if(command, None).await
+        self.propose_if(command, Taken::AnyTime).await
     }
 
     /// The same for a command that stands on what was built in a term: in a later one, also of this replica, it is refused.
@@ -141,7 +138,7 @@ impl Batcher {
     /// # Errors
     /// As [`propose`](Self::propose).
     pub(crate) async fn propose_in(&self, term: Term, command: Command) -> Answer {
-        self.propose_if(command, Some(term)).await
+        self.propose_if(command, Taken::Within(term)).await
     }
 
     /// As [`propose_in`](Self::propose_in), for a command that a client causes: it waits for room as record batches do, so that
@@ -153,12 +150,13 @@ impl Batcher {
         let bytes = command.encoded_len();
         self.check(bytes)?;
         let admitted = self.admission.admit(bytes, self.group.log()).await?;
-        self.wait(self.queue.push(command, Instant::now(), Some(term), Some(admitted))?, Code::Overloaded).await
+        self.wait(self.queue.push(command, Instant::now(), Taken::Within(term), Some(admitted))?, Code::Overloaded)
+            .await
     }
 
-    async fn propose_if(&self, command: Command, term: Option<Term>) -> Answer {
+    async fn propose_if(&self, command: Command, taken: Taken) -> Answer {
         self.check(command.encoded_len())?;
-        self.wait(self.queue.push(command, Instant::now(), term, None)?, Code::Unavailable).await
+        self.wait(self.queue.push(command, Instant::now(), taken, None)?, Code::Unavailable).await
     }
 
     /// Waits for an answer. A command that is in no entry yet at its deadline is taken back: that is the error with the code
@@ -183,6 +181,22 @@ impl Batcher {
         if !may_wait(role, &self.group) && !self.stop.is_cancelled() {
             return Err(self.group.not_leader());
         }
+        self.check_size(bytes)
+    }
+
+    /// Refuses a batch that was taken in a reign that is over.
+    fn check_reign(&self, reign: Reign) -> Result<(), Error> {
+        let is_in = self.role.borrow().is_in(reign);
+        if is_in || self.stop.is_cancelled() { Ok(()) } else { Err(self.refused(reign)) }
+    }
+
+    /// Why a batch is refused whose reign is over; all that follow are.
+    fn refused(&self, reign: Reign) -> Error {
+        self.queue.end(reign);
+        self.group.not_leader()
+    }
+
+    fn check_size(&self, bytes: usize) -> Result<(), Error> {
         let most = self.group.log().max_entry_bytes() - ENTRY_HEADER_BYTES;
         if bytes <= most {
             return Ok(());
@@ -260,7 +274,8 @@ impl Pump {
         }
         if !may_wait(role, &self.group) {
             let error = self.group.not_leader();
-            self.queue.take_all().into_iter().for_each(|waiting| waiting.answering.send(Err(error.clone())));
+            let waiting = self.queue.end_and_take_all(role.reign());
+            waiting.into_iter().for_each(|waiting| waiting.answering.send(Err(error.clone())));
         }
     }
 
@@ -313,9 +328,9 @@ impl Pump {
 
 /// Refuses the commands that may be proposed in another term alone.
 fn refuse_of_other_terms(commands: &mut Vec<Waiting>, term: Term, group: &Group) {
-    let is_late = |waiting: &mut Waiting| waiting.term.is_some_and(|of| of != term);
+    let is_late = |waiting: &mut Waiting| waiting.taken.term().is_some_and(|of| of != term);
     for late in commands.extract_if(.., is_late) {
-        let (shard, of) = (group.log().shard(), late.term.unwrap_or_default());
+        let (shard, of) = (group.log().shard(), late.taken.term().unwrap_or_default());
         let message =
             format!("a command of term {of} comes too late for shard {shard}, which is in term {term} by now");
         late.answering.send(Err(Error::new(Code::NotLeader, message)));

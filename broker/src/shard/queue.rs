@@ -1,8 +1,10 @@
 //! Commands that wait for their entry.
+//!
+//! Who refuses a batch because a reign of this replica is over ends that reign here, under the queue's lock: a batch behind it
+//! that was taken in the same reign, and comes when the replica leads again, would overtake it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -13,7 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use super::admission::Admitted;
 use crate::outcome::CommandResult;
-use crate::raft::Promise;
+use crate::raft::{Promise, Reign};
 
 /// Where a command was applied and what it answered.
 pub(super) type Answer = Result<(RaftIndex, CommandResult), Error>;
@@ -26,11 +28,33 @@ pub(super) struct Waiting {
     pub(super) bytes: usize,
     /// When it came.
     pub(super) since: Instant,
-    /// The only term in which it may be proposed; `None` for any.
-    pub(super) term: Option<Term>,
+    /// When it may be proposed.
+    pub(super) taken: Taken,
     /// Its room in the log, if it had to be admitted.
     pub(super) promise: Option<Promise>,
     pub(super) answering: Answering,
+}
+
+/// When a command was taken, and so when it may be proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It stands on nothing.
+    AnyTime,
+    /// In this term of the group.
+    Within(Term),
+    /// In this reign of this replica.
+    Under(Reign),
+}
+
+impl Taken {
+    /// The only term in which it may be proposed; `None` for any.
+    pub(super) fn term(self) -> Option<Term> {
+        match self {
+            Self::AnyTime => None,
+            Self::Within(term) => Some(term),
+            Self::Under(reign) => Some(reign.term),
+        }
+    }
 }
 
 /// The number of a command in its queue. They grow.
@@ -88,27 +112,33 @@ impl Drop for Pending {
 
 /// Commands in the order of arrival; none once it is closed.
 pub(super) struct Queue {
-    waiting: Mutex<Option<VecDeque<Waiting>>>,
-    next: AtomicU64,
+    waiting: Mutex<Option<Line>>,
     /// Told of each command.
     pub(super) arrived: Notify,
 }
 
+#[derive(Default)]
+struct Line {
+    commands: VecDeque<Waiting>,
+    next: Ticket,
+    /// The last reign that is over.
+    over: Reign,
+}
+
 impl Queue {
     pub(super) fn open() -> Arc<Self> {
-        let waiting = Mutex::new(Some(VecDeque::new()));
-        Arc::new(Self { waiting, next: AtomicU64::new(0), arrived: Notify::new() })
+        Arc::new(Self { waiting: Mutex::new(Some(Line::default())), arrived: Notify::new() })
     }
 
-    /// Adds a command that came at `since`, and may be proposed in this term alone if there is one.
+    /// Adds a command that came at `since`.
     ///
     /// # Errors
-    /// [`Code::Unavailable`]: the queue is closed.
+    /// [`Code::Unavailable`]: the queue is closed; [`Code::NotLeader`]: the reign in which it was taken is over.
     pub(super) fn push(
         self: &Arc<Self>,
         command: Command,
         since: Instant,
-        term: Option<Term>,
+        taken: Taken,
         admitted: Option<Admitted>,
     ) -> Result<Pending, Error> {
         let (answer, receiver) = oneshot::channel();
@@ -116,10 +146,13 @@ impl Queue {
         let (bytes, answering) = (command.encoded_len(), Answering { answer, permit });
         let is_batch = matches!(command, Command::Append(_));
         let mut waiting = self.waiting.lock();
-        let queue = waiting.as_mut().ok_or_else(closing)?;
-        // Under the lock, so that tickets have the order of the queue.
-        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
-        queue.push_back(Waiting { ticket, command, bytes, since, term, promise, answering });
+        let line = waiting.as_mut().ok_or_else(closing)?;
+        if matches!(taken, Taken::Under(reign) if reign <= line.over) {
+            return Err(late());
+        }
+        let ticket = line.next;
+        line.next += 1;
+        line.commands.push_back(Waiting { ticket, command, bytes, since, taken, promise, answering });
         drop(waiting);
         self.arrived.notify_one();
         Ok(Pending { queue: Arc::clone(self), ticket, answer: receiver, is_batch, is_answered: false })
@@ -128,9 +161,9 @@ impl Queue {
     /// Takes a command out of the queue; whether it was in there.
     fn remove(&self, ticket: Ticket) -> bool {
         let mut waiting = self.waiting.lock();
-        let Some(queue) = waiting.as_mut() else { return false };
-        let at = queue.binary_search_by_key(&ticket, |waiting| waiting.ticket);
-        let removed = at.ok().and_then(|at| queue.remove(at));
+        let Some(Line { commands, .. }) = waiting.as_mut() else { return false };
+        let at = commands.binary_search_by_key(&ticket, |waiting| waiting.ticket);
+        let removed = at.ok().and_then(|at| commands.remove(at));
         // What it holds is given back without the lock.
         drop(waiting);
         removed.is_some()
@@ -139,26 +172,39 @@ impl Queue {
     /// The commands of one entry: all that waits, up to `max_bytes`, at least one; empty if nothing waits.
     pub(super) fn take(&self, max_bytes: usize) -> Vec<Waiting> {
         let mut waiting = self.waiting.lock();
-        let Some(waiting) = waiting.as_mut() else { return Vec::new() };
+        let Some(Line { commands, .. }) = waiting.as_mut() else { return Vec::new() };
         let mut bytes = 0;
         let within = |next: &&Waiting| {
             let first = bytes == 0;
             bytes += next.bytes;
             first || bytes <= max_bytes
         };
-        let count = waiting.iter().take(MAX_COMMANDS as usize).take_while(within).count();
-        waiting.drain(..count).collect()
+        let count = commands.iter().take(MAX_COMMANDS as usize).take_while(within).count();
+        commands.drain(..count).collect()
     }
 
-    /// Everything that waits.
-    pub(super) fn take_all(&self) -> VecDeque<Waiting> {
-        self.waiting.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    /// Refuses from now on what was taken in this reign, or in one before.
+    pub(super) fn end(&self, reign: Reign) {
+        self.waiting.lock().iter_mut().for_each(|line| line.over = line.over.max(reign));
+    }
+
+    /// The same, and everything that waits.
+    pub(super) fn end_and_take_all(&self, reign: Reign) -> VecDeque<Waiting> {
+        let mut waiting = self.waiting.lock();
+        let Some(line) = waiting.as_mut() else { return VecDeque::new() };
+        line.over = line.over.max(reign);
+        std::mem::take(&mut line.commands)
     }
 
     /// Refuses everything from now on; what was waiting.
     pub(super) fn close(&self) -> VecDeque<Waiting> {
-        self.waiting.lock().take().unwrap_or_default()
+        self.waiting.lock().take().unwrap_or_default().commands
     }
+}
+
+fn late() -> Error {
+    let message = "the node does not lead the shard any more as it did when it took the batch; nothing was written";
+    Error::new(Code::NotLeader, message)
 }
 
 pub(super) fn closing() -> Error {
@@ -181,8 +227,9 @@ mod tests {
     #[test]
     fn an_entry_takes_what_fits_and_at_least_one_command() {
         let queue = Queue::open();
-        let _answers: Vec<_> =
-            [500, 100, 100, 100].map(|bytes| queue.push(append(bytes), Instant::now(), None, None).unwrap()).into();
+        let _answers: Vec<_> = [500, 100, 100, 100]
+            .map(|bytes| queue.push(append(bytes), Instant::now(), Taken::AnyTime, None).unwrap())
+            .into();
         let lengths = |taken: Vec<Waiting>| taken.len();
         assert_eq!([100, 256, 256, 256].map(|max| lengths(queue.take(max))), [1, 2, 1, 0]);
     }
@@ -191,13 +238,13 @@ mod tests {
     fn a_command_is_taken_back_only_as_long_as_it_waits() {
         let queue = Queue::open();
         let mut pending: Vec<_> =
-            (0..4).map(|bytes| queue.push(append(bytes), Instant::now(), None, None).unwrap()).collect();
+            (0..4).map(|bytes| queue.push(append(bytes), Instant::now(), Taken::AnyTime, None).unwrap()).collect();
         let first = queue.take(1);
         assert_eq!(first.len(), 1);
         assert!(!pending[0].withdraw(), "it is in an entry");
         assert!(pending[2].withdraw() && !pending[2].withdraw());
         drop(pending.remove(1));
-        drop(queue.push(Command::Erase(Default::default()), Instant::now(), None, None).unwrap());
+        drop(queue.push(Command::Erase(Default::default()), Instant::now(), Taken::AnyTime, None).unwrap());
         let left = queue.take(1 << 20);
         assert_eq!(
             left.iter().map(|waiting| waiting.ticket).collect::<Vec<_>>(),
@@ -207,11 +254,27 @@ mod tests {
     }
 
     #[test]
+    fn l2_once_a_batch_of_a_reign_is_refused_none_of_it_comes_in_any_more() {
+        let queue = Queue::open();
+        let under = |term, number| Taken::Under(Reign { term: Term(term), number });
+        let push = |taken| queue.push(append(1), Instant::now(), taken, None).map_err(|error| error.code);
+        let first = push(under(5, 1)).unwrap();
+        queue.end(Reign { term: Term(5), number: 1 });
+        assert_eq!(push(under(5, 1)).err(), Some(Code::NotLeader), "the replica may lead again by now");
+        assert_eq!(queue.take(1 << 10).len(), 1, "what is before the refused one goes its way");
+        let kept = [under(5, 2), Taken::Within(Term(5)), Taken::AnyTime].map(|taken| push(taken).unwrap());
+        assert_eq!(queue.end_and_take_all(Reign { term: Term(6), number: 2 }).len(), kept.len());
+        assert_eq!(push(under(5, 2)).err(), Some(Code::NotLeader));
+        assert!(push(under(6, 3)).is_ok());
+        drop(first);
+    }
+
+    #[test]
     fn a_closed_queue_refuses_and_gives_back_what_waited() {
         let queue = Queue::open();
-        let mut pending = queue.push(append(1), Instant::now(), None, None).unwrap();
+        let mut pending = queue.push(append(1), Instant::now(), Taken::AnyTime, None).unwrap();
         assert_eq!(queue.close().len(), 1);
-        let refused = queue.push(append(1), Instant::now(), None, None).err().map(|error| error.code);
+        let refused = queue.push(append(1), Instant::now(), Taken::AnyTime, None).err().map(|error| error.code);
         assert_eq!(refused, Some(Code::Unavailable));
         assert!(queue.take(100).is_empty() && queue.close().is_empty() && !pending.withdraw());
     }

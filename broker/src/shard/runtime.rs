@@ -17,7 +17,7 @@ use super::state::ShardState;
 use super::waiters::Waiters;
 use crate::metrics::Stages;
 use crate::outcome::CommandResult;
-use crate::raft::{Group, GroupLog, Peers, RoleNow};
+use crate::raft::{Group, GroupLog, Peers, Reign, RoleNow};
 use crate::replay::RecStore;
 
 /// What a shard is started with.
@@ -158,7 +158,7 @@ impl Shard {
 
     /// Proposes a record batch, once `gate` lets it pass and there is room, and waits until it is applied here: the
     /// index at which it was, and its answer. Batches of a partition keep the order of these calls, since none is proposed
-    /// in another term than `term`, in which it was taken.
+    /// in another reign than the one in which it was taken.
     ///
     /// # Errors
     /// As [`propose_in`](Self::propose_in); those of `gate`; [`Overloaded`](stratalog_proto::Code::Overloaded) and
@@ -166,10 +166,10 @@ impl Shard {
     pub(crate) async fn append(
         &self,
         append: Append,
-        term: Term,
+        reign: Reign,
         gate: impl Future<Output = Result<(), Error>>,
     ) -> Result<(RaftIndex, CommandResult), Error> {
-        self.batcher.append(append, term, gate).await
+        self.batcher.append(append, reign, gate).await
     }
 
     /// Calls `listener` with the segments that an applied command removed from the manifest, outside of all locks.

@@ -75,15 +75,15 @@ pub(crate) fn info(topic: TopicId, partitions: u32) -> TopicInfo {
     }
 }
 
-/// Appends a batch in the present term.
+/// Appends a batch in the present reign.
 pub(crate) async fn append(
     shard: &Shard,
     tp: TopicPartition,
     batch: Bytes,
 ) -> Result<(RaftIndex, CommandResult), Error> {
     let append = Append { topic: tp.topic, partition: tp.partition, batch };
-    let term = shard.watch_role().borrow().term;
-    shard.append(append, term, std::future::ready(Ok(()))).await
+    let reign = shard.watch_role().borrow().reign();
+    shard.append(append, reign, std::future::ready(Ok(()))).await
 }
 
 /// Appends batches in one entry. Only on a runtime of one thread: all of them wait before the shard's task runs.

@@ -88,8 +88,8 @@ async fn a_closed_gate_refuses_and_the_next_batch_passes() {
     let tp = host(&shard).await;
     let refused = Append { topic: tp.topic, partition: tp.partition, batch: batch(&["a"], 0) };
     let gate = std::future::ready(Err(Error::new(Code::Overloaded, "rows are behind")));
-    let term = shard.watch_role().borrow().term;
-    assert_eq!(shard.append(refused, term, gate).await.unwrap_err().code, Code::Overloaded);
+    let reign = shard.watch_role().borrow().reign();
+    assert_eq!(shard.append(refused, reign, gate).await.unwrap_err().code, Code::Overloaded);
     let (_, result) = append(&shard, tp, batch(&["a"], 0)).await.unwrap();
     assert_eq!(result, CommandResult::Appended { base_offset: Offset(0), duplicate: false });
     let too_large = append(&shard, tp, Bytes::from(vec![0; 5 << 20])).await;
@@ -164,8 +164,8 @@ async fn a_topic_that_waits_at_its_gate_holds_up_no_other_one() {
             at_gate.send(()).unwrap();
             std::future::pending().await
         };
-        let term = shard.watch_role().borrow().term;
-        async move { shard.append(append, term, gate).await }
+        let reign = shard.watch_role().borrow().reign();
+        async move { shard.append(append, reign, gate).await }
     });
     arrived.await.unwrap();
     for partition in (0..256).map(PartitionId) {

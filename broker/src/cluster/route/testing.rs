@@ -69,8 +69,8 @@ impl FakeLinks {
         let epoch = if leader.is_some() { Term(term) } else { sender.borrow().epoch };
         let leader = leader.map(|node| ReplicaId(node.0));
         let (leads, before) = (leader == Some(ReplicaId(ME.0)), *sender.borrow());
-        let reign = before.reign + u64::from(leads && !before.leads);
-        sender.send_replace(RoleNow { term: Term(term), epoch, leader, leads, reign });
+        let reigns = before.reigns + u64::from(leads && !before.leads);
+        sender.send_replace(RoleNow { term: Term(term), epoch, leader, leads, reigns });
     }
 
     /// How a node answers streams.

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::cluster::{ALL, Cluster, append, simulate};
 use crate::metrics::Stages;
 use crate::outcome::CommandResult;
+use crate::raft::Reign;
 use crate::shard::{Admission, Batcher, ShardState};
 
 /// How long a command waits for its answer.
@@ -149,7 +150,8 @@ fn s2_l2_what_was_built_or_taken_in_a_term_is_not_proposed_in_a_later_one_of_the
     simulate(async {
         let (mut cluster, leader) = Cluster::led(55, 0).await;
         let at_leader = batcher(&cluster, leader);
-        let term = cluster.at(leader).group.watch_role().borrow().term;
+        let reign = cluster.at(leader).group.watch_role().borrow().reign();
+        let term = reign.term;
         let batch = cluster.batch();
         let answer = at_leader.propose_in(term, append(&batch)).await.map(|(_, result)| result);
         cluster.note(&batch, answer).unwrap();
@@ -164,9 +166,13 @@ fn s2_l2_what_was_built_or_taken_in_a_term_is_not_proposed_in_a_later_one_of_the
         let late = cluster.batch();
         let refused = at_leader.propose_in(term, append(&late)).await.unwrap_err();
         assert_eq!(refused.code, Code::NotLeader, "{refused}");
-        let Command::Append(taken) = append(&late) else { panic!("a command that appends") };
-        let refused = at_leader.append(taken, term, std::future::ready(Ok(()))).await.unwrap_err();
-        assert_eq!(refused.code, Code::NotLeader, "L2: one before it may have been refused: {refused}");
+        let now = cluster.at(leader).group.watch_role().borrow().reign();
+        let before_it_was_cut_off = Reign { number: now.number - 1, ..now };
+        for over in [reign, before_it_was_cut_off] {
+            let Command::Append(taken) = append(&late) else { panic!("a command that appends") };
+            let refused = at_leader.append(taken, over, std::future::ready(Ok(()))).await.unwrap_err();
+            assert_eq!(refused.code, Code::NotLeader, "L2: one before it may have been refused: {refused}");
+        }
         let batch = cluster.batch();
         let answer = write(&at_leader, &batch).await;
         cluster.note(&batch, answer).expect("what stands on no term goes on");
@@ -182,11 +188,11 @@ fn l2_a_batch_that_waits_is_refused_when_its_term_ends_so_that_those_behind_it_d
         let mut cluster = Cluster::start(56).await;
         let leader = cluster.new_leader(0).await;
         let at_leader = batcher(&cluster, leader);
-        let term = cluster.at(leader).group.watch_role().borrow().term;
+        let reign = cluster.at(leader).group.watch_role().borrow().reign();
         let Command::Append(waits) = append(&cluster.batch()) else { panic!("a command that appends") };
         let waiting = tokio::spawn({
             let at_leader = Arc::clone(&at_leader);
-            async move { at_leader.append(waits, term, std::future::pending()).await }
+            async move { at_leader.append(waits, reign, std::future::pending()).await }
         });
         sleep(Duration::from_millis(100)).await;
         assert!(!waiting.is_finished());

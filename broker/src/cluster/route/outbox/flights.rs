@@ -1,13 +1,12 @@
 //! Batches that this node appends itself, without a box.
 
 use parking_lot::Mutex;
-use stratalog_proto::{ShardId, Term};
+use stratalog_proto::ShardId;
+
+use crate::raft::Reign;
 
 /// Locks of the counters; shards share them when there are more.
 const STRIPES: usize = 256;
-
-/// A term in which this node leads a shard, and how often it had begun to lead by then.
-pub(crate) type Reign = (Term, u64);
 
 /// How many batches of a shard were taken in a reign and have no answer.
 struct Aloft {
@@ -58,9 +57,9 @@ impl Flights {
 }
 
 impl Flight<'_> {
-    /// The only term in which the batch may be proposed.
-    pub(crate) fn term(&self) -> Term {
-        self.reign.0
+    /// The only reign in which the batch may be proposed.
+    pub(crate) fn reign(&self) -> Reign {
+        self.reign
     }
 }
 

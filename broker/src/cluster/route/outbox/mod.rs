@@ -24,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 use super::wire::Batch;
 use super::{Missed, Router};
 use crate::pipeline::Place;
+use crate::raft::Reign;
 use crate::shard::Order;
-use flights::{Flights, Reign};
+use flights::Flights;
 use parcels::{Outbox, Parcel};
 use pump::Pump;
 

@@ -19,6 +19,10 @@ use crate::pipeline::Pipeline;
 const OPTIONS: OutboxOptions =
     OutboxOptions { buffer_bytes: 1 << 20, wait: Duration::from_secs(1), timeout: Duration::from_secs(30) };
 
+fn reign(term: u64, number: u64) -> Reign {
+    Reign { term: Term(term), number }
+}
+
 /// The first byte of each batch that was appended, in order.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -218,7 +222,7 @@ async fn l2_what_this_node_could_not_append_itself_goes_before_what_came_behind_
     let log = Log::default();
     links.stream_with(2, log.serve(usize::MAX, None));
     let boxes = boxes(&links, &Log::default());
-    let first = (boxes.ticket(), boxes.fly(SHARD, (Term(5), 1)).unwrap());
+    let first = (boxes.ticket(), boxes.fly(SHARD, reign(5, 1)).unwrap());
     // The second one takes all the room there is.
     send_behind_refused(&boxes, first, boxes.ticket(), 1 << 20, Duration::from_millis(100)).await;
     assert_eq!(log.appended(), [0, 1]);
@@ -231,14 +235,14 @@ async fn l2_what_was_refused_in_an_earlier_term_goes_before_what_comes_in_the_ne
     let here = Log::default();
     let boxes = boxes(&links, &here);
     links.set_role(5, Some(ME));
-    let first = (boxes.ticket(), boxes.fly(SHARD, (Term(5), 1)).unwrap());
+    let first = (boxes.ticket(), boxes.fly(SHARD, reign(5, 1)).unwrap());
     // Leadership was lost and is back before whoever waits for the first batch has heard anything.
     links.set_role(7, Some(ME));
     let second = boxes.ticket();
-    assert!(boxes.fly(SHARD, (Term(7), 2)).is_none(), "it would overtake");
+    assert!(boxes.fly(SHARD, reign(7, 2)).is_none(), "it would overtake");
     send_behind_refused(&boxes, first, second, 100, Duration::from_millis(100)).await;
     assert_eq!(here.appended(), [0, 1]);
-    let (one, other) = (boxes.fly(SHARD, (Term(7), 2)), boxes.fly(SHARD, (Term(7), 2)));
+    let (one, other) = (boxes.fly(SHARD, reign(7, 2)), boxes.fly(SHARD, reign(7, 2)));
     assert!(one.is_some() && other.is_some(), "what is taken in one term keeps its order in the group");
 }
 
@@ -271,9 +275,9 @@ async fn l2_what_was_refused_while_this_leader_was_cut_off_goes_before_what_came
     let here = Log::default();
     let boxes = boxes(&links, &here);
     links.set_role(5, Some(ME));
-    let first = (boxes.ticket(), boxes.fly(SHARD, (Term(5), 1)).unwrap());
+    let first = (boxes.ticket(), boxes.fly(SHARD, reign(5, 1)).unwrap());
     // It leads on, in the same term.
-    assert!(boxes.fly(SHARD, (Term(5), 2)).is_none(), "it would overtake");
+    assert!(boxes.fly(SHARD, reign(5, 2)).is_none(), "it would overtake");
     send_behind_refused(&boxes, first, boxes.ticket(), 100, Duration::from_millis(1_500)).await;
     assert_eq!(here.appended(), [0, 1]);
 }

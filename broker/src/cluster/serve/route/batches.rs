@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use futures::stream::{self, FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
-use stratalog_proto::{Code, Error, Offset, ProducerId, RaftIndex, ShardId, Term, TopicPartition};
+use stratalog_proto::{Code, Error, Offset, ProducerId, RaftIndex, ShardId, TopicPartition};
 use stratalog_query::TopicInfo;
 use stratalog_transport::{CallError, Frame, Frames};
 use tokio::sync::mpsc;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::leader_elsewhere;
 use crate::broker::Broker;
 use crate::cluster::route::{AppendHere, Batch, Missed, batch_answer, read_batch};
-use crate::raft::RoleNow;
+use crate::raft::Reign;
 
 /// Answers that are not taken, and batches that are not answered, of one stream.
 const MAX_IN_FLIGHT: usize = 1_024;
@@ -88,11 +88,10 @@ impl Place {
     }
 }
 
-/// The shard of a stream, as long as this node leads it in one term, and is not cut off meanwhile.
+/// The shard of a stream, as long as this node leads it without a break.
 struct Led {
     shard: ShardId,
-    term: Term,
-    reign: u64,
+    reign: Reign,
     /// Why everything that follows is refused.
     refused: Option<Error>,
 }
@@ -155,18 +154,18 @@ fn place_of(batch: &Batch, heard: Option<u64>, behind: &Arc<Mutex<Behind>>) -> O
     Some(Place { behind: Arc::clone(behind), line: (at, batch.producer()), heard })
 }
 
-/// A batch that may be appended in a term.
+/// A batch that may be appended in a reign.
 struct Appending {
     broker: Arc<Broker>,
     topic: Arc<TopicInfo>,
     batch: Batch,
-    term: Term,
+    reign: Reign,
 }
 
 impl Appending {
     async fn append(self, place: Option<&Place>) -> Result<(RaftIndex, Offset), Error> {
         let order = place.map(|place| || place.check());
-        self.broker.append_routed(&self.topic, self.batch, self.term, order).await
+        self.broker.append_routed(&self.topic, self.batch, self.reign, order).await
     }
 }
 
@@ -176,13 +175,13 @@ async fn next(broker: &Arc<Broker>, led: &mut Option<Led>, batch: Batch) -> Resu
     led.check(broker, &batch)?;
     // Waited for here, since what comes behind it may not overtake it.
     let topic = broker.find_topic_by_id(batch.topic).await?;
-    Ok(Appending { broker: Arc::clone(broker), topic, batch, term: led.term })
+    Ok(Appending { broker: Arc::clone(broker), topic, batch, reign: led.reign })
 }
 
 impl Led {
     fn begin(broker: &Broker, shard: ShardId) -> Self {
-        let (term, reign) = broker.router().role(shard).map_or_else(Default::default, |role| (role.term, role.reign));
-        Self { shard, term, reign, refused: None }
+        let reign = broker.router().role(shard).map_or_else(Reign::default, |role| role.reign());
+        Self { shard, reign, refused: None }
     }
 
     /// Whether a batch may still be appended. Once one was not, none is: it would overtake.
@@ -191,8 +190,7 @@ impl Led {
             let message = format!("a stream of batches for shard {} has one for shard {}", self.shard, batch.shard);
             return Err(Error::new(Code::InvalidRequest, message));
         }
-        let leads = |role: RoleNow| role.leads && (role.term, role.reign) == (self.term, self.reign);
-        let leads = broker.router().role(self.shard).is_some_and(leads);
+        let leads = broker.router().role(self.shard).is_some_and(|role| role.is_in(self.reign));
         if !leads && self.refused.is_none() {
             let message = format!("this node does not lead shard {}", self.shard);
             self.refused = Some(Error::new(Code::NotLeader, message));
