@@ -15,6 +15,7 @@ mod read;
 mod recovery;
 mod replicas;
 mod retention;
+mod stop;
 mod topics;
 
 use std::sync::Arc;
@@ -110,32 +111,6 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Stops: hands over what this node leads, refuses new work, answers what is in flight, stops the groups and flushes the
-    /// log.
-    pub async fn stop(&self) {
-        if self.stopping.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        self.decline_to_lead();
-        self.stop_loops.cancel();
-        self.loops.close();
-        self.loops.wait().await;
-        self.hand_over().await;
-        self.stop_routing.cancel();
-        // It ends sooner where what it asks for has ended.
-        futures::join!(self.erasures.stop(), self.rows.stop(), self.roller.stop());
-        let shards = self.shards.all();
-        futures::future::join_all(shards.iter().map(|shard| shard.stop())).await;
-        self.meta.stop().await;
-        if let Some(peering) = &self.peering {
-            peering.stop().await;
-        }
-        let lane = Arc::clone(&self.lane);
-        if let Err(error) = tokio::task::spawn_blocking(move || lane.close()).await {
-            tracing::warn!(%error, "the log was not closed cleanly; the next start checks its end");
-        }
-    }
-
     /// Whether the broker serves: it hears its cluster, has caught up with it since it started, and has the rows of what it
     /// leads.
     ///
