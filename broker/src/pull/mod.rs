@@ -14,7 +14,7 @@ use stratalog_proto::Error;
 
 pub(crate) use partial::{Arriving, Wanted, partial_name};
 pub(crate) use receive::fetch;
-pub(crate) use troubles::{MAX_FAILURES, Troubles};
+pub(crate) use troubles::{Round, Troubles};
 pub(crate) use way::Way;
 
 /// The bytes of a file, in order.

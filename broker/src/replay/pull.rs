@@ -13,7 +13,7 @@ use super::peers::SegmentSources;
 use super::steps::blocking;
 use crate::idle::tick;
 use crate::metrics::ReplayMetrics;
-use crate::pull::{MAX_FAILURES, Troubles, fetch};
+use crate::pull::{Round, Troubles, fetch};
 use crate::shard::Shard;
 
 /// How often it is looked for segments that are missing.
@@ -94,21 +94,21 @@ impl Puller {
     /// Fetches segments one after the other: one that nobody has whole does not hold up the others.
     async fn pull(&self, due: Vec<Arc<RecMeta>>, troubles: &mut Troubles) {
         let (shard, count) = (self.shard.id(), due.len());
-        let mut failed = Vec::new();
+        let mut round = Round::begin();
         for meta in due {
             if let Err(error) = self.fetch(&meta).await {
-                failed.push((meta.id, error));
+                round.failed(meta.id, error);
             }
             // Whoever reads a damaged file waits for the next round.
-            if failed.len() >= MAX_FAILURES || self.shard.recs().has_suspects() {
+            if round.is_vain() || self.shard.recs().has_suspects() {
                 break;
             }
         }
-        if let Some((segment, error)) = troubles.note(&failed) {
+        if let Some((segment, error)) = troubles.note(&round) {
             tracing::warn!(%shard, %segment, missing = count, code = %error.code, %error,
                 "a replay segment was not fetched from another replica; trying again, ever more seldom");
         }
-        if failed.is_empty() {
+        if round.went_well() {
             tracing::info!(%shard, count, "fetched replay segments from other replicas");
         }
     }

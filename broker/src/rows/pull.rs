@@ -11,13 +11,13 @@ use stratalog_storage::col::segment_file_name;
 
 use super::copies::SegmentCopies;
 use super::replica::Replica;
-use crate::pull::{MAX_FAILURES, Troubles, Wanted, Way, fetch};
+use crate::pull::{Round, Troubles, Wanted, Way, fetch};
 
 /// How often it is looked for segments that are missing.
 const TICK: Duration = Duration::from_secs(1);
-/// After so many failures, half a minute or more, a segment that no other replica has is taken to be lost: a leader makes its
-/// rows again.
-const LOST_AFTER: u32 = 5;
+/// After so many failures, for so long, a segment that no other replica has is taken to be lost: a leader makes its rows again.
+const LOST_TIMES: u32 = 3;
+const LOST_AFTER: Duration = Duration::from_secs(30);
 /// How often it is looked whether somebody else has fetched a segment.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -90,32 +90,31 @@ impl Puller {
     /// Fetches segments one after the other: one that nobody has whole does not hold up the others.
     async fn pull(&self, replica: &Arc<Replica>, missing: Vec<Arc<SegmentMeta>>, trouble: &mut Troubles) {
         let (shard, count) = (replica.log.id(), missing.len());
-        let mut failed = Vec::new();
+        let mut round = Round::begin();
         for meta in missing {
             match self.fetch(replica, &meta, None, &self.background).await {
                 Ok(()) => self.let_go_if_gone(replica, &meta).await,
-                Err(error) => failed.push((meta.id, error)),
+                Err(error) => round.failed(meta.id, error),
             }
             // Whoever reads a damaged file waits for the next round.
-            if failed.len() >= MAX_FAILURES || replica.files.has_suspects() {
+            if round.is_vain() || replica.files.has_suspects() {
                 break;
             }
         }
-        let news = trouble.note(&failed);
-        self.give_up(replica, trouble).await;
+        let news = trouble.note(&round);
+        self.give_up(replica, trouble.failed_for(LOST_TIMES, LOST_AFTER).collect()).await;
         if let Some((segment, error)) = news {
             tracing::warn!(%shard, %segment, missing = count, code = %error.code, %error,
                 "a column segment was not fetched from another replica; trying again, ever more seldom");
         }
-        if failed.is_empty() {
+        if round.went_well() {
             tracing::info!(%shard, count, "fetched column segments from other replicas");
         }
     }
 
     /// Segments that failed often are lost, if everybody was asked who may have them: a copy on a node that is away is what was
     /// sealed, and rows that are made again may not be.
-    async fn give_up(&self, replica: &Replica, trouble: &Troubles) {
-        let failed: Vec<SegmentId> = trouble.failed_often(LOST_AFTER).collect();
+    async fn give_up(&self, replica: &Replica, failed: Vec<SegmentId>) {
         if !failed.is_empty() && self.copies.all_answer(replica.log.id()).await {
             replica.files.lose(failed.into_iter());
         }

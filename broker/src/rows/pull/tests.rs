@@ -11,8 +11,8 @@ use stratalog_query::{Catalog, TopicInfo};
 use stratalog_storage::SegmentMeta;
 use stratalog_storage::col::segment_file_name;
 
-use super::{LOST_AFTER, Puller};
-use crate::pull::{Troubles, Way};
+use super::Puller;
+use crate::pull::Way;
 use crate::rows::Rows;
 use crate::rows::copies::SegmentCopies;
 use crate::rows::files::partial_file_name;
@@ -282,17 +282,13 @@ async fn a_segment_is_not_lost_while_a_node_that_may_have_it_is_away() {
     let setup = Setup::new(1).await;
     let segment = setup.segments()[0].clone();
     std::fs::remove_file(setup.dirs[0].path().join(segment_file_name(segment.id))).unwrap();
-    let (replica, mut trouble) = (setup.rows.replicas.get(SHARD).unwrap(), Troubles::default());
-    trouble.due(vec![segment.clone()], |meta| meta.id);
-    for _ in 0..LOST_AFTER {
-        trouble.note(&[(segment.id, Error::new(Code::Unavailable, "nobody has it"))]);
-    }
+    let replica = setup.rows.replicas.get(SHARD).unwrap();
     let puller = Puller::new(setup.copies.clone(), Arc::new(Way::new(0)));
     *setup.copies.silent.lock() = true;
-    puller.give_up(&replica, &trouble).await;
+    puller.give_up(&replica, vec![segment.id]).await;
     assert!(!replica.files.has_lost());
     *setup.copies.silent.lock() = false;
-    puller.give_up(&replica, &trouble).await;
+    puller.give_up(&replica, vec![segment.id]).await;
     assert!(replica.files.has_lost());
     setup.rows.stop().await;
 }
