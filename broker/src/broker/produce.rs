@@ -91,7 +91,13 @@ impl Broker {
         drop(batch);
         let batch = Batch { shard, topic: topic.id, partition, bytes };
         let appended = self.append_anywhere(&topic, batch, place.clone()).await;
-        let (index, base_offset) = appended.map_err(|error| unless_behind(error, place.as_ref()))?;
+        let appended = appended.map_err(|error| unless_behind(error, place.as_ref()));
+        let (index, base_offset) = appended.inspect_err(|error| {
+            if error.code == Code::OutOfOrderSequence {
+                // A producer takes it for a loss: whoever looks into one finds it here, too.
+                tracing::info!(topic = topic.name, %partition, %error, "a record batch out of order was refused");
+            }
+        })?;
         Ok((Produced { base_offset, token: Token { shard, index } }, records))
     }
 
