@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::ClientWriteError;
+use openraft::errors::{ClientWriteError, ForwardReason};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::{Config, RaftMetrics, ServerState};
@@ -22,7 +21,6 @@ use super::machine::Machine;
 use super::members::end_changes;
 use super::network::Network;
 use super::peers::Peers;
-use super::promise::Promise;
 use super::read_index::Turns;
 use super::role::{RoleNow, follow};
 use super::snapshots::{Snapshots, blocking};
@@ -65,6 +63,8 @@ pub(crate) struct Group {
 /// An entry that was proposed.
 pub(crate) struct Submitted {
     shard: ShardId,
+    /// Its answer, if it had one at once.
+    known: Option<ClientWriteResult<TypeConfig>>,
     answer: oneshot::Receiver<ClientWriteResult<TypeConfig>>,
 }
 
@@ -137,14 +137,24 @@ impl Group {
     /// Proposes an entry as the leader of `term`, which keeps what its commands were promised once it is in the log. Entries
     /// are appended in the order of these calls; one of another term than the present one is not appended.
     ///
+    /// `None`: no majority has answered this leader for the time of its lease. The entry was certainly not appended, and the next
+    /// one may be: what is to stay before that has to be proposed again first.
+    ///
     /// # Errors
     /// [`Code::Unavailable`]: the group has stopped; the entry was not proposed.
-    pub(crate) async fn submit(&self, entry: Bytes, promises: Vec<Promise>, term: Term) -> Result<Submitted, Error> {
-        let (responder, answer) = ProgressResponder::complete_only();
-        let entry = EntryBytes { bytes: entry, promises: promises.into() };
+    pub(crate) async fn submit(&self, entry: EntryBytes, term: Term) -> Result<Option<Submitted>, Error> {
+        let (responder, mut answer) = ProgressResponder::complete_only();
         let sent = self.raft.write(entry).responder(responder).with_leader(term.0).await;
         sent.map_err(|error| stopped(self.log.shard(), &error))?;
-        Ok(Submitted { shard: self.log.shard(), answer })
+        // It is behind the entry in the same queue: that one is appended by now, or refused. If the group has stopped meanwhile,
+        // the answer says so.
+        let _ = self.raft.with_raft_state(|_| ()).await;
+        let known = answer.try_recv().ok();
+        let lacks_lease = known.as_ref().is_some_and(|known| match known {
+            Err(ClientWriteError::ForwardToLeader(forward)) => forward.reason == ForwardReason::LeaseExpired,
+            _ => false,
+        });
+        Ok((!lacks_lease).then(|| Submitted { shard: self.log.shard(), known, answer }))
     }
 
     /// Whether this replica leads, and runs.
@@ -175,7 +185,11 @@ impl Submitted {
     /// # Errors
     /// [`Code::NotLeader`]: it was certainly not appended. [`Code::Timeout`]: it may or may not be applied, now or later.
     pub(crate) async fn outcome(self) -> Result<(RaftIndex, Results), Error> {
-        match self.answer.await {
+        let answer = match self.known {
+            Some(known) => Ok(known),
+            None => self.answer.await,
+        };
+        match answer {
             Ok(Ok(response)) => Ok((RaftIndex(response.log_id.index), response.data.0)),
             Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
                 let leader = forward.leader_id.map(|id| format!("; replica {id} does")).unwrap_or_default();

@@ -85,3 +85,4 @@ pub(crate) use role::{Reign, RoleNow};
 #[cfg(test)]
 pub(crate) use solo::Solo;
 pub(crate) use stalled::leave_stalled;
+pub(crate) use types::EntryBytes;

@@ -12,10 +12,22 @@ use crate::outcome::Results;
 
 /// The payload of a normal entry: one pre-encoded frame of commands, never decoded on its way through Raft.
 #[derive(Clone)]
-pub(super) struct EntryBytes {
+pub(crate) struct EntryBytes {
     pub(super) bytes: Bytes,
     /// Kept once it is in the lane.
     pub(super) promises: Arc<[Promise]>,
+}
+
+impl EntryBytes {
+    /// An entry whose commands were promised room.
+    pub(crate) fn new(bytes: Bytes, promises: Vec<Promise>) -> Self {
+        Self { bytes, promises: promises.into() }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 impl From<Bytes> for EntryBytes {

@@ -10,12 +10,14 @@
 //! refused at once, those included that waited when leadership was lost: they were certainly not written. What was in flight
 //! then may or may not take effect, and who waits for it hears so after a while. While leadership is handed over commands
 //! wait, too, and what is in flight lands before.
+//!
+//! A leader that no majority has answered for a moment, since it slept or its disk did, is not given up for that, but may append
+//! nothing. The entry that was refused for it is proposed again, and nothing is before: it would overtake.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use futures::future::{BoxFuture, Either, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use stratalog_proto::entry::{Append, Command, ENTRY_HEADER_BYTES, EntryBuilder};
@@ -27,12 +29,14 @@ use super::admission::Admission;
 use super::order::Order;
 use super::queue::{Answer, Answering, Pending, Queue, Taken, Waiting, closing};
 use crate::metrics::Stages;
-use crate::raft::{Group, Promise, Reign, RoleNow, Submitted, leave_stalled};
+use crate::raft::{EntryBytes, Group, Reign, RoleNow, Submitted, leave_stalled};
 
 /// Entries in flight at which commands begin to collect.
 const MAX_ENTRIES: usize = 4;
 /// Bytes in flight at which commands begin to collect; also about the largest entry.
 const MAX_BYTES: usize = 4 << 20;
+/// When an entry is proposed again that was refused because no majority answers.
+const AGAIN: Duration = Duration::from_millis(10);
 /// How long a stop waits for what is in flight.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 /// How long an entry may take that was in flight when leadership was lost.
@@ -74,6 +78,7 @@ impl Batcher {
             leading: None,
             last_time_ns: Box::new(last_time_ns),
             time_ns: i64::MIN,
+            refused: None,
             in_flight: FuturesUnordered::new(),
             bytes_in_flight: 0,
         };
@@ -235,8 +240,16 @@ struct Pump {
     last_time_ns: LastTime,
     time_ns: i64,
     entry_bytes: usize,
+    /// What is proposed again before anything else.
+    refused: Option<Proposal>,
     in_flight: FuturesUnordered<BoxFuture<'static, usize>>,
     bytes_in_flight: usize,
+}
+
+/// An entry, and whom its commands answer.
+struct Proposal {
+    entry: EntryBytes,
+    answers: Vec<Answering>,
 }
 
 impl Pump {
@@ -246,8 +259,9 @@ impl Pump {
             let role = *self.role.borrow_and_update();
             self.follow(role);
             self.propose().await;
-            let listens = self.has_room() || self.leading.is_none();
+            let listens = self.leading.is_none() || self.has_room() && self.refused.is_none();
             tokio::select! {
+                () = tokio::time::sleep(AGAIN), if self.refused.is_some() => {}
                 _ = self.queue.arrived.notified(), if listens => {}
                 Some(bytes) = self.in_flight.next() => self.bytes_in_flight -= bytes,
                 Ok(()) = self.holds.changed() => {}
@@ -255,6 +269,7 @@ impl Pump {
                 _ = self.stop.cancelled() => break,
             }
         }
+        self.give_up_refused(&closing());
         self.queue.close().into_iter().for_each(|waiting| waiting.answering.send(Err(closing())));
         while self.in_flight.next().await.is_some() {}
     }
@@ -265,6 +280,7 @@ impl Pump {
         if leading != self.leading {
             self.leading = leading;
             self.let_go();
+            self.give_up_refused(&self.group.not_leader());
             if leading.is_some() {
                 // Everything that was acknowledged is applied: no entry that follows may be older (A1).
                 self.time_ns = self.time_ns.max((self.last_time_ns)());
@@ -277,6 +293,11 @@ impl Pump {
             let waiting = self.queue.end_and_take_all(role.reign());
             waiting.into_iter().for_each(|waiting| waiting.answering.send(Err(error.clone())));
         }
+    }
+
+    fn give_up_refused(&mut self, error: &Error) {
+        let answers = self.refused.take().into_iter().flat_map(|refused| refused.answers);
+        answers.for_each(|answering| answering.send(Err(error.clone())));
     }
 
     /// What is in flight does not hold up what comes now, if anything ever does. It is answered if it is soon.
@@ -295,24 +316,37 @@ impl Pump {
 
     async fn propose(&mut self) {
         while let Some(term) = self.leading.filter(|_| self.has_room()) {
+            let Some(Proposal { entry, answers }) = self.refused.take().or_else(|| self.next(term)) else { break };
+            let bytes = entry.len();
+            match self.group.submit(entry.clone(), term).await.transpose() {
+                Some(submitted) => {
+                    self.bytes_in_flight += bytes;
+                    self.in_flight.push(Box::pin(answer_all(submitted, answers, bytes)));
+                }
+                None => {
+                    self.refused = Some(Proposal { entry, answers });
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The next entry, of what waits and may be proposed in this term; `None` if nothing waits.
+    fn next(&mut self, term: Term) -> Option<Proposal> {
+        loop {
             let mut commands = self.queue.take(self.entry_bytes);
             if commands.is_empty() {
-                break;
+                return None;
             }
             refuse_of_other_terms(&mut commands, term, &self.group);
-            if commands.is_empty() {
-                continue;
+            if !commands.is_empty() {
+                return Some(self.build(commands));
             }
-            let (entry, promises, answers) = self.build(commands);
-            let bytes = entry.len();
-            self.bytes_in_flight += bytes;
-            let submitted = self.group.submit(entry, promises, term).await;
-            self.in_flight.push(Box::pin(answer_all(submitted, answers, bytes)));
         }
     }
 
     /// One entry of the commands, stamped with a time that never goes back.
-    fn build(&mut self, commands: Vec<Waiting>) -> (Bytes, Vec<Promise>, Vec<Answering>) {
+    fn build(&mut self, commands: Vec<Waiting>) -> Proposal {
         self.time_ns = self.time_ns.max(now_ns());
         let mut entry = EntryBuilder::with_capacity(commands.iter().map(|waiting| waiting.bytes).sum());
         let (mut promises, mut answers) = (Vec::with_capacity(commands.len()), Vec::with_capacity(commands.len()));
@@ -322,7 +356,7 @@ impl Pump {
             promises.extend(waiting.promise);
             answers.push(waiting.answering);
         }
-        (entry.finish(self.time_ns), promises, answers)
+        Proposal { entry: EntryBytes::new(entry.finish(self.time_ns), promises), answers }
     }
 }
 

@@ -217,8 +217,9 @@ impl Cluster {
         entry.push(command);
         let group = &self.at(id).group;
         let term = group.watch_role().borrow().term;
-        let submitted = group.submit(entry.finish(1), vec![], term).await?;
-        let (_, mut results) = submitted.outcome().await?;
+        let submitted = group.submit(entry.finish(1).into(), term).await?;
+        let not_now = || Error::new(Code::NotLeader, "no majority answers");
+        let (_, mut results) = submitted.ok_or_else(not_now)?.outcome().await?;
         results.remove(0)
     }
 

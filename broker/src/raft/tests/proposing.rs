@@ -76,6 +76,42 @@ fn l1_when_leadership_is_lost_what_waited_was_not_written_and_what_was_in_flight
 }
 
 #[test]
+fn l2_what_comes_while_no_majority_answers_for_a_moment_keeps_its_order() {
+    simulate(async {
+        let (mut cluster, leader) = Cluster::led(58, 0).await;
+        let at_leader = batcher(&cluster, leader);
+        cluster.agree(&ALL).await;
+        // Longer than a leader's lease, and shorter than anybody waits before it stands for election.
+        cluster.network.isolate(leader);
+        sleep(Duration::from_millis(1_000)).await;
+        let (mut writing, mut batches) = (Vec::new(), Vec::new());
+        for number in 0..40 {
+            if number == 20 {
+                cluster.network.heal();
+            }
+            let (batch, at_leader) = (cluster.batch(), Arc::clone(&at_leader));
+            batches.push(batch.clone());
+            writing.push(tokio::spawn(async move { at_leader.propose(append(&batch)).await }));
+            sleep(Duration::from_millis(2)).await;
+        }
+        let answers = timeout(DEADLINE, futures::future::join_all(writing)).await.expect("they are answered");
+        let mut at = Vec::new();
+        for (answer, batch) in answers.into_iter().zip(&batches) {
+            let (index, result) = answer.unwrap().expect("the same replica leads in the same term");
+            cluster.note(batch, Ok(result.clone())).unwrap();
+            at.push((index, result));
+        }
+        let offsets = at.iter().map(|(_, result)| match result {
+            CommandResult::Appended { base_offset, .. } => *base_offset,
+            other => panic!("an append was answered with {other:?}"),
+        });
+        assert!(offsets.is_sorted(), "{at:?}");
+        cluster.settle().await;
+        cluster.check();
+    });
+}
+
+#[test]
 fn what_is_in_flight_is_answered_before_leadership_is_handed_over() {
     simulate(async {
         let (mut cluster, leader) = Cluster::led(57, 0).await;
@@ -112,8 +148,8 @@ fn a1_a_new_leader_with_a_slow_clock_writes_nothing_older_than_what_is_there() {
         let mut entry = stratalog_proto::entry::EntryBuilder::with_capacity(64);
         entry.push(&append(&cluster.batch()));
         let term = cluster.at(leader).group.watch_role().borrow().term;
-        let written = cluster.at(leader).group.submit(entry.finish(ahead), vec![], term).await.unwrap();
-        written.outcome().await.unwrap();
+        let written = cluster.at(leader).group.submit(entry.finish(ahead).into(), term).await.unwrap();
+        written.unwrap().outcome().await.unwrap();
         let batchers = ALL.map(|id| (id, batcher(&cluster, id)));
         let next = ALL.into_iter().find(|id| *id != leader).unwrap();
         cluster.at(leader).group.transfer_leader(stratalog_proto::ReplicaId(next)).await.unwrap();
