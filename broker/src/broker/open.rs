@@ -311,7 +311,11 @@ async fn begin_cluster(meta: &Meta, identity: &Identity, me: &stratalog_transpor
         shards: identity.shards,
         replication: identity.replication,
     };
-    meta.propose(Command::InitCluster(init)).await.map(|_| ())
+    match meta.propose(Command::InitCluster(init)).await {
+        // Its log was cut before what told of the others, which lead by now: they tell it again.
+        Err(error) if error.code == Code::NotLeader && meta.group().is_led_elsewhere() => Ok(()),
+        proposed => proposed.map(|_| ()),
+    }
 }
 
 /// Starts the engine, which spills to a directory beside the data unless it is told another one.

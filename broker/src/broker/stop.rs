@@ -9,31 +9,33 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Broker;
 
-/// How long a stop waits for all that is under way: less than whoever asked for it waits before it kills, which is 90 seconds in
-/// what we give to systemd and Compose.
+/// How long a stop waits for work that the next start begins anew, such as the index of a large segment.
+const WORK_WITHIN: Duration = Duration::from_secs(10);
+/// … and for all that is under way: less than whoever asked for it waits before it kills, which is 90 seconds in what we give to
+/// systemd and Compose.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// After so long the log says what a stop waits for.
 const SAY_AFTER: Duration = Duration::from_secs(3);
 
 impl Broker {
     /// Stops: hands over what this node leads, refuses new work, answers what is in flight, stops the groups and flushes the
-    /// log. What takes longer than 30 seconds is left behind, and begun anew at the next start.
+    /// log. Work that takes longer than 10 seconds is left behind, and all else after 30.
     pub async fn stop(&self) {
         if self.stopping.swap(true, Ordering::SeqCst) {
             return;
         }
-        let until = Instant::now() + STOP_WITHIN;
+        let (work_until, until) = (Instant::now() + WORK_WITHIN, Instant::now() + STOP_WITHIN);
         self.decline_to_lead();
         self.stop_loops.cancel();
         self.loops.close();
-        step("looks at the cluster and its topics", until, self.loops.wait()).await;
+        step("looks at the cluster and its topics", work_until, self.loops.wait()).await;
         self.hand_over().await;
         self.stop_routing.cancel();
         // It ends sooner where what it asks for has ended.
         futures::join!(
-            step("erasures", until, self.erasures.stop()),
-            step("seals, merges and copies of column segments", until, self.rows.stop()),
-            step("rolls of the log", until, self.roller.stop()),
+            step("erasures", work_until, self.erasures.stop()),
+            step("seals, merges and copies of column segments", work_until, self.rows.stop()),
+            step("rolls of the log", work_until, self.roller.stop()),
         );
         let shards = self.shards.all();
         let groups = shards.iter().map(|shard| shard.stop());
@@ -57,7 +59,9 @@ async fn step<T>(what: &'static str, until: Instant, ending: impl Future<Output 
     if let Ok(ended) = timeout(soon, &mut ending).await {
         return Some(ended);
     }
-    tracing::info!(what, "the stop waits for what is under way");
+    if Instant::now() < until {
+        tracing::info!(what, "the stop waits for what is under way");
+    }
     let ended = timeout_at(until, ending).await;
     if ended.is_err() {
         tracing::warn!(what, "the stop goes on without an end of this; it is begun anew at the next start");

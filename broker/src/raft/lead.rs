@@ -89,6 +89,11 @@ impl Group {
         metrics.membership_config.voter_ids().eq([self.log.replica().0])
     }
 
+    /// Whether this replica knows of another one that leads, or did a moment ago.
+    pub(crate) fn is_led_elsewhere(&self) -> bool {
+        self.role.borrow().leader.is_some_and(|leader| leader != self.log.replica())
+    }
+
     /// A replica that has voted has a log, or a state file in its place.
     fn check_log(&self) -> Result<(), Error> {
         if self.log.vote().is_none() || self.log.last_index().is_some() {

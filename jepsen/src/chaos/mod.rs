@@ -42,6 +42,9 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 const CALM: Duration = Duration::from_secs(12);
 /// Clients are under way before anything is broken.
 const WARM_UP: Duration = Duration::from_secs(3);
+/// How long a cluster is left alone after a fault that took all of it away.
+const SHORTEST_REST_MS: u64 = 2_000;
+const LONGEST_REST_MS: u64 = 30_000;
 
 /// What breaks things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,6 +322,13 @@ impl<'a> Chaos<'a> {
     async fn sleep_ms(&mut self, range: std::ops::Range<u64>) {
         let ms = self.random.u64(range);
         tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+
+    /// Leaves the cluster alone for about as long as it was away since `began`: a run in which nobody gets an answer proves nothing.
+    async fn rest_since(&mut self, began: Micros) {
+        let away = self.now().saturating_sub(began) / 1_000;
+        let rest = away.clamp(SHORTEST_REST_MS, LONGEST_REST_MS);
+        self.sleep_ms(rest..rest + SHORTEST_REST_MS).await;
     }
 }
 

@@ -45,7 +45,7 @@ impl Chaos<'_> {
         if files > 0 {
             self.note(fault("delete-derived", &all, at, self.all_partitions(), format!("{files} files of all nodes")));
         }
-        self.sleep_ms(2_000..4_000).await;
+        self.rest_since(began).await;
         Ok(())
     }
 

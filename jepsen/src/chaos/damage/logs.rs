@@ -52,7 +52,7 @@ impl Chaos<'_> {
         self.note(fault("flip-all-lanes", &all, When(began, ended), self.all_partitions(), detail));
         self.wait_whole().await?;
         all.iter().try_for_each(|node| aside::clear(&self.cluster.node(*node)?.data))?;
-        self.sleep_ms(1_000..3_000).await;
+        self.rest_since(began).await;
         Ok(())
     }
 
