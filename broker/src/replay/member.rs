@@ -271,9 +271,10 @@ impl Counted {
             self.through = frontier;
         }
         if frontier > self.frontier {
-            let rolled = bytes(self.frontier, frontier).min(self.unrolled);
-            self.unrolled -= rolled;
-            self.unsnapped += rolled;
+            // Counted above it: what is below may have been let go of since the last look, and would stay unrolled for ever.
+            let left = bytes(frontier, self.through);
+            self.unsnapped += self.unrolled.saturating_sub(left);
+            self.unrolled = left;
             self.frontier = frontier;
         }
         if applied > self.through {
@@ -332,6 +333,18 @@ mod tests {
         assert_eq!((counted.unrolled, counted.unsnapped), (12, 3));
         counted.update(RaftIndex(7), RaftIndex(8), bytes);
         assert_eq!((counted.unrolled, counted.unsnapped), (8, 28));
+    }
+
+    #[test]
+    fn what_was_rolled_and_let_go_of_between_two_looks_is_not_unrolled_for_ever() {
+        let mut counted = Counted::default();
+        counted.update(RaftIndex(0), RaftIndex(10), bytes);
+        let let_go_through_8 =
+            |after: RaftIndex, through: RaftIndex| bytes(after.max(RaftIndex(8)), through.max(RaftIndex(8)));
+        counted.update(RaftIndex(8), RaftIndex(11), let_go_through_8);
+        assert_eq!((counted.unrolled, counted.unsnapped), (9 + 10 + 11, (1..=8).sum()));
+        counted.update(RaftIndex(11), RaftIndex(11), let_go_through_8);
+        assert_eq!(counted.unrolled, 0);
     }
 
     #[test]
