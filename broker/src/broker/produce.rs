@@ -91,8 +91,8 @@ impl Broker {
         drop(batch);
         let batch = Batch { shard, topic: topic.id, partition, bytes };
         let appended = self.append_anywhere(&topic, batch, place.clone()).await;
-        let appended = appended.map_err(|error| unless_behind(error, place.as_ref()));
-        let (index, base_offset) = appended.inspect_err(|error| {
+        let judged = appended.map_err(|error| unless_behind(error, place.as_ref()));
+        let (index, base_offset) = judged.inspect_err(|error| {
             if place.is_some() && error.code == Code::OutOfOrderSequence {
                 // Kafka's producers take it for a loss: whoever looks into one finds it here, too.
                 tracing::info!(topic = topic.name, %partition, %error, "a record batch out of order was refused");

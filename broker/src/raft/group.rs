@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, ForwardReason};
+use openraft::errors::{ClientWriteError, Fatal, ForwardReason};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::{Config, RaftMetrics, ServerState};
@@ -146,15 +146,19 @@ impl Group {
         let (responder, mut answer) = ProgressResponder::complete_only();
         let sent = self.raft.write(entry).responder(responder).with_leader(term.0).await;
         sent.map_err(|error| stopped(self.log.shard(), &error))?;
-        // It is behind the entry in the same queue: that one is appended by now, or refused. If the group has stopped meanwhile,
-        // the answer says so.
-        let _ = self.raft.with_raft_state(|_| ()).await;
+        // If the group has stopped meanwhile, the answer says so.
+        let _ = self.after_proposed().await;
         let known = answer.try_recv().ok();
         let lacks_lease = known.as_ref().is_some_and(|known| match known {
             Err(ClientWriteError::ForwardToLeader(forward)) => forward.reason == ForwardReason::LeaseExpired,
             _ => false,
         });
         Ok((!lacks_lease).then(|| Submitted { shard: self.log.shard(), known, answer }))
+    }
+
+    /// Waits until what was proposed before is in the log, or refused: it is answered behind that, out of the same queue.
+    pub(super) async fn after_proposed(&self) -> Result<(), Fatal<TypeConfig>> {
+        self.raft.with_raft_state(|_| ()).await
     }
 
     /// Whether this replica leads, and runs.

@@ -91,7 +91,7 @@ impl Group {
 
     /// Whether this replica knows of another one that leads, or did a moment ago.
     pub(crate) fn is_led_elsewhere(&self) -> bool {
-        self.role.borrow().leader.is_some_and(|leader| leader != self.log.replica())
+        self.role.borrow().is_led_by_another(self.log.replica())
     }
 
     /// A replica that has voted has a log, or a state file in its place.

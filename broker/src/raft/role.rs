@@ -46,7 +46,7 @@ pub(crate) struct RoleNow {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reign {
     pub(crate) term: Term,
-    /// The how manieth of the replica it is.
+    /// Its number among those of the replica.
     pub(crate) number: u64,
 }
 
@@ -77,6 +77,11 @@ impl RoleNow {
     /// Whether this replica leads, and did so without a break since it took something in this reign.
     pub(crate) fn is_in(&self, reign: Reign) -> bool {
         self.leads && self.reign() == reign
+    }
+
+    /// Whether another replica than this one leads, as far as it knows.
+    pub(crate) fn is_led_by_another(&self, replica: ReplicaId) -> bool {
+        self.leader.is_some_and(|leader| leader != replica)
     }
 
     /// Whether nothing but its first entry keeps a leader from being one that [`leads`](Self::leads).

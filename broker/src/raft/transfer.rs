@@ -68,7 +68,7 @@ impl Group {
         self.land().await;
         self.raft.trigger().transfer_leader(to.0).await.map_err(|error| self.stopped(&error))?;
         let mut role = self.watch_role();
-        let handed_over = role.wait_for(|role| role.leader.is_some_and(|leader| leader != own));
+        let handed_over = role.wait_for(|role| role.is_led_by_another(own));
         match tokio::time::timeout(TRANSFER_WAIT, handed_over).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.stopped(&error)),
@@ -112,8 +112,7 @@ impl Group {
 
     /// Waits a while until all that was proposed is applied.
     async fn land(&self) {
-        // Answered behind what was proposed before: that is in the log by then.
-        let in_log = self.raft.with_raft_state(|_| ()).await;
+        let in_log = self.after_proposed().await;
         let last = in_log.ok().and_then(|()| self.log.last_index());
         let landed = self.raft.wait(Some(LANDING)).applied_index_at_least(last, "land what is in flight").await;
         if let Err(error) = landed {
