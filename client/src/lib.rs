@@ -61,7 +61,7 @@ static METER: stratalog_mutation::Meter = stratalog_mutation::Meter;
 
 pub use backup::ShardCopy;
 pub use client::Client;
-pub use consumer::{ConsumedRecord, Consumer, ConsumerOptions, Start, Stop};
+pub use consumer::{ConsumedRecord, Consumer, ConsumerOptions, ProducerEpoch, Start, Stop};
 pub use error::{ClientError, SendError};
 pub use producer::{Ack, Delivery, OutRecord, Producer, ProducerOptions};
 pub use query::{Parameter, QueryOptions, QueryStream};

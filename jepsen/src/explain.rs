@@ -361,9 +361,17 @@ mod tests {
             from: 0,
             outcome: Outcome::Ok(values.len() as u64),
         };
-        let digests = vec![0; values.len()];
-        let (source, partition, first) = (Source::Replica, 0, 0);
-        let part = CopyPart { source, node, partition, first, values, word: None, digests, altered: Vec::new() };
+        let part = CopyPart {
+            source: Source::Replica,
+            node,
+            partition: 0,
+            first: 0,
+            digests: vec![0; values.len()],
+            epochs: Vec::new(),
+            values,
+            word: None,
+            altered: Vec::new(),
+        };
         [Line::Copy(part), Line::CopyEnd(end)]
     }
 

@@ -1,11 +1,11 @@
 //! From fetched batches to records.
 
 use bytes::Bytes;
-use stratalog_proto::batch::{Batch, BatchError, BatchHeader, Batches, Record, Records};
-use stratalog_proto::{Code, Offset, PartitionId};
+use stratalog_proto::batch::{Batch, BatchError, BatchHeader, Batches, Record};
+use stratalog_proto::{Code, Offset, PartitionId, ProducerId};
 
-use super::ConsumedRecord;
 use super::positions::Position;
+use super::{ConsumedRecord, ProducerEpoch};
 use crate::ClientError;
 
 /// The most memory that the records of one batch may take: a compressed batch has at most 16 MiB.
@@ -69,9 +69,7 @@ fn decode_batch(
     let base = base_offset(partition, batch)?;
     if !batch.header().is_control() {
         let before = out.len();
-        let records = batch.records(MAX_RECORDS_BYTES);
-        let read = records.and_then(|records| read_into(partition, base, records, position, out));
-        read.map_err(|error| {
+        read_into(partition, base, batch, position, out).map_err(|error| {
             out.truncate(before);
             corrupt(partition, position.next, &error)
         })?;
@@ -88,18 +86,24 @@ fn corrupt(partition: PartitionId, asked: Offset, error: &BatchError) -> ClientE
 fn read_into(
     partition: PartitionId,
     base: u64,
-    records: Records,
+    batch: &Batch,
     position: &Position,
     out: &mut Vec<ConsumedRecord>,
 ) -> Result<(), BatchError> {
-    for record in records {
+    let producer = producer_of(batch.header());
+    for record in batch.records(MAX_RECORDS_BYTES)? {
         let record = record?;
         let offset = Offset(base + record.offset_delta as u64);
         if offset >= position.next && position.end.is_none_or(|end| offset < end) {
-            out.push(consumed(partition, offset, record));
+            out.push(consumed(partition, offset, producer, record));
         }
     }
     Ok(())
+}
+
+fn producer_of(header: &BatchHeader) -> Option<ProducerEpoch> {
+    let named = ProducerEpoch { id: ProducerId(header.producer_id), epoch: header.producer_epoch };
+    header.has_producer().then_some(named)
 }
 
 fn base_offset(partition: PartitionId, batch: &Batch) -> Result<u64, ClientError> {
@@ -110,7 +114,7 @@ fn base_offset(partition: PartitionId, batch: &Batch) -> Result<u64, ClientError
     })
 }
 
-fn consumed(partition: PartitionId, offset: Offset, record: Record) -> ConsumedRecord {
+fn consumed(partition: PartitionId, offset: Offset, producer: Option<ProducerEpoch>, record: Record) -> ConsumedRecord {
     let headers = record.headers.iter().map(|header| (header.key_text().into_owned(), header.value));
     ConsumedRecord {
         partition,
@@ -119,13 +123,13 @@ fn consumed(partition: PartitionId, offset: Offset, record: Record) -> ConsumedR
         headers: headers.collect(),
         key: record.key,
         value: record.value,
+        producer,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use stratalog_mutation::{Decoder, Pieces};
-    use stratalog_proto::ProducerId;
     use stratalog_proto::batch::{BatchBuilder, Compression, without};
 
     use super::*;
@@ -247,6 +251,19 @@ mod tests {
             assert!(error.message().contains("at or before offset 2"), "{error}");
             assert_eq!((out.len(), position.next), (2, Offset(2)));
         }
+    }
+
+    #[test]
+    fn a_record_names_the_epoch_of_the_producer_that_wrote_it() {
+        let written = |epoch| Batch::parse_trusted(batch_at(10, 2)).unwrap().with_producer(ProducerId(7), epoch, 0);
+        let (mut position, mut out) = (Position { next: Offset(10), end: None }, Vec::new());
+        decode(PartitionId(0), [batch_at(8, 2), written(3)].concat().into(), &mut position, &mut out).unwrap();
+        let named = Some(ProducerEpoch { id: ProducerId(7), epoch: 3 });
+        assert_eq!(out.iter().map(|record| record.producer).collect::<Vec<_>>(), [named, named]);
+        let mut position = Position { next: Offset(8), end: Some(Offset(10)) };
+        out.clear();
+        decode(PartitionId(0), batch_at(8, 2), &mut position, &mut out).unwrap();
+        assert_eq!(out.iter().map(|record| record.producer).collect::<Vec<_>>(), [None, None]);
     }
 
     #[test]

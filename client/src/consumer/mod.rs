@@ -7,7 +7,7 @@ mod positions;
 mod source;
 
 use bytes::Bytes;
-use stratalog_proto::{Offset, PartitionId};
+use stratalog_proto::{Offset, PartitionId, ProducerId};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -33,6 +33,17 @@ pub struct ConsumedRecord {
     pub value: Option<Bytes>,
     /// Its headers, in order; keys may repeat.
     pub headers: Vec<(String, Option<Bytes>)>,
+    /// Who wrote it; `None`: a producer that is not idempotent.
+    pub producer: Option<ProducerEpoch>,
+}
+
+/// An idempotent producer, as the batches that it wrote name it. Of one epoch a log has no record twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProducerEpoch {
+    /// Given out by the cluster.
+    pub id: ProducerId,
+    /// From 0 on. A producer begins the next one when it numbers its records anew.
+    pub epoch: i16,
 }
 
 /// Reads a topic. Fetches run ahead of the reader, [`ConsumerOptions::prefetch`] answers far; dropping it ends them.

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use super::findings::{Findings, Kind, Subject};
 use super::paged::{Bits, Paged};
-use crate::history::{Outcome, SendOp};
+use super::repeats::{Place, Repeats};
+use crate::history::{Header, Outcome, SendOp};
 
 /// The most partitions that a history may have.
 pub(super) const MAX_PARTITIONS: u32 = 10_000;
@@ -57,15 +58,16 @@ struct Partition {
 pub(super) struct Log {
     values: Paged<Value>,
     partitions: Vec<Partition>,
+    pub(super) repeats: Repeats,
     /// Numbers that are too high to be of this harness.
     pub(super) out_of_bounds: u64,
     pub(super) acked: u64,
 }
 
 impl Log {
-    pub(super) fn new(partitions: u32) -> Self {
-        let partitions = (0..partitions.min(MAX_PARTITIONS)).map(|_| Partition::default()).collect();
-        Self { values: Paged::default(), partitions, out_of_bounds: 0, acked: 0 }
+    pub(super) fn new(header: &Header) -> Self {
+        let partitions = (0..header.partitions.min(MAX_PARTITIONS)).map(|_| Partition::default()).collect();
+        Self { values: Paged::default(), partitions, repeats: Repeats::new(header), out_of_bounds: 0, acked: 0 }
     }
 
     /// One past the highest offset of a partition that anybody knows of.
@@ -142,23 +144,24 @@ impl Log {
             None => (of_value.place, of_value.partition) = (offset + 1, partition),
             Some(there) if (there, of_value.partition) == (offset, partition) => {}
             Some(there) => {
-                let (elsewhere, sent) = (of_value.partition, of_value.sent);
-                let kind = if sent == Sent::Acked && !found.read.contains(there) {
+                let (place, before) = ((partition, offset), (of_value.partition, there));
+                let kind = if of_value.sent == Sent::Acked && !found.read.contains(there) {
                     Kind::OffsetMismatch
                 } else {
                     Kind::Duplicate
                 };
-                let subjects = vec![Subject::Value(value), Subject::Place { partition, offset }];
-                findings.add(kind, subjects, || {
-                    format!("value {value} is at {elsewhere}/{there} for one, and at {partition}/{offset} for another")
-                });
+                if !self.repeats.keep(value, place, before, kind) {
+                    add_repeat(value, place, before, kind, findings);
+                }
             }
         }
     }
 
     /// Everything that had to wait for the last operation. `starts` are the offsets below which nothing has to be there;
-    /// `was_read`: everybody had the time to read everything.
-    pub(super) fn conclude(&self, starts: &[u64], was_read: bool, findings: &mut Findings) {
+    /// `was_read`: everybody had the time to read everything. How many records are there again because their producer numbered them
+    /// anew.
+    pub(super) fn conclude(&mut self, starts: &[u64], was_read: bool, findings: &mut Findings) -> u64 {
+        let anew = self.judge_repeats(findings);
         let mut sent_last: HashMap<(u32, u32), (u64, u64)> = HashMap::new();
         for (number, value) in self.values.iter() {
             match value.sent {
@@ -183,6 +186,41 @@ impl Log {
             let start = starts.get(number).copied().unwrap_or_default();
             partition.check_dense(number as u32, start, findings);
         }
+        anew
+    }
+
+    fn judge_repeats(&mut self, findings: &mut Findings) -> u64 {
+        let mut anew = 0;
+        for (value, place, before, kind) in self.repeats.iter() {
+            if !self.is_written_anew(value, place, before) {
+                add_repeat(value, place, before, kind, findings);
+                continue;
+            }
+            anew += 1;
+            // In the order in which it was sent it stands where it is first.
+            if let Some(known) = self.values.get_mut(value) {
+                known.place = known.place.min(place.1 + 1);
+            }
+        }
+        anew
+    }
+
+    /// Whether a value was read at both places, and its producer wrote it in two epochs.
+    fn is_written_anew(&self, value: u64, place: Place, before: Place) -> bool {
+        let is_read = |(partition, offset): Place| {
+            let found = self.partitions.get(partition as usize);
+            found.is_some_and(|found| found.read.contains(offset) && found.values.get(offset) == value + 1)
+        };
+        let process = self.values.get(value).process;
+        place.0 == before.0
+            && is_read(place)
+            && is_read(before)
+            && self.repeats.are_of_two_epochs(process, place, before)
+    }
+
+    /// Whether a value is at all of these places, each time in another epoch of its producer.
+    pub(super) fn is_anew_at(&self, value: u64, places: &[Place]) -> bool {
+        places.windows(2).all(|two| two[0] != two[1] && self.is_written_anew(value, two[0], two[1]))
     }
 
     fn check_read(&self, number: u64, value: Value, starts: &[u64], findings: &mut Findings) {
@@ -216,6 +254,13 @@ impl Log {
             });
         }
     }
+}
+
+fn add_repeat(value: u64, place: Place, before: Place, kind: Kind, findings: &mut Findings) {
+    let ((partition, offset), (elsewhere, there)) = (place, before);
+    findings.add(kind, vec![Subject::Value(value), Subject::Place { partition, offset }], || {
+        format!("value {value} is at {elsewhere}/{there} for one, and at {partition}/{offset} for another")
+    });
 }
 
 /// Values ascend in the order in which a process sent them: so do the offsets of its acknowledgements.

@@ -1,8 +1,8 @@
 //! Whether a history keeps what is promised. Pure: lines in, a report out.
 //!
-//! One pass over the lines fills tables (`log`, `order`, `copies`, `reads`, `meta`, `groups`, `timeline`); a second look at the tables finds
+//! One pass over the lines fills tables (`log`, `repeats`, `order`, `copies`, `reads`, `meta`, `groups`, `timeline`); a second look at the tables finds
 //! what only the whole history tells. Memory for each record of the log: 24 bytes for its value, 8 for its offset, 8 for its
-//! checksum, 8 for how long its send took, a bit for each copy that was read, and three for a consumer group; 32 bytes for each offset
+//! checksum, 4 for its epoch, 8 for how long its send took, a bit for each copy that was read, and three for a consumer group; 32 bytes for each offset
 //! that a group commits; beside it what is bounded by clients and partitions. A million records and twenty reads of each take some seconds.
 //!
 //! A verdict is `pass` only if the history is whole, everything that its header requires has happened, and nothing is wrong.
@@ -18,6 +18,7 @@ mod meta;
 mod order;
 mod paged;
 mod reads;
+mod repeats;
 mod report;
 mod timeline;
 mod wgl;
@@ -73,7 +74,7 @@ pub(crate) fn check(reader: &mut Reader) -> Result<Report, HistoryError> {
 impl Checker {
     pub(crate) fn new(header: Header) -> Self {
         Self {
-            log: Log::new(header.partitions),
+            log: Log::new(&header),
             order: Order::default(),
             copies: Copies::new(&header),
             reads: Reads::new(&header),
@@ -131,6 +132,7 @@ impl Checker {
             Line::Meta(operation) => self.metadata.see(operation),
             Line::Copy(part) => {
                 self.copies.see_part(part, log, findings);
+                log.repeats.see_epochs(part);
                 see_altered(&part.altered, part.partition, &format!("node {}", part.node), findings);
             }
             Line::CopyEnd(end) => {
@@ -164,7 +166,7 @@ impl Checker {
         // Consumers go away and come back elsewhere: what nobody read before a run was broken off may yet be there,
         // and the log may go on behind what was read of it.
         let was_read = self.end.as_ref().is_none_or(|end| end.broken_off.is_none());
-        self.log.conclude(&starts, was_read, findings);
+        self.figures.written_anew = self.log.conclude(&starts, was_read, findings);
         self.order.conclude(&self.log, &starts, findings);
         self.copies.conclude(&self.log, &starts, findings);
         if was_read {

@@ -5,7 +5,11 @@ use std::collections::HashMap;
 
 use super::findings::{Findings, Kind, Subject};
 use super::log::Log;
+use super::repeats::Place;
 use crate::history::{Excuse, Header, QueryOp, SearchOp, Seen, WatermarkOp};
+
+/// Searches with several hits that are kept until the end; what comes later is judged at once.
+const MAX_KEPT: usize = 1 << 12;
 
 #[derive(Debug)]
 pub(super) struct Reads {
@@ -14,6 +18,8 @@ pub(super) struct Reads {
     watermarks: HashMap<(u32, u32), u64>,
     /// The highest row that any query saw of each partition, and the query.
     highest: HashMap<u32, (u64, Subject)>,
+    /// Searches that found a value more than once.
+    several: Vec<SearchOp>,
     pub(super) watermark_reads: u64,
     pub(super) queries: u64,
     pub(super) searches: u64,
@@ -25,6 +31,7 @@ impl Reads {
             starts_move: header.excuses.contains(&Excuse::LogStartMoves),
             watermarks: HashMap::new(),
             highest: HashMap::new(),
+            several: Vec::new(),
             watermark_reads: 0,
             queries: 0,
             searches: 0,
@@ -105,23 +112,21 @@ impl Reads {
         if hits[..] == [search.place] {
             return;
         }
-        let subjects = vec![
-            Subject::Value(search.value),
-            Subject::Moment { process: search.process, partition: search.place.0, at: search.at.1 },
-        ];
-        // Nothing found where something was acknowledged is a read of the past; anything else is wrong at any time.
-        let kind = if hits.is_empty() { Kind::StaleRead } else { Kind::SearchDisagrees };
-        findings.add(kind, subjects, || {
-            let (partition, offset) = search.place;
-            format!(
-                "a search with its token for value {}, acknowledged at {partition}/{offset}, found {hits:?} (partition, offset)",
-                search.value
-            )
-        });
+        if hits.len() > 1 && hits.contains(&search.place) && self.several.len() < MAX_KEPT {
+            self.several.push(search.clone());
+            return;
+        }
+        add_hits(search, hits, findings);
     }
 
     /// What a query saw is in the log.
     pub(super) fn conclude(&self, log: &Log, findings: &mut Findings) {
+        for search in &self.several {
+            let hits = search.outcome.ok().map(Vec::as_slice).unwrap_or_default();
+            if !log.is_anew_at(search.value, hits) {
+                add_hits(search, hits, findings);
+            }
+        }
         for (partition, (last, moment)) in &self.highest {
             let end = log.end(*partition);
             if *last >= end {
@@ -131,6 +136,23 @@ impl Reads {
             }
         }
     }
+}
+
+/// A search did not find the one place of its value.
+fn add_hits(search: &SearchOp, hits: &[Place], findings: &mut Findings) {
+    let subjects = vec![
+        Subject::Value(search.value),
+        Subject::Moment { process: search.process, partition: search.place.0, at: search.at.1 },
+    ];
+    // Nothing found where something was acknowledged is a read of the past; anything else is wrong at any time.
+    let kind = if hits.is_empty() { Kind::StaleRead } else { Kind::SearchDisagrees };
+    findings.add(kind, subjects, || {
+        let (partition, offset) = search.place;
+        format!(
+            "a search with its token for value {}, acknowledged at {partition}/{offset}, found {hits:?} (partition, offset)",
+            search.value
+        )
+    });
 }
 
 fn place(partition: u32, at_least: u64) -> Subject {

@@ -44,6 +44,9 @@ pub(crate) struct Figures {
     /// Those of them that went through librdkafka.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) kafka_operations: BTreeMap<&'static str, [u64; 3]>,
+    /// Records that are there again because librdkafka numbered them anew ([`super::repeats`]).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) written_anew: u64,
     /// Records that anybody read, each as often as it was read.
     pub(crate) records_read: u64,
     #[serde(skip)]
@@ -104,6 +107,11 @@ impl Figures {
     pub(crate) fn total(&self) -> u64 {
         self.operations.values().flatten().sum()
     }
+}
+
+// As serde asks for it.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn ended<T>(outcome: &Outcome<T>) -> usize {
@@ -186,6 +194,10 @@ impl Report {
         );
         if !kafka.is_empty() {
             text.push_str(&format!("  through librdkafka: {}\n", kafka.join("; ")));
+        }
+        if self.figures.written_anew > 0 {
+            let anew = self.figures.written_anew;
+            text.push_str(&format!("  {anew} records are there again: librdkafka sent them again in a later epoch\n"));
         }
         for (kind, Gaps { p50_ms, p99_ms, max_ms }) in &self.gaps {
             let line = format!(

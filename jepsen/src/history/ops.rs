@@ -206,6 +206,9 @@ pub(crate) struct CopyPart {
     /// Of a replica: a checksum of each whole record as it was read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) digests: Vec<u32>,
+    /// Of a replica: the epoch of the idempotent producer that wrote each record; -1: it names none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) epochs: Vec<i16>,
     /// Offsets at which key, value or headers are not what was sent, and how they differ.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) altered: Vec<(u64, String)>,

@@ -124,6 +124,8 @@ impl From<Record> for ConsumedRecord {
             key: bytes(record.key),
             value: bytes(record.value),
             headers: record.headers.into_iter().map(|(name, value)| (name, bytes(value))).collect(),
+            // Clients of Kafka's protocol do not tell.
+            producer: None,
         }
     }
 }

@@ -158,8 +158,10 @@ async fn copy_replica(shared: &Shared, node: u64, client: &Client, places: &Plac
 
 fn note_records(shared: &Shared, node: u64, records: &[ConsumedRecord], next: &mut BTreeMap<u32, u64>) {
     let mut digests = records.iter().map(digest);
+    let mut epochs = records.iter().map(|record| record.producer.map_or(-1, |producer| producer.epoch));
     for run in runs(records, shared.load.padding) {
         let digests: Vec<u32> = digests.by_ref().take(run.values.len()).collect();
+        let epochs: Vec<i16> = epochs.by_ref().take(run.values.len()).collect();
         next.insert(run.partition, run.first + run.values.len() as u64);
         shared.note(&Line::Copy(CopyPart {
             source: Source::Replica,
@@ -169,6 +171,7 @@ fn note_records(shared: &Shared, node: u64, records: &[ConsumedRecord], next: &m
             values: run.values,
             word: None,
             digests,
+            epochs,
             altered: run.altered,
         }));
     }
@@ -223,7 +226,17 @@ fn note_rows(
         let values: Vec<u64> = run.iter().map(|(_, _, value)| *value).collect();
         let end = first + values.len() as u64;
         next.entry(partition).and_modify(|next| *next = end.max(*next)).or_insert(end);
-        let part = CopyPart { source, node, partition, first, values, word, digests: Vec::new(), altered: Vec::new() };
+        let part = CopyPart {
+            source,
+            node,
+            partition,
+            first,
+            values,
+            word,
+            digests: Vec::new(),
+            epochs: Vec::new(),
+            altered: Vec::new(),
+        };
         shared.note(&Line::Copy(part));
     }
 }

@@ -1,7 +1,7 @@
 //! Records and the values that they stand for. All of a record follows from its value, so that whoever reads it can tell
 //! whether it is what was sent.
 
-use stratalog_client::{ConsumedRecord, OutRecord};
+use stratalog_client::{ConsumedRecord, OutRecord, ProducerEpoch};
 use stratalog_proto::PartitionId;
 
 use super::WORDS;
@@ -77,12 +77,16 @@ pub(super) fn digest(read: &ConsumedRecord) -> u32 {
         part(Some(name.as_bytes()));
         part(value.as_deref());
     }
+    if let Some(ProducerEpoch { id, epoch }) = read.producer {
+        part(Some(&id.0.to_le_bytes()));
+        part(Some(&epoch.to_le_bytes()));
+    }
     hasher.finalize()
 }
 
 #[cfg(test)]
 mod tests {
-    use stratalog_proto::Offset;
+    use stratalog_proto::{Offset, ProducerId};
 
     use super::*;
 
@@ -95,6 +99,7 @@ mod tests {
             key,
             value,
             headers,
+            producer: Some(ProducerEpoch { id: ProducerId(1), epoch: 0 }),
         }
     }
 
@@ -121,5 +126,6 @@ mod tests {
             assert_ne!(digest(&record), digest(&good), "{record:?}");
         }
         assert_ne!(digest(&ConsumedRecord { timestamp_ms: 6, ..good.clone() }), digest(&good));
+        assert_ne!(digest(&ConsumedRecord { producer: None, ..good.clone() }), digest(&good));
     }
 }

@@ -380,3 +380,37 @@ fn what_was_acknowledged_without_an_offset_has_to_be_somewhere() {
         "{what}"
     );
 }
+
+/// Value 12 of librdkafka is at offsets 2 and 3, written in these epochs; it is searched for as well.
+fn twice(epochs: [i16; 4]) -> Story {
+    let mut story = good();
+    story.header.processes.push(Process {
+        process: 2,
+        role: Role::Producer,
+        node: None,
+        client: ClientKind::Librdkafka,
+    });
+    story.search(12, (0, 2), &[(0, 2), (0, 3)]).poll(7, 0, 3, &[12]).finally(0, &[10, 11, 12, 12]).require_all();
+    for line in &mut story.lines {
+        if let Line::Copy(part @ CopyPart { source: Source::Replica, .. }) = line {
+            part.epochs = epochs.to_vec();
+        }
+    }
+    story
+}
+
+#[test]
+fn l2_what_librdkafka_sends_again_in_a_later_epoch_is_counted_and_nobody_else_may() {
+    let story = twice([0, 0, 0, 1]);
+    story.passes();
+    let report = story.judged();
+    assert_eq!(report.figures.written_anew, 1);
+    assert!(report.summary().contains("1 records are there again"), "{}", report.summary());
+    // In one epoch a node writes a sequence once; and without an epoch nothing is known.
+    for epochs in [[0, 0, 1, 1], [-1; 4]] {
+        twice(epochs).fails(&[Kind::Duplicate, Kind::SearchDisagrees]);
+    }
+    let mut of_the_sdk = twice([0, 0, 0, 1]);
+    of_the_sdk.header.processes.pop();
+    of_the_sdk.fails(&[Kind::Duplicate, Kind::SearchDisagrees]);
+}

@@ -129,6 +129,7 @@ impl Story {
             values: values.to_vec(),
             word: None,
             digests,
+            epochs: Vec::new(),
             altered: Vec::new(),
         };
         if source != Source::Search {

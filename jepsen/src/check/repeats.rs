@@ -1,0 +1,72 @@
+//! Values that are at two offsets, and whose doing that is.
+//!
+//! A node writes a sequence of a producer's epoch once. librdkafka begins a new epoch when a partition's sequence was broken, and
+//! numbers anew whatever it had under way in all of its partitions: what was written and not acknowledged is there twice then.
+//! `docs/KAFKA.md` tells when. With the epochs of both records this is told apart from a node that wrote twice what it was sent once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::findings::Kind;
+use super::paged::Paged;
+use crate::history::{ClientKind, CopyPart, Header, Source};
+
+/// So many are kept until the end; what comes later is judged at once.
+const MAX_KEPT: usize = 1 << 16;
+
+/// A partition and an offset.
+pub(super) type Place = (u32, u64);
+
+#[derive(Debug, Default)]
+pub(super) struct Repeats {
+    /// Value and a place of it → where it was seen before, and what to call that.
+    kept: BTreeMap<(u64, Place), (Place, Kind)>,
+    /// By partition; two more than the epoch that wrote each offset, 0: it is not known.
+    epochs: BTreeMap<u32, Paged<u32>>,
+    /// Processes that number anew.
+    renewing: BTreeSet<u32>,
+}
+
+impl Repeats {
+    pub(super) fn new(header: &Header) -> Self {
+        let renewing = header.processes.iter().filter(|process| process.client == ClientKind::Librdkafka);
+        Self { renewing: renewing.map(|process| process.process).collect(), ..Self::default() }
+    }
+
+    /// What a replica says of the epochs of its records.
+    pub(super) fn see_epochs(&mut self, part: &CopyPart) {
+        if part.source != Source::Replica {
+            return;
+        }
+        let epochs = self.epochs.entry(part.partition).or_default();
+        for (offset, epoch) in (part.first..).zip(&part.epochs) {
+            if let (Some(known), Ok(number)) = (epochs.get_mut(offset), u32::try_from(i32::from(*epoch) + 2)) {
+                *known = number;
+            }
+        }
+    }
+
+    /// Keeps a value that is at `place`, too; false if there is no room for more.
+    pub(super) fn keep(&mut self, value: u64, place: Place, before: Place, kind: Kind) -> bool {
+        let has_room = self.kept.len() < MAX_KEPT;
+        if has_room {
+            self.kept.entry((value, place)).or_insert((before, kind));
+        }
+        has_room
+    }
+
+    /// Everything that was kept.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, Place, Place, Kind)> {
+        self.kept.iter().map(|((value, place), (before, kind))| (*value, *place, *before, *kind))
+    }
+
+    /// Whether a process wrote both in epochs of its own choice.
+    pub(super) fn are_of_two_epochs(&self, process: u32, one: Place, other: Place) -> bool {
+        let epochs = (self.epoch(one), self.epoch(other));
+        self.renewing.contains(&process) && matches!(epochs, (Some(one), Some(other)) if one != other)
+    }
+
+    fn epoch(&self, (partition, offset): Place) -> Option<u32> {
+        // 0 is unknown, 1 no epoch at all.
+        self.epochs.get(&partition)?.get(offset).checked_sub(2)
+    }
+}
