@@ -1,5 +1,6 @@
 //! The facade: what every listener calls.
 
+mod absent;
 mod catalog;
 mod changes;
 mod fetch;

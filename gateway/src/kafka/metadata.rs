@@ -144,11 +144,13 @@ fn partitions(topic: &TopicInfo, places: &Places, with_epochs: bool) -> Vec<Meta
         if !replicas.contains(&leader) {
             replicas.push(leader);
         }
+        let (offline, in_sync) = replicas.iter().copied().partition(|replica| places.is_away(*replica));
         MetadataResponsePartition::default()
             .with_partition_index(index)
             .with_leader_id(leader)
             .with_leader_epoch(if with_epochs { epoch } else { -1 })
-            .with_isr_nodes(replicas.clone())
+            .with_isr_nodes(in_sync)
+            .with_offline_replicas(offline)
             .with_replica_nodes(replicas)
     };
     (0..).zip(topic.shards.iter().copied()).map(partition).collect()

@@ -1,5 +1,7 @@
 //! Where clients find nodes, and who they are told leads.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::messages::BrokerId;
 use kafka_protocol::protocol::StrBytes;
 use stratalog_broker::{KafkaNode, Layout};
@@ -11,8 +13,10 @@ use super::{Node, epochs};
 /// The cluster as a client is told of it.
 pub(super) struct Places {
     layout: Layout,
-    /// Ascending, and never none.
+    /// Ascending, and never none. Without those that are [away](stratalog_broker::Broker::absent_nodes): a client that is told of a new
+    /// leader and of the node that led before waits for that one's answers, librdkafka for as long as `socket.timeout.ms`.
     pub(super) brokers: Vec<Place>,
+    away: BTreeSet<BrokerId>,
 }
 
 /// Where a node is.
@@ -34,7 +38,9 @@ impl Places {
             nodes.push(me);
             nodes.sort_unstable_by_key(|known| known.node);
         }
-        Self { brokers: nodes.into_iter().filter_map(place).collect(), layout }
+        let away: BTreeSet<_> = node.shared.broker.absent_nodes().into_iter().map(broker_id).collect();
+        let brokers = nodes.into_iter().filter_map(place).filter(|place| !away.contains(&place.id));
+        Self { brokers: brokers.collect(), away, layout }
     }
 
     pub(super) fn cluster_id(&self) -> StrBytes {
@@ -57,6 +63,11 @@ impl Places {
     /// Who has a copy of a shard.
     pub(super) fn replicas(&self, shard: ShardId) -> Vec<BrokerId> {
         self.layout.replicas(shard).into_iter().map(broker_id).collect()
+    }
+
+    /// Whether a node does not answer now.
+    pub(super) fn is_away(&self, id: BrokerId) -> bool {
+        self.away.contains(&id)
     }
 
     /// The node that changes of topics may be sent to: any.

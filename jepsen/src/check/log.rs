@@ -3,7 +3,7 @@
 //! Two tables with a place for each offset and each value, 8 and 24 bytes, filled while operations go by. What can be said
 //! at once is said at once; what depends on operations that complete later is looked at in the end, in one pass over values.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::findings::{Findings, Kind, Subject};
 use super::paged::{Bits, Paged};
@@ -192,7 +192,7 @@ impl Log {
     fn judge_repeats(&mut self, findings: &mut Findings) -> u64 {
         let mut anew = 0;
         for (value, place, before, kind) in self.repeats.iter() {
-            if !self.is_written_anew(value, place, before) {
+            if !self.is_written_anew(value) {
                 add_repeat(value, place, before, kind, findings);
                 continue;
             }
@@ -205,22 +205,21 @@ impl Log {
         anew
     }
 
-    /// Whether a value was read at both places, and its producer wrote it in two epochs.
-    fn is_written_anew(&self, value: u64, place: Place, before: Place) -> bool {
-        let is_read = |(partition, offset): Place| {
-            let found = self.partitions.get(partition as usize);
-            found.is_some_and(|found| found.read.contains(offset) && found.values.get(offset) == value + 1)
+    /// Whether a value was read wherever it is, and its producer wrote each of them in another epoch.
+    fn is_written_anew(&self, value: u64) -> bool {
+        let is_read = |(partition, offset): &Place| {
+            let found = self.partitions.get(*partition as usize);
+            found.is_some_and(|found| found.read.contains(*offset) && found.values.get(*offset) == value + 1)
         };
-        let process = self.values.get(value).process;
-        place.0 == before.0
-            && is_read(place)
-            && is_read(before)
-            && self.repeats.are_of_two_epochs(process, place, before)
+        let (places, sent) = (self.repeats.places(value), self.values.get(value));
+        places.iter().all(|place| place.0 == sent.partition && is_read(place))
+            && self.repeats.are_of_several_epochs(sent.process, &places)
     }
 
-    /// Whether a value is at all of these places, each time in another epoch of its producer.
-    pub(super) fn is_anew_at(&self, value: u64, places: &[Place]) -> bool {
-        places.windows(2).all(|two| two[0] != two[1] && self.is_written_anew(value, two[0], two[1]))
+    /// Whether all of these are places of a value that is there again because its producer numbered it anew.
+    pub(super) fn are_anew(&self, value: u64, hits: &[Place]) -> bool {
+        let (places, several) = (self.repeats.places(value), hits.iter().copied().collect::<BTreeSet<_>>());
+        several.len() == hits.len() && several.is_subset(&places) && self.is_written_anew(value)
     }
 
     fn check_read(&self, number: u64, value: Value, starts: &[u64], findings: &mut Findings) {

@@ -123,7 +123,7 @@ impl Reads {
     pub(super) fn conclude(&self, log: &Log, findings: &mut Findings) {
         for search in &self.several {
             let hits = search.outcome.ok().map(Vec::as_slice).unwrap_or_default();
-            if !log.is_anew_at(search.value, hits) {
+            if !log.are_anew(search.value, hits) {
                 add_hits(search, hits, findings);
             }
         }

@@ -59,10 +59,16 @@ impl Repeats {
         self.kept.iter().map(|((value, place), (before, kind))| (*value, *place, *before, *kind))
     }
 
-    /// Whether a process wrote both in epochs of its own choice.
-    pub(super) fn are_of_two_epochs(&self, process: u32, one: Place, other: Place) -> bool {
-        let epochs = (self.epoch(one), self.epoch(other));
-        self.renewing.contains(&process) && matches!(epochs, (Some(one), Some(other)) if one != other)
+    /// Everywhere that a value is; nothing if it is in one place.
+    pub(super) fn places(&self, value: u64) -> BTreeSet<Place> {
+        let of_value = self.kept.range((value, (0, 0))..=(value, (u32::MAX, u64::MAX)));
+        of_value.flat_map(|((_, place), (before, _))| [*place, *before]).collect()
+    }
+
+    /// Whether a process wrote each of these in another epoch, of its own choice.
+    pub(super) fn are_of_several_epochs(&self, process: u32, places: &BTreeSet<Place>) -> bool {
+        let epochs: BTreeSet<_> = places.iter().filter_map(|place| self.epoch(*place)).collect();
+        self.renewing.contains(&process) && epochs.len() == places.len()
     }
 
     fn epoch(&self, (partition, offset): Place) -> Option<u32> {

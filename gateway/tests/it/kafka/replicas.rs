@@ -78,5 +78,22 @@ async fn l3_a_leader_sends_readers_to_the_replica_in_their_zone_as_long_as_that_
     })
     .await;
     assert_eq!(three.metadata(other).await.topics[0].partitions[0].leader_epoch, epoch, "nobody was elected for that");
+    until("clients are not told of a node that does not answer", || async {
+        let mut told = three.metadata(leader).await;
+        let nodes: Vec<_> = told.brokers.iter().map(|node| node.node_id.0 as usize - 1).collect();
+        let partition = told.topics.remove(0).partitions.remove(0);
+        let is_told = nodes.len() == 2
+            && !nodes.contains(&near)
+            && (partition.replica_nodes.len(), partition.isr_nodes.len()) == (3, 2)
+            && partition.offline_replicas == [near as i32 + 1];
+        if is_told { Ok(()) } else { Err(format!("{nodes:?}, {partition:?}")) }
+    })
+    .await;
+    three.stop_broker(other).await;
+    until("one that is alone tells what it knew", || async {
+        let count = three.metadata(leader).await.brokers.len();
+        if count == 3 { Ok(()) } else { Err(format!("{count} nodes")) }
+    })
+    .await;
     three.stop().await;
 }

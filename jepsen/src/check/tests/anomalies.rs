@@ -410,6 +410,15 @@ fn l2_what_librdkafka_sends_again_in_a_later_epoch_is_counted_and_nobody_else_ma
     for epochs in [[0, 0, 1, 1], [-1; 4]] {
         twice(epochs).fails(&[Kind::Duplicate, Kind::SearchDisagrees]);
     }
+    let mut three_times = twice([0, 0, 0, 1]);
+    three_times.poll(7, 0, 4, &[12]);
+    for node in 1..=3 {
+        three_times.part(Source::Replica, node, 0, 4, &[12]);
+        let Some(Line::Copy(part)) = three_times.lines.last_mut() else { unreachable!("it was just added") };
+        part.epochs = vec![1];
+    }
+    let found = three_times.judged().findings;
+    assert!(found.contains_key(&Kind::Duplicate), "two of them are of one epoch: {found:?}");
     let mut of_the_sdk = twice([0, 0, 0, 1]);
     of_the_sdk.header.processes.pop();
     of_the_sdk.fails(&[Kind::Duplicate, Kind::SearchDisagrees]);
