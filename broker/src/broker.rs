@@ -1,6 +1,5 @@
 //! The facade: what every listener calls.
 
-mod absent;
 mod catalog;
 mod changes;
 mod fetch;

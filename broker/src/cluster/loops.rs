@@ -6,6 +6,7 @@ use stratalog_transport::Identity;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::absent::listen_for_nodes;
 use super::announce::announce;
 use super::balance::balance;
 use super::gone::miss_leaders;
@@ -29,6 +30,7 @@ pub(crate) fn run_loops(broker: &Arc<Broker>, me: Identity, loops: &TaskTracker,
     loops.spawn(stop.clone().run_until_cancelled_owned(watch_readiness(weak())));
     loops.spawn(stop.clone().run_until_cancelled_owned(greet(weak())));
     loops.spawn(stop.clone().run_until_cancelled_owned(miss_leaders(weak())));
+    loops.spawn(stop.clone().run_until_cancelled_owned(listen_for_nodes(weak())));
     loops.spawn(settle_members(weak(), stop.clone()));
     loops.spawn(balance(weak(), stop.clone()));
     loops.spawn(stop.clone().run_until_cancelled_owned(announce(weak(), me)));

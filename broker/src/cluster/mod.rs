@@ -1,5 +1,6 @@
 //! This node among others: who they are, what this one leads, and what it answers them.
 
+mod absent;
 mod announce;
 mod balance;
 mod book;

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, BoxStream, StreamExt};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use stratalog_proto::{Error, NodeId, ShardId, Term};
 use stratalog_transport::{CallError, Frame, Frames, Method, Transport};
 use tokio::sync::watch;
 
 use super::Book;
+use super::heard::Heard;
 use crate::meta::ClusterView;
 
 /// How long what was heard of a shard's leader is good enough to tell clients.
@@ -29,13 +30,15 @@ pub(crate) struct Nodes {
     epochs: Mutex<BTreeMap<ShardId, Term>>,
     /// When it was last asked who leads a shard, for clients that want to know.
     asked: Mutex<BTreeMap<ShardId, Instant>>,
+    /// Since when other nodes answer, and since when they do not.
+    heard: Mutex<Heard>,
 }
 
 impl Nodes {
     /// The nodes that the book knows, reached over the transport.
     pub(crate) fn new(me: NodeId, book: Arc<Book>, transport: Option<Arc<Transport>>) -> Arc<Self> {
-        let (leaders, epochs, asked) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { me, book, transport, leaders, epochs, asked })
+        let (leaders, epochs, asked, heard) = Default::default();
+        Arc::new(Self { me, book, transport, leaders, epochs, asked, heard })
     }
 
     /// This node.
@@ -91,6 +94,11 @@ impl Nodes {
     /// Why a node was not reached last; `None` if it was, or nobody tried.
     pub(crate) fn problem(&self, node: NodeId) -> Option<String> {
         self.transport.as_ref()?.problem(node)
+    }
+
+    /// Since when other nodes answer, and since when they do not.
+    pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock()
     }
 
     /// Connections to the other nodes, if this one has a listener for them.

@@ -51,7 +51,7 @@ async fn find<'a>(node: &Node, places: &'a Places, key_type: i8, key: &str) -> R
     }
     let found = node.shared.broker.groups().coordinator(key).await;
     let coordinator = found.map_err(|refusal| (errors::of_coordinator(&refusal), refusal.to_string()))?;
-    let why = "the group's coordinator has not told yet where Kafka clients reach it";
+    let why = "the group's coordinator does not answer, or has not told yet where Kafka clients reach it";
     places.of(coordinator).map_or_else(|| nobody(ResponseError::CoordinatorNotAvailable, why), Ok)
 }
 

@@ -55,7 +55,7 @@ impl Places {
         (leader.unwrap_or_else(|| broker_id(self.layout.me())), epoch.map_or(-1, epochs::number))
     }
 
-    /// Where a node is, if it has told where Kafka clients reach it.
+    /// Where a node is, if it answers and has told where Kafka clients reach it.
     pub(super) fn of(&self, node: NodeId) -> Option<&Place> {
         self.brokers.iter().find(|place| place.id == broker_id(node))
     }

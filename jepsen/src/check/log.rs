@@ -23,6 +23,8 @@ struct Value {
     sent: Sent,
     /// Whether somebody read it.
     read: bool,
+    /// Whether it was acknowledged at `place`.
+    acked_there: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,10 +143,18 @@ impl Log {
             of_value.read = true;
         }
         match of_value.place.checked_sub(1) {
-            None => (of_value.place, of_value.partition) = (offset + 1, partition),
-            Some(there) if (there, of_value.partition) == (offset, partition) => {}
+            None => {
+                (of_value.place, of_value.partition) = (offset + 1, partition);
+                of_value.acked_there = how == How::Acked;
+            }
+            Some(there) if (there, of_value.partition) == (offset, partition) => {
+                of_value.acked_there |= how == How::Acked;
+            }
             Some(there) => {
                 let (place, before) = ((partition, offset), (of_value.partition, there));
+                if how == How::Acked {
+                    self.repeats.note_ack(value, place);
+                }
                 let kind = if of_value.sent == Sent::Acked && !found.read.contains(there) {
                     Kind::OffsetMismatch
                 } else {
@@ -190,6 +200,12 @@ impl Log {
     }
 
     fn judge_repeats(&mut self, findings: &mut Findings) -> u64 {
+        for (value, ..) in self.repeats.iter().collect::<Vec<_>>() {
+            let known = self.values.get(value);
+            if known.acked_there {
+                self.repeats.note_ack(value, (known.partition, known.place - 1));
+            }
+        }
         let mut anew = 0;
         for (value, place, before, kind) in self.repeats.iter() {
             if !self.is_written_anew(value) {
@@ -205,7 +221,8 @@ impl Log {
         anew
     }
 
-    /// Whether a value was read wherever it is, and its producer wrote each of them in another epoch.
+    /// Whether a value was read wherever it is, and its producer wrote each of them in another epoch. The order of what one epoch wrote
+    /// anew is not looked at.
     fn is_written_anew(&self, value: u64) -> bool {
         let is_read = |(partition, offset): &Place| {
             let found = self.partitions.get(*partition as usize);
@@ -213,7 +230,7 @@ impl Log {
         };
         let (places, sent) = (self.repeats.places(value), self.values.get(value));
         places.iter().all(|place| place.0 == sent.partition && is_read(place))
-            && self.repeats.are_of_several_epochs(sent.process, &places)
+            && self.repeats.are_anew(sent.process, value, &places)
     }
 
     /// Whether all of these are places of a value that is there again because its producer numbered it anew.

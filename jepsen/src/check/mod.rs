@@ -169,8 +169,9 @@ impl Checker {
         self.figures.written_anew = self.log.conclude(&starts, was_read, findings);
         self.order.conclude(&self.log, &starts, findings);
         self.copies.conclude(&self.log, &starts, findings);
+        self.reads.conclude_searches(&self.log, findings);
         if was_read {
-            self.reads.conclude(&self.log, findings);
+            self.reads.conclude_queries(&self.log, findings);
         }
         self.metadata.conclude(findings);
         self.groups.conclude(&self.log, &starts, was_read, findings);

@@ -119,14 +119,18 @@ impl Reads {
         add_hits(search, hits, findings);
     }
 
-    /// What a query saw is in the log.
-    pub(super) fn conclude(&self, log: &Log, findings: &mut Findings) {
+    /// What was found in several places is there, because its producer numbered it anew.
+    pub(super) fn conclude_searches(&self, log: &Log, findings: &mut Findings) {
         for search in &self.several {
             let hits = search.outcome.ok().map(Vec::as_slice).unwrap_or_default();
             if !log.are_anew(search.value, hits) {
                 add_hits(search, hits, findings);
             }
         }
+    }
+
+    /// What a query saw is in the log.
+    pub(super) fn conclude_queries(&self, log: &Log, findings: &mut Findings) {
         for (partition, (last, moment)) in &self.highest {
             let end = log.end(*partition);
             if *last >= end {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::findings::Kind;
+use super::log::MAX_PARTITIONS;
 use super::paged::Paged;
 use crate::history::{ClientKind, CopyPart, Header, Source};
 
@@ -20,6 +21,8 @@ pub(super) type Place = (u32, u64);
 pub(super) struct Repeats {
     /// Value and a place of it → where it was seen before, and what to call that.
     kept: BTreeMap<(u64, Place), (Place, Kind)>,
+    /// Where values were acknowledged that are in several places.
+    acked: BTreeMap<u64, Place>,
     /// By partition; two more than the epoch that wrote each offset, 0: it is not known.
     epochs: BTreeMap<u32, Paged<u32>>,
     /// Processes that number anew.
@@ -34,11 +37,13 @@ impl Repeats {
 
     /// What a replica says of the epochs of its records.
     pub(super) fn see_epochs(&mut self, part: &CopyPart) {
-        if part.source != Source::Replica {
+        let is_of_this_harness =
+            part.partition < MAX_PARTITIONS && part.first.checked_add(part.epochs.len() as u64).is_some();
+        if part.source != Source::Replica || !is_of_this_harness {
             return;
         }
         let epochs = self.epochs.entry(part.partition).or_default();
-        for (offset, epoch) in (part.first..).zip(&part.epochs) {
+        for (epoch, offset) in part.epochs.iter().zip(part.first..) {
             if let (Some(known), Ok(number)) = (epochs.get_mut(offset), u32::try_from(i32::from(*epoch) + 2)) {
                 *known = number;
             }
@@ -47,11 +52,18 @@ impl Repeats {
 
     /// Keeps a value that is at `place`, too; false if there is no room for more.
     pub(super) fn keep(&mut self, value: u64, place: Place, before: Place, kind: Kind) -> bool {
-        let has_room = self.kept.len() < MAX_KEPT;
-        if has_room {
+        let is_kept = self.kept.len() < MAX_KEPT || self.kept.contains_key(&(value, place));
+        if is_kept {
             self.kept.entry((value, place)).or_insert((before, kind));
         }
-        has_room
+        is_kept
+    }
+
+    /// A value that is in several places was acknowledged at this one.
+    pub(super) fn note_ack(&mut self, value: u64, place: Place) {
+        if self.acked.len() < MAX_KEPT {
+            self.acked.insert(value, place);
+        }
     }
 
     /// Everything that was kept.
@@ -65,10 +77,14 @@ impl Repeats {
         of_value.flat_map(|((_, place), (before, _))| [*place, *before]).collect()
     }
 
-    /// Whether a process wrote each of these in another epoch, of its own choice.
-    pub(super) fn are_of_several_epochs(&self, process: u32, places: &BTreeSet<Place>) -> bool {
-        let epochs: BTreeSet<_> = places.iter().filter_map(|place| self.epoch(*place)).collect();
-        self.renewing.contains(&process) && epochs.len() == places.len()
+    /// Whether a process wrote a value at these places in epochs of its own choice, each later than the one before, and was told of
+    /// none but the last: it sends nothing again that it heard of, and no node takes an epoch that is over.
+    pub(super) fn are_anew(&self, process: u32, value: u64, places: &BTreeSet<Place>) -> bool {
+        let epochs: Vec<_> = places.iter().map_while(|place| self.epoch(*place)).collect();
+        self.renewing.contains(&process)
+            && epochs.len() == places.len()
+            && epochs.is_sorted_by(|one, next| one < next)
+            && self.acked.get(&value).is_none_or(|acked| places.last() == Some(acked))
     }
 
     fn epoch(&self, (partition, offset): Place) -> Option<u32> {

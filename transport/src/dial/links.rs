@@ -191,6 +191,7 @@ impl Links {
         let pause = self.longer(pause);
         let link = match dialled {
             Ok(connection) => {
+                state.let_go_of_lost(node);
                 state.problems.remove(&node);
                 Link::Up { connection: connection.clone(), since: Instant::now(), pause }
             }
@@ -225,6 +226,18 @@ impl State {
             });
         if let Some(lost) = lost {
             self.problems.entry(node).or_insert(lost);
+        }
+    }
+
+    /// The node is reached again: what was lost before is no problem any more, on whichever lane it was. One that did not last is
+    /// tried again as one that was not made.
+    fn let_go_of_lost(&mut self, node: NodeId) {
+        for lane in [Lane::Control, Lane::Data, Lane::Bulk] {
+            let Some(Link::Up { connection, since, pause }) = self.links.get(&(node, lane)) else { continue };
+            let Some(why) = connection.problem() else { continue };
+            let pause = if since.elapsed() < *pause { *pause } else { Duration::ZERO };
+            let down = Link::Down { until: Instant::now(), pause, why: DialError::Unreachable(why) };
+            self.links.insert((node, lane), down);
         }
     }
 }

@@ -49,6 +49,23 @@ async fn a_node_that_comes_back_is_found_again() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_reached_on_one_lane_is_reached_whatever_was_lost_on_the_others() {
+    let (one, two) = pair().await;
+    for method in [Method::Produce, Method::ReplicaState, Method::OpenPart] {
+        eventually(&one, 2, method).await;
+    }
+    let address = two.address.clone();
+    two.kill().await;
+    let again = Node::start_on(TcpListener::bind(&address).await.unwrap(), identity(2), TransportOptions::default());
+    eventually(&one, 2, Method::ReplicaState).await;
+    assert_eq!(one.transport.problem(NodeId(2)), None);
+    for method in [Method::Produce, Method::OpenPart] {
+        eventually(&one, 2, method).await;
+    }
+    again.stop().await;
+}
+
+#[tokio::test]
 async fn a_node_is_gone_for_certain_once_nobody_listens_there() {
     let (one, two) = pair().await;
     assert!(!one.transport.is_gone(NodeId(2)).await, "it was not even connected to");

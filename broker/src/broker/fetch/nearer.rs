@@ -68,7 +68,8 @@ impl Broker {
         }
         let shard = self.shards.get(id)?;
         let (log_start, high_watermark, entry) = shard.read(|state| bounds(state, topic, partition, offset))?;
-        let near = reachable_by_kafka(&view).filter(in_zone).filter(|node| self.nodes.problem(*node).is_none());
+        let away = self.absent_nodes();
+        let near = reachable_by_kafka(&view).filter(in_zone).filter(|node| !away.contains(node));
         let (near, group): (Vec<_>, _) = (near.collect(), shard.group());
         let replicas = view.shards.get(&id)?.voters().filter(|(_, node)| near.contains(node));
         let follower = |(replica, node): (ReplicaId, NodeId)| {

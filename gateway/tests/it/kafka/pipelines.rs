@@ -77,8 +77,8 @@ async fn keeps_the_order(place: usize, is_hasty: impl Fn(usize) -> bool, leads: 
     three.transfer(leads).await;
     assert_eq!(three.lead().await.0, leads);
     let mut client = three.client(place).await;
-    // No answer is told before that of this one, which waits for more than there will be.
-    let waits = fetch(11, "events", Uuid::nil(), &[(0, 0)]).with_max_wait_ms(2_000).with_min_bytes(40 << 20);
+    // No answer is told before that of this one, which waits for more than there will be, until all is sent on a busy machine, too.
+    let waits = fetch(11, "events", Uuid::nil(), &[(0, 0)]).with_max_wait_ms(8_000).with_min_bytes(40 << 20);
     client.send(ApiKey::Fetch, 11, &waits).await;
     let mut left: Vec<usize> = (0..ALL).collect();
     send(&mut client, &left[..FIRST]).await;

@@ -51,6 +51,16 @@ fn what_nobody_came_to_read_is_not_lost() {
 }
 
 #[test]
+fn what_is_found_in_two_places_is_wrong_in_a_run_that_was_broken_off_too() {
+    let mut story = proven();
+    story.search(12, (0, 2), &[(0, 2), (0, 3)]);
+    let lines = story.lines.len() as u64 + 1;
+    story.lines.push(Line::End(End { lines, broken_off: Some("no node answers".to_owned()) }));
+    let report = story.judged_so_far();
+    assert!(report.findings.contains_key(&Kind::SearchDisagrees), "{:?}", report.findings);
+}
+
+#[test]
 fn a_query_may_have_seen_what_nobody_came_to_read() {
     let mut story = proven();
     story.query(&[1], &[seen(0, 4)]).fails(&[Kind::SqlDisagrees]);
@@ -124,6 +134,12 @@ fn x1_numbers_that_are_too_high_take_no_memory_and_prove_nothing() {
     story.ack(1, 0, 11, u64::MAX - 1).ack(1, 7, 12, 0).ack(1, 0, u64::MAX, 1);
     story.poll(7, 0, u64::MAX - 1, &[13, 14]);
     assert!(story.proves_nothing().contains("too high to be judged"));
+    for (partition, first) in [(u32::MAX, 0), (0, u64::MAX)] {
+        story.part(Source::Replica, 1, partition, first, &[13]);
+        let Some(Line::Copy(part)) = story.lines.last_mut() else { unreachable!("it was just added") };
+        part.epochs = vec![0];
+    }
+    story.judged();
 }
 
 #[test]
